@@ -1,0 +1,143 @@
+"""Conv-4, the four-block embedding network of Matching and Prototypical Networks."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fsljax.networks import cpu_kernels
+
+EPSILON = 1e-5
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3×3 convolution, batch norm, ReLU and 2×2 max pooling, flattened.
+
+    The convolutions have no bias: batch norm's shift takes its place. Statistics of batch norm are those
+    of each episode by itself; the running averages move by the mean over episodes.
+
+    Attributes:
+      filters: of each block, 64 as published.
+      blocks: 4 as published; 28×28 images give `filters` features.
+      momentum: share of the running averages kept at each step.
+      kernels: "cpu" or "xla"; "auto" takes "cpu" on the CPU backend. Equal up to rounding.
+    """
+
+    filters: int = 64
+    blocks: int = 4
+    momentum: float = 0.99
+    kernels: str = "auto"
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, running_average: bool) -> jax.Array:
+        """Embeds images.
+
+        Args:
+          images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
+          running_average: normalise by the running averages, else by each episode's own statistics
+            (which updates the averages where "batch_stats" is mutable).
+
+        Returns:
+          embeddings `[..., n, dim]`, dim = filters · (height // 2^blocks) · (width // 2^blocks).
+
+        Raises:
+          ValueError: if the images are so small that pooling leaves nothing.
+        """
+        *leading, height, width, _ = images.shape
+        if min(height, width) < self.smallest_image():
+            raise ValueError(
+                f"Images are {height}×{width}; {self.blocks} poolings need "
+                f"{self.smallest_image()}×{self.smallest_image()} at least."
+            )
+        groups = 1
+        for episodes in leading[:-1]:
+            groups *= episodes
+        x = images.reshape(-1, *images.shape[-3:])
+        for block in range(self.blocks):
+            x = ConvBlock(self.filters, self.momentum, self.kernels, name=f"block_{block}")(
+                x, groups=groups, running_average=running_average
+            )
+        return x.reshape(*leading, -1)
+
+    def smallest_image(self) -> int:
+        """Height and width below which pooling leaves nothing, in pixels."""
+        return 2**self.blocks
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution, batch norm, ReLU and 2×2 max pooling.
+
+    Pooling comes first: max pooling commutes with a rising map, and folding the sign of the scale into
+    the filter makes normalisation one. A quarter of the values is left to normalise.
+    """
+
+    filters: int
+    momentum: float
+    kernels: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, groups: int, running_average: bool) -> jax.Array:
+        """`[groups · n, height, width, channel]` to `[groups · n, height // 2, width // 2, filters]`."""
+        kernel = self.param("kernel", nn.initializers.he_normal(), (3, 3, x.shape[-1], self.filters))
+        scale = self.param("scale", nn.initializers.ones_init(), (self.filters,))
+        shift = self.param("shift", nn.initializers.zeros_init(), (self.filters,))
+        average_mean = self.variable("batch_stats", "mean", jnp.zeros, (self.filters,))
+        average_variance = self.variable("batch_stats", "variance", jnp.ones, (self.filters,))
+        kernel, scale, shift = (jnp.asarray(p, x.dtype) for p in (kernel, scale, shift))
+
+        if running_average:
+            mean = average_mean.value.astype(x.dtype)
+            scale = scale * jax.lax.rsqrt(average_variance.value + EPSILON).astype(x.dtype)
+            return nn.relu(self._pooled(x, kernel * scale) + (shift - mean * scale))
+
+        sign = jax.lax.stop_gradient(jnp.where(scale < 0, -1, 1).astype(x.dtype))
+        pooled, mean, variance = self._pooled_and_moments(x, kernel * sign, groups)
+        if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
+            keep = self.momentum
+            average_mean.value = keep * average_mean.value + (1 - keep) * jnp.mean(mean, 0) * sign
+            average_variance.value = keep * average_variance.value + (1 - keep) * jnp.mean(variance, 0)
+        slope = scale * sign * jax.lax.rsqrt(variance + EPSILON)
+        by_group = pooled.reshape(groups, -1, *pooled.shape[1:])
+        slope, mean = slope[:, None, None, None], mean[:, None, None, None]
+        return nn.relu((by_group - mean) * slope + shift).reshape(pooled.shape)
+
+    def _pooled(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if not self._on_cpu():
+            return max_pool(cpu_kernels.xla_conv3x3(x, kernel))
+        if x.shape[-1] == 1:
+            return cpu_kernels.grey_conv3x3_max_pool(x, kernel)
+        return max_pool(cpu_kernels.conv3x3(x, kernel))
+
+    def _pooled_and_moments(
+        self, x: jax.Array, kernel: jax.Array, groups: int
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        if self._on_cpu() and x.shape[-1] == 1:
+            pooled = cpu_kernels.grey_conv3x3_max_pool(x, kernel)
+            return pooled, *cpu_kernels.grey_conv3x3_moments(x, kernel, groups)
+        convolve = cpu_kernels.conv3x3 if self._on_cpu() else cpu_kernels.xla_conv3x3
+        response = convolve(x, kernel)
+        by_group = response.reshape(groups, -1, self.filters)
+        mean = jnp.mean(by_group, axis=1)
+        variance = jnp.maximum(jnp.mean(jnp.square(by_group), axis=1) - jnp.square(mean), 0.0)
+        return max_pool(response), mean, variance
+
+    def _on_cpu(self) -> bool:
+        return self.kernels == "cpu" or (self.kernels == "auto" and jax.default_backend() == "cpu")
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """2×2 max pooling; an odd last row or column is dropped.
+
+    The gradient of equal maxima is shared among them, where `flax.linen.max_pool` gives it to the first.
+
+    Args:
+      x: `[n, height, width, channel]`.
+
+    Returns:
+      `[n, height // 2, width // 2, channel]`.
+    """
+    count, height, width, channels = x.shape
+    rows, columns = height // 2, width // 2
+    windows = x[:, : 2 * rows, : 2 * columns].reshape(count, rows, 2, columns, 2, channels)
+    return jnp.max(windows, axis=(2, 4))
