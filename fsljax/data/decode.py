@@ -1,0 +1,167 @@
+"""Image files of any usual kind as uint8 arrays of one size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import psutil
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.Image import Resampling, Transpose
+
+from fsljax.errors import UserError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+# Pillow's other readers start programs (EPS) or take text for an image.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+def decode_image(
+    path: str | os.PathLike[str], *, image_size: int | tuple[int, int], channels: Literal[1, 3] = 3
+) -> np.ndarray:
+    """Decodes one image file, whatever its format and colour mode.
+
+    The image is turned upright by its EXIF orientation, transparency is laid on white, 16-bit grey is
+    scaled to 8 bits, and of animations the first frame is taken. The largest centred part of the
+    wanted aspect is resized by an antialiased bicubic filter: the shorter side becomes `image_size`
+    and what the longer one has in excess is cut off evenly.
+
+    Args:
+      path: a JPEG, PNG, WebP, BMP, GIF or TIFF file, recognised by content.
+      image_size: side of the square result, or its (height, width).
+      channels: 3 gives RGB, 1 gives luminance (ITU-R 601).
+
+    Returns:
+      uint8 `[height, width, channels]`.
+
+    Raises:
+      UserError: the file is missing, damaged, no image, or a decompression bomb (Pillow's limit).
+    """
+    try:
+        return _decode(path, image_size, channels)
+    except Exception as error:
+        raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
+
+
+def decode_images(
+    paths: Sequence[str | os.PathLike[str]], *, image_size: int, channels: Literal[1, 3] = 3
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Decodes many image files, one thread a processor, into one array.
+
+    Args:
+      paths: n image files.
+      image_size, channels: as for `decode_image`.
+
+    Returns:
+      Images uint8 `[n - unreadable, image_size, image_size, channels]` in the order of `paths`, and
+      why each unreadable one is left out, by its position in `paths`.
+
+    Raises:
+      UserError: the array would not fit into the memory that is available.
+    """
+    shape = (len(paths), image_size, image_size, channels)
+    _check_memory(shape)
+    images = np.empty(shape, np.uint8)
+
+    def decode_into(row: int) -> str | None:
+        try:
+            images[row] = _decode(paths[row], image_size, channels)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return _reason(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        reasons = list(threads.map(decode_into, range(len(paths))))
+    unreadable = {row: reason for row, reason in enumerate(reasons) if reason is not None}
+    readable = [row for row in range(len(paths)) if row not in unreadable]
+    # Row by row, because indexing with `readable` would hold the images twice.
+    for new, old in enumerate(readable):
+        if new != old:
+            images[new] = images[old]
+    return images[: len(readable)], unreadable
+
+
+def _decode(
+    path: str | os.PathLike[str], image_size: int | tuple[int, int], channels: Literal[1, 3]
+) -> np.ndarray:
+    height, width = np.broadcast_to(image_size, 2).tolist()
+    with Image.open(Path(path), formats=_FORMATS) as image:
+        # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
+        image.draft(None, (2 * max(height, width),) * 2)
+        image.load()
+        flat = _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+        box = _centre(flat.size, width / height)
+        resized = flat.resize((width, height), Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return np.asarray(resized).reshape(height, width, channels)
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged EXIF data do not make the pixels unreadable
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _flatten(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert(mode)
+
+
+def _to_8_bits(grey: np.ndarray) -> np.ndarray:
+    """Scales 16-bit grey by its full range; wider types by the narrowest usual range that holds them."""
+    values = np.nan_to_num(grey.astype(np.float64))
+    low, high = float(np.min(values)), float(np.max(values))
+    usual = (1, 255, 65535) if grey.dtype.kind == "f" else (65535,)
+    if low >= 0 and high <= 65535:
+        low, high = 0, min(top for top in usual if high <= top)
+    return np.rint((values - low) * (255 / max(high - low, np.finfo(np.float64).tiny))).astype(np.uint8)
+
+
+def _centre(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
+    """The largest centred box of this width / height, in whole pixels: (left, top, right, bottom)."""
+    width = min(size[0], max(1, round(size[1] * aspect)))
+    height = min(size[1], max(1, round(size[0] / aspect)))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return left, top, left + width, top + height
+
+
+def _check_memory(shape: tuple[int, int, int, int]) -> None:
+    n, size, _, channels = shape
+    needed, available = n * size * size * channels, psutil.virtual_memory().available
+    if needed > available:
+        fitting = max(1, int((0.8 * available / (n * channels)) ** 0.5))
+        raise UserError(
+            f"{n:,} images of side {size} with {channels} channels take {needed:,} bytes, but only "
+            f"{available:,} bytes of memory are available. Choose a smaller image_size ({fitting} "
+            "would fit), or fewer images."
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image file, or damaged at its beginning"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
