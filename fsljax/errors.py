@@ -1,5 +1,13 @@
-"""The one exception that the command line turns into a sentence and exit status 2."""
+"""Errors that are told in a sentence, without a stack trace."""
 
 
 class UserError(Exception):
-    """Something the user can put right: the message says what, where and what to do."""
+    """A request that cannot be met; the message says what, where, and what to do."""
+
+    exit_status = 2
+
+
+class DivergedError(UserError):
+    """A training whose loss or parameters are no longer finite numbers."""
+
+    exit_status = 1

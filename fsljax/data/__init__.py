@@ -1,0 +1,45 @@
+"""Data sources, class splits, episodes and augmentation."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from fsljax.data.dataset import ImageDataset, Splits, merge
+from fsljax.errors import UserError
+
+__all__ = ["ImageDataset", "Splits", "load", "merge"]
+
+
+def load(config: ConfigDict) -> Splits:
+    """Loads what `config.data` names.
+
+    Raises:
+      UserError: if the data are missing or unfit, saying what to do.
+    """
+    # Imported where used: each source brings libraries that take seconds to import.
+    data = config.data
+    if data.name == "glyphs":
+        from fsljax.data import glyphs
+
+        return glyphs.load(image_size=data.image_size, seed=data.split_seed)
+    if data.name == "omniglot":
+        from fsljax.data import omniglot
+
+        return omniglot.load(data_dir=data.data_dir or None, image_size=data.image_size)
+    if data.name == "tiny_imagenet":
+        from fsljax.data import tiny_imagenet
+
+        return tiny_imagenet.load(
+            data_dir=data.data_dir or None, image_size=data.image_size, seed=data.split_seed
+        )
+    from fsljax.data import folder
+
+    if not data.path:
+        raise UserError("config.data.path is empty: give the folder of images, --config.data.path=DIR.")
+    return folder.load(
+        data.path,
+        image_size=data.image_size,
+        channels=data.channels,
+        fractions=tuple(data.fractions),
+        seed=data.split_seed,
+    )

@@ -1,0 +1,78 @@
+"""Methods: each a module of this package, the only place where network, loss, sampler and evaluation meet.
+
+A module `fsljax.methods.NAME` has `default_config()` and `build(config, splits)`, which returns a `Method`.
+`config.method` is NAME.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.errors import UserError
+from fsljax.reporting.sections import Section
+from fsljax.training.state import TrainState
+
+
+class Evaluation(NamedTuple):
+    """What a method found on the test part.
+
+    Attributes:
+      test: `{setting: {metric: value}}`, as in `results.json`.
+      published: `{setting: {source: value}}`, figures of others beside which ours stand.
+      sections: the method's own parts of the report.
+      embeddings: float `[n, dim]` of images of unseen classes, for the projector.
+      shown: those images, with their classes.
+    """
+
+    test: dict[str, dict[str, float]]
+    published: dict[str, dict[str, float]]
+    sections: list[Section]
+    embeddings: np.ndarray
+    shown: ImageDataset
+
+
+class Method(Protocol):
+    """What the training loop asks of a method."""
+
+    def training_data(self) -> Any:
+        """Arrays that `train_step` reads; put on the device once, passed at every step."""
+
+    def init(self, key: jax.Array) -> TrainState:
+        """The state before the first step."""
+
+    def train_step(self, state: TrainState, data: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One step, a pure function; the metrics are scalars and "loss" is one of them."""
+
+    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+        """Figures on the validation part; "accuracy" chooses the best checkpoint. Empty: there is none."""
+
+    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
+        """Figures on the test part."""
+
+
+def build(config: ConfigDict, splits: Splits) -> Method:
+    """The method that `config.method` names, on its data.
+
+    Raises:
+      UserError: if there is none, or the config or the data do not fit it.
+    """
+    return _module(config).build(config, splits)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for a config that cannot work, before data are loaded."""
+    _module(config).check(config)
+
+
+def _module(config: ConfigDict) -> Any:
+    name = f"{__name__}.{config.method}"
+    if not config.method.isidentifier() or importlib.util.find_spec(name) is None:
+        raise UserError(f"config.method is {config.method!r}, but there is no module {name}.")
+    return importlib.import_module(name)

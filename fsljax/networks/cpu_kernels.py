@@ -41,9 +41,7 @@ def _conv3x3_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, t
     return xla_conv3x3(images, kernel), (images, kernel)
 
 
-def _conv3x3_backward(
-    saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _conv3x3_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
     mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     image_gradient = xla_conv3x3(gradient, mirrored)
@@ -75,9 +73,7 @@ def grey_conv3x3_max_pool(images: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       `[n, height // 2, width // 2, filters]`.
     """
-    pooled = jax.lax.map(
-        lambda patches: _window_maximum(*_windows(patches, kernel)), _patch_chunks(images)
-    )
+    pooled = jax.lax.map(lambda patches: _window_maximum(*_windows(patches, kernel)), _patch_chunks(images))
     count, height, width, _ = images.shape
     return pooled.reshape(-1, height // 2, width // 2, kernel.shape[-1])[:count]
 
@@ -95,9 +91,7 @@ def _patch_chunks(images: jax.Array) -> jax.Array:
 
 def _placed(kernel: jax.Array) -> jax.Array:
     """The filter at the four places of a window, `[16, 4 · filters]`."""
-    places = [
-        jnp.pad(kernel[:, :, 0], ((u, 1 - u), (v, 1 - v), (0, 0))) for u in range(2) for v in range(2)
-    ]
+    places = [jnp.pad(kernel[:, :, 0], ((u, 1 - u), (v, 1 - v), (0, 0))) for u in range(2) for v in range(2)]
     return jnp.stack(places, axis=2).reshape(16, -1)
 
 
@@ -137,9 +131,7 @@ def _grey_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> t
 grey_conv3x3_max_pool.defvjp(_grey_forward, _grey_backward)
 
 
-def grey_conv3x3_moments(
-    images: jax.Array, kernel: jax.Array, groups: int
-) -> tuple[jax.Array, jax.Array]:
+def grey_conv3x3_moments(images: jax.Array, kernel: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
     """Mean and variance of `xla_conv3x3(images, kernel)` of one-channel images, without computing it.
 
     A filter's response is linear in the 3×3 patch: its mean is the filter applied to the mean patch, its

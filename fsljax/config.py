@@ -1,0 +1,131 @@
+"""Defaults and checks that every experiment shares; a method adds its own (`fsljax.methods`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fsljax.errors import UserError
+
+DATA_SETS = ("omniglot", "glyphs", "folder", "tiny_imagenet")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "halving")
+BATCH_STATISTICS = ("running", "episode")
+TRAIN_ON = ("train", "train_and_validation")
+
+
+def shared_config() -> ConfigDict:
+    """Fields of every experiment, with their defaults."""
+    return ConfigDict(
+        {
+            "name": "",  # of the experiment; the default workdir is runs/<name>
+            "method": "",  # a module of fsljax.methods
+            "seed": 0,
+            "data": {
+                "name": "omniglot",
+                "data_dir": "",  # TFDS folder; "" is TFDS_DATA_DIR, else TFDS's own default
+                "path": "",  # of a folder of images
+                "image_size": 28,  # pixels a side
+                "channels": 1,
+                "train_on": "train",
+                "fractions": (0.64, 0.16, 0.2),  # of classes, where the folder does not say
+                "split_seed": 0,
+            },
+            "network": {"name": "conv4", "filters": 64, "blocks": 4, "momentum": 0.99, "kernels": "auto"},
+            "train": {
+                "steps": 10_000,
+                "optimizer": "adam",
+                "learning_rate": 1e-3,
+                "weight_decay": 0.0,  # of adamw and sgd
+                "schedule": "cosine",
+                "warmup_steps": 0,
+                "halving_steps": 2_000,  # of the halving schedule
+                "ema": 0.0,  # share of the averaged weights kept at each step; 0: no averaging
+                "log_every": 50,
+                "steps_per_dispatch": 50,  # on accelerators; a CPU takes one at a time
+            },
+            "augment": {
+                "rotation": 0.0,
+                "scale": 0.0,
+                "stretch": 0.0,
+                "shear": 0.0,
+                "shift": 0.0,
+                "elastic": 0.0,
+                "elastic_points": 4,
+                "flip": False,
+                "brightness": 0.0,
+                "contrast": 0.0,
+            },
+            "checkpoint": {"every": 500, "keep_last": 2},
+        }
+    )
+
+
+def check_shared(config: ConfigDict) -> None:
+    """Raises a UserError for a value that cannot work, before anything is loaded or compiled."""
+    check_choice(config, "data.name", DATA_SETS)
+    check_choice(config, "data.train_on", TRAIN_ON)
+    check_choice(config, "train.optimizer", OPTIMIZERS)
+    check_choice(config, "train.schedule", SCHEDULES)
+    check_choice(config, "data.channels", (1, 3))
+    check_at_least(
+        config,
+        1,
+        "data.image_size", "network.filters", "network.blocks", "train.steps", "train.halving_steps",
+        "train.log_every", "train.steps_per_dispatch", "checkpoint.every", "checkpoint.keep_last",
+    )  # fmt: skip
+    check_at_least(config, 0, "seed", "train.warmup_steps", "train.weight_decay", "data.split_seed")
+    check_at_least(config, 2, "augment.elastic_points")
+    for name in ("rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast"):
+        check_at_least(config, 0, f"augment.{name}")
+    for name in ("train.ema", "network.momentum"):
+        if not 0 <= get(config, name) < 1:
+            raise UserError(
+                f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1."
+            )
+    if not config.train.learning_rate > 0:
+        raise UserError(f"config.train.learning_rate is {config.train.learning_rate}; it must be above 0.")
+    if config.train.warmup_steps >= config.train.steps:
+        raise UserError(
+            f"config.train.warmup_steps is {config.train.warmup_steps}, but the run has "
+            f"{config.train.steps} steps: warm up for fewer."
+        )
+
+
+def check_at_least(config: ConfigDict, least: float, *names: str) -> None:
+    """Raises a UserError if a number, or a number of a sequence, is below `least`."""
+    for name in names:
+        value = get(config, name)
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        if not numbers:
+            raise UserError(f"config.{name} is empty; it needs one number at least.")
+        for number in numbers:
+            if not number >= least:
+                raise UserError(f"config.{name} is {value}; it must be {least} or more.")
+
+
+def check_choice(config: ConfigDict, name: str, choices: Sequence[Any]) -> None:
+    """Raises a UserError if a value is none of `choices`."""
+    if get(config, name) not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise UserError(f"config.{name} is {get(config, name)!r}; it can be {listed}.")
+
+
+def get(config: ConfigDict, name: str) -> Any:
+    """The value of a dotted name, such as "train.steps"."""
+    value: Any = config
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """The config as nested dicts of what JSON can hold (tuples become lists)."""
+    return {
+        name: plain(value)
+        if isinstance(value, ConfigDict)
+        else (list(value) if isinstance(value, tuple) else value)
+        for name, value in config.items()
+    }

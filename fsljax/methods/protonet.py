@@ -1,0 +1,345 @@
+"""Prototypical networks (Snell, Swersky and Zemel, 2017): few-shot classification by class means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax import networks
+from fsljax.config import BATCH_STATISTICS, check_at_least, check_choice, check_shared, shared_config
+from fsljax.data.augment import Augmentation, augment
+from fsljax.data.dataset import ImageDataset, Splits, merge
+from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episode
+from fsljax.errors import UserError
+from fsljax.evaluation import episodic
+from fsljax.evaluation.episodic import Setting
+from fsljax.losses import prototypical_loss
+from fsljax.losses.prototypical import DISTANCES
+from fsljax.methods import Evaluation
+from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
+from fsljax.training.state import TrainState, make_optimizer
+
+# Omniglot, accuracy: the paper's table 1, and the PyTorch reimplementation of its protocol.
+PUBLISHED = {
+    "omniglot": {
+        "5way_1shot": {"Snell et al. 2017": 0.988, "PyTorch": 0.9885},
+        "5way_5shot": {"Snell et al. 2017": 0.997, "PyTorch": 0.9963},
+        "20way_1shot": {"Snell et al. 2017": 0.960, "PyTorch": 0.9492},
+        "20way_5shot": {"Snell et al. 2017": 0.989, "PyTorch": 0.9859},
+    }
+}
+
+_IMAGES_A_TRANSDUCTIVE_CHUNK = 400
+_EPISODES_SHOWN = 3
+_CLASSES_ON_MAP = 20
+
+
+def default_config() -> ConfigDict:
+    """Defaults of a prototypical network, as published for Omniglot."""
+    config = shared_config()
+    config.method = "protonet"
+    config.loss = ConfigDict({"distance": "squared_euclidean", "temperature": 1.0})
+    config.train.update(
+        {
+            "way": 60,
+            "shot": 1,
+            "queries": 5,
+            "episodes_per_step": 1,
+            "support_turns": 1,  # choices of support and query in a step's images; 1: as published
+        }
+    )
+    config.validation = ConfigDict({"way": 5, "shot": 1, "queries": 15, "episodes": 1000})
+    config.eval = ConfigDict(
+        {
+            "ways": (5, 20),
+            "shots": (1, 5),
+            "queries": 15,
+            "episodes": 10_000,
+            "batch_statistics": "running",  # "episode": each test episode by its own, transductive
+            "seed": 0,
+            "read_episodes": "",  # a file written by an earlier run
+            "write_episodes": "",
+        }
+    )
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for values that cannot work, whatever the data."""
+    check_shared(config)
+    check_choice(config, "loss.distance", tuple(DISTANCES))
+    check_choice(config, "eval.batch_statistics", BATCH_STATISTICS)
+    check_at_least(config, 2, "train.way", "validation.way", "eval.ways")
+    check_at_least(
+        config, 1,
+        "train.shot", "train.queries", "train.episodes_per_step", "train.support_turns",
+        "validation.shot", "validation.queries", "validation.episodes",
+        "eval.shots", "eval.queries", "eval.episodes",
+    )  # fmt: skip
+    check_at_least(config, 0, "eval.seed")
+    if not config.loss.temperature > 0:
+        raise UserError(f"config.loss.temperature is {config.loss.temperature}; it must be above 0.")
+    drawn = config.train.shot + config.train.queries
+    if config.train.support_turns > drawn:
+        raise UserError(
+            f"config.train.support_turns is {config.train.support_turns}, but a class has shot + queries = "
+            f"{drawn} images in an episode: that many turns at most."
+        )
+    networks.build(config)
+
+
+class TrainingData(NamedTuple):
+    """Images uint8 `[n, height, width, channel]` and where those of each class are."""
+
+    images: jax.Array | np.ndarray
+    table: ClassTable
+
+
+@dataclass(frozen=True)
+class ProtoNet:
+    """A prototypical network on a data set; see `fsljax.methods.Method`."""
+
+    config: ConfigDict
+    splits: Splits
+    network: nn.Module
+    amounts: Augmentation = field(default_factory=Augmentation)
+
+    @cached_property
+    def training_part(self) -> ImageDataset:
+        if self.config.data.train_on == "train_and_validation":
+            return merge(self.splits.train, self.splits.validation)
+        return self.splits.train
+
+    def training_data(self) -> TrainingData:
+        part = self.training_part
+        return TrainingData(part.images, class_table(part.labels))
+
+    def init(self, key: jax.Array) -> TrainState:
+        init_key, run_key = jax.random.split(key)
+        images = jnp.zeros((1, *self.splits.test.images.shape[1:]))
+        variables = self.network.init(init_key, images, running_average=True)
+        state = TrainState.create(
+            apply_fn=self.network.apply,
+            params=variables["params"],
+            tx=make_optimizer(self.config),
+            batch_stats=variables["batch_stats"],
+            averaged=jax.tree.map(jnp.copy, variables["params"]) if self.config.train.ema else None,
+            key=run_key,
+        )
+        return state.replace(step=jnp.zeros((), jnp.int32))
+
+    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
+        episode_key, augment_key = jax.random.split(state.step_key())
+        rows = self._draw(episode_key, data.table).images
+        images = data.images[rows].astype(jnp.float32) / 255
+        images = augment(augment_key, images.reshape(-1, *images.shape[-3:]), self.amounts)
+        images = images.reshape(*rows.shape, *images.shape[-3:])
+        loss_of = jax.value_and_grad(self.loss, has_aux=True)
+        (loss, (batch_stats, accuracy)), gradients = loss_of(state.params, state.batch_stats, images)
+        state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
+        return state, {"loss": loss, "accuracy": accuracy}
+
+    def loss(
+        self, params: Any, batch_stats: Any, images: jax.Array
+    ) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+        """Mean loss over episodes.
+
+        Args:
+          params, batch_stats: of the network.
+          images: float `[episodes, way, shot + queries, height, width, channel]`.
+
+        Returns:
+          loss `[]`, and new batch statistics with the mean accuracy `[]`.
+        """
+        episodes, way, drawn = images.shape[:3]
+        embeddings, changed = self.network.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images.reshape(episodes, way * drawn, *images.shape[3:]),
+            running_average=False,
+            mutable=["batch_stats"],
+        )
+        embeddings = embeddings.reshape(episodes, way, drawn, -1)
+        # Every image may take its turn as support: more comparisons from the same embeddings.
+        turns = jnp.stack(
+            [jnp.roll(embeddings, -turn, axis=2) for turn in range(self.config.train.support_turns)]
+        )
+        shot = self.config.train.shot
+        episode_loss = partial(
+            prototypical_loss,
+            distance=self.config.loss.distance,
+            temperature=self.config.loss.temperature,
+        )
+        output = jax.vmap(jax.vmap(episode_loss))(turns[..., :shot, :], turns[..., shot:, :])
+        return jnp.mean(output.loss), (changed["batch_stats"], jnp.mean(output.accuracy))
+
+    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+        if self.config.data.train_on == "train_and_validation":
+            return {}
+        embeddings = self.embed(variables, self.splits.validation.images)
+        accuracies = self._accuracies(embeddings, self._validation_episodes, self.config.validation.shot)
+        return {"accuracy": float(np.mean(accuracies))}
+
+    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
+        test = self.splits.test
+        embeddings = self.embed(variables, test.images)
+        episodes = self.test_episodes()
+        transductive = self.config.eval.batch_statistics == "episode"
+        results = {}
+        for setting, drawn in episodes.items():
+            if transductive:
+                accuracies = self._transductive_accuracies(variables, drawn, setting.shot)
+            else:
+                accuracies = self._accuracies(embeddings, drawn, setting.shot)
+            mean, ci95 = episodic.mean_and_ci95(accuracies)
+            name = setting.name + ("_transductive" if transductive else "")
+            results[name] = {"accuracy": mean, "ci95": ci95, "episodes": len(accuracies)}
+        chosen = np.flatnonzero(np.isin(test.labels, _spread(test.num_classes, _CLASSES_ON_MAP)))
+        return Evaluation(
+            test=results,
+            published=PUBLISHED.get(self.config.data.name, {}),
+            sections=self._sections(embeddings, episodes, chosen),
+            embeddings=embeddings[chosen],
+            shown=ImageDataset(test.images[chosen], test.labels[chosen], test.class_names),
+        )
+
+    def test_episodes(self) -> dict[Setting, Episodes]:
+        """The episodes of every test setting: drawn by `eval.seed`, or read from a file."""
+        options = self.config.eval
+        if options.read_episodes:
+            return episodic.read_episodes(Path(options.read_episodes), self.splits.test)
+        key = jax.random.key(options.seed)
+        episodes = {
+            setting: episodic.sample(
+                jax.random.fold_in(key, index), self.splits.test, setting, options.episodes
+            )
+            for index, setting in enumerate(test_settings(self.config))
+        }
+        if options.write_episodes:
+            episodic.write_episodes(Path(options.write_episodes), self.splits.test, episodes)
+        return episodes
+
+    def embed(self, variables: dict[str, Any], images: np.ndarray) -> np.ndarray:
+        """Embeddings `[n, dim]` of uint8 images `[n, height, width, channel]`, by running averages."""
+        return episodic.embed_in_batches(partial(self._embed_batch, variables), images)
+
+    @cached_property
+    def _embed_batch(self) -> Any:
+        def embed(variables: dict[str, Any], images: jax.Array) -> Any:
+            return self.network.apply(variables, images.astype(jnp.float32) / 255, running_average=True)
+
+        return jax.jit(embed)
+
+    @cached_property
+    def _validation_episodes(self) -> Episodes:
+        options = self.config.validation
+        setting = Setting(options.way, options.shot, options.queries)
+        return episodic.sample(jax.random.key(0), self.splits.validation, setting, options.episodes)
+
+    def _draw(self, key: jax.Array, table: ClassTable) -> Episodes:
+        train = self.config.train
+        return jax.vmap(
+            lambda k: draw_episode(k, table, way=train.way, shot=train.shot, queries=train.queries)
+        )(jax.random.split(key, train.episodes_per_step))
+
+    def _accuracies(self, embeddings: np.ndarray, episodes: Episodes, shot: int) -> np.ndarray:
+        return episodic.episode_accuracies(
+            embeddings, episodes, shot=shot, distance=self.config.loss.distance
+        )
+
+    def _transductive_accuracies(
+        self, variables: dict[str, Any], episodes: Episodes, shot: int
+    ) -> np.ndarray:
+        """Accuracies when batch norm takes the statistics of each episode's own images."""
+        rows = np.asarray(episodes.images)
+        chunk = max(1, _IMAGES_A_TRANSDUCTIVE_CHUNK // (rows.shape[1] * rows.shape[2]))
+        measure = self._transductive_chunk
+        parts = []
+        for start in range(0, len(rows), chunk):
+            part = rows[start : start + chunk]
+            filled = np.concatenate([part, np.repeat(part[:1], chunk - len(part), axis=0)])
+            parts.append(measure(variables, self.splits.test.images[filled], shot)[: len(part)])
+        return np.concatenate([np.asarray(part) for part in parts]).astype(np.float64)
+
+    @cached_property
+    def _transductive_chunk(self) -> Any:
+        def measure(variables: dict[str, Any], images: jax.Array, shot: int) -> jax.Array:
+            episodes, way, drawn = images.shape[:3]
+            flat = images.reshape(episodes, way * drawn, *images.shape[3:]).astype(jnp.float32) / 255
+            embeddings: Any = self.network.apply(variables, flat, running_average=False)
+            embeddings = embeddings.reshape(episodes, way, drawn, -1)
+            embeddings -= jnp.mean(embeddings, axis=(1, 2), keepdims=True) * self._may_move()
+            predict = partial(episodic.predict, shot=shot, distance=self.config.loss.distance)
+            return jnp.mean(jax.vmap(predict)(embeddings)[1], axis=(1, 2))
+
+        return jax.jit(measure, static_argnums=2)
+
+    def _may_move(self) -> bool:
+        """Distances between points don't change when all move; angles at the origin do."""
+        return self.config.loss.distance == "squared_euclidean"
+
+    def _sections(
+        self, embeddings: np.ndarray, episodes: dict[Setting, Episodes], chosen: np.ndarray
+    ) -> list[Section]:
+        setting, drawn = next(iter(episodes.items()))
+        test = self.splits.test
+        centred = embeddings - embeddings.mean(axis=0) * self._may_move()
+        pictures = []
+        for rows, classes in list(zip(drawn.images, drawn.classes, strict=True))[:_EPISODES_SHOWN]:
+            predicted, _ = episodic.predict(
+                jnp.asarray(centred[rows]), shot=setting.shot, distance=self.config.loss.distance
+            )
+            way, queries = predicted.shape
+            pictures.append(
+                EpisodePicture(
+                    support_images=test.images[rows[:, : setting.shot]],
+                    support_names=[test.class_names[c] for c in classes],
+                    query_images=test.images[rows[:, setting.shot :].reshape(-1)],
+                    query_labels=np.repeat(np.arange(way), queries),
+                    predictions=np.asarray(predicted).reshape(-1),
+                )
+            )
+        return [
+            episodes_section(pictures),
+            embedding_map_section(
+                embeddings[chosen], test.labels[chosen], test.class_names, test.images[chosen]
+            ),
+        ]
+
+
+def test_settings(config: ConfigDict) -> list[Setting]:
+    """Every way with every shot of `config.eval`."""
+    return [Setting(way, shot, config.eval.queries) for way in config.eval.ways for shot in config.eval.shots]
+
+
+def build(config: ConfigDict, splits: Splits) -> ProtoNet:
+    """A prototypical network on `splits`.
+
+    Raises:
+      UserError: if the config asks for episodes that the data cannot give.
+    """
+    check(config)
+    amounts = Augmentation(**config.augment.to_dict())
+    method = ProtoNet(config, splits, networks.build(config), amounts)
+    train, validation = config.train, config.validation
+    episodic.check_setting(
+        method.training_part, Setting(train.way, train.shot, train.queries), part="training", where="train"
+    )
+    if config.data.train_on == "train":
+        setting = Setting(validation.way, validation.shot, validation.queries)
+        episodic.check_setting(splits.validation, setting, part="validation", where="validation")
+    for setting in test_settings(config):
+        episodic.check_setting(splits.test, setting, part="test", where="eval")
+    return method
+
+
+def _spread(classes: int, count: int) -> np.ndarray:
+    """`count` classes spread evenly over all of them."""
+    return np.unique(np.linspace(0, classes - 1, min(count, classes)).astype(int))

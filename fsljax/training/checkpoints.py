@@ -1,0 +1,268 @@
+"""Checkpoints: the last few and the best, written in the background, verified when read."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from fsljax.errors import DivergedError, UserError
+from fsljax.training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Model(NamedTuple):
+    """What evaluation needs of a checkpoint: its step, and the network's variables."""
+
+    step: int
+    variables: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one workdir.
+
+    Each holds `model` (the variables for evaluation), `training` (the rest of the state; shipped models
+    have none) and `about` (the figure that chooses the best, and a digest of every array).
+    """
+
+    def __init__(self, workdir: Path, *, keep_last: int = 2):
+        self.folder = workdir.absolute() / FOLDER
+        self._keep_last = keep_last
+        self._selections: dict[int, float | None] | None = None
+        self._unfinished: int | None = None
+        self._manager: ocp.CheckpointManager | None = None
+
+    def save(self, state: TrainState, selection: float | None) -> None:
+        """Starts writing a checkpoint.
+
+        Args:
+          state: at the step it will be filed under.
+          selection: the higher, the better; None if this state was not validated.
+
+        Raises:
+          DivergedError: if a parameter is not finite; what is on disk stays as it is.
+        """
+        step = int(state.step)
+        self.wait()
+        items = {"model": _on_host(state.inference_variables()), "training": _on_host(_training_part(state))}
+        for array in jax.tree.leaves(items["model"]):
+            if not np.isfinite(array).all():
+                raise DivergedError(
+                    f"Parameters are no longer finite numbers at step {step}: the run stops. "
+                    f"{self.describe_last()} Try a lower config.train.learning_rate."
+                )
+        if step in self.selections():
+            return
+        about = {"selection": selection, "digests": {name: digest(item) for name, item in items.items()}}
+        self._unfinished = step
+        self.selections()[step] = selection
+        try:
+            self._writer().save(step, args=_save_args(items, about), force=True)
+        except (OSError, ValueError) as error:
+            self._failed(error)
+
+    def wait(self) -> None:
+        """Waits for the checkpoint being written, then deletes those no longer needed."""
+        if self._unfinished is None:
+            return
+        try:
+            self._writer().wait_until_finished()
+            self._writer().check_for_errors()
+        except Exception as error:  # what fails in orbax's threads comes as many types
+            self._failed(error)
+            return
+        self._unfinished = None
+        selections = self.selections()
+        keep = {*sorted(selections)[-self._keep_last :], *self._by_selection()[:1]}
+        for step in set(selections) - keep:
+            self._writer().delete(step)
+            del selections[step]
+
+    def _failed(self, error: Exception) -> None:
+        """A full disk must not end a run: the checkpoints before this one stay, the next may succeed."""
+        step, self._unfinished = self._unfinished, None
+        if step is not None:
+            self.selections().pop(step, None)
+        self._manager = None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        logging.warning(
+            "The checkpoint of step %s could not be written (%s): training goes on.", step, reason
+        )
+        shutil.rmtree(self.folder / str(step), ignore_errors=True)
+
+    def restore_last(self, template: TrainState) -> TrainState | None:
+        """The newest state that can be read, or None; damaged ones are put aside, and named.
+
+        Args:
+          template: a state of the same structure.
+        """
+        for step in sorted(self.selections(), reverse=True):
+            variables = _on_host(template.inference_variables())
+            training = _on_host(_training_part(template))
+            try:
+                items = self._read(step, {"model": variables, "training": training})
+            except Exception as error:  # damage comes as many types
+                self._put_aside(step, error)
+                continue
+            return _assembled(template, items)
+        return None
+
+    def restore_best(self, variables: dict[str, Any]) -> Model:
+        """The model of the best checkpoint that can be read; damaged ones are skipped, and named.
+
+        Args:
+          variables: of the same structure.
+
+        Raises:
+          UserError: if there is none.
+        """
+        for step in self._by_selection():
+            try:
+                items = self._read(step, {"model": _on_host(variables)})
+            except Exception as error:  # damage comes as many types
+                logging.warning("%s", self._damage(step, error))
+                continue
+            return Model(step, items["model"])
+        raise UserError(
+            f"There is no checkpoint that can be read in {self.folder}: train first (--mode=train), "
+            "or give the --workdir of a run."
+        )
+
+    def write_model(self, model: Model, selection: float | None) -> None:
+        """Writes parameters and batch statistics alone, as a shipped model."""
+        item = _on_host(model.variables)
+        about = {"selection": selection, "digests": {"model": digest(item)}}
+        self._writer().save(model.step, args=_save_args({"model": item}, about), force=True)
+        self._writer().wait_until_finished()
+
+    def selections(self) -> dict[int, float | None]:
+        """Steps of all checkpoints, with the figure that each was chosen by."""
+        if self._selections is None:
+            self._selections = {}
+            for half_written in sorted(self.folder.glob("*orbax-checkpoint-tmp*")):
+                logging.warning("The checkpoint %s is half-written: it is skipped.", half_written)
+            for step in self._reader().all_steps() if self.folder.is_dir() else ():
+                self._selections[step] = self._about(step).get("selection")
+        return self._selections
+
+    def best_step(self) -> int | None:
+        """Step of the best checkpoint, or None."""
+        return next(iter(self._by_selection()), None)
+
+    def path(self, step: int) -> Path:
+        """Folder of a checkpoint."""
+        return self.folder / str(step)
+
+    def describe_last(self) -> str:
+        """A sentence that says where the newest checkpoint is."""
+        self.wait()
+        steps = self.selections()
+        return f"The last checkpoint is {self.path(max(steps))}." if steps else "There is no checkpoint yet."
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self.wait()
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def _by_selection(self) -> list[int]:
+        """Steps, best first; those never validated come last, the newest of them first."""
+        selections = self.selections()
+
+        def merit(step: int) -> tuple[float, int]:
+            chosen_by = selections[step]
+            return (-math.inf if chosen_by is None else chosen_by, step)
+
+        return sorted(selections, key=merit, reverse=True)
+
+    def _read(self, step: int, templates: dict[str, Any]) -> dict[str, Any]:
+        args = {name: ocp.args.StandardRestore(template) for name, template in templates.items()}
+        restored = self._reader().restore(step, args=ocp.args.Composite(**args))
+        digests = self._about(step).get("digests", {})
+        for name in templates:
+            if digests.get(name) != digest(restored[name]):
+                raise ValueError(f"the arrays of {name!r} are not those that were written")
+        return {name: restored[name] for name in templates}
+
+    def _about(self, step: int) -> dict[str, Any]:
+        try:
+            args = ocp.args.Composite(about=ocp.args.JsonRestore())
+            return dict(self._reader().restore(step, args=args)["about"])
+        except Exception:  # damage comes as many types; reading the arrays will name it
+            return {}
+
+    def _damage(self, step: int, error: Exception) -> str:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        return f"The checkpoint {self.path(step)} is damaged and skipped: {reason}"
+
+    def _put_aside(self, step: int, error: Exception) -> None:
+        logging.warning("%s", self._damage(step, error))
+        aside = self.folder.parent / "damaged_checkpoints"
+        aside.mkdir(exist_ok=True)
+        number = 0
+        while (target := aside / (f"{step}-{number}" if number else str(step))).exists():
+            number += 1
+        self.path(step).rename(target)
+        self.selections().pop(step, None)
+        self._manager = None
+
+    def _reader(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            handlers = {"model": ocp.StandardCheckpointHandler(), "training": ocp.StandardCheckpointHandler(),
+                        "about": ocp.JsonCheckpointHandler()}  # fmt: skip
+            options = ocp.CheckpointManagerOptions(create=False, read_only=not self.folder.is_dir())
+            self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
+        return self._manager
+
+    def _writer(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self._reader()
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of the names, shapes and bytes of all arrays of a tree."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype.str}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _save_args(items: dict[str, Any], about: dict[str, Any]) -> ocp.args.Composite:
+    args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+    return ocp.args.Composite(**args, about=ocp.args.JsonSave(about))
+
+
+def _training_part(state: TrainState) -> dict[str, Any]:
+    """What `inference_variables` leaves out."""
+    part = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
+    return part if state.averaged is None else {**part, "params": state.params}
+
+
+def _assembled(template: TrainState, items: dict[str, Any]) -> TrainState:
+    model, training = jax.tree.map(jax.numpy.array, (items["model"], items["training"]))
+    averaging = template.averaged is not None
+    return template.replace(
+        step=training["step"],
+        params=training["params"] if averaging else model["params"],
+        averaged=model["params"] if averaging else None,
+        batch_stats=model["batch_stats"],
+        opt_state=training["opt_state"],
+        key=jax.random.wrap_key_data(training["key"]),
+    )
+
+
+def _on_host(tree: Any) -> Any:
+    """Copies of all arrays in host memory: the next step may overwrite the buffers they had."""
+    return jax.tree.map(lambda leaf: np.array(leaf), tree)

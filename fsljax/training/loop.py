@@ -1,0 +1,134 @@
+"""The training loop, the same for every method."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax.errors import DivergedError
+from fsljax.methods import Method
+from fsljax.training import devices
+from fsljax.training.checkpoints import Checkpoints
+from fsljax.training.interruption import Interruption, Stopped
+from fsljax.training.metrics_log import MetricsLog
+from fsljax.training.progress import Progress
+from fsljax.training.state import TrainState, learning_rate
+
+
+def train(
+    method: Method, config: ConfigDict, workdir: Path, checkpoints: Checkpoints, interruption: Interruption
+) -> None:
+    """Trains from the newest checkpoint in the workdir, or from the start, to the config's last step.
+
+    Raises:
+      DivergedError: if the loss is no longer a finite number; earlier checkpoints stay.
+      Stopped: if a signal asked for it; the state is on disk.
+    """
+    state = method.init(jax.random.key(config.seed))
+    restored = checkpoints.restore_last(state)
+    state = state if restored is None else restored
+    step = int(state.step)
+    total = config.train.steps
+    if step >= total:
+        return
+    with Progress(total, step) as progress, MetricsLog(workdir, resume_step=step) as log:
+        if step:
+            progress.say(f"going on from step {step} of {total}")
+        data = jax.device_put(method.training_data())
+        run_steps = _Steps(method, config, progress)
+        rate = learning_rate(config)
+        interruption.polled = True
+        while step < total:
+            goal = min(
+                _next_multiple(step, config.train.log_every),
+                _next_multiple(step, config.checkpoint.every),
+                total,
+            )
+            began = time.monotonic()
+            state, metrics = run_steps(state, data, step, goal, interruption)
+            first, step = step, step + len(metrics["loss"])
+            _check_finite(metrics["loss"], first, checkpoints)
+            figures = {name: float(np.mean(values)) for name, values in metrics.items()}
+            speed = (step - first) / (time.monotonic() - began)
+            log.scalars(
+                step,
+                {f"train/{name}": value for name, value in figures.items()}
+                | {"learning_rate": float(rate(step)), "steps_per_second": speed},
+            )
+            if step % config.checkpoint.every == 0 or step == total:
+                _validate_and_save(method, state, step, checkpoints, log, progress, figures)
+            else:
+                progress.update(step, figures)
+            if interruption.requested and step < total:
+                checkpoints.save(state, None)
+                checkpoints.close()
+                raise Stopped
+        checkpoints.wait()
+        interruption.polled = False
+
+
+class _Steps:
+    """Runs steps up to a goal, compiling at the first call and saying so."""
+
+    def __init__(self, method: Method, config: ConfigDict, progress: Progress):
+        self._count = devices.steps_per_dispatch(config.train.steps_per_dispatch)
+        self._compiled = {
+            count: devices.compile_steps(method.train_step, count) for count in {1, self._count}
+        }
+        self._progress = progress
+        self._warm = False
+
+    def __call__(
+        self, state: TrainState, data: Any, step: int, goal: int, interruption: Interruption
+    ) -> tuple[TrainState, dict[str, np.ndarray]]:
+        collected: list[dict[str, jax.Array]] = []
+        while step < goal and not (interruption.requested and collected):
+            count = self._count if goal - step >= self._count else 1
+            if not self._warm:
+                self._progress.say("compiling the training step …")
+            state, metrics = self._compiled[count](state, data)
+            if not self._warm:
+                jax.block_until_ready(metrics)
+                self._progress.start_clock()
+                self._warm = True
+            collected.append(metrics)
+            step += count
+        fetched = jax.device_get(collected)
+        return state, {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
+
+
+def _validate_and_save(
+    method: Method,
+    state: TrainState,
+    step: int,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    progress: Progress,
+    figures: dict[str, float],
+) -> None:
+    validation = method.validate(state.inference_variables())
+    if validation:
+        log.scalars(step, {f"validation/{name}": value for name, value in validation.items()})
+    # Without a validation part the last state is the one to keep.
+    checkpoints.save(state, validation.get("accuracy", float(step)))
+    log.flush()
+    named = {f"validation {name}": value for name, value in validation.items()}
+    progress.update(step, figures | named, important=True)
+
+
+def _check_finite(losses: np.ndarray, first: int, checkpoints: Checkpoints) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        raise DivergedError(
+            f"The loss is {losses[bad[0]]} at step {first + bad[0] + 1}: the run stops. "
+            f"{checkpoints.describe_last()} Try a lower config.train.learning_rate."
+        )
+
+
+def _next_multiple(step: int, of: int) -> int:
+    return (step // of + 1) * of

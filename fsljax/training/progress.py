@@ -1,0 +1,88 @@
+"""How far a run is: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+import rich.console
+import rich.progress
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Shows the steps of a training; use as a context manager.
+
+    Args:
+      total: steps of the run.
+      done: steps that lie behind already.
+      stream: where to; standard error by default.
+    """
+
+    def __init__(self, total: int, done: int = 0, stream: TextIO | None = None):
+        self._total, self._done, self._start = total, done, done
+        self._stream = stream or sys.stderr
+        self._console = rich.console.Console(file=self._stream)
+        self._began = self._last_line = time.monotonic()
+        self._figures: dict[str, float] = {}
+        self._bar: rich.progress.Progress | None = None
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            columns = rich.progress
+            self._bar = columns.Progress(
+                columns.TextColumn("{task.description}"),
+                columns.BarColumn(),
+                columns.MofNCompleteColumn(),
+                columns.TextColumn("{task.fields[figures]}"),
+                columns.TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task("training", total=self._total, completed=self._done, figures="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def start_clock(self) -> None:
+        """Speed is counted from here: after compiling."""
+        self._began, self._start = time.monotonic(), self._done
+
+    def update(self, done: int, figures: dict[str, float], *, important: bool = False) -> None:
+        """Reports `done` steps and the latest figures; an important report always gets its line."""
+        self._done = done
+        self._figures.update(figures)
+        elapsed = time.monotonic() - self._began
+        speed = (done - self._start) / elapsed if elapsed > 0 else 0.0
+        shown = "  ".join(f"{name} {_short(name, value)}" for name, value in self._figures.items())
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, figures=f"{speed:.1f} steps/s  {shown}")
+            return
+        now = time.monotonic()
+        if important or now - self._last_line >= _SECONDS_BETWEEN_LINES or done == self._total:
+            self._last_line = now
+            left = _duration((self._total - done) / speed) if speed else "?"
+            self.say(f"step {done}/{self._total}  {shown}  {speed:.1f} steps/s  {left} left")
+
+
+def _short(name: str, value: float) -> str:
+    return f"{100 * value:.1f} %" if "accuracy" in name else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

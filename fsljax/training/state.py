@@ -1,0 +1,68 @@
+"""The state of a run: all that is needed to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+from flax.training import train_state
+from ml_collections import ConfigDict
+
+
+class TrainState(train_state.TrainState):
+    """Flax's TrainState with what these methods need besides parameters and optimiser.
+
+    Attributes:
+      batch_stats: running averages of batch norm.
+      averaged: exponential moving average of the parameters; None without averaging.
+      key: base of the run's random numbers; those of a step come from `fold_in(key, step)`.
+    """
+
+    batch_stats: Any
+    averaged: Any
+    key: jax.Array
+
+    def step_key(self) -> jax.Array:
+        """The random key of this step alone."""
+        return jax.random.fold_in(self.key, self.step)
+
+    def inference_variables(self) -> dict[str, Any]:
+        """Parameters (averaged, where averaging is on) and batch statistics, for evaluation."""
+        params = self.params if self.averaged is None else self.averaged
+        return {"params": params, "batch_stats": self.batch_stats}
+
+    def updated(self, gradients: Any, batch_stats: Any, *, ema: float) -> TrainState:
+        """The state after one optimiser step."""
+        state = self.apply_gradients(grads=gradients, batch_stats=batch_stats)
+        if state.averaged is None:
+            return state
+        return state.replace(averaged=optax.incremental_update(state.params, state.averaged, 1 - ema))
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """The optax optimiser that `config.train` describes."""
+    rate = learning_rate(config)
+    if config.train.optimizer == "adam":
+        return optax.adam(rate)
+    if config.train.optimizer == "adamw":
+        return optax.adamw(rate, weight_decay=config.train.weight_decay)
+    return optax.chain(
+        optax.add_decayed_weights(config.train.weight_decay), optax.sgd(rate, momentum=0.9, nesterov=True)
+    )
+
+
+def learning_rate(config: ConfigDict) -> optax.Schedule:
+    """The learning rate at each step: linear warm-up, then the config's schedule."""
+    train = config.train
+    after = train.steps - train.warmup_steps
+    if train.schedule == "cosine":
+        main = optax.cosine_decay_schedule(train.learning_rate, after)
+    elif train.schedule == "halving":
+        main = optax.exponential_decay(train.learning_rate, train.halving_steps, 0.5, staircase=True)
+    else:
+        main = optax.constant_schedule(train.learning_rate)
+    if not train.warmup_steps:
+        return main
+    warmup = optax.linear_schedule(0.0, train.learning_rate, train.warmup_steps)
+    return optax.join_schedules([warmup, main], [train.warmup_steps])

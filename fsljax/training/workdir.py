@@ -1,0 +1,109 @@
+"""The folder of a run: whose it is, who is using it, and what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+from ml_collections import ConfigDict
+
+from fsljax.config import plain
+from fsljax.errors import UserError
+
+CONFIG = "config.json"
+RESULTS = "results.json"
+# Where things are and how they are shown changes nothing in what is trained.
+_MAY_DIFFER = ("eval", "data.data_dir", "data.path", "checkpoint", "train.log_every",
+               "train.steps_per_dispatch", "network.kernels")  # fmt: skip
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Holds a folder for this process alone.
+
+    Raises:
+      UserError: if another run holds it, or it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(
+            f"Another run is using {folder}: wait for it to end, or give this one a --workdir of its own."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror or error}): give another --workdir or --output_dir."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Writes the config into a new workdir, or checks that it holds the same.
+
+    Raises:
+      UserError: if the workdir holds another config's run, naming what differs.
+    """
+    if (workdir / CONFIG).exists():
+        check_same(workdir, config)
+    else:
+        write_json(workdir / CONFIG, plain(config))
+
+
+def check_same(workdir: Path, config: ConfigDict) -> None:
+    """Raises a UserError if the workdir holds the run of another config, naming what differs."""
+    path = workdir / CONFIG
+    try:
+        stored = _flat(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): give another --workdir.") from error
+    wanted = _flat(plain(config))
+    differing = [
+        f"{name} is {stored[name]!r} there and {wanted.get(name)!r} here"
+        for name in stored
+        if stored[name] != wanted.get(name)
+        and not any(name == field or name.startswith(f"{field}.") for field in _MAY_DIFFER)
+    ]
+    if differing:
+        more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise UserError(
+            f"{workdir} holds the run of another config ({'; '.join(differing[:3])}{more}): "
+            "give another --workdir, or the config that made it."
+        )
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """What `results.json` holds; empty if there is none that can be read."""
+    try:
+        return dict(json.loads((folder / RESULTS).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file so that a reader sees the old content or the new, never half of it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_text(json.dumps(content, indent=2) + "\n")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
