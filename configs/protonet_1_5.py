@@ -1,4 +1,4 @@
-"""Omniglot: prototypical network trained and validated for 1-shot, 5-way episodes."""
+"""Omniglot, trained for 1-shot episodes; the length was chosen on validation by 5-way accuracy."""
 
 from ml_collections import ConfigDict
 
@@ -9,8 +9,8 @@ def get_config() -> ConfigDict:
     config = protonet.default_config()
     config.name = "protonet_1_5"
     config.data.train_on = "train_and_validation"
-    config.train.update({"steps": 20_000, "way": 60, "shot": 1, "queries": 5, "support_turns": 1})
-    config.train.update({"learning_rate": 2e-3, "warmup_steps": 500, "schedule": "cosine"})
+    config.train.update({"steps": 12_000, "way": 60, "shot": 1, "queries": 5, "support_turns": 6})
+    config.train.update({"learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 200})
     config.augment.update({"rotation": 15.0, "scale": 0.15, "shear": 0.2, "shift": 2.0})
     config.validation.update({"way": 5, "shot": 1})
     return config

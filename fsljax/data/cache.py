@@ -13,6 +13,8 @@ import numpy as np
 import platformdirs
 from absl import logging
 
+_KEYS = "keys.txt"
+
 
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/fsljax` where that is set, else the platform's own place for caches."""
@@ -32,8 +34,9 @@ def cached_arrays(
     entry = cache_folder() / f"{name}-{fingerprint[:16]}"
     if entry.is_dir():
         try:
-            return {path.stem: np.load(path, mmap_mode="r") for path in sorted(entry.glob("*.npy"))}
-        except (OSError, ValueError) as error:
+            keys = (entry / _KEYS).read_text().split()
+            return {key: np.load(entry / f"{key}.npy", mmap_mode="r") for key in keys}
+        except (OSError, ValueError, EOFError) as error:
             logging.warning("The cached arrays in %s cannot be read (%s): making them anew.", entry, error)
             shutil.rmtree(entry, ignore_errors=True)
     arrays = make()
@@ -41,6 +44,7 @@ def cached_arrays(
         entry.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=entry.parent))
         try:
+            (unfinished / _KEYS).write_text("\n".join(arrays))
             for key, array in arrays.items():
                 np.save(unfinished / f"{key}.npy", array)
             # Another process may have put the same entry there first: then its copy serves.

@@ -52,7 +52,7 @@ class Checkpoints:
         """
         step = int(state.step)
         self.wait()
-        items = {"model": _on_host(state.inference_variables()), "training": _on_host(_training_part(state))}
+        items = _items(state)
         for array in jax.tree.leaves(items["model"]):
             if not np.isfinite(array).all():
                 raise DivergedError(
@@ -105,28 +105,29 @@ class Checkpoints:
           template: a state of the same structure.
         """
         for step in sorted(self.selections(), reverse=True):
-            variables = _on_host(template.inference_variables())
-            training = _on_host(_training_part(template))
             try:
-                items = self._read(step, {"model": variables, "training": training})
+                items = self._read(step, _items(template))
             except Exception as error:  # damage comes as many types
                 self._put_aside(step, error)
                 continue
             return _assembled(template, items)
         return None
 
-    def restore_best(self, variables: dict[str, Any]) -> Model:
+    def restore_best(self, template: TrainState) -> Model:
         """The model of the best checkpoint that can be read; damaged ones are skipped, and named.
 
         Args:
-          variables: of the same structure.
+          template: a state of the same structure.
 
         Raises:
           UserError: if there is none.
         """
         for step in self._by_selection():
             try:
-                items = self._read(step, {"model": _on_host(variables)})
+                wanted = _items(template)
+                if not (self.path(step) / "training").exists():
+                    del wanted["training"]
+                items = self._read(step, wanted)
             except Exception as error:  # damage comes as many types
                 logging.warning("%s", self._damage(step, error))
                 continue
@@ -244,10 +245,12 @@ def _save_args(items: dict[str, Any], about: dict[str, Any]) -> ocp.args.Composi
     return ocp.args.Composite(**args, about=ocp.args.JsonSave(about))
 
 
-def _training_part(state: TrainState) -> dict[str, Any]:
-    """What `inference_variables` leaves out."""
-    part = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
-    return part if state.averaged is None else {**part, "params": state.params}
+def _items(state: TrainState) -> dict[str, Any]:
+    """The state in two parts, in host memory: what evaluation needs, and the rest."""
+    training = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
+    if state.averaged is not None:
+        training["params"] = state.params
+    return _on_host({"model": state.inference_variables(), "training": training})
 
 
 def _assembled(template: TrainState, items: dict[str, Any]) -> TrainState:

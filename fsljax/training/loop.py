@@ -29,7 +29,7 @@ def train(
       DivergedError: if the loss is no longer a finite number; earlier checkpoints stay.
       Stopped: if a signal asked for it; the state is on disk.
     """
-    state = method.init(jax.random.key(config.seed))
+    state = jax.jit(method.init)(jax.random.key(config.seed))
     restored = checkpoints.restore_last(state)
     state = state if restored is None else restored
     step = int(state.step)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import data, methods
@@ -61,8 +60,7 @@ def evaluate(
     method: Method, config: ConfigDict, checkpoints: Checkpoints, folder: Path, output: Path
 ) -> None:
     """Evaluates the best checkpoint; writes `results.json`, the report and the projector's files."""
-    template = jax.eval_shape(method.init, jax.random.key(config.seed)).inference_variables()
-    model = checkpoints.restore_best(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))
+    model = checkpoints.restore_best(jax.jit(method.init)(jax.random.key(config.seed)))
     print(f"evaluating the checkpoint of step {model.step} …", file=sys.stderr)
     evaluation = method.evaluate(jax.device_put(model.variables))
     results = _merged(workdir.read_results(output), _results(config, model, evaluation))

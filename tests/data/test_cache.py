@@ -172,7 +172,6 @@ def test_processes_that_make_the_same_entry_at_once_all_get_it(home, tmp_path):
     assert len(list((home / "fsljax").iterdir())) == 20
 
 
-@pytest.mark.xfail(strict=True, reason="np.load raises EOFError on an empty file; lost files are not missed")
 @pytest.mark.parametrize("damage", [empty, lambda file: file.unlink()], ids=["emptied", "removed"])
 def test_an_entry_with_a_file_emptied_or_removed_is_made_anew(home, damage):
     make = Maker()

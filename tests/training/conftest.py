@@ -1,0 +1,91 @@
+"""A run small enough to be started many times: a folder of little pictures and a config for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """
+from fsljax.methods import protonet
+
+
+def get_config():
+    config = protonet.default_config()
+    config.name = "tiny"
+    config.data.update({{"name": "folder", "path": {path!r}, "image_size": 16}})
+    config.network.filters = 4
+    config.train.update({{"steps": 40, "way": 4, "shot": 1, "queries": 2, "log_every": 5}})
+    config.train.ema = 0.9
+    config.augment.shift = 1.0
+    config.checkpoint.every = 10
+    config.validation.update({{"way": 3, "queries": 3, "episodes": 20}})
+    config.eval.update({{"ways": (3,), "shots": (1, 2), "queries": 3, "episodes": 50}})
+    return config
+"""
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 classes of 8 pictures, each class a blurred pattern of its own with noise."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name in (f"class{index:02d}" for index in range(20)):
+        (root / name).mkdir()
+        pattern = np.kron(generator.uniform(size=(4, 4)), np.ones((4, 4)))
+        for number in range(8):
+            noisy = np.clip(pattern + 0.15 * generator.normal(size=pattern.shape), 0, 1)
+            Image.fromarray(np.uint8(255 * noisy)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def config_file(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.py"
+    path.write_text(CONFIG.format(path=str(image_folder)))
+    return path
+
+
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command(config_file: Path, *arguments: object) -> list[str]:
+    """The command line of a run."""
+    return [sys.executable, str(ROOT / "launch.py"), f"--config={config_file}", *map(str, arguments)]
+
+
+@pytest.fixture
+def launch(config_file: Path, tmp_path: Path) -> Launch:
+    """Runs launch.py to its end in an empty folder."""
+
+    def run(*arguments: object, config: Path | str = config_file) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(Path(config), *arguments),
+            capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}, timeout=300,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def start(config_file: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts launch.py and returns at once; standard error can be read line by line."""
+
+    def run(*arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command(config_file, *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+
+    return run

@@ -1,0 +1,62 @@
+"""Whose a workdir is, and who is using it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fsljax.errors import UserError
+from fsljax.methods import protonet
+from fsljax.training import workdir
+
+
+def test_a_second_run_is_refused_and_a_later_one_is_not(tmp_path: Path):
+    with workdir.exclusive(tmp_path), pytest.raises(UserError, match="Another run is using"):
+        with workdir.exclusive(tmp_path):
+            pass
+    with workdir.exclusive(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match=r"file/run.* cannot be written"),
+        workdir.exclusive(tmp_path / "file/run"),
+    ):
+        pass
+
+
+def test_another_training_config_is_refused_by_what_differs(tmp_path: Path):
+    config = protonet.default_config()
+    workdir.claim(tmp_path, config)
+    workdir.claim(tmp_path, config)
+    config.eval.episodes = 7
+    config.data.data_dir = "/elsewhere"
+    workdir.claim(tmp_path, config)
+    config.train.way = 30
+    with pytest.raises(UserError, match="train.way is 60 there and 30 here"):
+        workdir.claim(tmp_path, config)
+
+
+def test_a_damaged_config_is_named(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        workdir.claim(tmp_path, protonet.default_config())
+
+
+def test_json_is_replaced_whole(tmp_path: Path):
+    path = tmp_path / "results.json"
+    workdir.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        workdir.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_results_that_cannot_be_read_count_as_none(tmp_path: Path):
+    assert workdir.read_results(tmp_path) == {}
+    (tmp_path / "results.json").write_text('{"test": ')
+    assert workdir.read_results(tmp_path) == {}
