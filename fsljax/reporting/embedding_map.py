@@ -1,0 +1,132 @@
+"""A map of embeddings: points, one colour and shape a class, and an example image beside each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fsljax.reporting.pictures import are_drawings, data_uri
+from fsljax.reporting.projection import tsne
+
+WIDTH, HEIGHT, MARGIN, THUMB = 760, 560, 34, 46
+NUM_COLOURS = 8
+_RADIUS = 4.2
+
+
+@dataclass(frozen=True)
+class MapClass:
+    """One class on the map; lengths are in units of the drawing.
+
+    Attributes:
+      name: as the user wrote it.
+      colour: 1 … `NUM_COLOURS`, a variable of the page's style.
+      path: SVG path of all its points.
+      marker: SVG path of one point at the origin.
+      image: `data:` address of its example.
+      centre: the median of its points.
+      thumb: middle of the place for the example.
+    """
+
+    name: str
+    colour: int
+    path: str
+    marker: str
+    image: str
+    centre: tuple[float, float]
+    thumb: tuple[float, float]
+
+
+def subsample(
+    labels: np.ndarray, *, max_points: int = 600, max_classes: int = 20, seed: int = 0
+) -> np.ndarray:
+    """Indices into `labels [n]` of at most `max_points` points of at most `max_classes` classes, evenly."""
+    generator = np.random.default_rng(seed)
+    present = np.unique(labels)
+    if len(present) > max_classes:
+        present = np.sort(generator.choice(present, max_classes, replace=False))
+    each = max_points // len(present)
+    chosen = [generator.permutation(np.flatnonzero(labels == c))[:each] for c in present]
+    return np.sort(np.concatenate(chosen))
+
+
+def draw_map(
+    embeddings: np.ndarray, labels: np.ndarray, class_names: Sequence[str], images: np.ndarray
+) -> tuple[list[MapClass], bool]:
+    """Places every class; also says whether the images are drawings in ink.
+
+    Args:
+      embeddings: `[n, dim]`.
+      labels: `[n]`, indices into `class_names`.
+      class_names: one a class.
+      images: `[n, h, w, channel]`.
+    """
+    layout = _fit(tsne(embeddings))
+    drawings = are_drawings(images)
+    present = np.unique(labels)
+    centres = np.array([np.median(layout[labels == c], axis=0) for c in present])
+    thumbs = _place_thumbs(layout, centres)
+    classes = []
+    for index, label in enumerate(present):
+        members = np.flatnonzero(labels == label)
+        example = members[((layout[members] - centres[index]) ** 2).sum(1).argmin()]
+        shape = index // NUM_COLOURS
+        classes.append(
+            MapClass(
+                name=str(class_names[label]),
+                colour=index % NUM_COLOURS + 1,
+                path="".join(_marker(x, y, shape) for x, y in layout[members]),
+                marker=_marker(0, 0, shape),
+                image=data_uri(images[example], side=72, drawing=drawings),
+                centre=(round(float(centres[index, 0]), 1), round(float(centres[index, 1]), 1)),
+                thumb=(round(float(thumbs[index, 0]), 1), round(float(thumbs[index, 1]), 1)),
+            )
+        )
+    return classes, drawings
+
+
+def _fit(layout: np.ndarray) -> np.ndarray:
+    """Stretches a layout `[n, 2]` over the drawing, leaving its margin."""
+    low, high = layout.min(0), layout.max(0)
+    room = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
+    span = np.where(high > low, high - low, 1.0)
+    return MARGIN + (layout - low) / span * room
+
+
+def _place_thumbs(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Gives each centre `[classes, 2]` a nearby place `[classes, 2]` that hides few points and no other image.
+
+    The classes in the thick of the map choose first, for they have the least room.
+    """
+    angles = np.arange(24) * (2 * np.pi / 24)
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    offsets = np.concatenate([np.zeros((1, 2)), *(radius * ring for radius in (38, 52, 68, 88, 112, 140))])
+    half = THUMB / 2
+    crowding = ((points[None] - centres[:, None]) ** 2).sum(-1) < (2 * THUMB) ** 2
+    placed = np.full_like(centres, np.inf)
+    for index in np.argsort(-crowding.sum(1), kind="stable"):
+        places = centres[index] + offsets
+        places = places.clip(half + 3, [WIDTH - half - 3, HEIGHT - half - 3])
+        hidden = (np.abs(points[None] - places[:, None]) < half + _RADIUS).all(-1).sum(1)
+        collisions = (np.abs(placed[None] - places[:, None]) < THUMB + 4).all(-1).sum(1)
+        distance = np.sqrt(((places - centres[index]) ** 2).sum(1))
+        placed[index] = places[(hidden + 60 * collisions + distance / 14).argmin()]
+    return placed
+
+
+def _marker(x: float, y: float, shape: int) -> str:
+    """A point as a closed SVG path: disc, square, diamond or triangle, of about equal area."""
+    r = _RADIUS
+    match shape % 4:
+        case 0:
+            return f"M{x - r:.1f},{y:.1f}a{r},{r} 0 1,0 {2 * r},0a{r},{r} 0 1,0 {-2 * r},0z"
+        case 1:
+            side = 1.8 * r
+            return f"M{x - side / 2:.1f},{y - side / 2:.1f}h{side:.1f}v{side:.1f}h{-side:.1f}z"
+        case 2:
+            d = 1.3 * r
+            return f"M{x - d:.1f},{y:.1f}l{d:.1f},{-d:.1f}l{d:.1f},{d:.1f}l{-d:.1f},{d:.1f}z"
+        case _:
+            d = 1.25 * r
+            return f"M{x:.1f},{y - d:.1f}l{d:.1f},{2 * d:.1f}h{-2 * d:.1f}z"

@@ -1,0 +1,137 @@
+"""The content of `results.json` as rows of text, for the terminal and for the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MISSING = "–"
+_METRIC_TITLES = {
+    "accuracy": "accuracy",
+    "ap50_pooled": "AP50, pooled",
+    "map50": "mAP50",
+    "map_at_r": "MAP@R",
+}
+_COUNTS = ("episodes", "examples")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells ready to be shown; the first column names the setting, the others hold numbers.
+
+    Attributes:
+      header: one title a column.
+      rows: cells, `MISSING` where there is no figure.
+      first_published: index of the first column with figures of others; `len(header)` if there are none.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    first_published: int
+
+
+def setting_title(name: str) -> str:
+    """`5way_1shot_transductive` → `5-way 1-shot, transductive`; elsewhere underscores become spaces."""
+    episode = re.fullmatch(r"(\d+)way_(\d+)shot(?:_(.+))?", name)
+    if episode is None:
+        return name.replace("_", " ")
+    way, shot, rest = episode.groups()
+    return f"{way}-way {shot}-shot" + (f", {rest.replace('_', ' ')}" if rest else "")
+
+
+def metric_title(name: str) -> str:
+    """`recall_at_1` → `recall@1`; names that have no better form only lose their underscores."""
+    recall = re.fullmatch(r"(recall|precision)_at_(\d+)", name)
+    if recall:
+        return f"{recall[1]}@{recall[2]}"
+    return _METRIC_TITLES.get(name, name.replace("_", " "))
+
+
+def per_cent(value: float | None, half_width: float | None = None) -> str:
+    """A fraction as per cent with two decimals and, where known, half its 95 % interval: `98.91 ± 0.03`."""
+    if value is None:
+        return MISSING
+    text = f"{100 * value:.2f}"
+    return text if half_width is None else f"{text} ± {100 * half_width:.2f}"
+
+
+def headline(
+    results: Mapping[str, Any],
+    setting: str | None = None,
+    remark: str = "on classes never seen in training",
+) -> str:
+    """The result in one line: `98.91 % ± 0.03 5-way 1-shot on classes never seen in training`.
+
+    Args:
+      results: the content of `results.json`.
+      setting: which row to take; the first by default.
+      remark: what the figure was measured on.
+    """
+    test = results.get("test", {})
+    if not test:
+        return "No test results yet"
+    name = next(iter(test)) if setting is None else setting
+    metric = next((m for m in _metrics({name: test[name]})), None)
+    if metric is None:
+        return f"{setting_title(name)} {remark}"
+    value, half_width = test[name][metric], test[name].get(_interval_key(metric))
+    figure = per_cent(value) + " %" + (f" ± {100 * half_width:.2f}" if half_width is not None else "")
+    what = "" if metric == "accuracy" else f"{metric_title(metric)}, "
+    return f"{figure} {what}{setting_title(name)} {remark}".strip()
+
+
+def make_table(
+    results: Mapping[str, Any], published: Mapping[str, Mapping[str, float]] | None = None
+) -> Table:
+    """Turns `results.json` into cells.
+
+    Args:
+      results: `{"test": {SETTING: {METRIC: fraction, "ci95": fraction, "episodes": count, ...}}, ...}`.
+      published: `{SETTING: {source: fraction}}`, figures of others to stand beside ours.
+    """
+    test: Mapping[str, Mapping[str, Any]] = results.get("test", {})
+    published = published or {}
+    metrics = _metrics(test)
+    counts = [c for c in _COUNTS if any(c in row for row in test.values())]
+    sources = list(dict.fromkeys(source for name in test for source in published.get(name, {})))
+    header = ["setting", *(f"{metric_title(m)}, %" for m in metrics), *counts, *sources]
+    rows = []
+    for name, row in test.items():
+        ours = [per_cent(row.get(m), row.get(_interval_key(m))) for m in metrics]
+        numbers = [f"{row[c]:,}" if c in row else MISSING for c in counts]
+        theirs = [per_cent(published.get(name, {}).get(source)) for source in sources]
+        rows.append([setting_title(name), *ours, *numbers, *theirs])
+    return Table(header, rows, first_published=1 + len(metrics) + len(counts))
+
+
+def results_table(
+    results: Mapping[str, Any], published: Mapping[str, Mapping[str, float]] | None = None
+) -> str:
+    """The table of results in aligned columns for a terminal; arguments as for `make_table`."""
+    table = make_table(results, published)
+    lines = [table.header, *table.rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.header))]
+
+    def aligned(cells: list[str]) -> str:
+        name, *numbers = cells
+        return "  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]).rstrip()
+
+    rule = "  ".join("─" * width for width in widths)
+    return "\n".join([aligned(table.header), rule, *map(aligned, table.rows)])
+
+
+def _interval_key(metric: str) -> str:
+    return "ci95" if metric == "accuracy" else f"{metric}_ci95"
+
+
+def _metrics(test: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of fractions in the order of their first appearance, accuracy before all others."""
+    names = dict.fromkeys(
+        name
+        for row in test.values()
+        for name, value in row.items()
+        if isinstance(value, float) and name != "ci95" and not name.endswith("_ci95") and name not in _COUNTS
+    )
+    return sorted(names, key=lambda name: name != "accuracy")
