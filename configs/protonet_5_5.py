@@ -1,4 +1,7 @@
-"""Omniglot, trained for 5-shot episodes: every drawing is the query once, the other five its support."""
+"""Omniglot, trained for 5-shot episodes: every drawing is the query once, the other five its support.
+
+The length was chosen on validation by 5-way accuracy.
+"""
 
 from ml_collections import ConfigDict
 

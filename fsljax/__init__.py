@@ -1,0 +1,20 @@
+"""Metric learning and few-shot learning in JAX.
+
+Losses are pure functions (`fsljax.losses`); an application calls `fsljax.api.Classifier`; experiments are run by
+`launch.py` from `configs/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__version__ = "0.1.0"
+__all__ = ["api", "data", "distances", "evaluation", "losses", "methods", "networks"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # On first use: importing everything takes seconds that a user of one loss need not spend.
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,6 +114,14 @@ class Checkpoints:
             return _assembled(template, items)
         return None
 
+    def restore_model(self) -> Model:
+        """The variables of the best checkpoint that can be read, whatever their structure.
+
+        Raises:
+          UserError: if there is none.
+        """
+        return self._best_of(lambda step: {"model": None})
+
     def restore_best(self, template: TrainState) -> Model:
         """The model of the best checkpoint that can be read; damaged ones are skipped, and named.
 
@@ -122,12 +131,14 @@ class Checkpoints:
         Raises:
           UserError: if there is none.
         """
+        items = _items(template)
+        shipped = {"model": items["model"]}
+        return self._best_of(lambda step: items if (self.path(step) / "training").exists() else shipped)
+
+    def _best_of(self, templates: Callable[[int], dict[str, Any]]) -> Model:
         for step in self._by_selection():
             try:
-                wanted = _items(template)
-                if not (self.path(step) / "training").exists():
-                    del wanted["training"]
-                items = self._read(step, wanted)
+                items = self._read(step, templates(step))
             except Exception as error:  # damage comes as many types
                 logging.warning("%s", self._damage(step, error))
                 continue
@@ -192,7 +203,7 @@ class Checkpoints:
         for name in templates:
             if digests.get(name) != digest(restored[name]):
                 raise ValueError(f"the arrays of {name!r} are not those that were written")
-        return {name: restored[name] for name in templates}
+        return {name: _on_host(restored[name]) for name in templates}
 
     def _about(self, step: int) -> dict[str, Any]:
         try:

@@ -1,0 +1,16 @@
+"""Teaches a trained network five new characters from one drawing each, then names others."""
+
+from fsljax.api import Classifier
+from fsljax.data import glyphs
+
+classifier = Classifier.load("models/protonet_1_5")
+test = glyphs.load().test
+new = [test.images[test.labels == label] for label in range(5)]  # 20 drawings each, uint8 [20, 28, 28, 1]
+
+for name, drawings in zip(test.class_names, new, strict=False):
+    classifier.enroll(drawings[:1], name)
+for name, drawings in zip(test.class_names, new, strict=False):
+    answers = classifier.predict(drawings[1:])
+    print(f"{name}: {sum(answers == name)} of {len(answers)} right")
+
+classifier.save("runs/five_characters")
