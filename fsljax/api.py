@@ -117,7 +117,9 @@ class Classifier:
             labels = [labels] * len(embeddings)
         labels = np.asarray(labels).tolist() if isinstance(labels, np.ndarray) else list(labels)
         if len(labels) != len(embeddings):
-            raise UserError(f"{len(embeddings)} images were given with {len(labels)} labels: one label an image.")
+            raise UserError(
+                f"{len(embeddings)} images were given with {len(labels)} labels: one label an image."
+            )
         for label, embedding in zip(labels, embeddings, strict=True):
             self._sums[label] = self._sums.get(label, 0) + embedding.astype(np.float64)
             self._counts[label] = self._counts.get(label, 0) + 1
@@ -162,9 +164,10 @@ class Classifier:
     def confidence(self, images: Images) -> np.ndarray:
         """How sure it is that an image belongs to the class it is nearest to, `[n]`, from 0 to 1.
 
-        The class's probability among those enrolled, times r / (r + d): d is the distance to its prototype (squared,
-        where the loss takes squares), and r half of that between a prototype and its nearest neighbour, in the
-        mean. An image of no enrolled class lies about as far from prototypes as these from each other: about ⅓.
+        The class's probability among those enrolled, times r / (r + d): d is the distance to its prototype
+        (squared, where the loss takes squares), and r half of that between a prototype and its nearest
+        neighbour, in the mean. An image of no enrolled class lies about as far from prototypes as these from
+        each other: about ⅓.
 
         Raises:
           UserError: if fewer than two classes are enrolled.
@@ -279,12 +282,14 @@ def _from_array(array: np.ndarray) -> Image.Image:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
         raise UserError(
-            f"An image has the shape {list(array.shape)}; it must be [height, width] or [height, width, channel] "
-            "with 1, 3 or 4 channels."
+            f"An image has the shape {list(array.shape)}; it must be [height, width] or "
+            "[height, width, channel] with 1, 3 or 4 channels."
         )
     if np.issubdtype(array.dtype, np.floating):
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise UserError("An image of floats has values outside 0 … 1: divide by its largest possible value.")
+            raise UserError(
+                "An image of floats has values outside 0 … 1: divide by its largest possible value."
+            )
         array = np.round(255 * array).astype(np.uint8)
     elif array.dtype == bool:
         array = array.astype(np.uint8) * 255

@@ -13,9 +13,9 @@ from fsljax.training import workdir
 
 
 def test_a_second_run_is_refused_and_a_later_one_is_not(tmp_path: Path):
-    with workdir.exclusive(tmp_path), pytest.raises(UserError, match="Another run is using"):
-        with workdir.exclusive(tmp_path):
-            pass
+    refused = pytest.raises(UserError, match="Another run is using")
+    with workdir.exclusive(tmp_path), refused, workdir.exclusive(tmp_path):
+        pass
     with workdir.exclusive(tmp_path):
         pass
 
@@ -37,7 +37,7 @@ def test_another_training_config_is_refused_by_what_differs(tmp_path: Path):
     config.data.data_dir = "/elsewhere"
     workdir.claim(tmp_path, config)
     config.train.way = 30
-    with pytest.raises(UserError, match="train.way is 60 there and 30 here"):
+    with pytest.raises(UserError, match=r"train\.way is 60 there and 30 here"):
         workdir.claim(tmp_path, config)
 
 

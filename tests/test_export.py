@@ -1,0 +1,61 @@
+"""A shipped model is a workdir without optimiser state."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from fsljax.config import plain
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.errors import UserError
+from fsljax.export import export
+from fsljax.methods import protonet
+from fsljax.training import workdir
+from fsljax.training.checkpoints import Checkpoints
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    config = protonet.default_config()
+    config.network.filters = 2
+    images = np.zeros((1, 28, 28, 1), np.uint8)
+    part = ImageDataset(images, np.zeros(1, np.int32), ("a",))
+    method = protonet.ProtoNet(config, Splits(part, part, part), protonet.networks.build(config))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    workdir.write_json(folder / workdir.CONFIG, plain(config))
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(method.init(jax.random.key(0)), 0.5)
+    checkpoints.close()
+    return folder
+
+
+def test_the_model_comes_back_without_the_optimiser(run: Path, tmp_path: Path):
+    written = export(run, tmp_path / "model")
+    assert not (written / "training").exists()
+    chex.assert_trees_all_equal(
+        Checkpoints(tmp_path / "model").restore_model(), Checkpoints(run).restore_model()
+    )
+    assert (tmp_path / "model/config.json").read_text() == (run / "config.json").read_text()
+
+
+def test_nothing_is_overwritten_and_nothing_missing_is_shipped(run: Path, tmp_path: Path):
+    export(run, tmp_path / "model")
+    with pytest.raises(UserError, match="not empty"):
+        export(run, tmp_path / "model")
+    with pytest.raises(UserError, match="no run"):
+        export(tmp_path / "nothing", tmp_path / "other")
+
+
+def test_the_command_names_what_is_missing(tmp_path: Path):
+    command = [sys.executable, "-m", "fsljax.export", "--workdir=nothing", "--to=model"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no run in nothing" in done.stderr
+    assert "Traceback" not in done.stderr
