@@ -1,4 +1,4 @@
-"""TFDS data sets found on disk and read without TensorFlow."""
+"""TFDS data sets found on disk, their archives fetched, their records read: all without TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import hashlib
 import json
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import requests
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
+from urllib3.exceptions import HTTPError
 
 from fsljax.errors import UserError
 
@@ -64,7 +68,7 @@ def dataset_info(folder: Path) -> tfds.core.DatasetInfo:
         return tfds.builder_from_directory(folder).info
     except Exception as error:  # TFDS raises whatever its JSON and protobuf readers do
         raise UserError(
-            f"The description of the data set in {folder} cannot be read: {_first_line(error)}"
+            f"The description of the data set in {folder} cannot be read: {reason(error)}"
         ) from error
 
 
@@ -126,11 +130,57 @@ def not_found(name: str, version: str, data_dir: str | None, tried: Sequence[str
     )
 
 
+def download_zip(url: str, path: Path, sha256: str | None = None) -> None:
+    """Downloads a zip archive to `path`, which exists only once the archive is whole and harmless.
+
+    Raises:
+      OSError: no answer, an interrupted transfer, another checksum, a damaged archive, or a member
+        whose name leads out of the folder it would be unpacked to.
+    """
+    unfinished = path.with_name(path.name + ".part")
+    digest = hashlib.sha256()
+    try:
+        with requests.get(url, stream=True, timeout=(10, 60)) as answer, unfinished.open("wb") as file:
+            answer.raise_for_status()
+            for block in answer.iter_content(1 << 16):
+                file.write(block)
+                digest.update(block)
+        if sha256 and digest.hexdigest() != sha256:
+            raise OSError(f"the file has SHA-256 {digest.hexdigest()}, not {sha256}")
+        _check_zip(unfinished)
+        unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check_zip(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            names = archive.namelist()
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise OSError(f"the file is no whole zip archive ({error})") from error
+    if damaged:
+        raise OSError(f"the archive is damaged at {damaged}")
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise OSError(f"the archive has a member that leads out of its folder: {name}")
+
+
+def reason(error: Exception) -> str:
+    """What went wrong in one line, taken out of the errors that the network libraries wrap around it."""
+    inner: Any = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+    inner = getattr(inner, "reason", None) or inner
+    text = str(inner.args[0]) if isinstance(inner, requests.RequestException | HTTPError) else str(inner)
+    lines = text.splitlines() or [type(error).__name__]
+    return re.sub(r"^\w+\(host=.*?\): ", "", lines[0])[:200]
+
+
 def _file_format(folder: Path) -> str:
     try:
         description = json.loads((folder / "dataset_info.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'dataset_info.json'} cannot be read: {_first_line(error)}") from error
+        raise UserError(f"{folder / 'dataset_info.json'} cannot be read: {reason(error)}") from error
     return description.get("fileFormat", "tfrecord")
 
 
@@ -140,7 +190,7 @@ def _read_records(path: Path, length: int) -> list[bytes]:
         records = reader.read_all()
         reader.close()
     except (RuntimeError, OSError) as error:
-        raise _damaged(path, _first_line(error)) from error
+        raise _damaged(path, reason(error)) from error
     if len(records) != length:
         raise _damaged(path, f"{len(records)} records instead of {length}")
     return records
@@ -151,7 +201,3 @@ def _damaged(path: Path, reason: str) -> UserError:
         f"The data file {path} is missing, damaged or cut short ({reason}).\n"
         f"Copy it anew, or remove the folder {path.parent} to have the data set prepared again."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
