@@ -1,0 +1,41 @@
+"""Where tests find real data, and where they keep what is costly to make."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+USER_ID = getattr(os, "getuid", int)()  # 0 where the system has no such ids
+
+# In the environment too, for the programs that tests start; kept from one test session to the next.
+COMPILATION_CACHE = os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"fsljax-tests-xla-{USER_ID}")
+)
+jax.config.update("jax_compilation_cache_dir", COMPILATION_CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder that is empty at the start and shared by the tests of one session."""
+    home = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def tfds_data_dir() -> Path:
+    """The folder of real TFDS data sets."""
+    given = os.environ.get("TFDS_DATA_DIR")
+    if not given:
+        pytest.skip("needs real data: set TFDS_DATA_DIR to a folder of TFDS data sets")
+    folder = Path(given)
+    if not folder.is_dir():
+        pytest.fail(f"TFDS_DATA_DIR is set to {given}, which is no folder")
+    return folder
