@@ -46,7 +46,10 @@ def load(*, data_dir: str | None = None, image_size: int = 32, seed: int = 0) ->
     fingerprint = f"{_ARRAYS_VERSION:02}{image_size:04}{tfds_source.content_hash(folder)}"
     arrays = cached_arrays(NAME, fingerprint, lambda: _decode(folder, image_size))
     names = arrays["names"].tolist()
-    return Splits(*(_part(arrays, names, chosen) for chosen in split_classes(names, FRACTIONS, seed)))
+    train, validation, test = (
+        _part(arrays, names, chosen) for chosen in split_classes(names, FRACTIONS, seed)
+    )
+    return Splits(train, validation, test)
 
 
 def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
