@@ -102,8 +102,8 @@ def prepare(*, data_dir: str | None = None, base_url: str = BASE_URL) -> Path:
             try:
                 tfds_source.download_zip(url, path, SHA256[part] if base_url == BASE_URL else None)
             except OSError as error:
-                tried = [f"downloading {url}:", f"  {tfds_source.reason(error)}"]
-                raise tfds_source.not_found(NAME, VERSION, data_dir, tried) from error
+                tried = f"downloading {url}:\n    {tfds_source.reason(error)}"
+                raise tfds_source.not_found(NAME, VERSION, data_dir, [tried]) from error
         try:
             home.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=home) as work:
