@@ -16,8 +16,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from fsljax.reporting.tables import metric_title
 
 MAX_POINTS = 1000
+_ROUND = (1, 2, 2.5, 5, 10)
 _ORDER = ("loss", "accuracy")
 _LAST = ("learning_rate", "steps_per_second")
+_SCHEDULED = ("learning_rate",)  # without noise, so nothing to smooth
 # Colours that stand for variables of the page's style, so that one drawing serves light and dark.
 _PLACEHOLDERS = {
     "#010101": "var(--muted)",
@@ -78,7 +80,7 @@ def panels(history: Sequence[Mapping[str, float]]) -> list[Panel]:
             continue
         points = points[np.argsort(points[:, 0], kind="stable")]
         steps, values = decimate(points[:, 0], points[:, 1])
-        marked = len(steps) == 1 or (prefix != "train" and bool(prefix) and len(steps) <= 60)
+        marked = len(steps) <= 10 or (prefix not in ("", "train") and len(steps) <= 60)
         by_metric.setdefault(metric, []).append(Curve(prefix, steps, values, float(points[-1, 1]), marked))
 
     def place(metric: str) -> int:
@@ -111,14 +113,14 @@ def decimate(
 
 def draw(panel: Panel) -> str:
     """The panel as an SVG element to stand inside an HTML page, without title or legend."""
-    figure = Figure(figsize=(4.7, 2.5), layout="constrained")
+    figure = Figure(figsize=(4.2, 2.3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     scale = 100 if panel.is_fraction else 1
     for index, curve in enumerate(panel.curves):
         colour = _SERIES[index % len(_SERIES)]
         values = scale * curve.values
-        if not curve.marked and len(values) > 60:
+        if not curve.marked and len(values) > 60 and panel.metric not in _SCHEDULED:
             axes.plot(curve.steps, values, color=colour, linewidth=0.8, alpha=0.3)
             values = _smooth(values)
         axes.plot(
@@ -135,9 +137,12 @@ def draw(panel: Panel) -> str:
     if lowest > 0 and highest > 50 * lowest and not panel.is_fraction:
         axes.set_yscale("log")
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    steps = np.concatenate([curve.steps for curve in panel.curves])
+    if steps.min() == steps.max():
+        axes.set_xlim(steps[0] - 1, steps[0] + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=_ROUND, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("step", color=_MUTED, fontsize=9)
     axes.tick_params(which="both", length=0, colors=_MUTED, labelsize=9)

@@ -46,7 +46,7 @@ def subsample(
     present = np.unique(labels)
     if len(present) > max_classes:
         present = np.sort(generator.choice(present, max_classes, replace=False))
-    each = max_points // len(present)
+    each = max(1, max_points // len(present))
     chosen = [generator.permutation(np.flatnonzero(labels == c))[:each] for c in present]
     return np.sort(np.concatenate(chosen))
 
@@ -95,7 +95,7 @@ def _fit(layout: np.ndarray) -> np.ndarray:
 
 
 def _place_thumbs(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Gives each centre `[classes, 2]` a nearby place `[classes, 2]` that hides few points and no other image.
+    """Gives each centre `[classes, 2]` a place `[classes, 2]` nearby that hides few points and no other image.
 
     The classes in the thick of the map choose first, for they have the least room.
     """

@@ -30,7 +30,7 @@ def are_drawings(images: np.ndarray) -> bool:
 
 
 def thumbnail(image: np.ndarray, side: int) -> Image.Image:
-    """An image `[h, w, channel]` (1, 3 or 4 channels) as a picture no larger than `side` pixels either way."""
+    """An image `[h, w, channel]` (1, 3 or 4 channels) as a picture of at most `side` pixels either way."""
     pixels = to_uint8(image)
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
         raise ValueError(f"An image must be [height, width, 1, 3 or 4 channels], not {list(pixels.shape)}.")

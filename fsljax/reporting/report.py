@@ -36,14 +36,16 @@ def write_report(
         title=title,
         figure=figure[1] if figure else "",
         headline=figure[2] if figure else headline,
-        facts={name: f"{value:,}" if type(value) is int and name.lower() != "seed" else str(value)
-               for name, value in (facts or {}).items()},
+        facts={
+            name: f"{value:,}" if type(value) is int and name.lower() != "seed" else str(value)
+            for name, value in (facts or {}).items()
+        },
         sections=[(section, Markup(section.html)) for section in sections],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

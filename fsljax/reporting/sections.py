@@ -7,6 +7,7 @@ colours `var(--ink)`, `var(--muted)`, `var(--line)`, `var(--series-1)` … `var(
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 
 from fsljax.reporting import curves, embedding_map
 from fsljax.reporting.environment import describe_environment
@@ -82,7 +84,7 @@ def results_section(
     if not test:
         return Section("Results", "<p>No test results yet.</p>")
     table = make_table(results, published)
-    text = "Intervals are half the width of the 95 % interval."
+    text = "Figures after ± are half the width of the 95 % interval of the mean."
     transductive = [name.endswith("_transductive") for name in test]
     if any(transductive):
         text += (
@@ -148,8 +150,9 @@ def episodes_section(episodes: Sequence[EpisodePicture]) -> Section:
             }
         )
     text = (
-        "Each row is a class: on the left the images the model was shown, on the right those it had to name."
-        " ✓ marks a right answer; ✗ a wrong one, with the class it was taken for."
+        "Each row is a class: first what the model was shown of it, then the images it had to name."
+        " ✓\N{NO-BREAK SPACE}marks a right answer; ✗\N{NO-BREAK SPACE}a wrong one,"
+        " with the class it was taken for."
     )
     return Section("Test episodes", render("episodes", episodes=shown), text)
 
@@ -175,7 +178,7 @@ def embedding_map_section(
     embeddings, labels, images = np.asarray(embeddings), np.asarray(labels), np.asarray(images)
     if not len(embeddings) == len(labels) == len(images):
         raise ValueError(
-            f"{len(embeddings)} embeddings, {len(labels)} labels and {len(images)} images: one of each, please."
+            f"{len(embeddings)} embeddings, {len(labels)} labels and {len(images)} images: one of each."
         )
     if len(embeddings) == 0 or not np.isfinite(embeddings).all():
         return Section("Map of embeddings", "<p>There are no finite embeddings to draw.</p>")
@@ -228,13 +231,20 @@ def render(template: str, **values: Any) -> str:
 
 
 def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fsljax.reporting", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(name: str) -> Markup:
+    """A name, escaped, that may be broken into lines after its slashes and underscores."""
+    return Markup(re.sub(r"([/_])", r"\1<wbr>", str(escape(name))))
 
 
 def _is_nested(value: Any) -> bool:

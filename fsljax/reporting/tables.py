@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,10 +52,10 @@ def metric_title(name: str) -> str:
 
 def per_cent(value: float | None, half_width: float | None = None) -> str:
     """A fraction as per cent with two decimals and, where known, half its 95 % interval: `98.91 ± 0.03`."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return MISSING
     text = f"{100 * value:.2f}"
-    return text if half_width is None else f"{text} ± {100 * half_width:.2f}"
+    return text + _interval(half_width)
 
 
 def headline(
@@ -77,7 +78,7 @@ def headline(
     if metric is None:
         return f"{setting_title(name)} {remark}"
     value, half_width = test[name][metric], test[name].get(_interval_key(metric))
-    figure = per_cent(value) + " %" + (f" ± {100 * half_width:.2f}" if half_width is not None else "")
+    figure = f"{per_cent(value)} %{_interval(half_width)}"
     what = "" if metric == "accuracy" else f"{metric_title(metric)}, "
     return f"{figure} {what}{setting_title(name)} {remark}".strip()
 
@@ -120,6 +121,11 @@ def results_table(
 
     rule = "  ".join("─" * width for width in widths)
     return "\n".join([aligned(table.header), rule, *map(aligned, table.rows)])
+
+
+def _interval(half_width: float | None) -> str:
+    """What follows a figure; nothing where the interval is not known, as for a single episode."""
+    return "" if half_width is None or not math.isfinite(half_width) else f" ± {100 * half_width:.2f}"
 
 
 def _interval_key(metric: str) -> str:
