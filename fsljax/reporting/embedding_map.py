@@ -95,7 +95,7 @@ def _fit(layout: np.ndarray) -> np.ndarray:
 
 
 def _place_thumbs(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Gives each centre `[classes, 2]` a place `[classes, 2]` nearby that hides few points and no other image.
+    """Gives each centre `[classes, 2]` a place `[classes, 2]` nearby, hiding few points and no image.
 
     The classes in the thick of the map choose first, for they have the least room.
     """

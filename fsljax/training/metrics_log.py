@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
 from PIL import Image
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
+
+from fsljax.reporting.pictures import to_uint8
 
 HISTORY = "history.jsonl"
 METRICS = "metrics"
 _SPRITE_SIDE = 32
+_LARGEST_SPRITE = 8192  # pixels; what TensorBoard shows
 
 
 class MetricsLog:
     """Scalars of a run; use as a context manager.
 
-    A disk that is full costs the scalars, with one warning, and not the run.
+    A disk that is full or cannot be written costs one warning and not the run: what could not be
+    written is kept, and follows once there is room.
 
     Args:
       workdir: the folder of the run.
-      resume_step: rows beyond it, left by a run that was killed, are dropped.
+      resume_step: the step the run goes on from: rows beyond it, left by a run that was killed, are dropped.
+        0 starts a history anew; None drops nothing.
     """
 
-    def __init__(self, workdir: Path, *, resume_step: int = 0):
-        self._path = Path(workdir) / HISTORY
-        self._failed = False
-        kept = [row for row in read_history(workdir) if row["step"] <= resume_step]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._attempt(lambda: _replace(self._path, "".join(json.dumps(row) + "\n" for row in kept)))
-        # TensorBoard hides what was written for the purged step and later ones.
-        self._board = SummaryWriter(str(Path(workdir) / METRICS), purge_step=resume_step + 1, max_queue=1000)
+    def __init__(self, workdir: Path, *, resume_step: int | None = None):
+        now = time.time()
+        name = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}"
+        self._history = _AppendedFile(Path(workdir) / HISTORY)
+        self._events = _AppendedFile(Path(workdir) / METRICS / name)
+        self._warned = False
+        try:
+            _cut(self._history.path, resume_step)
+        except OSError as error:
+            self._warn(self._history.path, error)
+        # Not through SummaryWriter: its thread dies of a full disk, and its queue then blocks the run.
+        self._events.add(_record(Event(wall_time=now, file_version="brain.Event:2")))
+        if resume_step is not None:
+            # TensorBoard hides what was written for this step and later ones.
+            start = SessionLog(status=SessionLog.SessionStatus.START)
+            self._events.add(_record(Event(wall_time=now, step=resume_step + 1, session_log=start)))
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -43,48 +62,74 @@ class MetricsLog:
         self.close()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes named figures of a step."""
-
-        def write() -> None:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-
-        self._attempt(write)
+        """Writes named figures of a step; those that are not finite are `null` in the history."""
+        figures = {name: float(value) for name, value in values.items()}
+        row = {"step": int(step)} | {n: v if math.isfinite(v) else None for n, v in figures.items()}
+        self._history.add(json.dumps(row).encode() + b"\n")
+        now = time.time()
+        for name, value in figures.items():
+            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+            self._events.add(_record(Event(wall_time=now, step=int(step), summary=summary)))
+        self.flush()
 
     def flush(self) -> None:
-        """Hands everything to the disk."""
-        self._attempt(self._board.flush)
+        """Hands everything to the operating system."""
+        for file in (self._history, self._events):
+            try:
+                file.flush()
+            except OSError as error:
+                self._warn(file.path, error)
 
     def close(self) -> None:
         """Flushes and closes the files."""
-        self._attempt(self._board.close)
+        self.flush()
+        self._history.close()
+        self._events.close()
 
-    def _attempt(self, write: Callable[[], Any]) -> None:
-        try:
-            write()
-        except OSError as error:
-            if not self._failed:
-                logging.warning("Metrics cannot be written to %s (%s): training goes on.", self._path, error)
-            self._failed = True
+    def _warn(self, path: Path, error: OSError) -> None:
+        if not self._warned:
+            logging.warning("Metrics cannot be written to %s (%s): training goes on.", path, error)
+        self._warned = True
+
+
+class _AppendedFile:
+    """Bytes added to the end of a file; what the disk refuses is kept for the next attempt."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._pending = bytearray()
+        self._descriptor: int | None = None
+
+    def add(self, data: bytes) -> None:
+        self._pending += data
+
+    def flush(self) -> None:
+        """Writes what is pending; an OSError leaves all that was not written pending."""
+        if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        while self._pending:
+            # A disk that fills up takes a part; the rest must follow it without a seam.
+            written = os.write(self._descriptor, self._pending)
+            del self._pending[:written]
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
 
 
 def read_history(workdir: Path) -> list[dict[str, float]]:
-    """The rows of a run's history, in order; a half-written last line is left out."""
-    rows = []
+    """The rows of a run's history, in order; a half-written or damaged line is left out.
+
+    Figures that were not finite come back as NaN. Without a history there are no rows.
+    """
     try:
-        lines = (Path(workdir) / HISTORY).read_text().splitlines()
+        lines = (Path(workdir) / HISTORY).read_bytes().splitlines()
     except OSError:
         return []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row:
-            rows.append(row)
-    return rows
+    rows = (_parse(line) for line in lines)
+    return [row for row in rows if row is not None]
 
 
 def write_embeddings(
@@ -96,36 +141,73 @@ def write_embeddings(
       workdir: the files go to its `metrics` folder.
       embeddings: `[n, dim]`.
       labels: `[n]` names.
-      images: uint8 `[n, height, width, channel]`.
+      images: uint8, or float in [0, 1], `[n, height, width, channel]`.
     """
     folder = Path(workdir) / METRICS
     try:
         folder.mkdir(parents=True, exist_ok=True)
         np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.6g", delimiter="\t")
-        safe = (str(label).replace("\t", " ").replace("\n", " ") for label in labels)
+        safe = (" ".join(str(label).split()) for label in labels)
         (folder / "metadata.tsv").write_text("\n".join(safe) + "\n", encoding="utf-8")
-        _sprite(images).save(folder / "sprite.png")
+        side = max(1, min(_SPRITE_SIDE, _LARGEST_SPRITE // _across(len(images))))
+        _sprite(images, side).save(folder / "sprite.png")
         (folder / "projector_config.pbtxt").write_text(
             'embeddings {\n  tensor_name: "test"\n  tensor_path: "tensors.tsv"\n'
             '  metadata_path: "metadata.tsv"\n  sprite {\n    image_path: "sprite.png"\n'
-            f"    single_image_dim: {_SPRITE_SIDE}\n    single_image_dim: {_SPRITE_SIDE}\n  }}\n}}\n"
+            f"    single_image_dim: {side}\n    single_image_dim: {side}\n  }}\n}}\n"
         )
     except OSError as error:
         logging.warning("The projector's files cannot be written to %s (%s).", folder, error)
 
 
-def _sprite(images: np.ndarray) -> Image.Image:
-    """All images in one square picture, row by row."""
-    across = int(np.ceil(np.sqrt(len(images))))
-    sheet = Image.new("RGB", (across * _SPRITE_SIDE,) * 2, "white")
-    for index, pixels in enumerate(images):
+def _sprite(images: np.ndarray, side: int) -> Image.Image:
+    """All images in one square picture, row by row, `side` pixels each."""
+    across = _across(len(images))
+    sheet = Image.new("RGB", (across * side,) * 2, "white")
+    for index, pixels in enumerate(to_uint8(images)):
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        place = (index % across * _SPRITE_SIDE, index // across * _SPRITE_SIDE)
-        sheet.paste(picture.convert("RGB").resize((_SPRITE_SIDE, _SPRITE_SIDE)), place)
+        place = (index % across * side, index // across * side)
+        sheet.paste(picture.convert("RGB").resize((side, side)), place)
     return sheet
 
 
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+def _across(count: int) -> int:
+    return math.isqrt(max(count - 1, 0)) + 1
+
+
+def _cut(history: Path, resume_step: int | None) -> None:
+    """Ends a history before its first row beyond `resume_step`, and before a line that was half-written.
+
+    Shortening in place needs no room on the disk.
+    """
+    try:
+        lines = history.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    kept = 0
+    for line in lines:
+        row = _parse(line)
+        beyond = row is not None and resume_step is not None and row["step"] > resume_step
+        if beyond or not line.endswith(b"\n"):
+            break
+        kept += len(line)
+    os.truncate(history, kept)
+
+
+def _parse(line: bytes) -> dict[str, float] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    return {name: math.nan if value is None else value for name, value in row.items()}
+
+
+def _record(event: Event) -> bytes:
+    """An event framed as TensorBoard reads it: length, checksum, content, checksum."""
+    content = event.SerializeToString()
+    length = struct.pack("<Q", len(content))
+    return b"".join(
+        [length, struct.pack("<I", masked_crc32c(length)), content, struct.pack("<I", masked_crc32c(content))]
+    )
