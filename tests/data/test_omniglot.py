@@ -191,6 +191,40 @@ def test_an_interrupted_preparation_looks_like_none(whole, tmp_path):
     assert tfds_source.find("omniglot", data_dir=str(tmp_path)) == place
 
 
+def test_two_preparations_at_once_both_succeed(whole, tmp_path):
+    """Each waits with its finished files until the other has finished too: one of them comes second."""
+    place = tmp_path / "omniglot" / omniglot.VERSION
+    program = (
+        "import pathlib, sys, time\n"
+        "from fsljax.data import omniglot\n"
+        f"home = pathlib.Path({str(tmp_path)!r})\n"
+        "def wait(event, arguments):\n"
+        f"    if event == 'os.rename' and str(arguments[1]) == {str(place)!r}:\n"
+        "        (home / sys.argv[1]).touch()\n"
+        "        deadline = time.monotonic() + 60\n"
+        "        while len(list(home.glob('ready-*'))) < 2 and time.monotonic() < deadline:\n"
+        "            time.sleep(0.01)\n"
+        "sys.addaudithook(wait)\n"
+        f"print(omniglot.prepare(data_dir=str(home), base_url={whole!r}))"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, f"ready-{number}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in both:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert output.splitlines()[-1] == str(place)
+    assert {path.name for path in tmp_path.glob("ready-*")} == {"ready-0", "ready-1"}
+    assert [path.name for path in (tmp_path / "omniglot").iterdir()] == [omniglot.VERSION]
+    assert omniglot.load(data_dir=str(tmp_path), rotations=False).test.num_classes == 423
+
+
 def test_archives_of_something_else_are_refused(served, tmp_path):
     root, address = served
     (root / "other").mkdir()
