@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fsljax import networks
-from fsljax.data.decode import decode_image
+from fsljax.data.decode import decode_image, fit_image
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.losses.prototypical import DISTANCES
@@ -195,8 +195,7 @@ class Classifier:
         """uint8 `[n, size, size, channels]`, as in training."""
         if len(images) == 0:
             raise UserError("There are no images: give one at least.")
-        data = self._config.data
-        return np.stack([_to_network(image, data.image_size, data.channels) for image in images])
+        return np.stack([_to_network(image, self._config.data) for image in images])
 
     def _prototypes(self) -> np.ndarray:
         if not self._sums:
@@ -204,8 +203,11 @@ class Classifier:
         return np.stack([self._sums[label] / self._counts[label] for label in self._sums]).astype(np.float32)
 
     def _distances(self, images: Images) -> np.ndarray:
-        prototypes = self._prototypes()
-        return np.asarray(DISTANCES[self._config.loss.distance](self.embed(images), prototypes))
+        return self._between(self.embed(images), self._prototypes())
+
+    def _between(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        distance = DISTANCES[self._config.loss.distance]
+        return np.array(distance(jnp.asarray(rows), jnp.asarray(others)))
 
     def _softmax(self, distances: np.ndarray) -> np.ndarray:
         return np.asarray(jax.nn.softmax(-distances / self._config.loss.temperature, axis=1))
@@ -214,7 +216,7 @@ class Classifier:
         prototypes = self._prototypes()
         if len(prototypes) < 2:
             raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
-        between = np.array(DISTANCES[self._config.loss.distance](prototypes, prototypes))
+        between = self._between(prototypes, prototypes)
         np.fill_diagonal(between, np.inf)
         radius = 0.5 * between.min(axis=1).mean()
         nearest = distances.min(axis=1)
@@ -259,22 +261,15 @@ def _checked(unknown: float | None) -> float | None:
     return unknown
 
 
-def _to_network(image: Any, size: int, channels: int) -> np.ndarray:
+def _to_network(image: Any, data: ConfigDict) -> np.ndarray:
+    fitting = {"image_size": data.image_size, "channels": data.channels}
     if isinstance(image, str | os.PathLike):
-        if not Path(image).is_file():
-            raise UserError(f"There is no image at {image}.")
-        try:
-            return decode_image(Path(image), image_size=size, channels=channels)
-        except (OSError, ValueError) as error:
-            raise UserError(f"The image {image} cannot be read: {error}.") from error
+        return decode_image(image, **fitting)
     picture = image if isinstance(image, Image.Image) else _from_array(np.asarray(image))
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    if picture.size != (size, size):
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.resize((size, size), Image.Resampling.BOX, (left, top, left + side, top + side))
-    pixels = np.asarray(picture)
-    return pixels[..., None] if channels == 1 else pixels
+    # As the training images were made: drawings by area, photographs by a bicubic filter.
+    drawn = data.name in ("omniglot", "glyphs")
+    resampling = Image.Resampling.BOX if drawn else Image.Resampling.BICUBIC
+    return fit_image(picture, resampling=resampling, **fitting)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

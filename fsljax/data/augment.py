@@ -18,8 +18,9 @@ class Augmentation:
       stretch: share, of width against height.
       shear: share.
       shift: pixels.
-      elastic: pixels, the largest displacement of a smooth random field.
-      elastic_points: points a side where that field is drawn; between them it is interpolated.
+      elastic: pixels, the largest displacement where a smooth random field is drawn.
+      elastic_points: points a side where that field is drawn; between them it is interpolated by cubics,
+        which may overshoot by half.
       flip: mirror left and right with probability ½.
       brightness: share of the full range that is added.
       contrast: share by which distances from the image's mean are multiplied.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ def cached_arrays(
         except (OSError, ValueError, EOFError) as error:
             logging.warning("The cached arrays in %s cannot be read (%s): making them anew.", entry, error)
             shutil.rmtree(entry, ignore_errors=True)
+    print(f"preparing {name}, once: later runs find it in {entry.parent} …", file=sys.stderr, flush=True)
     arrays = make()
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)

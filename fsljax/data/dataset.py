@@ -68,3 +68,14 @@ def merge(first: ImageDataset, second: ImageDataset) -> ImageDataset:
         labels=np.concatenate([first.labels, renumbered]),
         class_names=names,
     )
+
+
+def take_classes(data: ImageDataset, chosen: np.ndarray) -> ImageDataset:
+    """The part of a data set whose classes are marked, bool `[classes]`; they are numbered anew."""
+    rows = chosen[data.labels]
+    renumbered = np.cumsum(chosen) - 1
+    return ImageDataset(
+        images=data.images[rows],
+        labels=renumbered[data.labels[rows]].astype(np.int32),
+        class_names=tuple(name for name, keep in zip(data.class_names, chosen, strict=True) if keep),
+    )

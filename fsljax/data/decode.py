@@ -101,14 +101,34 @@ def decode_images(
 def _decode(
     path: str | os.PathLike[str], image_size: int | tuple[int, int], channels: Literal[1, 3]
 ) -> np.ndarray:
-    height, width = np.broadcast_to(image_size, 2).tolist()
     with Image.open(Path(path), formats=_FORMATS) as image:
         # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
-        image.draft(None, (2 * max(height, width),) * 2)
+        image.draft(None, (2 * max(np.broadcast_to(image_size, 2).tolist()),) * 2)
         image.load()
-        flat = _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
-        box = _centre(flat.size, width / height)
-        resized = flat.resize((width, height), Resampling.BICUBIC, box=box, reducing_gap=3.0)
+        return fit_image(image, image_size=image_size, channels=channels)
+
+
+def fit_image(
+    image: Image.Image,
+    *,
+    image_size: int | tuple[int, int],
+    channels: Literal[1, 3] = 3,
+    resampling: Resampling = Resampling.BICUBIC,
+) -> np.ndarray:
+    """Brings an opened image to size and channels; see `decode_image`.
+
+    Args:
+      image: of any mode.
+      image_size, channels: as for `decode_image`.
+      resampling: Pillow's filter.
+
+    Returns:
+      uint8 `[height, width, channels]`.
+    """
+    height, width = np.broadcast_to(image_size, 2).tolist()
+    flat = _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+    box = _centre(flat.size, width / height)
+    resized = flat.resize((width, height), resampling, box=box, reducing_gap=3.0)
     return np.asarray(resized).reshape(height, width, channels)
 
 

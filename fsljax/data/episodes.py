@@ -64,8 +64,13 @@ def draw_distinct(key: jax.Array, limit: jax.Array | int, count: int) -> jax.Arr
 
     Returns:
       int32 `[count]`.
+
+    Raises:
+      ValueError: if `limit` is a Python number below `count`.
     """
     chex.assert_rank(limit, 0)
+    if isinstance(limit, int) and limit < count:
+        raise ValueError(f"{count} distinct integers below {limit} do not exist.")
     steps = jnp.arange(count)
     ranks = jax.random.randint(key, (count,), 0, jnp.maximum(limit - steps, 1))
 
@@ -94,13 +99,19 @@ def draw_episode(key: jax.Array, table: ClassTable, *, way: int, shot: int, quer
 
     Returns:
       `Episodes` without leading axes.
+
+    Raises:
+      ValueError: if there are fewer than `way` classes, or no class has `shot + queries` images.
     """
+    rows, counts = map(jnp.asarray, table)
+    if shot + queries > rows.shape[1]:
+        raise ValueError(f"shot {shot} + queries {queries} exceed the largest class, {rows.shape[1]} images.")
     class_key, image_key = jax.random.split(key)
-    classes = draw_distinct(class_key, len(table.counts), way)
+    classes = draw_distinct(class_key, len(counts), way)
     columns = jax.vmap(lambda k, limit: draw_distinct(k, limit, shot + queries))(
-        jax.random.split(image_key, way), table.counts[classes]
+        jax.random.split(image_key, way), counts[classes]
     )
-    return Episodes(classes, table.rows[classes[:, None], columns])
+    return Episodes(classes, rows[classes[:, None], columns])
 
 
 def draw_episodes(

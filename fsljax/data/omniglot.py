@@ -17,7 +17,7 @@ from PIL import Image
 
 from fsljax.data import tfds_source
 from fsljax.data.cache import cached_arrays
-from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.dataset import ImageDataset, Splits, take_classes
 from fsljax.errors import UserError
 
 NAME = "omniglot"
@@ -133,7 +133,7 @@ def split(characters: ImageDataset, *, rotations: bool = True) -> Splits:
         )
     validation = np.array([name.split("/")[0] in VALIDATION_ALPHABETS for name in names])
     test = np.arange(NUM_CHARACTERS) >= NUM_TRAIN_VALIDATION
-    parts = [_take_classes(characters, chosen) for chosen in (~validation & ~test, validation & ~test, test)]
+    parts = [take_classes(characters, chosen) for chosen in (~validation & ~test, validation & ~test, test)]
     return Splits(*(map(rotate, parts) if rotations else parts))
 
 
@@ -274,13 +274,3 @@ def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
 
 def _ink(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("L")) == 0
-
-
-def _take_classes(data: ImageDataset, chosen: np.ndarray) -> ImageDataset:
-    rows = chosen[data.labels]
-    renumbered = np.cumsum(chosen) - 1
-    return ImageDataset(
-        images=data.images[rows],
-        labels=renumbered[data.labels[rows]].astype(np.int32),
-        class_names=tuple(name for name, keep in zip(data.class_names, chosen, strict=True) if keep),
-    )

@@ -59,8 +59,11 @@ def episode_accuracies(
 
     Returns:
       float64 `[episodes]`.
+
+    Raises:
+      ValueError: if `distance` has another name, or `shot` leaves no support or no queries.
     """
-    embeddings = jnp.asarray(embeddings)
+    embeddings = jnp.asarray(embeddings, jnp.float32)
     if distance == "squared_euclidean":
         # Distances don't change when all points move: near the origin the products keep their digits.
         embeddings = embeddings - jnp.mean(embeddings, axis=0)
@@ -97,8 +100,15 @@ def predict(
 
     Returns:
       predicted classes int32 and whether they are right, `[way, queries]` each.
+
+    Raises:
+      ValueError: if `distance` has another name, or `shot` leaves no support or no queries.
     """
-    way = embeddings.shape[0]
+    if distance not in ("squared_euclidean", "cosine"):
+        raise ValueError(f"distance is {distance!r}; it can be 'squared_euclidean' or 'cosine'.")
+    way, drawn, _ = embeddings.shape
+    if not 0 < shot < drawn:
+        raise ValueError(f"shot is {shot}; of {drawn} images a class it must leave support and queries.")
     prototypes = jnp.mean(embeddings[:, :shot], axis=1)
     queries = embeddings[:, shot:]
     scores = jnp.einsum("wqd,cd->wqc", queries, prototypes, precision="highest")
@@ -132,15 +142,22 @@ def _draw(key: jax.Array, table: ClassTable, setting: Setting, count: int) -> Ep
 
 def check_setting(data: ImageDataset, setting: Setting, *, part: str = "test", where: str = "eval") -> None:
     """Raises a UserError if `data` cannot give episodes of this setting."""
-    for name in ("way", "shot", "queries"):
-        if getattr(setting, name) < 1:
-            raise UserError(f"config.{where}.{name} is {getattr(setting, name)}; it must be 1 or more.")
+    # The test is the only part with several settings, and its fields are named so.
+    plural = "s" if where == "eval" else ""
+    way, shot, queries = (
+        f"config.{where}.way{plural}",
+        f"config.{where}.shot{plural}",
+        f"config.{where}.queries",
+    )
+    for name, value in ((way, setting.way), (shot, setting.shot), (queries, setting.queries)):
+        if value < 1:
+            raise UserError(f"{name} is {value}; it must be 1 or more.")
     if setting.way < 2:
-        raise UserError(f"config.{where}.way is 1; an episode needs two classes to tell apart.")
+        raise UserError(f"{way} is 1; an episode needs two classes to tell apart.")
     if setting.way > data.num_classes:
         raise UserError(
             f"{setting.way}-way episodes need {setting.way} classes, but the {part} part has "
-            f"{data.num_classes}: lower config.{where}.way to {data.num_classes} or less, "
+            f"{data.num_classes}: lower {way} to {data.num_classes} or less, "
             "or give more classes."
         )
     counts = data.class_counts()
@@ -150,7 +167,7 @@ def check_setting(data: ImageDataset, setting: Setting, *, part: str = "test", w
         raise UserError(
             f"shot {setting.shot} + queries {setting.queries} need {need} images of a class, but "
             f"{data.class_names[smallest]!r} in the {part} part has {counts[smallest]}: "
-            f"lower config.{where}.shot or config.{where}.queries, or give that class more images."
+            f"lower {shot} or {queries}, or give that class more images."
         )
 
 
@@ -180,7 +197,7 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
             contents = dict(arrays)
     except FileNotFoundError:
         raise UserError(f"There is no file of episodes at {path} (config.eval.read_episodes).") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own for a damaged file
         raise UserError(f"{path} is no file of episodes ({error}).") from error
     if "fingerprint" not in contents:
         raise UserError(f"{path} is no file of episodes: write one with --config.eval.write_episodes=PATH.")
@@ -193,7 +210,7 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
         Setting(*map(int, prefix.split("_"))): Episodes(
             contents[f"{prefix}/classes"], contents[f"{prefix}/images"]
         )
-        for prefix in sorted({name.split("/")[0] for name in contents} - {"fingerprint"})
+        for prefix in dict.fromkeys(name.split("/")[0] for name in contents if name.endswith("/classes"))
     }
 
 
@@ -211,7 +228,7 @@ def embed_in_batches(
       float32 `[n, dim]`.
     """
     pending = [embed(part) for part in _batches(images, batch)]
-    return np.concatenate([np.asarray(part) for part in pending])[: len(images)]
+    return np.concatenate([np.asarray(part, np.float32) for part in pending])[: len(images)]
 
 
 def _batches(images: np.ndarray, batch: int) -> Iterator[np.ndarray]:

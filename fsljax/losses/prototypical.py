@@ -35,13 +35,14 @@ def prototypes(support: jax.Array) -> jax.Array:
       support: `[way, shot, dim]`.
 
     Returns:
-      `[way, dim]`.
+      `[way, dim]`, float32 (float64 if the input is): a mean of bfloat16 numbers is seldom one of them.
 
     Raises:
-      AssertionError: if `support` is not of rank 3.
+      AssertionError: if `support` is not of rank 3, or has no shots.
     """
     chex.assert_rank(support, 3)
-    return jnp.mean(support, axis=1)
+    chex.assert_axis_dimension_gt(support, axis=1, val=0)
+    return jnp.mean(support, axis=1, dtype=jnp.promote_types(jnp.result_type(support), jnp.float32))
 
 
 def prototypical_loss(
@@ -66,21 +67,28 @@ def prototypical_loss(
       A `PrototypicalOutput`.
 
     Raises:
-      AssertionError: if the shapes don't agree.
+      AssertionError: if the shapes don't agree, or there are no shots or no queries.
       ValueError: if `distance` has another name, or `temperature` is a number not above 0.
     """
     chex.assert_rank([support, query], 3)
     chex.assert_equal_shape_prefix([support, query], 1)
     chex.assert_equal_shape_suffix([support, query], 1)
+    chex.assert_axis_dimension_gt(query, axis=1, val=0)
     if distance not in DISTANCES:
         raise ValueError(f"distance is {distance!r}; it can be {' or '.join(map(repr, DISTANCES))}.")
     if isinstance(temperature, int | float) and not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0.")
     way, queries, dim = query.shape
     distances = DISTANCES[distance](query.reshape(way * queries, dim), prototypes(support))
-    logits = -distances.reshape(way, queries, way) / temperature
+    distances = distances.reshape(way, queries, way)
+    logits = -distances / temperature
     own_class = jnp.broadcast_to(jnp.arange(way)[:, None], (way, queries))
-    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, own_class)
+    # Compilers fuse the division with the softmax's own subtraction of the highest logit, and the rounding of
+    # a very large logit then reaches exp. Taken off before the division, the highest is 0, whatever is fused.
+    nearest = jax.lax.stop_gradient(jnp.min(distances, axis=-1, keepdims=True))
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
+        (nearest - distances) / temperature, own_class
+    )
     return PrototypicalOutput(
         loss=jnp.mean(cross_entropy),
         accuracy=jnp.mean(jnp.argmax(logits, axis=-1) == own_class, dtype=jnp.float32),
