@@ -56,7 +56,7 @@ def load(*, image_size: int = 28, seed: int = 0) -> Splits:
     fingerprint = hashlib.sha256(about.encode()).hexdigest()
     arrays = cached_arrays(NAME, fingerprint, lambda: _draw(image_size, seed))
     glyphs = ImageDataset(arrays["images"], arrays["labels"], tuple(arrays["names"].tolist()))
-    scripts = np.array([name.split("/")[0] for name in glyphs.class_names])
+    scripts = [glyph_faces.script(unicodedata.lookup(name)) for name in glyphs.class_names]
     in_validation, in_test = np.isin(scripts, VALIDATION_SCRIPTS), np.isin(scripts, TEST_SCRIPTS)
     train, validation, test = (
         take_classes(glyphs, chosen) for chosen in (~in_validation & ~in_test, in_validation, in_test)
@@ -137,7 +137,7 @@ def _draw(image_size: int, seed: int) -> dict[str, np.ndarray]:
     return {
         "images": np.stack([np.asarray(image) for image in images])[..., None],
         "labels": np.repeat(np.arange(len(characters), dtype=np.int32), DRAWINGS),
-        "names": np.array([f"{glyph_faces.script(c)}/{unicodedata.name(c)}" for c in characters]),
+        "names": np.array([unicodedata.name(character) for character in characters]),
     }
 
 

@@ -1,0 +1,113 @@
+"""Times programs in turns: each in a process of its own, one running while the others wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Contestant:
+    """A program that is timed.
+
+    Attributes:
+      name: as shown.
+      command: starts a process that calls `serve`.
+      rounds: what each turn measured, `{figure: value}`.
+      about: what the process told of itself when it was ready.
+    """
+
+    name: str
+    command: list[str]
+    rounds: list[dict[str, float]] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def median(self, figure: str) -> float:
+        return statistics.median(turn[figure] for turn in self.rounds)
+
+    def spread(self, figure: str) -> tuple[float, float]:
+        values = [turn[figure] for turn in self.rounds]
+        return min(values), max(values)
+
+
+def run(contestants: list[Contestant], rounds: int) -> list[Contestant]:
+    """Starts all, then lets them measure in turns.
+
+    Returns:
+      those that could start; why another could not is told on standard error.
+    """
+    # Through the module search path, so that an interpreter in which fsljax isn't installed finds it too.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    processes = []
+    for contestant in contestants:
+        print(f"starting {contestant.name} …", file=sys.stderr, flush=True)
+        process = subprocess.Popen(
+            contestant.command,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        about = _answer(process)
+        if about is None:
+            print(f"{contestant.name} cannot run here and is left out.", file=sys.stderr)
+            continue
+        contestant.about = about
+        processes.append((contestant, process))
+    for turn in range(rounds):
+        for contestant, process in processes:
+            assert process.stdin is not None
+            print("measure", file=process.stdin, flush=True)
+            measured = _answer(process)
+            if measured is None:
+                sys.exit(f"{contestant.name} ended in turn {turn + 1}.")
+            contestant.rounds.append(measured)
+        print(f"turn {turn + 1} of {rounds}", file=sys.stderr, flush=True)
+    for _, process in processes:
+        process.communicate()
+    return [contestant for contestant, _ in processes]
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any] | None:
+    """The next line that is an answer; None if the process ended. Other lines are its libraries' talk."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            return json.loads(line)
+    return None
+
+
+def serve(measure: Callable[[], dict[str, float]], about: dict[str, Any]) -> None:
+    """Tells that all is compiled and warm, then measures whenever it is asked to."""
+    print(json.dumps(about), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(measure()), flush=True)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def ratio(ours: Contestant, peer: Contestant, figure: str) -> float:
+    """The peer's time over ours, the median over turns: turns are near in time, and so is the noise."""
+    return statistics.median(
+        theirs[figure] / mine[figure] for mine, theirs in zip(ours.rounds, peer.rounds, strict=True)
+    )
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Prints aligned columns, the first to the left and numbers to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, ["─" * width for width in widths], *rows]:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join([row[0].ljust(widths[0]), *cells[1:]]))

@@ -1,0 +1,122 @@
+"""The same work in PyTorch, for benchmarks: needs PyTorch and NumPy alone, float32 throughout."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import duel
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fsljax.training.host_memory import keep_freed_memory
+
+
+def conv4(filters: int = 64, *, bias: bool = False) -> nn.Sequential:
+    blocks: list[nn.Module] = []
+    for channels in (1, filters, filters, filters):
+        blocks += [
+            nn.Conv2d(channels, filters, 3, padding=1, bias=bias), nn.BatchNorm2d(filters), nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]  # fmt: skip
+    return nn.Sequential(*blocks, nn.Flatten())
+
+
+def memory_format(name: str) -> torch.memory_format:
+    return torch.channels_last if "channels_last" in name else torch.contiguous_format
+
+
+def serve_train_step(name: str) -> None:
+    from train_step import CLASSES, IMAGES_A_CLASS, QUERIES, SHOT, SIZE, STEPS_A_TURN, WAY
+
+    torch.manual_seed(0)
+    layout = memory_format(name)
+    network = conv4().to(memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    images = torch.randint(0, 256, (CLASSES, IMAGES_A_CLASS, 1, SIZE, SIZE), dtype=torch.uint8)
+    own_class = torch.arange(WAY).repeat_interleave(QUERIES)
+
+    def loss_of(batch: Tensor) -> Tensor:
+        embeddings = network(batch).view(WAY, SHOT + QUERIES, -1)
+        prototypes = embeddings[:, :SHOT].mean(1)
+        queries = embeddings[:, SHOT:].reshape(WAY * QUERIES, -1)
+        distances = (queries[:, None] - prototypes[None]).square().sum(-1)
+        return functional.cross_entropy(-distances, own_class)
+
+    compiled = torch.compile(loss_of) if "compiled" in name else loss_of
+
+    def steps() -> None:
+        for _ in range(STEPS_A_TURN):
+            classes = torch.randperm(CLASSES)[:WAY]
+            drawn = torch.rand(WAY, IMAGES_A_CLASS).argsort(1)[:, : SHOT + QUERIES]
+            batch = images[classes[:, None], drawn].flatten(0, 1).float() / 255
+            optimizer.zero_grad(set_to_none=True)
+            compiled(batch.contiguous(memory_format=layout)).backward()
+            optimizer.step()
+
+    steps()
+    duel.serve(lambda: {"step": duel.seconds(steps) / STEPS_A_TURN}, about())
+
+
+def serve_evaluate(name: str) -> None:
+    from evaluate import BATCH, CLASSES, EPISODES, IMAGES_A_CLASS, QUERIES, SHOT, SIZE, WAY
+
+    torch.manual_seed(0)
+    layout = memory_format(name)
+    folded: list[nn.Module] = []
+    for layer in conv4(bias=True).eval():
+        if isinstance(layer, nn.BatchNorm2d):
+            folded[-1] = fuse_conv_bn_eval(folded[-1], layer)  # type: ignore[type-var]
+        else:
+            folded.append(layer)
+    network: nn.Module = nn.Sequential(*folded).eval().to(memory_format=layout)
+    if "compiled" in name:
+        network = torch.compile(network)  # type: ignore[assignment]
+    images = torch.randint(0, 256, (CLASSES * IMAGES_A_CLASS, 1, SIZE, SIZE), dtype=torch.uint8)
+    own_class = torch.arange(WAY)[:, None]
+
+    @torch.inference_mode()
+    def embed() -> Tensor:
+        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return torch.cat(
+            [network((batch.float() / 255).contiguous(memory_format=layout)) for batch in batches]
+        )
+
+    @torch.inference_mode()
+    def accuracies(embeddings: Tensor) -> np.ndarray:
+        parts = []
+        chunk = 150
+        centred = embeddings - embeddings.mean(0)
+        for start in range(0, EPISODES, chunk):
+            count = min(chunk, EPISODES - start)
+            classes = torch.rand(count, CLASSES).topk(WAY, dim=1).indices
+            drawn = torch.rand(count, WAY, IMAGES_A_CLASS).argsort(2)[..., : SHOT + QUERIES]
+            episodes = centred[classes[..., None] * IMAGES_A_CLASS + drawn]
+            prototypes = episodes[:, :, :SHOT].mean(2)
+            queries = episodes[:, :, SHOT:].flatten(1, 2)
+            scores = queries @ prototypes.mT - 0.5 * prototypes.square().sum(-1)[:, None]
+            right = scores.argmax(-1).view(count, WAY, QUERIES) == own_class
+            parts.append(right.float().mean((1, 2)))
+        return torch.cat(parts).numpy()
+
+    embeddings = embed()
+    accuracies(embeddings)
+    duel.serve(
+        lambda: {
+            "embedding": duel.seconds(embed),
+            "end to end": duel.seconds(lambda: accuracies(embed())),
+        },
+        about(),
+    )
+
+
+def about() -> dict[str, str]:
+    return {"version": f"PyTorch {torch.__version__}, Python {platform.python_version()}"}
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    {"train_step": serve_train_step, "evaluate": serve_evaluate}[sys.argv[1]](sys.argv[2])

@@ -1,0 +1,122 @@
+"""Times the training step of Conv-4 on 60-way 1-shot 5-query episodes against PyTorch.
+
+    python benchmarks/train_step.py --peer_python=PATH
+
+PATH is an interpreter with PyTorch, this one by default. Each side draws its episodes from uint8 images and
+takes the loss, the gradient and an Adam step, in float32. They take turns in one run; let nothing else run
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+
+import duel
+
+WAY, SHOT, QUERIES = 60, 1, 5
+STEPS_A_TURN = 5
+CLASSES, IMAGES_A_CLASS, SIZE, FILTERS = 4112, 20, 28, 64
+PEERS = ("nchw", "channels_last", "nchw compiled", "channels_last compiled")
+
+
+def gigaflop_a_step() -> float:
+    """Arithmetic of all convolutions, forward and both gradients; the first needs none for its images."""
+    images = WAY * (SHOT + QUERIES)
+    total, size, channels = 0, SIZE, 1
+    for block in range(4):
+        forward = images * size * size * 9 * channels * FILTERS * 2
+        total += forward * (3 if block else 2)
+        size, channels = size // 2, FILTERS
+    return total / 1e9
+
+
+def serve_ours(kernels: str) -> None:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from fsljax import methods
+    from fsljax.data.dataset import ImageDataset, Splits
+    from fsljax.methods import protonet
+    from fsljax.training import devices
+    from fsljax.training.host_memory import keep_freed_memory
+
+    keep_freed_memory()
+    config = protonet.default_config()
+    config.network.kernels = kernels
+    config.train.update({"way": WAY, "shot": SHOT, "queries": QUERIES})
+    images = np.random.default_rng(0).integers(0, 256, (CLASSES * IMAGES_A_CLASS, SIZE, SIZE, 1), np.uint8)
+    labels = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES_A_CLASS)
+    part = ImageDataset(images, labels, tuple(map(str, range(CLASSES))))
+    method = methods.build(config, Splits(part, part, part))
+    data = jax.device_put(method.training_data())
+    step = devices.compile_steps(method.train_step, 1)
+    state = jax.jit(method.init)(jax.random.key(0))
+
+    def steps() -> None:
+        nonlocal state
+        for _ in range(STEPS_A_TURN):
+            state, _ = step(state, data)
+        jax.block_until_ready(state)
+
+    matrix = jnp.ones((2048, 2048))
+    multiply = jax.jit(lambda a: a @ a)
+
+    def peak() -> float:
+        return 2 * 2048**3 / 1e9 / duel.seconds(lambda: multiply(matrix).block_until_ready())
+
+    steps()
+    multiply(matrix).block_until_ready()
+    duel.serve(
+        lambda: {"step": duel.seconds(steps) / STEPS_A_TURN, "peak": peak()},
+        {"version": f"JAX {jax.__version__}, Python {platform.python_version()}"},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--peer_python", default=sys.executable, help="an interpreter with PyTorch")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve_ours(arguments.serve)
+        return
+    this = [sys.executable, str(Path(__file__).absolute()), "--serve"]
+    torch = [arguments.peer_python, str(Path(__file__).with_name("torch_peer.py")), "train_step"]
+    contestants = duel.run(
+        [
+            duel.Contestant("fsljax", [*this, "cpu"]),
+            duel.Contestant("fsljax, XLA's convolutions", [*this, "xla"]),
+            *(duel.Contestant(f"PyTorch {name}", [*torch, name]) for name in PEERS),
+        ],
+        arguments.rounds,
+    )
+    ours, plain, *peers = contestants
+    if not peers:
+        sys.exit(f"PyTorch cannot run in {arguments.peer_python}: give --peer_python=PATH.")
+    rows = []
+    for contestant in contestants:
+        median, (least, most) = contestant.median("step"), contestant.spread("step")
+        rows.append(
+            [
+                contestant.name,
+                f"{1000 * median:.0f}",
+                f"{1000 * least:.0f} – {1000 * most:.0f}",
+                f"{gigaflop_a_step() / median:.0f}",
+                f"{duel.ratio(ours, contestant, 'step'):.2f}",
+                contestant.about["version"],
+            ]
+        )
+    duel.print_table(["step", "ms", "least – most", "GFLOP/s", "its time / ours", "version"], rows)
+    peak = max(turn["peak"] for turn in [*ours.rounds, *plain.rounds])
+    print(f"{gigaflop_a_step():.1f} GFLOP a step; a 2048³ matrix product reaches {peak:.0f} GFLOP/s here")
+    best = min(peers, key=lambda peer: peer.median("step"))
+    print(f"ratio {duel.ratio(ours, best, 'step'):.3f}")
+
+
+if __name__ == "__main__":
+    main()
