@@ -50,6 +50,9 @@ def argv_as_typed() -> list[str]:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    path = _config_path(argv).split(":")[0]
+    if path and not Path(path).is_file():
+        _fail(f"There is no config file at {path}. {_configs_at_hand()}")
     try:
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
@@ -60,18 +63,18 @@ def _parse(argv: list[str]) -> list[str]:
             _fail(f"{_config_path(argv)}: get_config() must return an ml_collections.ConfigDict.")
         if not _CONFIG.value.get("name"):
             with _CONFIG.value.unlocked():
-                _CONFIG.value.name = Path(_config_path(argv).split(":")[0]).stem
+                _CONFIG.value.name = Path(path).stem
         return rest
     except (AttributeError, KeyError) as error:
         _fail(_misspelt(argv, error))
     except flags.UnrecognizedFlagError as error:
         _fail(_misspelt(argv, error))
-    except OSError:
-        _fail(f"There is no config file at {_config_path(argv)}. {_configs_at_hand()}")
     except (flags.Error, TypeError, ValueError) as error:
         _fail(str(error).strip().splitlines()[-1].removeprefix("flag "))
     except SyntaxError as error:
         _fail(f"{error.filename}, line {error.lineno}: {error.msg}.")
+    except (ImportError, NameError, OSError) as error:
+        _fail(f"The config {path} cannot be read: {error}")
     raise AssertionError("not reached")
 
 

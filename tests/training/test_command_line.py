@@ -85,4 +85,19 @@ def test_impossible_requests_are_told_in_a_sentence(launch, argument: str, named
 
 
 def test_a_config_file_that_does_not_exist(launch):
-    assert "nowhere.py" in assert_one_sentence(launch(config="nowhere.py"))
+    assert "no config file at nowhere.py" in assert_one_sentence(launch(config="nowhere.py"))
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("def get_config(:\n", "line 1"),
+        ("import no_such_module\n", "no_such_module"),
+        ("def get_config():\n    return nothing\n", "nothing"),
+        ("def get_config():\n    return 5\n", "ConfigDict"),
+        ("x = 5\n", "get_config"),
+    ],
+)
+def test_a_config_file_that_cannot_be_read(launch, tmp_path: Path, content: str, named: str):
+    (tmp_path / "broken.py").write_text(content)
+    assert named in assert_one_sentence(launch(config="broken.py"))
