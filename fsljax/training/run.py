@@ -53,6 +53,8 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
         if mode == "train":
             print(f"checkpoint  {checkpoints.path(_best(checkpoints))}")
         else:
+            if interruption.requested:  # in the last steps, when there was nothing left to stop
+                raise Stopped
             evaluate(method, config, checkpoints, folder, output)
 
 

@@ -1,0 +1,398 @@
+"""Few-shot accuracy over episodes: what is measured, with which interval, and what is kept in files."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl.testing import parameterized
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from fsljax.data.dataset import ImageDataset
+from fsljax.data.episodes import Episodes
+from fsljax.errors import UserError
+from fsljax.evaluation import episodic
+from fsljax.evaluation.episodic import (
+    Setting,
+    check_setting,
+    embed_in_batches,
+    episode_accuracies,
+    mean_and_ci95,
+    predict,
+    read_episodes,
+    sample,
+    write_episodes,
+)
+
+DISTANCES = ("squared_euclidean", "cosine")
+SETTING = Setting(way=4, shot=3, queries=2)
+few_examples = settings(max_examples=15, deadline=None)
+
+
+def dataset(counts: tuple[int, ...] = (6, 5, 7, 5, 8, 6), seed: int = 0) -> ImageDataset:
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int32)
+    images = generator.integers(0, 256, (len(labels), 4, 4, 1)).astype(np.uint8)
+    return ImageDataset(images, labels, tuple(f"class {index}" for index in range(len(counts))))
+
+
+def clusters(data: ImageDataset, *, dim: int = 6, seed: int = 1) -> np.ndarray:
+    """Embeddings that overlap enough for some queries to be wrong."""
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(data.num_classes, dim))
+    return np.float32(centres[data.labels] + generator.normal(size=(len(data), dim)))
+
+
+def reference(embeddings: np.ndarray, episodes: Episodes, shot: int, distance: str) -> np.ndarray:
+    """One query at a time, in float64."""
+    accuracies = []
+    for of_episode in np.float64(embeddings)[episodes.images]:
+        prototypes = of_episode[:, :shot].mean(axis=1)
+        right = []
+        for own, of_class in enumerate(of_episode[:, shot:]):
+            for query in of_class:
+                if distance == "squared_euclidean":
+                    far = [np.sum((query - p) ** 2) for p in prototypes]
+                else:
+                    far = [1 - query @ p / np.linalg.norm(query) / np.linalg.norm(p) for p in prototypes]
+                right.append(np.argmin(far) == own)
+        accuracies.append(np.mean(right))
+    return np.array(accuracies)
+
+
+def accuracies(embeddings: np.ndarray, episodes: Episodes, distance: str = "squared_euclidean"):
+    return episode_accuracies(embeddings, episodes, shot=SETTING.shot, distance=distance)
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageDataset:
+    return dataset()
+
+
+@pytest.fixture(scope="module")
+def episodes(data: ImageDataset) -> Episodes:
+    return sample(jax.random.key(0), data, SETTING, 50)
+
+
+def test_the_interval_is_1_96_standard_errors():
+    values = np.array([0.5, 0.75, 1.0, 0.25])
+    deviation = np.sqrt(np.sum((values - 0.625) ** 2) / 3)
+    assert mean_and_ci95(values) == pytest.approx((0.625, 1.96 * deviation / 2))
+    assert mean_and_ci95(np.full(10, 0.5, np.float32)) == (0.5, 0.0)
+
+
+def test_95_of_100_intervals_cover_the_mean():
+    drawn = np.random.default_rng(0).binomial(75, 0.8, size=(2000, 100)) / 75
+    covered = [abs(mean - 0.8) <= ci95 for mean, ci95 in map(mean_and_ci95, drawn)]
+    assert 0.93 < np.mean(covered) < 0.97
+
+
+def test_nothing_is_known_of_the_interval_of_one_episode():
+    mean, ci95 = mean_and_ci95(np.array([0.5]))
+    assert mean == 0.5
+    assert np.isnan(ci95)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_accuracies_equal_a_loop_over_queries(data: ImageDataset, episodes: Episodes, distance, scale: float):
+    embeddings = clusters(data) * np.float32(scale)
+    expected = reference(embeddings, episodes, SETTING.shot, distance)
+    assert 0.4 < expected.mean() < 0.95
+    ours = accuracies(embeddings, episodes, distance)
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [30.0, 1e4])
+def test_a_large_common_offset_costs_no_accuracy(data: ImageDataset, episodes: Episodes, offset: float):
+    """As x·p − ‖p‖²/2 scores lose their digits far from the origin, unless the points are moved there."""
+    embeddings = clusters(data) + np.float32(offset)
+    expected = reference(embeddings, episodes, SETTING.shot, "squared_euclidean")
+    np.testing.assert_allclose(accuracies(embeddings, episodes), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_bfloat16_embeddings_are_compared_in_float32(data: ImageDataset, episodes: Episodes, distance: str):
+    embeddings = jnp.asarray(clusters(data), jnp.bfloat16)
+    expected = reference(np.asarray(embeddings, np.float32), episodes, SETTING.shot, distance)
+    np.testing.assert_allclose(accuracies(embeddings, episodes, distance), expected, atol=1e-6)
+
+
+def test_the_product_is_not_left_to_the_low_precision_of_accelerators():
+    lowered = jax.jit(partial(predict, shot=1)).lower(np.zeros((3, 2, 5), np.float32)).as_text()
+    assert "precision = [HIGHEST, HIGHEST]" in lowered
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("chunk", [1, 3, 7, 50, 64])
+def test_the_last_chunk_may_be_partly_filled(
+    data: ImageDataset, episodes: Episodes, distance: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+):
+    embeddings = clusters(data)
+    whole = accuracies(embeddings, episodes, distance)
+    monkeypatch.setattr(episodic, "_FLOATS_A_CHUNK", chunk * episodes.images[0].size * embeddings.shape[1])
+    chunked = accuracies(embeddings, episodes, distance)
+    np.testing.assert_array_equal(chunked, whole)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_of_tied_classes_the_first_is_predicted_so_that_collapse_scores_as_a_guess(
+    data: ImageDataset, episodes: Episodes, distance: str
+):
+    for value in (0.0, 1.0, 1e4):
+        collapsed = np.full((len(data), 6), value, np.float32)
+        np.testing.assert_array_equal(accuracies(collapsed, episodes, distance), np.full(50, 1 / SETTING.way))
+    tied = np.repeat(np.eye(3, 5, dtype=np.float32)[[0, 1, 1]], 2, axis=0).reshape(3, 2, 5)
+    predicted, right = predict(jnp.asarray(tied), shot=1, distance=distance)
+    assert predicted.tolist() == [[0], [1], [1]]
+    assert right.tolist() == [[True], [True], [False]]
+
+
+class PredictTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.parameters(*DISTANCES)
+    def test_predictions_are_the_nearest_prototypes(self, distance: str):
+        classify = self.variant(jax.vmap(partial(predict, shot=2, distance=distance)))
+        embeddings = np.float32(np.random.default_rng(0).normal(size=(20, 4, 5, 6)))
+        predicted, right = classify(embeddings)
+        chex.assert_shape([predicted, right], (20, 4, 3))
+        for episode, ours in zip(embeddings, predicted, strict=True):
+            prototypes, queries = episode[:, :2].mean(axis=1), episode[:, 2:]
+            if distance == "cosine":
+                prototypes /= np.linalg.norm(prototypes, axis=-1, keepdims=True)
+                queries = queries / np.linalg.norm(queries, axis=-1, keepdims=True)
+            far = ((queries[:, :, None] - prototypes) ** 2).sum(axis=-1)
+            np.testing.assert_array_equal(ours, far.argmin(axis=-1))
+        np.testing.assert_array_equal(right, predicted == np.arange(4)[:, None])
+
+
+@few_examples
+@given(seed=st.integers(0, 2**31), offset=st.floats(-100, 100, width=32))
+def test_the_order_of_shots_queries_classes_and_the_place_do_not_matter(seed: int, offset: float):
+    data, generator = dataset(), np.random.default_rng(seed)
+    images = generator.permutation(len(data))[:20].reshape(1, 4, 5)
+    embeddings = clusters(data, seed=seed)
+    support, query = np.split(images, [SETTING.shot], axis=2)
+    far = np.linalg.norm(embeddings[query][..., None, :] - embeddings[support].mean(axis=2)[0], axis=-1)
+    first, second = np.partition(far, 1)[..., :2].reshape(-1, 2).T
+    assume(np.min(second - first) > 1e-3)  # else rounding may decide
+    shuffled = np.concatenate([support[:, :, ::-1], query[:, :, ::-1]], axis=2)
+    plain = accuracies(embeddings, Episodes(images[..., 0], images))
+    moved = accuracies(
+        embeddings + np.float32(offset), Episodes(images[..., 0], shuffled[:, generator.permutation(4)])
+    )
+    np.testing.assert_allclose(moved, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("shot", [0, 5, 6])
+def test_shots_must_leave_support_and_queries(data: ImageDataset, episodes: Episodes, shot: int):
+    with pytest.raises(ValueError, match=f"shot is {shot}; of 5 images a class"):
+        episode_accuracies(clusters(data), episodes, shot=shot)
+
+
+def test_an_unknown_distance_is_refused(data: ImageDataset, episodes: Episodes):
+    with pytest.raises(ValueError, match="'euclidean'; it can be 'squared_euclidean' or 'cosine'"):
+        accuracies(clusters(data), episodes, "euclidean")
+
+
+def test_sampled_episodes_hold_distinct_images_of_their_classes(data: ImageDataset, episodes: Episodes):
+    assert isinstance(episodes.images, np.ndarray)
+    assert episodes.classes.shape == (50, 4)
+    assert episodes.images.shape == (50, 4, 5)
+    assert all(len(set(classes)) == 4 for classes in episodes.classes)
+    assert all(len(set(images.ravel())) == 20 for images in episodes.images)
+    np.testing.assert_array_equal(
+        data.labels[episodes.images], np.broadcast_to(episodes.classes[..., None], episodes.images.shape)
+    )
+
+
+def test_sampling_is_repeated_by_its_key_alone(data: ImageDataset, episodes: Episodes):
+    chex.assert_trees_all_equal(sample(jax.random.key(0), data, SETTING, 50), episodes)
+    assert np.any(sample(jax.random.key(1), data, SETTING, 50).images != episodes.images)
+
+
+def test_a_setting_is_named_by_way_and_shot():
+    assert Setting(20, 5, 15).name == "20way_5shot"
+
+
+@pytest.mark.parametrize(
+    ("setting", "where", "sentence"),
+    [
+        (Setting(0, 1, 1), "train", "config.train.way is 0; it must be 1 or more."),
+        (Setting(2, 0, 1), "train", "config.train.shot is 0; it must be 1 or more."),
+        (Setting(2, 1, -1), "validation", "config.validation.queries is -1; it must be 1 or more."),
+        (Setting(1, 1, 1), "train", "config.train.way is 1; an episode needs two classes to tell apart."),
+        (
+            Setting(7, 1, 1),
+            "validation",
+            "7-way episodes need 7 classes, but the some part has 6: "
+            "lower config.validation.way to 6 or less, or give more classes.",
+        ),
+        (
+            Setting(2, 2, 4),
+            "train",
+            "shot 2 + queries 4 need 6 images of a class, but 'class 1' in the some part has 5: "
+            "lower config.train.shot or config.train.queries, or give that class more images.",
+        ),
+        (
+            Setting(7, 1, 1),
+            "eval",
+            "7-way episodes need 7 classes, but the some part has 6: "
+            "lower config.eval.ways to 6 or less, or give more classes.",
+        ),
+        (
+            Setting(2, 2, 4),
+            "eval",
+            "shot 2 + queries 4 need 6 images of a class, but 'class 1' in the some part has 5: "
+            "lower config.eval.shots or config.eval.queries, or give that class more images.",
+        ),
+    ],
+)
+def test_what_the_data_cannot_give_is_told_with_the_field_to_change(
+    data: ImageDataset, setting: Setting, where: str, sentence: str
+):
+    with pytest.raises(UserError) as caught:
+        check_setting(data, setting, part="some", where=where)
+    assert str(caught.value) == sentence
+    with pytest.raises(UserError):
+        sample(jax.random.key(0), data, setting, 1)
+
+
+def test_a_setting_that_takes_every_class_and_image_is_possible(data: ImageDataset):
+    check_setting(data, Setting(6, 2, 3))
+    drawn = sample(jax.random.key(0), data, Setting(6, 2, 3), 3)
+    np.testing.assert_array_equal(np.sort(drawn.classes), np.tile(np.arange(6), (3, 1)))
+
+
+def test_episodes_come_back_as_they_were_written_in_their_order(data: ImageDataset, tmp_path: Path):
+    settings = [Setting(5, 1, 2), Setting(3, 2, 1), Setting(2, 1, 1)]
+    written = {each: sample(jax.random.key(1), data, each, 4) for each in settings}
+    path = tmp_path / "new folder/episodes.npz"
+    write_episodes(path, data, written)
+    read = read_episodes(path, data)
+    assert list(read) == settings
+    chex.assert_trees_all_equal(list(read.values()), list(written.values()))
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(list(read.values())))
+
+
+def test_the_name_of_the_file_is_not_changed(data: ImageDataset, episodes: Episodes, tmp_path: Path):
+    write_episodes(tmp_path / "episodes", data, {SETTING: episodes})
+    assert [path.name for path in tmp_path.iterdir()] == ["episodes"]
+    assert list(read_episodes(tmp_path / "episodes", data)) == [SETTING]
+
+
+def test_an_array_that_older_versions_of_numpy_add_is_passed_over(
+    data: ImageDataset, episodes: Episodes, tmp_path: Path
+):
+    """To them `allow_pickle` is one more array to save."""
+    path = tmp_path / "episodes.npz"
+    write_episodes(path, data, {SETTING: episodes})
+    with np.load(path) as arrays:
+        contents = dict(arrays)
+    np.savez(path, **(contents | {"pickle": np.array(False)}))
+    assert list(read_episodes(path, data)) == [SETTING]
+
+
+def test_episodes_that_cannot_be_written_are_told(data: ImageDataset, episodes: Episodes, tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path, tmp_path / "file/episodes.npz"):
+        with pytest.raises(UserError, match=f"cannot be written to {path}: [A-Z]"):
+            write_episodes(path, data, {SETTING: episodes})
+
+
+def test_a_missing_file_of_episodes_is_told(data: ImageDataset, tmp_path: Path):
+    with pytest.raises(UserError, match=r"no file of episodes at .*none.npz \(config.eval.read_episodes\)"):
+        read_episodes(tmp_path / "none.npz", data)
+
+
+def test_episodes_of_another_data_set_are_refused(data: ImageDataset, episodes: Episodes, tmp_path: Path):
+    path = tmp_path / "episodes.npz"
+    write_episodes(path, data, {SETTING: episodes})
+    with pytest.raises(UserError, match="drawn from another data set"):
+        read_episodes(path, dataset(seed=1))
+
+
+def _save_npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.arange(3))
+
+
+def _save_npz(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, classes=np.arange(3))
+
+
+def _save_pickled(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, fingerprint=np.array([None], dtype=object))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("episodes"),
+        lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)),
+        lambda path: path.mkdir(),
+        _save_npy,
+        _save_npz,
+        _save_pickled,
+    ],
+    ids=["empty", "text", "broken zip", "folder", "npy", "other npz", "pickle"],
+)
+def test_what_is_no_file_of_episodes_is_told(data: ImageDataset, tmp_path: Path, make):
+    path = tmp_path / "episodes.npz"
+    make(path)
+    with pytest.raises(UserError, match=f"{path} is no file of episodes"):
+        read_episodes(path, data)
+
+
+def test_a_truncated_or_changed_file_of_episodes_is_noticed_or_harmless(
+    data: ImageDataset, episodes: Episodes, tmp_path: Path
+):
+    path = tmp_path / "episodes.npz"
+    write_episodes(path, data, {SETTING: episodes})
+    whole = path.read_bytes()
+    damaged = [whole[:size] for size in range(0, len(whole), 97)]
+    contents = range(0, whole.index(b"PK\x01\x02"), 7)  # the archive's directory has no checksum
+    damaged += [whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in contents]
+    noticed = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            chex.assert_trees_all_equal(read_episodes(path, data)[SETTING], episodes)
+        except UserError:
+            noticed += 1
+    assert noticed > len(damaged) / 2
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 24])
+def test_images_are_embedded_in_batches_of_one_shape(count: int):
+    images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 1)).astype(np.uint8)
+    shapes = []
+
+    @jax.jit
+    def embed(batch: jax.Array) -> jax.Array:
+        shapes.append(batch.shape)
+        flat = batch.reshape(len(batch), -1).astype(jnp.float32)
+        return jnp.stack([flat.sum(axis=1), flat[:, 0]], axis=1)
+
+    ours = embed_in_batches(embed, images, batch=8)
+    assert shapes == [(8, 4, 4, 1)], "one compilation"
+    assert ours.dtype == np.float32
+    flat = np.float32(images.reshape(count, -1))
+    np.testing.assert_allclose(ours, np.stack([flat.sum(axis=1), flat[:, 0]], axis=1))
+
+
+def test_embeddings_of_another_type_come_as_float32():
+    images = np.full((3, 4, 4, 1), 5, np.uint8)
+    ours = embed_in_batches(lambda batch: jnp.asarray(batch[:, 0, 0], jnp.bfloat16), images, batch=2)
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, np.full((3, 1), 5))
