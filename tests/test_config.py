@@ -1,0 +1,116 @@
+"""Defaults and checks that every experiment shares."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from fsljax.config import check_at_least, check_choice, check_shared, get, plain, shared_config
+from fsljax.errors import UserError
+
+AT_LEAST_1 = [
+    "data.image_size", "network.filters", "network.blocks", "train.steps", "train.halving_steps",
+    "train.log_every", "train.steps_per_dispatch", "checkpoint.every", "checkpoint.keep_last",
+]  # fmt: skip
+AT_LEAST_0 = ["seed", "train.warmup_steps", "train.weight_decay", "data.split_seed"]
+AUGMENTED = ["rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast"]
+NAN = float("nan")
+
+
+def refused(name: str, value: object) -> str:
+    """The sentence that a config with this value is refused by."""
+    config = shared_config()
+    config.update_from_flattened_dict({name: value})
+    with pytest.raises(UserError) as caught:
+        check_shared(config)
+    return str(caught.value)
+
+
+def test_the_defaults_pass():
+    check_shared(shared_config())
+
+
+@pytest.mark.parametrize("name", ["data.name", "data.train_on", "train.optimizer", "train.schedule"])
+def test_a_word_that_is_no_choice_is_named_with_the_choices(name: str):
+    assert refused(name, "other").startswith(f"config.{name} is 'other'; it can be '")
+
+
+def test_images_have_one_channel_or_three():
+    assert refused("data.channels", 4) == "config.data.channels is 4; it can be 1, 3."
+
+
+@pytest.mark.parametrize("name", AT_LEAST_1)
+def test_a_count_below_one_is_named(name: str):
+    assert refused(name, 0) == f"config.{name} is 0; it must be 1 or more."
+
+
+@pytest.mark.parametrize("name", [*AT_LEAST_0, *(f"augment.{name}" for name in AUGMENTED)])
+def test_an_amount_below_zero_is_named(name: str):
+    value = type(get(shared_config(), name))(-1)
+    assert refused(name, value) == f"config.{name} is {value}; it must be 0 or more."
+
+
+def test_an_elastic_field_needs_two_points_a_side():
+    assert refused("augment.elastic_points", 1) == "config.augment.elastic_points is 1; it must be 2 or more."
+
+
+@pytest.mark.parametrize("name", ["train.ema", "network.momentum"])
+@pytest.mark.parametrize("value", [-0.1, 1.0, NAN])
+def test_a_share_that_is_kept_is_below_one(name: str, value: float):
+    assert refused(name, value).startswith(f"config.{name} is {value}; it must be from 0 up to")
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, NAN])
+def test_a_learning_rate_is_above_zero(value: float):
+    sentence = f"config.train.learning_rate is {value}; it must be above 0."
+    assert refused("train.learning_rate", value) == sentence
+
+
+@pytest.mark.parametrize("warmup", [10_000, 20_000])
+def test_a_warmup_as_long_as_the_run_is_refused(warmup: int):
+    sentence = refused("train.warmup_steps", warmup)
+    assert sentence.startswith(f"config.train.warmup_steps is {warmup}, but the run has 10000 steps")
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (1, r"config\.a\.b is 1; it must be 2 or more"),
+        ((5, 1), r"config\.a\.b is \(5, 1\); it must be 2 or more"),
+        ([], r"config\.a\.b is empty; it needs one number"),
+        ((), r"config\.a\.b is empty; it needs one number"),
+        (NAN, r"config\.a\.b is nan"),
+    ],
+)
+def test_numbers_below_the_least_are_named(value: object, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        check_at_least(ConfigDict({"a": {"b": value}}), 2, "a.b")
+
+
+@pytest.mark.parametrize("value", [2, 2.5, (2, 3), [7]])
+def test_numbers_from_the_least_up_pass(value: object):
+    check_at_least(ConfigDict({"a": {"b": value}}), 2, "a.b")
+
+
+def test_a_choice_passes_and_anything_else_does_not():
+    config = ConfigDict({"colour": "red"})
+    check_choice(config, "colour", ("red", "green"))
+    with pytest.raises(UserError, match=r"config\.colour is 'red'; it can be 'blue', 'green'\."):
+        check_choice(config, "colour", ("blue", "green"))
+
+
+def test_a_dotted_name_finds_its_value():
+    config = shared_config()
+    assert get(config, "seed") == 0
+    assert get(config, "train.steps") == 10_000
+
+
+def test_plain_is_what_json_gives_back():
+    config = shared_config()
+    flat = plain(config)
+    assert json.loads(json.dumps(flat)) == flat
+    assert flat["data"]["fractions"] == [0.64, 0.16, 0.2]
+    assert list(flat["train"]) == list(config.train)
+    assert shared_config().to_dict() == config.to_dict()  # and left alone what it was made from

@@ -1,0 +1,166 @@
+"""Runs from config to report, in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from fsljax.errors import UserError
+from fsljax.methods.protonet import ProtoNet
+from fsljax.training.checkpoints import Checkpoints
+from fsljax.training.interruption import Stopped
+from fsljax.training.run import run
+
+
+def load(config_file: Path) -> ConfigDict:
+    config = runpy.run_path(str(config_file))["get_config"]()
+    config.train.steps = 10
+    config.checkpoint.every = 5
+    return config
+
+
+@pytest.fixture
+def config(config_file: Path) -> ConfigDict:
+    return load(config_file)
+
+
+def results_in(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder but its lock."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def done(config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a run that was trained and evaluated, to be copied."""
+    folder = tmp_path_factory.mktemp("done") / "run"
+    run(load(config_file), mode="train_and_evaluate", folder=folder)
+    return folder
+
+
+@pytest.fixture
+def evaluated(done: Path, tmp_path: Path) -> Path:
+    """A workdir of one's own, trained and evaluated."""
+    return Path(shutil.copytree(done, tmp_path / "run"))
+
+
+def test_figures_of_the_same_checkpoint_stand_side_by_side(config: ConfigDict, evaluated: Path):
+    first = results_in(evaluated)
+    config.eval.batch_statistics = "episode"
+    run(config, mode="evaluate", folder=evaluated)
+    both = results_in(evaluated)
+    transductive = {f"{name}_transductive" for name in first["test"]}
+    assert set(both["test"]) == set(first["test"]) | transductive
+    assert {name: both["test"][name] for name in first["test"]} == first["test"]
+    assert {k: v for k, v in both.items() if k != "test"} == {k: v for k, v in first.items() if k != "test"}
+
+
+def test_a_setting_evaluated_again_is_replaced(config: ConfigDict, evaluated: Path):
+    first = results_in(evaluated)["test"]
+    config.eval.episodes = 20
+    config.eval.shots = (1,)
+    run(config, mode="evaluate", folder=evaluated)
+    again = results_in(evaluated)["test"]
+    assert again["3way_1shot"]["episodes"] == 20
+    assert again["3way_2shot"] == first["3way_2shot"]
+
+
+@pytest.mark.parametrize("other", [{"step": 7}, {"seed": 1}, {"config": "another"}])
+def test_figures_of_another_checkpoint_are_dropped(
+    config: ConfigDict, evaluated: Path, other: dict[str, Any]
+):
+    results = results_in(evaluated)
+    strange = results | other | {"test": results["test"] | {"9way_9shot": {"accuracy": 0.5}}}
+    (evaluated / "results.json").write_text(json.dumps(strange))
+    run(config, mode="evaluate", folder=evaluated)
+    assert results_in(evaluated) == results
+
+
+def test_damaged_results_are_written_anew(config: ConfigDict, evaluated: Path):
+    results = results_in(evaluated)
+    (evaluated / "results.json").write_text("{")
+    run(config, mode="evaluate", folder=evaluated)
+    assert results_in(evaluated) == results
+
+
+def test_evaluation_elsewhere_leaves_the_workdir_as_it_is(config: ConfigDict, evaluated: Path, capsys):
+    before = contents(evaluated)
+    output = evaluated.with_name("elsewhere") / "out"
+    run(config, mode="evaluate", folder=evaluated, output=output)
+    assert contents(evaluated) == before
+    assert results_in(output) == results_in(evaluated)
+    assert (output / "report.html").is_file()
+    assert f"report      {output / 'report.html'}" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_trained_again(config: ConfigDict, evaluated: Path):
+    before = contents(evaluated / "checkpoints")
+    results = results_in(evaluated)
+    run(config, mode="train_and_evaluate", folder=evaluated)
+    assert contents(evaluated / "checkpoints") == before
+    assert results_in(evaluated) == results
+
+
+@pytest.mark.parametrize("mode", ["train_and_evaluate", "train", "evaluate"])
+def test_a_workdir_of_another_config_is_refused_and_stays_as_it_is(
+    config: ConfigDict, evaluated: Path, mode: str
+):
+    before = contents(evaluated)
+    config.train.way = 5
+    with pytest.raises(UserError, match=r"another config \(train\.way is 4 there and 5 here\)"):
+        run(config, mode=mode, folder=evaluated)
+    assert contents(evaluated) == before
+
+
+def test_a_folder_without_a_run_cannot_be_evaluated_and_is_not_made(config: ConfigDict, tmp_path: Path):
+    with pytest.raises(UserError, match=r"There is no run in .*nowhere: train first"):
+        run(config, mode="evaluate", folder=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_config_that_cannot_work_leaves_no_workdir(config: ConfigDict, tmp_path: Path):
+    config.train.shot = 0
+    with pytest.raises(UserError, match=r"config\.train\.shot"):
+        run(config, mode="train", folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_cannot_give_the_episodes_claim_no_workdir(config: ConfigDict, tmp_path: Path):
+    config.train.way = 500
+    with pytest.raises(UserError, match=r"500-way.*config\.train\.way"):
+        run(config, mode="train", folder=tmp_path / "run")
+    assert not (tmp_path / "run/config.json").exists()
+    config.train.way = 4
+    run(config, mode="train", folder=tmp_path / "run")
+    assert Checkpoints(tmp_path / "run").best_step() is not None
+
+
+def test_a_request_to_stop_in_the_last_steps_is_heeded_before_evaluation(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    validate = ProtoNet.validate
+
+    def asked_to_stop(method: ProtoNet, variables: dict[str, Any]) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validate(method, variables)
+
+    config.checkpoint.every = config.train.steps
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(ProtoNet, "validate", asked_to_stop)
+        run(config, mode="train_and_evaluate", folder=tmp_path / "run")
+    assert Checkpoints(tmp_path / "run").best_step() == config.train.steps
+    assert not (tmp_path / "run/results.json").exists()
+    run(config, mode="train_and_evaluate", folder=tmp_path / "run")
+    assert results_in(tmp_path / "run")["step"] == config.train.steps

@@ -1,0 +1,136 @@
+"""Optimisers, learning rates and the state of a run, against their formulas."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from fsljax.config import shared_config
+from fsljax.training.state import TrainState, learning_rate, make_optimizer
+
+STEPS, RATE = 40, 0.1
+GRADIENTS = np.random.default_rng(0).normal(size=(6, 3))
+
+
+def make_config(**train: object) -> ConfigDict:
+    config = shared_config()
+    config.train.update({"steps": STEPS, "learning_rate": RATE, "halving_steps": 8, **train})
+    return config
+
+
+def make_state(config: ConfigDict, *, averaging: bool = False) -> TrainState:
+    params = {"w": jnp.array([1.0, -2.0, 0.5])}
+    return TrainState.create(
+        apply_fn=None,
+        params=params,
+        tx=make_optimizer(config),
+        batch_stats={"mean": jnp.zeros(2)},
+        averaged=params if averaging else None,
+        key=jax.random.key(3),
+    )
+
+
+def constant(step: int) -> float:
+    return RATE
+
+
+def cosine(step: int, length: int = STEPS) -> float:
+    return RATE * 0.5 * (1 + math.cos(math.pi * min(step, length) / length))
+
+
+def halving(step: int) -> float:
+    return RATE * 0.5 ** (step // 8)
+
+
+@pytest.mark.parametrize("formula", [constant, cosine, halving], ids=lambda formula: formula.__name__)
+def test_schedules_follow_their_formulas(formula):
+    rate = learning_rate(make_config(schedule=formula.__name__))
+    for step in (0, 1, 7, 8, 9, 16, 23, 39, 40):
+        assert float(rate(step)) == pytest.approx(formula(step), rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "halving"])
+def test_a_warmup_rises_linearly_and_the_schedule_begins_after_it(schedule: str):
+    rate = learning_rate(make_config(schedule=schedule, warmup_steps=10))
+    for step in range(10):
+        assert float(rate(step)) == pytest.approx(RATE * step / 10, rel=1e-5)
+    after = {"constant": constant, "cosine": lambda step: cosine(step, STEPS - 10), "halving": halving}
+    for step in (10, 11, 17, 18, 30, 40):
+        assert float(rate(step)) == pytest.approx(after[schedule](step - 10), rel=1e-5, abs=1e-8)
+
+
+def adam(w: np.ndarray, rates: list[float], decay: float = 0.0) -> np.ndarray:
+    first, second = np.zeros(3), np.zeros(3)
+    for number, (gradient, rate) in enumerate(zip(GRADIENTS, rates, strict=True), start=1):
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        direction = (first / (1 - 0.9**number)) / (np.sqrt(second / (1 - 0.999**number)) + 1e-8)
+        w = w - rate * (direction + decay * w)
+    return w
+
+
+def nesterov(w: np.ndarray, rates: list[float], decay: float) -> np.ndarray:
+    momentum = np.zeros(3)
+    for gradient, rate in zip(GRADIENTS, rates, strict=True):
+        decayed = gradient + decay * w
+        momentum = 0.9 * momentum + decayed
+        w = w - rate * (decayed + 0.9 * momentum)
+    return w
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize(
+    ("optimizer", "formula"),
+    [
+        ("adam", lambda w, rates: adam(w, rates)),
+        ("adamw", lambda w, rates: adam(w, rates, decay=0.3)),
+        ("sgd", lambda w, rates: nesterov(w, rates, decay=0.3)),
+    ],
+)
+def test_optimizers_follow_their_formulas(optimizer: str, formula, schedule: str):
+    config = make_config(optimizer=optimizer, schedule=schedule, weight_decay=0.3, warmup_steps=2)
+    state = make_state(config)
+    for gradient in GRADIENTS:
+        state = state.updated({"w": jnp.asarray(gradient)}, state.batch_stats, ema=0.0)
+    rates = [float(learning_rate(config)(step)) for step in range(len(GRADIENTS))]
+    np.testing.assert_allclose(state.params["w"], formula(np.array([1, -2, 0.5]), rates), rtol=1e-5)
+    assert int(state.step) == len(GRADIENTS)
+
+
+def test_averaged_parameters_keep_their_share_at_each_step():
+    state = make_state(make_config(schedule="constant"), averaging=True)
+    averaged = np.asarray(state.params["w"], np.float64)
+    for gradient in GRADIENTS:
+        state = state.updated({"w": jnp.asarray(gradient)}, state.batch_stats, ema=0.8)
+        averaged = 0.8 * averaged + 0.2 * np.asarray(state.params["w"], np.float64)
+    np.testing.assert_allclose(state.averaged["w"], averaged, rtol=1e-5)
+
+
+def test_evaluation_reads_averaged_parameters_where_there_are_any():
+    for averaging in (False, True):
+        state = make_state(make_config(), averaging=averaging)
+        state = state.updated({"w": jnp.ones(3)}, {"mean": jnp.full(2, 5.0)}, ema=0.5)
+        variables = state.inference_variables()
+        assert variables["params"] is (state.averaged if averaging else state.params)
+        np.testing.assert_array_equal(variables["batch_stats"]["mean"], [5, 5])
+
+
+def test_without_averaging_there_is_no_second_set_of_parameters():
+    state = make_state(make_config()).updated({"w": jnp.ones(3)}, {}, ema=0.0)
+    assert state.averaged is None
+
+
+def test_every_step_has_a_key_of_its_own_that_a_restart_finds_again():
+    state = make_state(make_config())
+    keys = []
+    for _ in range(5):
+        keys.append(jax.random.key_data(state.step_key()).tolist())
+        state = state.updated({"w": jnp.ones(3)}, {}, ema=0.0)
+    assert len({tuple(key) for key in keys}) == 5
+    resumed = make_state(make_config()).replace(step=3)
+    assert jax.random.key_data(resumed.step_key()).tolist() == keys[3]
