@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from typing import TextIO
 
 import rich.console
 import rich.progress
 
 _SECONDS_BETWEEN_LINES = 10.0
+_UPDATES_OF_A_SPEED = 20  # so many back, and not to the start: other programs come and go
 
 
 class Progress:
@@ -22,10 +24,11 @@ class Progress:
     """
 
     def __init__(self, total: int, done: int = 0, stream: TextIO | None = None):
-        self._total, self._done, self._start = total, done, done
+        self._total, self._done = total, done
         self._stream = stream or sys.stderr
         self._console = rich.console.Console(file=self._stream)
-        self._began = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._marks = deque([(self._last_line, done)], maxlen=_UPDATES_OF_A_SPEED)
         self._figures: dict[str, float] = {}
         self._bar: rich.progress.Progress | None = None
 
@@ -57,19 +60,21 @@ class Progress:
 
     def start_clock(self) -> None:
         """Speed is counted from here: after compiling."""
-        self._began, self._start = time.monotonic(), self._done
+        self._marks.clear()
+        self._marks.append((time.monotonic(), self._done))
 
     def update(self, done: int, figures: dict[str, float], *, important: bool = False) -> None:
         """Reports `done` steps and the latest figures; an important report always gets its line."""
         self._done = done
         self._figures.update(figures)
-        elapsed = time.monotonic() - self._began
-        speed = (done - self._start) / elapsed if elapsed > 0 else 0.0
+        now = time.monotonic()
+        began, start = self._marks[0]
+        speed = (done - start) / (now - began) if now > began else 0.0
+        self._marks.append((now, done))
         shown = "  ".join(f"{name} {_short(name, value)}" for name, value in self._figures.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=done, figures=f"{speed:.1f} steps/s  {shown}")
             return
-        now = time.monotonic()
         if important or now - self._last_line >= _SECONDS_BETWEEN_LINES or done == self._total:
             self._last_line = now
             left = _duration((self._total - done) / speed) if speed else "?"

@@ -262,3 +262,14 @@ def test_equal_maxima_share_the_gradient_that_flax_gives_to_the_first():
     np.testing.assert_allclose(gradient_of(max_pool), [[third, third, 0, third], [third, 0, third, third]])
     first_alone = gradient_of(lambda x: nn.max_pool(x, (2, 2), (2, 2)))
     np.testing.assert_allclose(first_alone, [[1, 0, 0, 1], [0, 0, 0, 0]])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("running_average", [True, False])
+def test_a_gpu_gives_what_the_cpu_gives(running_average: bool):
+    network, variables, images = make(2, 6, channels=3, kernels="xla")
+    found = []
+    for platform in ("gpu", "cpu"):
+        with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision("highest"):
+            found.append(np.asarray(embed(network, variables, images, running_average=running_average)))
+    assert_close(*found)

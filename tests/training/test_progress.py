@@ -91,6 +91,17 @@ def test_speed_is_that_of_this_run_after_compiling(clock: SimpleNamespace):
     assert "5.0 steps/s" in log.getvalue()
 
 
+def test_the_speed_is_that_of_the_last_twenty_updates(clock: SimpleNamespace):
+    log = io.StringIO()
+    shown = Progress(10_000, stream=log)
+    for step in range(1, 51):
+        clock.now += 10 if step <= 30 else 1
+        shown.update(step, {})
+    log.truncate(0)
+    shown.update(50, {}, important=True)
+    assert "1.0 steps/s" in log.getvalue()
+
+
 def test_before_the_clock_has_moved_the_time_left_is_unknown(clock: SimpleNamespace):
     log = io.StringIO()
     Progress(1000, stream=log).update(5, {}, important=True)
