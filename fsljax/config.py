@@ -40,8 +40,9 @@ def shared_config() -> ConfigDict:
                 "learning_rate": 1e-3,
                 "weight_decay": 0.0,  # of adamw and sgd
                 "schedule": "cosine",
-                "warmup_steps": 0,
+                "warmup_steps": 0,  # from 0 to the learning rate; a shorter run ends on the way
                 "halving_steps": 2_000,  # of the halving schedule
+                "restarts": (),  # steps at which the cosine begins anew, at half the rate before
                 "ema": 0.0,  # share of the averaged weights kept at each step; 0: no averaging
                 "log_every": 50,
                 "steps_per_dispatch": 50,  # on accelerators; a CPU takes one at a time
@@ -87,11 +88,8 @@ def check_shared(config: ConfigDict) -> None:
             )
     if not config.train.learning_rate > 0:
         raise UserError(f"config.train.learning_rate is {config.train.learning_rate}; it must be above 0.")
-    if config.train.warmup_steps >= config.train.steps:
-        raise UserError(
-            f"config.train.warmup_steps is {config.train.warmup_steps}, but the run has "
-            f"{config.train.steps} steps: warm up for fewer."
-        )
+    if sorted(set(config.train.restarts)) != list(config.train.restarts):
+        raise UserError(f"config.train.restarts is {config.train.restarts}; its steps must rise.")
 
 
 def check_at_least(config: ConfigDict, least: float, *names: str) -> None:

@@ -68,10 +68,11 @@ def test_a_learning_rate_is_above_zero(value: float):
     assert refused("train.learning_rate", value) == sentence
 
 
-@pytest.mark.parametrize("warmup", [10_000, 20_000])
-def test_a_warmup_as_long_as_the_run_is_refused(warmup: int):
-    sentence = refused("train.warmup_steps", warmup)
-    assert sentence.startswith(f"config.train.warmup_steps is {warmup}, but the run has 10000 steps")
+@pytest.mark.parametrize("restarts", [(500, 400), (500, 500)])
+def test_restarts_that_do_not_rise_are_refused(restarts: tuple[int, ...]):
+    assert refused("train.restarts", restarts) == (
+        f"config.train.restarts is {restarts}; its steps must rise."
+    )
 
 
 @pytest.mark.parametrize(

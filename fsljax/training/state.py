@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax.training import train_state
 from ml_collections import ConfigDict
@@ -53,11 +54,21 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def learning_rate(config: ConfigDict) -> optax.Schedule:
-    """The learning rate at each step: linear warm-up, then the config's schedule."""
+    """The learning rate at each step: linear warm-up, then the config's schedule.
+
+    Restarts of the cosine: Loshchilov and Hutter, 2017, https://arxiv.org/abs/1608.03983.
+    """
     train = config.train
-    after = train.steps - train.warmup_steps
     if train.schedule == "cosine":
-        main = optax.cosine_decay_schedule(train.learning_rate, after)
+        restarts = [step for step in train.restarts if train.warmup_steps < step < train.steps]
+        lengths = np.diff([train.warmup_steps, *restarts, max(train.steps, train.warmup_steps + 1)]).tolist()
+        main = optax.join_schedules(
+            [
+                optax.cosine_decay_schedule(train.learning_rate * 0.5**cycle, length)
+                for cycle, length in enumerate(lengths)
+            ],
+            [step - train.warmup_steps for step in restarts],
+        )
     elif train.schedule == "halving":
         main = optax.exponential_decay(train.learning_rate, train.halving_steps, 0.5, staircase=True)
     else:

@@ -64,6 +64,25 @@ def test_a_warmup_rises_linearly_and_the_schedule_begins_after_it(schedule: str)
         assert float(rate(step)) == pytest.approx(after[schedule](step - 10), rel=1e-5, abs=1e-8)
 
 
+def test_the_cosine_begins_anew_at_half_the_rate_and_ends_with_the_run():
+    rate = learning_rate(make_config(schedule="cosine", warmup_steps=4, restarts=(20, 32)))
+    for step in range(4, 20):
+        assert float(rate(step)) == pytest.approx(cosine(step - 4, 16), rel=1e-5, abs=1e-8)
+    for step in range(20, 32):
+        assert float(rate(step)) == pytest.approx(cosine(step - 20, 12) / 2, rel=1e-5, abs=1e-8)
+    for step in range(32, STEPS + 1):
+        assert float(rate(step)) == pytest.approx(cosine(step - 32, STEPS - 32) / 4, rel=1e-5, abs=1e-8)
+
+
+def test_a_run_cut_short_has_no_restart_and_may_end_in_its_warmup():
+    whole = learning_rate(make_config(schedule="cosine"))
+    cut = learning_rate(make_config(schedule="cosine", restarts=(STEPS, 2 * STEPS)))
+    warming = learning_rate(make_config(schedule="cosine", warmup_steps=2 * STEPS))
+    for step in range(STEPS + 1):
+        assert float(cut(step)) == float(whole(step))
+        assert float(warming(step)) == pytest.approx(RATE * step / (2 * STEPS), rel=1e-5)
+
+
 def adam(w: np.ndarray, rates: list[float], decay: float = 0.0) -> np.ndarray:
     first, second = np.zeros(3), np.zeros(3)
     for number, (gradient, rate) in enumerate(zip(GRADIENTS, rates, strict=True), start=1):
