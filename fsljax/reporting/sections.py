@@ -50,6 +50,7 @@ class EpisodePicture:
       query_images: `[q, h, w, c]`.
       query_labels: `[q]`, the class of each query, 0 … way − 1.
       predictions: `[q]`, the predicted class.
+      remark: why this episode is shown, if not by chance.
     """
 
     support_images: np.ndarray
@@ -57,6 +58,7 @@ class EpisodePicture:
     query_images: np.ndarray
     query_labels: np.ndarray
     predictions: np.ndarray
+    remark: str = ""
 
     def __post_init__(self) -> None:
         way = len(self.support_images)
@@ -146,6 +148,7 @@ def episodes_section(episodes: Sequence[EpisodePicture]) -> Section:
                 "right": int((labels == predictions).sum()),
                 "queries": len(labels),
                 "drawings": drawings,
+                "remark": episode.remark,
                 "rows": rows,
             }
         )

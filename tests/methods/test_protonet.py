@@ -231,7 +231,19 @@ def test_evaluation_shows_images_of_test_classes_with_their_embeddings(splits: S
     np.testing.assert_array_equal(
         evaluation.embeddings, method.embed(state.inference_variables(), splits.test.images)
     )
-    assert evaluation.sections
+    assert [section.title for section in evaluation.sections] == ["Test episodes", "Map of embeddings"]
+
+
+def test_the_hardest_of_the_first_episodes_is_shown_beside_two_drawn_by_chance(splits: Splits, started):
+    method, state = started
+    page = method.evaluate(state.inference_variables()).sections[0].html
+    assert page.count("3-way 1-shot") in (2, 3)  # it may be one of the two
+    assert page.count("the hardest of the first 50 episodes") == 1
+
+
+def test_published_figures_are_those_of_the_four_settings(started):
+    method, state = started
+    evaluation = method.evaluate(state.inference_variables())
     assert set(evaluation.published) == {"5way_1shot", "5way_5shot", "20way_1shot", "20way_5shot"}
 
 

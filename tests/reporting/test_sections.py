@@ -103,6 +103,11 @@ def test_episodes_show_what_was_right_and_what_a_wrong_answer_was_taken_for():
     assert page.texts[3:6] == ["✓", "✗", "b"]
 
 
+def test_an_episode_that_is_not_shown_by_chance_says_why():
+    chosen = EpisodePicture(**(vars(episode()) | {"remark": "the hardest of 100"}))
+    assert "4 of 6 right, the hardest of 100" in Page(episodes_section([chosen]).html).texts
+
+
 def test_names_from_users_are_text():
     names = (EVIL, "Old_Church/1", "c")
     html = episodes_section([episode(names)]).html
