@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
 from fsljax import networks
-from fsljax.data.decode import decode_image, fit_image
+from fsljax.config import check_at_least, check_choice, get
+from fsljax.data.given_images import Images, prepare
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.training import workdir
-from fsljax.training.checkpoints import Checkpoints, Model
+from fsljax.training.checkpoints import Checkpoints, Model, digest
 
-Images = np.ndarray | Sequence[np.ndarray] | Sequence[str | os.PathLike[str]] | Sequence[Image.Image]
+Label = str | int
 
 _ENROLLED = "enrolled.npz"
 
@@ -31,10 +32,10 @@ _ENROLLED = "enrolled.npz"
 class Classifier:
     """Names images by the nearest class prototype; classes are enrolled from a few images each.
 
-    Images are given as paths, as Pillow images, or as arrays `[n, height, width]` or
-    `[n, height, width, channel]` of uint8 (0 … 255) or floats (0 … 1); they are brought to the size and the
-    channels that the network was trained with. A network trained on Omniglot or glyphs expects bright ink
-    on dark paper.
+    Images are given as paths, as Pillow images (one of these, or several), or as arrays `[n, height, width]`
+    or `[n, height, width, channel]` of uint8 (0 … 255) or floats (0 … 1); they are brought to the size and
+    the channels that the network was trained with. A network trained on Omniglot or glyphs expects bright
+    ink on dark paper.
 
     Attributes:
       unknown: confidence, from 0 to 1, below which `predict` answers None; None: never. See `confidence`.
@@ -44,8 +45,8 @@ class Classifier:
         self._config = config
         self._model = model
         self._network = networks.build(config)
-        self._sums: dict[Hashable, np.ndarray] = {}
-        self._counts: dict[Hashable, int] = {}
+        self._sums: dict[Label, np.ndarray] = {}
+        self._counts: dict[Label, int] = {}
         self.unknown = _checked(unknown)
 
     @classmethod
@@ -59,15 +60,8 @@ class Classifier:
         Raises:
           UserError: if the folder holds none of these, or nothing that can be read.
         """
-        folder = Path(path)
-        try:
-            config = ConfigDict(json.loads((folder / workdir.CONFIG).read_text()))
-        except OSError:
-            raise UserError(
-                f"There is no model in {folder}: give the workdir of a run, or a folder written by save."
-            ) from None
-        except ValueError as error:
-            raise UserError(f"{folder / workdir.CONFIG} cannot be read: {error}.") from error
+        folder = Path(path).expanduser()
+        config = _read_config(folder)
         classifier = cls(config, Checkpoints(folder).restore_model(), unknown=unknown)
         if (folder / _ENROLLED).exists():
             classifier._read_enrolled(folder / _ENROLLED, keep_threshold=unknown is not None)
@@ -79,27 +73,25 @@ class Classifier:
         Raises:
           UserError: if the folder cannot be written, or holds another model.
         """
-        folder = Path(path)
+        folder = Path(path).expanduser()
         try:
-            with workdir.exclusive(folder):
-                if (folder / workdir.CONFIG).exists():
-                    workdir.check_same(folder, self._config)
-                else:
+            with _held(folder), closing(Checkpoints(folder)) as checkpoints:
+                if not self._may_go_to(folder, checkpoints):
+                    raise UserError(f"{folder} holds another model: give a new folder.")
+                if not (folder / workdir.CONFIG).exists():
                     workdir.write_json(folder / workdir.CONFIG, self._config.to_dict())
-                checkpoints = Checkpoints(folder)
-                if self._model.step not in checkpoints.selections():
+                if not checkpoints.selections():
                     checkpoints.write_model(self._model, None)
-                checkpoints.close()
                 self._write_enrolled(folder / _ENROLLED)
         except OSError as error:
-            raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from error
+            raise _not_writable(folder, error) from error
 
     @property
-    def classes(self) -> list[Hashable]:
+    def classes(self) -> list[Label]:
         """The enrolled labels, in the order of their first enrolment."""
         return list(self._sums)
 
-    def enroll(self, images: Images, labels: Sequence[Hashable] | np.ndarray | str) -> Classifier:
+    def enroll(self, images: Images, labels: Label | Iterable[Label] | np.ndarray) -> Classifier:
         """Adds classes, or images to classes; a prototype is the mean of all images of its class.
 
         Args:
@@ -110,22 +102,16 @@ class Classifier:
           this classifier.
 
         Raises:
-          UserError: if there are no images, not as many labels, or an image cannot be read.
+          UserError: if there are no images, not as many labels, a label is neither a string nor an integer,
+            or an image cannot be read.
         """
         embeddings = self.embed(images)
-        if isinstance(labels, str | int):
-            labels = [labels] * len(embeddings)
-        labels = np.asarray(labels).tolist() if isinstance(labels, np.ndarray) else list(labels)
-        if len(labels) != len(embeddings):
-            raise UserError(
-                f"{len(embeddings)} images were given with {len(labels)} labels: one label an image."
-            )
-        for label, embedding in zip(labels, embeddings, strict=True):
+        for label, embedding in zip(_labels(labels, len(embeddings)), embeddings, strict=True):
             self._sums[label] = self._sums.get(label, 0) + embedding.astype(np.float64)
             self._counts[label] = self._counts.get(label, 0) + 1
         return self
 
-    def forget(self, label: Hashable) -> Classifier:
+    def forget(self, label: Label) -> Classifier:
         """Removes a class.
 
         Raises:
@@ -142,15 +128,17 @@ class Classifier:
         Args:
           images: `n` of them.
           unknown: threshold for this call; the classifier's own by default.
+
+        Returns:
+          an array of strings or of integers; of objects, if there are both among the classes, or a threshold.
         """
         threshold = self.unknown if unknown is None else _checked(unknown)
         distances = self._distances(images)
         nearest = np.argmin(distances, axis=1)
         if threshold is None:
-            return np.array([self.classes[index] for index in nearest])
-        known = self._confidence(distances) >= threshold
-        answers = np.empty(len(nearest), object)
-        answers[:] = [self.classes[i] if sure else None for i, sure in zip(nearest, known, strict=True)]
+            return _label_array(self.classes)[nearest]
+        answers = np.array(self.classes, object)[nearest]
+        answers[self._confidence(distances) < threshold] = None
         return answers
 
     def predict_proba(self, images: Images) -> np.ndarray:
@@ -180,7 +168,8 @@ class Classifier:
         Raises:
           UserError: if there are no images, or one cannot be read.
         """
-        return embed_in_batches(self._embed_batch, self._prepared(images), batch=_batch(len(images)))
+        prepared = prepare(images, self._config.data)
+        return embed_in_batches(self._embed_batch, prepared, batch=_batch(len(prepared)))
 
     @cached_property
     def _embed_batch(self) -> Any:
@@ -190,12 +179,6 @@ class Classifier:
             return self._network.apply(variables, images.astype(jnp.float32) / 255, running_average=True)
 
         return jax.jit(embed)
-
-    def _prepared(self, images: Images) -> np.ndarray:
-        """uint8 `[n, size, size, channels]`, as in training."""
-        if len(images) == 0:
-            raise UserError("There are no images: give one at least.")
-        return np.stack([_to_network(image, self._config.data) for image in images])
 
     def _prototypes(self) -> np.ndarray:
         if not self._sums:
@@ -222,12 +205,24 @@ class Classifier:
         nearest = distances.min(axis=1)
         return self._softmax(distances).max(axis=1) * radius / np.maximum(radius + nearest, 1e-30)
 
+    def _may_go_to(self, folder: Path, checkpoints: Checkpoints) -> bool:
+        """Whether a folder holds this model, or none."""
+        try:
+            if (folder / workdir.CONFIG).exists():
+                _read_config(folder)
+                workdir.check_same(folder, self._config)
+            there = checkpoints.restore_model() if checkpoints.selections() else self._model
+        except UserError:
+            return False
+        return there.step == self._model.step and digest(there.variables) == digest(self._model.variables)
+
     def _write_enrolled(self, path: Path) -> None:
         labels = json.dumps(self.classes)  # keeps strings and integers apart
         arrays = {
             "labels": np.array(labels),
             "counts": np.array(list(self._counts.values()), np.int64),
             "sums": np.array(list(self._sums.values()), np.float64),
+            "model": np.array(digest(self._model.variables)),
             "unknown": np.array(np.nan if self.unknown is None else self.unknown),
         }
         unfinished = path.with_name(f".{os.getpid()}.{path.name}")
@@ -240,14 +235,86 @@ class Classifier:
     def _read_enrolled(self, path: Path, *, keep_threshold: bool) -> None:
         try:
             with np.load(path, allow_pickle=False) as arrays:
+                model = str(arrays["model"]) if "model" in arrays else None
                 labels = json.loads(str(arrays["labels"]))
                 self._sums = dict(zip(labels, arrays["sums"], strict=True))
                 self._counts = dict(zip(labels, arrays["counts"].tolist(), strict=True))
                 threshold = float(arrays["unknown"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UserError(f"The enrolled classes in {path} cannot be read: {error}.") from error
+        except Exception as error:  # damage comes as many types
+            raise UserError(
+                f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol anew."
+            ) from error
+        if model not in (None, digest(self._model.variables)):
+            raise UserError(
+                f"The enrolled classes in {path} belong to another network than {path.parent} holds: "
+                "delete the file and enrol anew, or give another folder."
+            )
         if not keep_threshold:
             self.unknown = None if np.isnan(threshold) else threshold
+
+
+def _read_config(folder: Path) -> ConfigDict:
+    path = folder / workdir.CONFIG
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no config")
+        config = ConfigDict(content)
+        get(config, "data.name")
+        check_choice(config, "data.channels", (1, 3))
+        check_at_least(config, 1, "data.image_size", "network.filters", "network.blocks")
+        check_at_least(config, 0, "loss.temperature")
+        check_choice(config, "loss.distance", tuple(DISTANCES))
+        networks.build(config)
+    except OSError:
+        raise UserError(
+            f"There is no model in {folder}: give the workdir of a run, or a folder written by save."
+        ) from None
+    except KeyError as error:
+        raise UserError(f"{path} cannot be read: it lacks {error}.") from error
+    except Exception as error:  # damage comes as many types
+        raise UserError(f"{path} cannot be read: {str(error).rstrip('.')}.") from error
+    return config
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Holds a folder as a run does; its errors name no flags, for there are none here."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(workdir.exclusive(folder))
+        except UserError as error:
+            if isinstance(error.__cause__, OSError):
+                raise _not_writable(folder, error.__cause__) from error
+            raise UserError(
+                f"{folder} is in use by another run: wait for it to end, or give another folder."
+            ) from error
+        yield
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder} cannot be written ({error.strerror or error}): give another folder.")
+
+
+def _labels(labels: Any, count: int) -> list[Label]:
+    """One label an image, as Python's own strings and integers."""
+    if hasattr(labels, "tolist"):
+        labels = labels.tolist()
+    one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)
+    listed = [labels] * count if one_for_all else list(labels)
+    if len(listed) != count:
+        raise UserError(f"{count} images were given with {len(listed)} labels: one label an image.")
+    listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
+    for number, label in enumerate(listed):
+        if isinstance(label, bool) or not isinstance(label, str | int):
+            raise UserError(f"The label of image {number} is {label!r}; it must be a string or an integer.")
+    return listed
+
+
+def _label_array(labels: list[Label]) -> np.ndarray:
+    """An array of strings or of integers, or of objects where one of these would change a label."""
+    array = np.array(labels)
+    return array if array.dtype.kind in "Uiu" and array.tolist() == labels else np.array(labels, object)
 
 
 def _batch(count: int) -> int:
@@ -259,35 +326,3 @@ def _checked(unknown: float | None) -> float | None:
     if unknown is not None and not 0 <= unknown <= 1:
         raise UserError(f"unknown is {unknown}; it must be from 0 to 1, or None.")
     return unknown
-
-
-def _to_network(image: Any, data: ConfigDict) -> np.ndarray:
-    fitting = {"image_size": data.image_size, "channels": data.channels}
-    if isinstance(image, str | os.PathLike):
-        return decode_image(image, **fitting)
-    picture = image if isinstance(image, Image.Image) else _from_array(np.asarray(image))
-    # As the training images were made: drawings by area, photographs by a bicubic filter.
-    drawn = data.name in ("omniglot", "glyphs")
-    resampling = Image.Resampling.BOX if drawn else Image.Resampling.BICUBIC
-    return fit_image(picture, resampling=resampling, **fitting)
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)):
-        raise UserError(
-            f"An image has the shape {list(array.shape)}; it must be [height, width] or "
-            "[height, width, channel] with 1, 3 or 4 channels."
-        )
-    if np.issubdtype(array.dtype, np.floating):
-        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise UserError(
-                "An image of floats has values outside 0 … 1: divide by its largest possible value."
-            )
-        array = np.round(255 * array).astype(np.uint8)
-    elif array.dtype == bool:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype != np.uint8:
-        raise UserError(f"An image has the type {array.dtype}; it must be uint8, or floats from 0 to 1.")
-    return Image.fromarray(array)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +35,14 @@ def shared_config() -> ConfigDict:
                 "fractions": (0.64, 0.16, 0.2),  # of classes, where the folder does not say
                 "split_seed": 0,
             },
-            "network": {"name": "conv4", "filters": 64, "blocks": 4, "momentum": 0.99, "kernels": "auto"},
+            "network": {
+                "name": "conv4",
+                "filters": 64,
+                "blocks": 4,
+                "momentum": 0.99,
+                "kernels": "auto",
+                "init_from": "",  # a workdir or shipped model whose network training begins with
+            },
             "train": {
                 "steps": 10_000,
                 "optimizer": "adam",
@@ -77,7 +86,9 @@ def check_shared(config: ConfigDict) -> None:
         "data.image_size", "network.filters", "network.blocks", "train.steps", "train.halving_steps",
         "train.log_every", "train.steps_per_dispatch", "checkpoint.every", "checkpoint.keep_last",
     )  # fmt: skip
-    check_at_least(config, 0, "seed", "train.warmup_steps", "train.weight_decay", "data.split_seed")
+    check_at_least(config, 0, "train.warmup_steps", "train.weight_decay", "data.fractions")
+    check_seeds(config, "seed", "data.split_seed")
+    check_whole(config, "train.restarts")
     check_at_least(config, 2, "augment.elastic_points")
     for name in ("rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast"):
         check_at_least(config, 0, f"augment.{name}")
@@ -86,7 +97,7 @@ def check_shared(config: ConfigDict) -> None:
             raise UserError(
                 f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1."
             )
-    if not config.train.learning_rate > 0:
+    if not 0 < config.train.learning_rate < math.inf:
         raise UserError(f"config.train.learning_rate is {config.train.learning_rate}; it must be above 0.")
     if sorted(set(config.train.restarts)) != list(config.train.restarts):
         raise UserError(f"config.train.restarts is {config.train.restarts}; its steps must rise.")
@@ -100,8 +111,25 @@ def check_at_least(config: ConfigDict, least: float, *names: str) -> None:
         if not numbers:
             raise UserError(f"config.{name} is empty; it needs one number at least.")
         for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise UserError(f"config.{name} is {value!r}; it must hold numbers.")
             if not number >= least:
                 raise UserError(f"config.{name} is {value}; it must be {least} or more.")
+
+
+def check_whole(config: ConfigDict, *names: str) -> None:
+    """Raises a UserError if one of a sequence's numbers is no whole number."""
+    for name in names:
+        if not all(isinstance(number, int) and not isinstance(number, bool) for number in get(config, name)):
+            raise UserError(f"config.{name} is {get(config, name)!r}; it must hold whole numbers.")
+
+
+def check_seeds(config: ConfigDict, *names: str) -> None:
+    """Raises a UserError if a seed is not of 32 bits."""
+    check_at_least(config, 0, *names)
+    for name in names:
+        if get(config, name) >= 2**32:
+            raise UserError(f"config.{name} is {get(config, name)}; it must be below 2^32.")
 
 
 def check_choice(config: ConfigDict, name: str, choices: Sequence[Any]) -> None:
@@ -117,6 +145,32 @@ def get(config: ConfigDict, name: str) -> Any:
     for part in name.split("."):
         value = value[part]
     return value
+
+
+def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Dotted names of all fields, such as "train.steps", and of the sections that hold them."""
+    names = []
+    for key, value in config.items():
+        names.append(prefix + key)
+        if isinstance(value, ConfigDict):
+            names += field_names(value, f"{prefix}{key}.")
+    return names
+
+
+def check_fields(config: ConfigDict, default: ConfigDict) -> None:
+    """Raises a UserError if the config lacks a field of the default one, or has another."""
+    names, known = field_names(config), field_names(default)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"config.{name} is no field of the method {config.method!r}.{hint}")
+    missing = [name for name in known if name not in names]
+    if missing:
+        raise UserError(
+            f"config.{missing[0]} is missing: let get_config() begin with "
+            f"fsljax.methods.{config.method}.default_config()."
+        )
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

@@ -7,6 +7,12 @@ class UserError(Exception):
     exit_status = 2
 
 
+class NotSavedError(UserError):
+    """A training whose state could not be written."""
+
+    exit_status = 1
+
+
 class DivergedError(UserError):
     """A training whose loss or parameters are no longer finite numbers."""
 

@@ -23,19 +23,30 @@ def export(run: Path, target: Path) -> Path:
       the checkpoint written.
 
     Raises:
-      UserError: if there is no run, no checkpoint in it, or something in the target folder already.
+      UserError: if there is no run, no checkpoint in it, something in the target folder already, or no way
+        to write there.
     """
-    if not (run / workdir.CONFIG).exists():
-        raise UserError(f"There is no run in {run}.")
-    if target.exists() and any(target.iterdir()):
-        raise UserError(f"{target} is not empty: give a new folder.")
+    try:
+        run, target = run.expanduser(), target.expanduser()
+        if not (run / workdir.CONFIG).exists():
+            raise UserError(f"There is no run in {run}: give the --workdir of one.")
+        if target.exists() and not target.is_dir():
+            raise UserError(f"{target} is a file: give a new folder.")
+        if target.exists() and any(target.iterdir()):
+            raise UserError(f"{target} is not empty: give a new folder.")
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~NAME of nobody
+        raise UserError(f"{run} cannot be shipped to {target} ({error}): correct the paths.") from error
     checkpoints = Checkpoints(run)
     model = checkpoints.restore_model()
-    target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / workdir.CONFIG, target / workdir.CONFIG)
-    shipped = Checkpoints(target)
-    shipped.write_model(model, checkpoints.selections()[model.step])
-    shipped.close()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / workdir.CONFIG, target / workdir.CONFIG)
+        shipped = Checkpoints(target)
+        shipped.write_model(model, checkpoints.selections()[model.step])
+        shipped.close()
+    except (OSError, ValueError) as error:  # ValueError: how orbax tells of a full disk
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{target} cannot be written ({reason}): give another folder.") from error
     return shipped.path(model.step)
 
 
@@ -49,7 +60,8 @@ def main() -> None:
     try:
         print(export(arguments.workdir, arguments.to))
     except UserError as error:
-        sys.exit(f"fsljax: {error}")
+        print(f"fsljax: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":

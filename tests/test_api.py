@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -13,17 +16,20 @@ from fsljax.api import Classifier
 from fsljax.errors import UserError
 from fsljax.methods import protonet
 from fsljax.networks import build
-from fsljax.training.checkpoints import Model
+from fsljax.training import workdir
+from fsljax.training.checkpoints import Checkpoints, Model
 
 
-def make_classifier(channels: int = 1, distance: str = "squared_euclidean", **options) -> Classifier:
+def make_classifier(
+    channels: int = 1, distance: str = "squared_euclidean", *, seed: int = 0, step: int = 7, **options
+) -> Classifier:
     config = protonet.default_config()
     config.network.filters = 16
     config.data.channels = channels
     config.loss.distance = distance
     images = np.zeros((1, 28, 28, channels), np.float32)
-    variables = build(config).init(jax.random.key(0), images, running_average=True)
-    return Classifier(config, Model(7, jax.device_get(variables)), **options)
+    variables = build(config).init(jax.random.key(seed), images, running_average=True)
+    return Classifier(config, Model(step, jax.device_get(variables)), **options)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,19 @@ def patterns() -> np.ndarray:
     """Four patterns, uint8 `[4, 28, 28, 1]`."""
     coarse = np.random.default_rng(0).uniform(0, 255, (4, 7, 7))
     return np.kron(coarse, np.ones((4, 4)))[..., None].astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def saved_once(patterns: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    make_classifier().enroll(patterns, ["a", "b", "c", "d"]).save(folder)
+    return folder
+
+
+@pytest.fixture
+def saved(saved_once: Path, tmp_path: Path) -> Path:
+    """A folder that holds a classifier of the four patterns, a … d."""
+    return shutil.copytree(saved_once, tmp_path / "saved")
 
 
 def noisy(patterns: np.ndarray, amount: float = 10) -> np.ndarray:
@@ -124,7 +143,16 @@ def test_every_form_of_image_gives_the_same_embedding(patterns: np.ndarray, tmp_
         (lambda c, x: c.enroll(x, "a").confidence(x), "Two classes"),
         (lambda c, x: c.embed(x.astype(np.float32)), "outside 0 … 1"),
         (lambda c, x: c.embed(x.astype(np.int64)), "type int64"),
-        (lambda c, x: c.embed(np.zeros((2, 5), np.uint8)), r"shape \[5\]"),
+        (lambda c, x: c.embed([np.zeros(5, np.uint8)]), r"An image has the shape \[5\]"),
+        (lambda c, x: c.embed([np.zeros((0, 5))]), r"An image has the shape \[0, 5\]"),
+        (lambda c, x: c.embed(np.zeros((2, 0, 5))), r"An image has the shape \[0, 5\]"),
+        (lambda c, x: c.embed(np.zeros(0)), "no images"),
+        (lambda c, x: c.embed(iter([])), "no images"),
+        (lambda c, x: c.embed(x[0]), r"\[28, 28, 1\], and this looks like one image: give images\[None\]"),
+        (lambda c, x: c.embed(np.zeros((84, 84, 3))), "looks like one image"),
+        (lambda c, x: c.embed(np.zeros((84, 84, 4))), "looks like one image"),
+        (lambda c, x: c.embed(x[0, :, :, 0]), "looks like one image"),
+        (lambda c, x: c.embed("nowhere.png"), "nowhere.png cannot be read: No such file"),
         (lambda c, x: c.embed(["nowhere.png"]), "nowhere.png cannot be read: No such file"),
         (lambda c, x: c.enroll(x, "a").predict(x, unknown=2), "unknown is 2"),
     ],
@@ -140,3 +168,219 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         Classifier.load(tmp_path)
+
+
+@pytest.mark.parametrize("label", [("a", 1), ["a"], None, 0.5, True, np.bool_(True), np.float64(1), b"a"])
+def test_a_label_that_is_neither_a_string_nor_an_integer_adds_no_class(patterns: np.ndarray, label):
+    classifier = make_classifier()
+    with pytest.raises(UserError, match=r"label of image 3 is .+ must be a string or an integer"):
+        classifier.enroll(patterns, ["a", "b", "c", label])
+    assert classifier.classes == []
+
+
+@pytest.mark.parametrize("label", [None, 0.5, True, b"a", np.float32(2)])
+def test_one_label_for_all_must_be_a_string_or_an_integer_too(patterns: np.ndarray, label):
+    with pytest.raises(UserError, match="must be a string or an integer"):
+        make_classifier().enroll(patterns, label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (list(np.arange(4)), [0, 1, 2, 3]),
+        (np.arange(4, dtype=np.uint8), [0, 1, 2, 3]),
+        (list(np.array(["a", "b", "c", "d"])), ["a", "b", "c", "d"]),
+        ((letter for letter in "abcd"), ["a", "b", "c", "d"]),
+        (np.int64(0), [0]),
+        (np.array(5), [5]),
+        (np.str_("one"), ["one"]),
+        ("one", ["one"]),
+    ],
+)
+def test_labels_of_numpy_become_those_of_python_and_can_be_saved(
+    patterns: np.ndarray, tmp_path: Path, labels, classes: list
+):
+    classifier = make_classifier().enroll(patterns, labels)
+    assert classifier.classes == classes
+    assert {type(label) for label in classifier.classes} <= {int, str}
+    classifier.save(tmp_path / "saved")
+    assert Classifier.load(tmp_path / "saved").classes == classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (["a", "b", "c", "long"], "U"),
+        ([3, 1, -4, 2], "i"),
+        ([1, "a", 2, "1"], "O"),
+        ([2**63, -1, 1, 0], "O"),
+        ([2**70, -1, 1, 0], "O"),
+        (["a", "b\0", "c", "d"], "O"),
+    ],
+)
+def test_answers_are_the_labels_that_were_enrolled(patterns: np.ndarray, labels: list, kind: str):
+    classifier = make_classifier().enroll(patterns, labels)
+    for unknown in (None, 0.0):
+        answers = classifier.predict(patterns, unknown=unknown).tolist()
+        assert answers == labels
+        assert list(map(type, answers)) == list(map(type, labels))
+    assert classifier.predict(patterns).dtype.kind == kind
+
+
+def test_one_image_is_a_batch_of_one(patterns: np.ndarray, tmp_path: Path):
+    classifier = make_classifier()
+    wanted = classifier.embed(patterns[:1])
+    picture = Image.fromarray(patterns[0, ..., 0])
+    picture.save(tmp_path / "image.png")
+    for image in (picture, tmp_path / "image.png", str(tmp_path / "image.png"), patterns[0][None]):
+        np.testing.assert_array_equal(classifier.embed(image), wanted)
+    assert classifier.enroll(str(tmp_path / "image.png"), "a").classes == ["a"]
+
+
+def test_images_may_come_from_a_generator(patterns: np.ndarray):
+    classifier = make_classifier().enroll((pattern for pattern in patterns), "abcd"[:1])
+    np.testing.assert_array_equal(classifier.embed(map(np.asarray, patterns)), classifier.embed(patterns))
+
+
+@pytest.mark.parametrize("name", ["omniglot", "glyphs", "folder"])
+def test_a_drawing_embeds_alike_as_a_path_a_picture_and_an_array(tmp_path: Path, name: str):
+    classifier = make_classifier()
+    classifier._config.data.name = name
+    drawing = (np.random.default_rng(0).random((105, 90)) < 0.2).astype(np.uint8) * 255
+    Image.fromarray(drawing).save(tmp_path / "drawing.png")
+    wanted = classifier.embed(drawing[None])
+    np.testing.assert_array_equal(classifier.embed(Image.fromarray(drawing)), wanted)
+    np.testing.assert_array_equal(classifier.embed(tmp_path / "drawing.png"), wanted)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"seed": 1, "step": 6}, {"step": 6}, {"distance": "cosine"}])
+def test_a_folder_that_holds_another_model_stays_as_it_is(patterns: np.ndarray, saved: Path, other: dict):
+    before = Classifier.load(saved).predict_proba(patterns)
+    with pytest.raises(UserError, match="holds another model: give a new folder") as raised:
+        make_classifier(**other).save(saved)
+    assert "--" not in str(raised.value)
+    loaded = Classifier.load(saved)
+    assert loaded.classes == ["a", "b", "c", "d"]
+    np.testing.assert_array_equal(loaded.predict_proba(patterns), before)
+    assert list(Checkpoints(saved).selections()) == [7]
+
+
+def test_a_folder_whose_model_is_damaged_is_not_written_to(saved: Path):
+    for path in (saved / "checkpoints/7/model").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(UserError, match="holds another model"):
+        make_classifier().save(saved)
+
+
+def test_a_classifier_is_saved_into_the_run_it_was_loaded_from(patterns: np.ndarray, tmp_path: Path):
+    older, best = make_classifier(seed=1, step=5), make_classifier(step=7)
+    workdir.write_json(tmp_path / "config.json", best._config.to_dict())
+    run = Checkpoints(tmp_path)
+    run.write_model(best._model, 0.9)
+    run.write_model(make_classifier(seed=2, step=9)._model, 0.5)
+    run.close()
+    for _ in range(2):
+        Classifier.load(tmp_path).enroll(patterns, ["a", "b", "c", "d"]).save(tmp_path)
+    np.testing.assert_array_equal(Classifier.load(tmp_path).embed(patterns), best.embed(patterns))
+    assert Classifier.load(tmp_path).classes == ["a", "b", "c", "d"]
+    assert sorted(Checkpoints(tmp_path).selections()) == [7, 9]
+    with pytest.raises(UserError, match="holds another model"):
+        older.save(tmp_path)
+
+
+def test_enrolled_classes_of_another_network_are_refused(saved: Path, tmp_path: Path):
+    make_classifier(seed=1).save(tmp_path / "other")
+    (saved / "enrolled.npz").replace(tmp_path / "other/enrolled.npz")
+    with pytest.raises(UserError, match=r"enrolled.npz belong to another network .+ enrol anew"):
+        Classifier.load(tmp_path / "other")
+
+
+def test_enrolled_classes_that_name_no_network_are_read(patterns: np.ndarray, saved: Path):
+    with np.load(saved / "enrolled.npz") as arrays:
+        older = {name: arrays[name] for name in arrays if name != "model"}
+    np.savez(saved / "enrolled.npz", **older)
+    assert Classifier.load(saved).predict(patterns).tolist() == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"no archive",
+        lambda content: content[: len(content) // 2],
+        lambda content: b"PK\x03\x04" + content[:40],
+        lambda content: content.replace(b"counts", b"county"),
+        *(
+            lambda content, at=at: content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+            for at in (100, 200, 300)
+        ),
+    ],
+)
+def test_damaged_enrolled_classes_are_named(saved: Path, damage):
+    path = saved / "enrolled.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"enrolled.npz cannot be read .+ enrol anew"):
+        Classifier.load(saved)
+
+
+@pytest.mark.parametrize("labels", ["3", "null", '[["a"], "b"]', '["a"]'])
+def test_enrolled_labels_of_another_kind_are_named(saved: Path, labels: str):
+    with np.load(saved / "enrolled.npz") as arrays:
+        changed = dict(arrays) | {"labels": np.array(labels)}
+    np.savez(saved / "enrolled.npz", **changed)
+    with pytest.raises(UserError, match=r"enrolled.npz cannot be read"):
+        Classifier.load(saved)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"text"', "null", "{}", '{"data": 3}', "\xff"])
+def test_a_config_that_is_none_is_named(tmp_path: Path, content: str):
+    (tmp_path / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=r"config.json cannot be read: .+[^.]\.$"):
+        Classifier.load(tmp_path)
+    with pytest.raises(UserError, match="give a new folder"):
+        make_classifier().save(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [("data", None), ("network", None), ("loss", None), ("network", {"name": "conv4"}), ("loss", [])],
+)
+def test_a_config_without_a_section_is_named(saved: Path, section: str, value):
+    config = json.loads((saved / "config.json").read_text())
+    del config[section]
+    if value is not None:
+        config[section] = value
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config.json cannot be read: .+[^.]\.$"):
+        Classifier.load(saved)
+
+
+def test_a_tilde_is_the_home_folder(patterns: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    make_classifier().enroll(patterns, "a").save("~/saved")
+    assert (tmp_path / "saved/enrolled.npz").exists()
+    assert Classifier.load("~/saved").classes == ["a"]
+
+
+def test_a_folder_that_cannot_be_written_is_named_without_advising_flags(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/saved cannot be written \(Not a directory\)") as raised:
+        make_classifier().save(tmp_path / "file/saved")
+    assert "--" not in str(raised.value)
+
+
+def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_, **__):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        make_classifier().save(tmp_path)
+
+
+def test_a_folder_in_use_is_named_without_advising_flags(tmp_path: Path):
+    with workdir.exclusive(tmp_path), pytest.raises(UserError, match="in use by another run") as raised:
+        make_classifier().save(tmp_path)
+    assert "--" not in str(raised.value)

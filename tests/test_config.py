@@ -115,3 +115,19 @@ def test_plain_is_what_json_gives_back():
     assert flat["data"]["fractions"] == [0.64, 0.16, 0.2]
     assert list(flat["train"]) == list(config.train)
     assert shared_config().to_dict() == config.to_dict()  # and left alone what it was made from
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("train.restarts", ("a",), "must hold whole numbers"),
+        ("train.restarts", (1.5,), "must hold whole numbers"),
+        ("data.fractions", ("a", "b", "c"), "must hold numbers"),
+        ("seed", 2**32, "below 2^32"),
+        ("data.split_seed", 10**30, "below 2^32"),
+        ("train.learning_rate", float("inf"), "must be above 0"),
+    ],
+)
+def test_values_of_another_kind_are_refused(name: str, value: object, sentence: str):
+    assert refused(name, value).startswith(f"config.{name} is ")
+    assert sentence in refused(name, value)

@@ -56,6 +56,31 @@ def test_nothing_is_overwritten_and_nothing_missing_is_shipped(run: Path, tmp_pa
 def test_the_command_names_what_is_missing(tmp_path: Path):
     command = [sys.executable, "-m", "fsljax.export", "--workdir=nothing", "--to=model"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "no run in nothing" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert done.stderr == "fsljax: There is no run in nothing: give the --workdir of one.\n"
+
+
+def test_a_target_that_is_a_file_is_refused_and_stays(run: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file is a file: give a new folder"):
+        export(run, tmp_path / "file")
+    with pytest.raises(UserError, match=r"file/model cannot be written \(.+\): give another folder"):
+        export(run, tmp_path / "file" / "model")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("RESOURCE_EXHAUSTED")])
+def test_a_disk_that_fills_up_is_told_in_a_sentence(run: Path, tmp_path: Path, monkeypatch, error: Exception):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Checkpoints, "write_model", fail)
+    with pytest.raises(UserError, match=r"model cannot be written \(.*(No space|EXHAUSTED)"):
+        export(run, tmp_path / "model")
+
+
+def test_home_folders_may_be_abbreviated(run: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert export(Path("~/run"), Path("~/model")).is_relative_to(tmp_path / "model")
+    with pytest.raises(UserError, match="home"):
+        export(run, Path("~nobody has this name/model"))

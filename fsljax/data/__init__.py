@@ -14,8 +14,19 @@ def load(config: ConfigDict) -> Splits:
     """Loads what `config.data` names.
 
     Raises:
-      UserError: if the data are missing or unfit, saying what to do.
+      UserError: if the data are missing or unfit, or have other channels, saying what to do.
     """
+    splits = _load(config)
+    channels = splits.train.images.shape[-1]
+    if channels != config.data.channels:
+        raise UserError(
+            f"config.data.channels is {config.data.channels}, but the images of {config.data.name} have "
+            f"{channels}: set --config.data.channels={channels}."
+        )
+    return splits
+
+
+def _load(config: ConfigDict) -> Splits:
     # Imported where used: each source brings libraries that take seconds to import.
     data = config.data
     if data.name == "glyphs":

@@ -24,24 +24,31 @@ def cache_folder() -> Path:
 
 
 def cached_arrays(
-    name: str, fingerprint: str, make: Callable[[], dict[str, np.ndarray]]
+    name: str,
+    fingerprint: str,
+    make: Callable[[], dict[str, np.ndarray]],
+    keep: Callable[[dict[str, np.ndarray]], bool] = lambda arrays: True,
 ) -> dict[str, np.ndarray]:
     """Reads the arrays stored under `name` and `fingerprint`, or makes and stores them.
 
     `fingerprint` must change with everything the arrays depend on: source data, sizes, seed, and the
     version of the code that makes them. A damaged entry is made anew; where the folder cannot be
-    written the arrays are used without being kept.
+    written, or `keep` declines them, the arrays are used without being kept.
     """
     entry = cache_folder() / f"{name}-{fingerprint[:16]}"
     if entry.is_dir():
         try:
             keys = (entry / _KEYS).read_text().split()
+            if not keys or set(keys) != {file.stem for file in entry.glob("*.npy")}:
+                raise ValueError(f"{_KEYS} does not name its files")
             return {key: np.load(entry / f"{key}.npy", mmap_mode="r") for key in keys}
         except (OSError, ValueError, EOFError) as error:
             logging.warning("The cached arrays in %s cannot be read (%s): making them anew.", entry, error)
             shutil.rmtree(entry, ignore_errors=True)
     print(f"preparing {name}, once: later runs find it in {entry.parent} …", file=sys.stderr, flush=True)
     arrays = make()
+    if not keep(arrays):
+        return arrays
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=entry.parent))

@@ -32,19 +32,24 @@ _UPRIGHT = {
 
 
 def decode_image(
-    path: str | os.PathLike[str], *, image_size: int | tuple[int, int], channels: Literal[1, 3] = 3
+    path: str | os.PathLike[str],
+    *,
+    image_size: int | tuple[int, int],
+    channels: Literal[1, 3] = 3,
+    resampling: Resampling = Resampling.BICUBIC,
 ) -> np.ndarray:
     """Decodes one image file, whatever its format and colour mode.
 
     The image is turned upright by its EXIF orientation, transparency is laid on white, 16-bit grey is
     scaled to 8 bits, and of animations the first frame is taken. The largest centred part of the
-    wanted aspect is resized by an antialiased bicubic filter: the shorter side becomes `image_size`
-    and what the longer one has in excess is cut off evenly.
+    wanted aspect is resized by an antialiased filter: the shorter side becomes `image_size` and what
+    the longer one has in excess is cut off evenly.
 
     Args:
       path: a JPEG, PNG, WebP, BMP, GIF or TIFF file, recognised by content.
       image_size: side of the square result, or its (height, width).
       channels: 3 gives RGB, 1 gives luminance (ITU-R 601).
+      resampling: Pillow's filter.
 
     Returns:
       uint8 `[height, width, channels]`.
@@ -53,7 +58,7 @@ def decode_image(
       UserError: the file is missing, damaged, no image, or a decompression bomb (Pillow's limit).
     """
     try:
-        return _decode(path, image_size, channels)
+        return _decode(path, image_size, channels, resampling)
     except Exception as error:
         raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
 
@@ -99,13 +104,16 @@ def decode_images(
 
 
 def _decode(
-    path: str | os.PathLike[str], image_size: int | tuple[int, int], channels: Literal[1, 3]
+    path: str | os.PathLike[str],
+    image_size: int | tuple[int, int],
+    channels: Literal[1, 3],
+    resampling: Resampling = Resampling.BICUBIC,
 ) -> np.ndarray:
     with Image.open(Path(path), formats=_FORMATS) as image:
         # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
         image.draft(None, (2 * max(np.broadcast_to(image_size, 2).tolist()),) * 2)
         image.load()
-        return fit_image(image, image_size=image_size, channels=channels)
+        return fit_image(image, image_size=image_size, channels=channels, resampling=resampling)
 
 
 def fit_image(
@@ -119,8 +127,7 @@ def fit_image(
 
     Args:
       image: of any mode.
-      image_size, channels: as for `decode_image`.
-      resampling: Pillow's filter.
+      image_size, channels, resampling: as for `decode_image`.
 
     Returns:
       uint8 `[height, width, channels]`.

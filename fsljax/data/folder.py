@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +17,15 @@ from fsljax.data.cache import cached_arrays
 from fsljax.data.class_split import check_fractions, split_classes
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.decode import decode_images
-from fsljax.data.image_layouts import PARTS, Classes, first_few, list_images
+from fsljax.data.image_layouts import PARTS, Classes, as_text, first_few, list_images, shown_names
 from fsljax.errors import UserError
 
-VERSION = 1  # to be raised whenever the same files give other arrays
+VERSION = 2  # to be raised whenever the same files give other arrays
 
 _LEAST_CLASSES = 2
 _MOST_UNREADABLE = 0.01
+_NOT_FOUND = (-1, -1)
+_SYSTEM_REASONS = frozenset(os.strerror(number) for number in errno.errorcode)
 
 
 def load(
@@ -48,8 +52,8 @@ def load(
     - otherwise class folders, divided by `split_classes`.
 
     Class folders may hold images at any depth. Files that are no images by their extension and hidden
-    files and folders are passed over. The decoded images are kept in the cache folder until a file
-    changes, and read from there without being loaded into memory.
+    files and folders are passed over. What is there twice by links counts once. The decoded images are
+    kept in the cache folder until a file changes, and read from there without being loaded into memory.
 
     Args:
       path: the folder.
@@ -66,7 +70,8 @@ def load(
     Returns:
       Images uint8 `[n, image_size, image_size, channels]`, grouped by class in sorted order, with
       labels 0 … classes − 1 in each part. Classes without images and, below 1 % of all, unreadable
-      images are left out; `notes` names them.
+      images are left out; `notes` names them. Names of classes are those of the folders, where need be
+      made valid Unicode.
 
     Raises:
       UserError: there is no such folder, too little in it, something in it contradicts its layout, 1 %
@@ -81,10 +86,12 @@ def load(
     _check_classes(root, parts, shared_classes)
 
     files = [file for part in PARTS for of_class in parts[part].values() for file in of_class]
+    states = [_state(root / file) for file in files]
     arrays = cached_arrays(
         "folder",
-        _fingerprint(root, files, image_size, channels),
+        _fingerprint(files, states, image_size, channels),
         lambda: _decode(root, files, image_size, channels),
+        keep=lambda made: _is_lasting(made, states),
     )
     unreadable = {
         files[row]: str(why) for row, why in zip(arrays["unreadable"], arrays["reasons"], strict=True)
@@ -103,14 +110,20 @@ def load(
         _check_classes(root, parts, shared_classes)
     names = {part: tuple(parts["train" if shared_classes else part]) for part in PARTS}
     row_of = {file: row for row, file in enumerate(readable)}
-    datasets = {part: _dataset(arrays["images"], row_of, parts[part], names[part]) for part in PARTS}
-    return Splits(datasets["train"], datasets["validation"], datasets["test"], tuple(notes))
+    shown = shown_names(itertools.chain.from_iterable(names.values()))
+    datasets = {part: _dataset(arrays["images"], row_of, parts[part], names[part], shown) for part in PARTS}
+    return Splits(datasets["train"], datasets["validation"], datasets["test"], tuple(map(as_text, notes)))
 
 
 def _existing_folder(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path):
         raise UserError("No image folder is given: name it with --config.data.path=DIR.")
-    root = Path(path).expanduser()
+    try:
+        root = Path(path).expanduser()
+    except RuntimeError as error:  # ~NAME of nobody
+        raise UserError(
+            f"The image folder {path} is in no known home: correct --config.data.path=DIR."
+        ) from error
     if root.is_dir():
         return root
     if root.exists():
@@ -226,7 +239,7 @@ def _check_classes(root: Path, parts: Mapping[str, Classes], shared_classes: boo
             raise UserError(
                 f"Classes in {root} that are both in {first} and in {second}: {first_few(both)}. Few-shot "
                 "learning is measured on classes that training has not seen: put each class into one part, "
-                "or all classes side by side into one folder to have them divided, or set shared_classes."
+                "or all classes side by side into one folder to have them divided."
             )
 
 
@@ -235,16 +248,29 @@ def _classes_to_train_on(root: Path, train: Classes) -> str:
     return f"{root} holds {len(train)} class{'' if len(train) == 1 else 'es'} to train on{named}"
 
 
-def _fingerprint(root: Path, files: Sequence[str], image_size: int, channels: int) -> str:
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return _NOT_FOUND
+    return status.st_size, status.st_mtime_ns
+
+
+def _fingerprint(
+    files: Sequence[str], states: Sequence[tuple[int, int]], image_size: int, channels: int
+) -> str:
     digest = hashlib.sha256(repr((VERSION, image_size, channels)).encode())
-    for file in files:
-        try:
-            status = (root / file).stat()
-            state = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            state = (-1, -1)
+    for file, state in zip(files, states, strict=True):
         digest.update(os.fsencode(file) + repr(state).encode())
     return digest.hexdigest()
+
+
+def _is_lasting(arrays: Mapping[str, np.ndarray], states: Sequence[tuple[int, int]]) -> bool:
+    """Whether only a change of a file's state can make the unreadable images readable."""
+    return all(
+        str(why) not in _SYSTEM_REASONS or states[row] == _NOT_FOUND
+        for row, why in zip(arrays["unreadable"], arrays["reasons"], strict=True)
+    )
 
 
 def _decode(
@@ -270,7 +296,11 @@ def _describe(root: Path, unreadable: Mapping[str, str], total: int) -> str:
 
 
 def _dataset(
-    images: np.ndarray, row_of: Mapping[str, int], classes: Classes, names: tuple[str, ...]
+    images: np.ndarray,
+    row_of: Mapping[str, int],
+    classes: Classes,
+    names: tuple[str, ...],
+    shown: Mapping[str, str],
 ) -> ImageDataset:
     rows = [row_of[file] for name in names for file in classes.get(name, ())]
     counts = [len(classes.get(name, ())) for name in names]
@@ -279,5 +309,5 @@ def _dataset(
     return ImageDataset(
         images=images[rows[0] : rows[0] + len(rows)] if in_a_row else images[rows],
         labels=np.repeat(np.arange(len(names), dtype=np.int32), counts),
-        class_names=names,
+        class_names=tuple(shown[name] for name in names),
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+import itertools
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from fsljax.data.decode import EXTENSIONS
@@ -32,10 +35,15 @@ def list_images(root: Path, shared_classes: bool, notes: list[str]) -> dict[str,
     Raises:
       UserError: the folder holds no images, or contradicts its layout.
     """
+    return _without_repeats(root, _list_all(root, shared_classes, notes), notes)
+
+
+def _list_all(root: Path, shared_classes: bool, notes: list[str]) -> dict[str, Classes]:
     has_images = (root / "images").is_dir()
     tables = [(root / f"{name}.csv").is_file() for name in _FILES.values()]
     if all(tables) or (has_images and any(tables)):
-        return {part: _from_table(root, root / f"{name}.csv") for part, name in _FILES.items()}
+        label_of: dict[str, str] = {}
+        return {part: _from_table(root, root / f"{name}.csv", label_of) for part, name in _FILES.items()}
     if folders := _part_folders(root, notes):
         return {part: _class_folders(root, folder, notes) for part, folder in folders.items()}
     if has_images and any((root / name).is_file() for name in ("images.txt", "classes.txt")):
@@ -51,24 +59,90 @@ def first_few(names: Collection[str], most: int = 3) -> str:
     return few if len(names) <= most else f"{few} and {len(names) - most:,} more"
 
 
-def _from_table(root: Path, table: Path) -> Classes:
+def as_text(name: str) -> str:
+    """Valid Unicode, whatever bytes the name has on disk."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def shown_names(names: Iterable[str]) -> dict[str, str]:
+    """For each name one that is valid Unicode; different names stay different."""
+    names = set(names)
+    shown = {name: name for name in names if as_text(name) == name}
+    taken = set(shown)
+    for name in sorted(names - taken):
+        text = as_text(name)
+        numbered = (f"{text} ({number})" for number in itertools.count(2))
+        shown[name] = next(free for free in itertools.chain([text], numbered) if free not in taken)
+        taken.add(shown[name])
+    return shown
+
+
+def _without_repeats(root: Path, parts: Mapping[str, Classes], notes: list[str]) -> dict[str, Classes]:
+    """Of an image that links put into several classes, or twice into one, only the place it really has."""
+    real_folder = cache(os.path.realpath)
+    real_root = real_folder(str(root))
+
+    def real_path(file: str) -> str:
+        folder, _, name = f"{root}/{file}".rpartition("/")
+        path = f"{real_folder(folder)}/{name}"
+        # Making a Path of each of 100,000 files would take a second.
+        return os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
+
+    places = [(name, file) for part in PARTS for name, files in parts.get(part, {}).items() for file in files]
+    real = {file: real_path(file) for _, file in places}
+    class_of: dict[str, str] = {}
+    for name, file in sorted(places, key=lambda place: real[place[1]] != f"{real_root}/{place[1]}"):
+        class_of.setdefault(real[file], name)
+
+    def once(name: str, files: list[str]) -> list[str]:
+        return sorted({real[file]: file for file in reversed(files) if class_of[real[file]] == name}.values())
+
+    kept = {part: {name: once(name, files) for name, files in parts[part].items()} for part in parts}
+    left = {file for classes in kept.values() for files in classes.values() for file in files}
+    if repeats := [file for file in real if file not in left]:
+        notes.append(
+            f"Images of {root} that are there twice by links, which count once ({len(repeats):,}): "
+            f"{first_few(repeats)}."
+        )
+    return kept
+
+
+def _table_rows(table: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, filename and label of each row."""
+    rows = csv.DictReader(_lines(table), skipinitialspace=True)
+    try:
+        columns = {column.strip().casefold(): column for column in rows.fieldnames or ()}
+        for needed in ("filename", "label"):
+            if needed not in columns:
+                raise UserError(
+                    f"{table} has no column {needed!r}: its first line must name the columns filename and "
+                    f"label, and names {', '.join(columns) or 'none'}."
+                )
+        for row in rows:
+            file, label = ((row[columns[name]] or "").strip() for name in ("filename", "label"))
+            if not file or not label:
+                raise UserError(f"Line {rows.line_num} of {table} lacks the filename or the label.")
+            yield rows.line_num, file, label
+    except csv.Error as error:
+        raise UserError(
+            f"{table} cannot be read as a table after line {rows.line_num} ({error}): look there for a quote "
+            "that is not closed."
+        ) from error
+
+
+def _from_table(root: Path, table: Path, label_of: dict[str, str]) -> Classes:
+    """Classes of one table; `label_of` collects the labels over all tables."""
     if not (root / "images").is_dir():
         raise UserError(
             f"{root} holds train.csv, val.csv and test.csv, but not the folder images/ they refer to: add it."
         )
-    rows = csv.DictReader(_lines(table), skipinitialspace=True)
-    columns = {column.strip().casefold(): column for column in rows.fieldnames or ()}
-    for needed in ("filename", "label"):
-        if needed not in columns:
-            raise UserError(
-                f"{table} has no column {needed!r}: its first line must name the columns filename and label, "
-                f"and names {', '.join(columns) or 'none'}."
-            )
     classes: Classes = {}
-    for row in rows:
-        file, label = ((row[columns[name]] or "").strip() for name in ("filename", "label"))
-        if not file or not label:
-            raise UserError(f"Line {rows.line_num} of {table} lacks the filename or the label.")
+    for line, file, label in _table_rows(table):
+        if label_of.setdefault(file, label) != label:
+            raise UserError(
+                f"Line {line} of {table} labels {file} as {label}, an earlier line as {label_of[file]}: "
+                "remove one of them."
+            )
         classes.setdefault(label, []).append(f"images/{file}")
     return {name: sorted(classes[name]) for name in sorted(classes)}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +32,12 @@ class Setting:
     @property
     def name(self) -> str:
         return f"{self.way}way_{self.shot}shot"
+
+    def key(self, key: jax.Array) -> jax.Array:
+        """A random key of this setting's own: its episodes don't hang on which others are evaluated."""
+        for number in (self.way, self.shot, self.queries):
+            key = jax.random.fold_in(key, number)
+        return key
 
 
 def mean_and_ci95(values: np.ndarray) -> tuple[float, float]:
@@ -178,12 +187,32 @@ def write_episodes(path: Path, data: ImageDataset, episodes: dict[Setting, Episo
         prefix = f"{setting.way}_{setting.shot}_{setting.queries}"
         arrays[f"{prefix}/classes"] = np.asarray(drawn.classes, np.int32)
         arrays[f"{prefix}/images"] = np.asarray(drawn.images, np.int32)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    check_writable(path)
+    try:
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        unfinished.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raises a UserError if no file can be written at `path`; makes the folder if need be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
     except OSError as error:
-        raise UserError(f"The episodes cannot be written to {path}: {error.strerror or error}.") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"The episodes cannot be written to {path}: {error.strerror or error}.")
 
 
 def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
@@ -198,7 +227,9 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
     except FileNotFoundError:
         raise UserError(f"There is no file of episodes at {path} (config.eval.read_episodes).") from None
     except Exception as error:  # zipfile, zlib and NumPy each raise their own for a damaged file
-        raise UserError(f"{path} is no file of episodes ({error}).") from error
+        raise UserError(
+            f"{path} is no file of episodes, or damaged: write one with --config.eval.write_episodes=PATH."
+        ) from error
     if "fingerprint" not in contents:
         raise UserError(f"{path} is no file of episodes: write one with --config.eval.write_episodes=PATH.")
     if str(contents["fingerprint"]) != data.fingerprint():
@@ -206,12 +237,30 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
             f"The episodes in {path} were drawn from another data set: evaluate with the data and image size "
             "they were written with, or write them anew with --config.eval.write_episodes."
         )
-    return {
-        Setting(*map(int, prefix.split("_"))): Episodes(
-            contents[f"{prefix}/classes"], contents[f"{prefix}/images"]
-        )
-        for prefix in dict.fromkeys(name.split("/")[0] for name in contents if name.endswith("/classes"))
-    }
+    prefixes = dict.fromkeys(name.split("/")[0] for name in contents if name.endswith("/images"))
+    try:
+        episodes = {
+            Setting(*map(int, prefix.split("_"))): Episodes(
+                contents[f"{prefix}/classes"], contents[f"{prefix}/images"]
+            )
+            for prefix in prefixes
+        }
+    except (KeyError, TypeError, ValueError):
+        episodes = {}
+    if not episodes or not all(_fits(drawn, setting, data) for setting, drawn in episodes.items()):
+        raise UserError(f"{path} holds no episodes, or damaged ones: write it anew.")
+    return episodes
+
+
+def _fits(episodes: Episodes, setting: Setting, data: ImageDataset) -> bool:
+    images = np.asarray(episodes.images)
+    return (
+        images.ndim == 3
+        and images.shape[1:] == (setting.way, setting.shot + setting.queries)
+        and min(setting.way - 1, setting.shot, setting.queries, len(images)) > 0
+        and np.issubdtype(images.dtype, np.integer)
+        and bool((images >= 0).all() and (images < len(data)).all())
+    )
 
 
 def embed_in_batches(

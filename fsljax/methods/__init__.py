@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fsljax.config import check_fields
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.reporting.sections import Section
@@ -68,11 +69,14 @@ def build(config: ConfigDict, splits: Splits) -> Method:
 
 def check(config: ConfigDict) -> None:
     """Raises a UserError for a config that cannot work, before data are loaded."""
-    _module(config).check(config)
+    module = _module(config)
+    check_fields(config, module.default_config())
+    module.check(config)
 
 
 def _module(config: ConfigDict) -> Any:
-    name = f"{__name__}.{config.method}"
-    if not config.method.isidentifier() or importlib.util.find_spec(name) is None:
-        raise UserError(f"config.method is {config.method!r}, but there is no module {name}.")
+    method = config.get("method")
+    name = f"{__name__}.{method}"
+    if not isinstance(method, str) or not method.isidentifier() or importlib.util.find_spec(name) is None:
+        raise UserError(f"config.method is {method!r}, but there is no module {name}.")
     return importlib.import_module(name)

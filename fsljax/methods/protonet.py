@@ -14,7 +14,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.config import BATCH_STATISTICS, check_at_least, check_choice, check_shared, shared_config
+from fsljax.config import (
+    BATCH_STATISTICS,
+    check_at_least,
+    check_choice,
+    check_seeds,
+    check_shared,
+    check_whole,
+    shared_config,
+)
 from fsljax.data.augment import Augmentation, augment
 from fsljax.data.dataset import ImageDataset, Splits, merge
 from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episode
@@ -70,7 +78,7 @@ def default_config() -> ConfigDict:
             "write_episodes": "",
         }
     )
-    return config
+    return config.lock()
 
 
 def check(config: ConfigDict) -> None:
@@ -85,7 +93,10 @@ def check(config: ConfigDict) -> None:
         "validation.shot", "validation.queries", "validation.episodes",
         "eval.shots", "eval.queries", "eval.episodes",
     )  # fmt: skip
-    check_at_least(config, 0, "eval.seed")
+    check_whole(config, "eval.ways", "eval.shots")
+    check_seeds(config, "eval.seed")
+    if config.eval.read_episodes and config.eval.write_episodes:
+        raise UserError("config.eval.read_episodes and config.eval.write_episodes are both given: give one.")
     if not config.loss.temperature > 0:
         raise UserError(f"config.loss.temperature is {config.loss.temperature}; it must be above 0.")
     drawn = config.train.shot + config.train.queries
@@ -204,7 +215,8 @@ class ProtoNet:
                 accuracies = self._accuracies(embeddings, drawn, setting.shot)
             mean, ci95 = episodic.mean_and_ci95(accuracies)
             name = setting.name + ("_transductive" if transductive else "")
-            results[name] = {"accuracy": mean, "ci95": ci95, "episodes": len(accuracies)}
+            interval = {"ci95": ci95} if np.isfinite(ci95) else {}  # of a single episode there is none
+            results[name] = {"accuracy": mean, **interval, "episodes": len(accuracies)}
         chosen = np.flatnonzero(np.isin(test.labels, _spread(test.num_classes, _CLASSES_ON_MAP)))
         return Evaluation(
             test=results,
@@ -218,16 +230,15 @@ class ProtoNet:
         """The episodes of every test setting: drawn by `eval.seed`, or read from a file."""
         options = self.config.eval
         if options.read_episodes:
-            return episodic.read_episodes(Path(options.read_episodes), self.splits.test)
+            return episodic.read_episodes(Path(options.read_episodes).expanduser(), self.splits.test)
         key = jax.random.key(options.seed)
         episodes = {
-            setting: episodic.sample(
-                jax.random.fold_in(key, index), self.splits.test, setting, options.episodes
-            )
-            for index, setting in enumerate(test_settings(self.config))
+            setting: episodic.sample(setting.key(key), self.splits.test, setting, options.episodes)
+            for setting in test_settings(self.config)
         }
         if options.write_episodes:
-            episodic.write_episodes(Path(options.write_episodes), self.splits.test, episodes)
+            path = Path(options.write_episodes).expanduser()
+            episodic.write_episodes(path, self.splits.test, episodes)
         return episodes
 
     def embed(self, variables: dict[str, Any], images: np.ndarray) -> np.ndarray:
@@ -327,6 +338,11 @@ def build(config: ConfigDict, splits: Splits) -> ProtoNet:
         episodic.check_setting(splits.validation, setting, part="validation", where="validation")
     for setting in test_settings(config):
         episodic.check_setting(splits.test, setting, part="test", where="eval")
+    # Before hours of training, not after them.
+    if config.eval.read_episodes:
+        method.test_episodes()
+    if config.eval.write_episodes:
+        episodic.check_writable(Path(config.eval.write_episodes).expanduser())
     return method
 
 

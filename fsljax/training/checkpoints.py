@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from fsljax.errors import DivergedError, UserError
+from fsljax.errors import DivergedError, NotSavedError, UserError
 from fsljax.training.state import TrainState
 
 FOLDER = "checkpoints"
@@ -97,14 +97,24 @@ class Checkpoints:
         logging.warning(
             "The checkpoint of step %s could not be written (%s): training goes on.", step, reason
         )
-        shutil.rmtree(self.folder / str(step), ignore_errors=True)
+        for remains in (self.path(step or 0), *self.folder.glob(f"{step}.orbax-checkpoint-tmp*")):
+            shutil.rmtree(remains, ignore_errors=True)
 
     def restore_last(self, template: TrainState) -> TrainState | None:
         """The newest state that can be read, or None; damaged ones are put aside, and named.
 
         Args:
           template: a state of the same structure.
+
+        Raises:
+          UserError: if the folder holds a shipped model, which has no training to go on with.
         """
+        for step in self.selections():
+            if (self.path(step) / "model").exists() and not (self.path(step) / "training").exists():
+                raise UserError(
+                    f"{self.path(step)} is a model without the state of its training: evaluate it with "
+                    "--mode=evaluate, or give another --workdir."
+                )
         for step in sorted(self.selections(), reverse=True):
             try:
                 items = self._read(step, _items(template))
@@ -168,6 +178,15 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """Step of the best checkpoint, or None."""
         return next(iter(self._by_selection()), None)
+
+    def check_saved(self, step: int) -> None:
+        """Raises a NotSavedError if there is no checkpoint of this step."""
+        self.wait()
+        if step not in self.selections():
+            raise NotSavedError(
+                f"The state of step {step} could not be saved. {self.describe_last()} "
+                "Free some space, and run the same command again: it goes on from there."
+            )
 
     def path(self, step: int) -> Path:
         """Folder of a checkpoint."""

@@ -7,11 +7,11 @@ import logging as standard_logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from fsljax.config import field_names
 from fsljax.errors import UserError
 from fsljax.training.interruption import Stopped
 from fsljax.training.run import MODES, run
@@ -31,13 +31,13 @@ def main() -> None:
 def _main(argv: Sequence[str]) -> None:
     try:
         config = _CONFIG.value
-        folder = Path(_WORKDIR.value or Path("runs") / config.name)
-        output = Path(_OUTPUT_DIR.value) if _OUTPUT_DIR.value else None
+        folder = Path(_WORKDIR.value or Path("runs") / config.name).expanduser()
+        output = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
         run(config, mode=_MODE.value, folder=folder, output=output)
     except UserError as error:
         _fail(str(error), error.exit_status)
     except Stopped:
-        print("Stopped, and nothing is lost. To go on, run the same command again:", file=sys.stderr)
+        print("Stopped. To go on, run the same command again:", file=sys.stderr)
         print(f"  python {' '.join(argv_as_typed())}", file=sys.stderr)
         sys.exit(0)
 
@@ -73,8 +73,8 @@ def _parse(argv: list[str]) -> list[str]:
         _fail(str(error).strip().splitlines()[-1].removeprefix("flag "))
     except SyntaxError as error:
         _fail(f"{error.filename}, line {error.lineno}: {error.msg}.")
-    except (ImportError, NameError, OSError) as error:
-        _fail(f"The config {path} cannot be read: {error}")
+    except Exception as error:  # a config file is a program, and may fail as any
+        _fail(f"The config {path} cannot be read: {error or type(error).__name__}")
     raise AssertionError("not reached")
 
 
@@ -84,7 +84,7 @@ def _misspelt(argv: list[str], error: Exception) -> str:
         config = _load(_config_path(argv))
     except Exception:  # the file itself is at fault
         return f"The config {_config_path(argv)} cannot be read: {error}"
-    names = _names(config)
+    names = field_names(config)
     for argument in argv[1:]:
         name = argument.lstrip("-").split("=")[0]
         if name.startswith("config.") and name.removeprefix("config.") not in names:
@@ -100,15 +100,6 @@ def _load(path: str) -> ConfigDict:
     file, _, argument = path.partition(":")
     make = runpy.run_path(file)["get_config"]
     return make(argument) if argument else make()
-
-
-def _names(config: Any, prefix: str = "") -> list[str]:
-    names = []
-    for key, value in config.items():
-        names.append(prefix + key)
-        if isinstance(value, ConfigDict):
-            names += _names(value, f"{prefix}{key}.")
-    return names
 
 
 def _config_path(argv: list[str]) -> str:

@@ -9,7 +9,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(BaseException):
-    """A run was asked to stop; everything worth keeping is on disk."""
+    """A run was asked to stop."""
 
 
 class Interruption:
@@ -31,6 +31,12 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or not self.polled:
-            raise Stopped
+        at_once = self.requested or not self.polled
         self.requested = True
+        if at_once:
+            raise Stopped
+
+    def check(self) -> None:
+        """Raises `Stopped` if it was asked for: what a handler raises may be lost inside a library."""
+        if self.requested:
+            raise Stopped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,22 @@ def train(
     """Trains from the newest checkpoint in the workdir, or from the start, to the config's last step.
 
     Raises:
+      UserError: if the run that `config.network.init_from` names has no model, or another network.
       DivergedError: if the loss is no longer a finite number; earlier checkpoints stay.
+      NotSavedError: if the last state cannot be written.
       Stopped: if a signal asked for it; the state is on disk.
     """
     state = jax.jit(method.init)(jax.random.key(config.seed))
     restored = checkpoints.restore_last(state)
-    state = state if restored is None else restored
+    if restored is not None:
+        state = restored
+    elif config.network.init_from:
+        source = Path(config.network.init_from).expanduser()
+        state = state.started_from(Checkpoints(source).restore_model().variables, str(source))
     step = int(state.step)
     total = config.train.steps
     if step >= total:
+        print(f"the training is complete: {step} of {total} steps", file=sys.stderr)
         return
     with Progress(total, step) as progress, MetricsLog(workdir, resume_step=step) as log:
         if step:
@@ -66,9 +74,9 @@ def train(
                 progress.update(step, figures)
             if interruption.requested and step < total:
                 checkpoints.save(state, None)
-                checkpoints.close()
+                checkpoints.check_saved(step)
                 raise Stopped
-        checkpoints.wait()
+        checkpoints.check_saved(total)
         interruption.polled = False
 
 

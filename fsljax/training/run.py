@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,14 @@ from ml_collections import ConfigDict
 
 from fsljax import data, methods
 from fsljax.config import plain
+from fsljax.data.dataset import Splits
 from fsljax.errors import UserError
 from fsljax.methods import Evaluation, Method
 from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
 from fsljax.training import devices, workdir
-from fsljax.training.checkpoints import Checkpoints, Model
+from fsljax.training.checkpoints import Checkpoints, Model, digest
 from fsljax.training.interruption import Interruption, Stopped
 from fsljax.training.loop import train
 from fsljax.training.metrics_log import read_history, write_embeddings
@@ -34,39 +36,77 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
       Stopped: if a signal ended the run early; what it had is on disk.
     """
     methods.check(config)
+    checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
     if mode == "evaluate":
         _check_trained(folder, config)
-    elif (folder / workdir.CONFIG).exists():
+    elif (folder / workdir.CONFIG).exists() and checkpoints.selections():
         workdir.check_same(folder, config)
     devices.use_compilation_cache()
     output = output or folder
-    with Interruption() as interruption, workdir.exclusive(output if mode == "evaluate" else folder):
+    with Interruption() as interruption, contextlib.ExitStack() as held:
+        for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
+            held.enter_context(workdir.exclusive(used))
         splits = data.load(config)
         for note in splits.notes:
             print(note, file=sys.stderr)
         method = methods.build(config, splits)
-        checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
-        if mode != "evaluate":
-            workdir.claim(folder, config)
+        images = _fingerprints(splits)
+        interruption.check()
+        if mode == "evaluate":
+            if not workdir.same_images(folder, images):
+                print(f"These are other images than those that {folder} was made with.", file=sys.stderr)
+        else:
+            if not checkpoints.selections():
+                workdir.release(folder, config)
+            workdir.claim(folder, config, images)
             train(method, config, folder, checkpoints, interruption)
             checkpoints.close()
+        interruption.check()  # in the last steps, too, when there was nothing left to stop
         if mode == "train":
             print(f"checkpoint  {checkpoints.path(_best(checkpoints))}")
         else:
-            if interruption.requested:  # in the last steps, when there was nothing left to stop
-                raise Stopped
-            evaluate(method, config, checkpoints, folder, output)
+            evaluate(method, config, checkpoints, folder, output, images["test"])
 
 
 def evaluate(
-    method: Method, config: ConfigDict, checkpoints: Checkpoints, folder: Path, output: Path
+    method: Method, config: ConfigDict, checkpoints: Checkpoints, folder: Path, output: Path, images: str
 ) -> None:
-    """Evaluates the best checkpoint; writes `results.json`, the report and the projector's files."""
+    """Evaluates the best checkpoint; writes `results.json`, the report and the projector's files.
+
+    Args:
+      method, config, checkpoints: of the run.
+      folder: its workdir.
+      output: where to write.
+      images: fingerprint of the test part.
+
+    Raises:
+      UserError: if there is no checkpoint, or a file cannot be written; the results are printed all the same.
+    """
     model = checkpoints.restore_best(jax.jit(method.init)(jax.random.key(config.seed)))
     print(f"evaluating the checkpoint of step {model.step} …", file=sys.stderr)
     evaluation = method.evaluate(jax.device_put(model.variables))
-    results = _merged(workdir.read_results(output), _results(config, model, evaluation))
-    output.mkdir(parents=True, exist_ok=True)
+    results = _merged(workdir.read_results(output), _results(config, model, evaluation, images))
+    try:
+        report = _write(results, evaluation, config, model, folder, output)
+    except OSError as error:
+        print(results_table(results, evaluation.published))
+        raise UserError(
+            f"{output} cannot be written ({error.strerror or error}): give another --output_dir."
+        ) from error
+    print(results_table(results, evaluation.published))
+    print(f"report      {report}")
+    print(f"checkpoint  {checkpoints.path(model.step)}")
+
+
+def _write(
+    results: dict[str, Any],
+    evaluation: Evaluation,
+    config: ConfigDict,
+    model: Model,
+    folder: Path,
+    output: Path,
+) -> Path:
+    """Writes all that evaluation leaves; returns the report."""
     workdir.write_json(output / workdir.RESULTS, results)
     names = [evaluation.shown.class_names[label] for label in evaluation.shown.labels]
     write_embeddings(output, evaluation.embeddings, names, evaluation.shown.images)
@@ -84,9 +124,12 @@ def evaluate(
             environment_section(command=["python", *sys.argv]),
         ],
     )
-    print(results_table(results, evaluation.published))
-    print(f"report      {report}")
-    print(f"checkpoint  {checkpoints.path(model.step)}")
+    return report
+
+
+def _fingerprints(splits: Splits) -> dict[str, str]:
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: part.fingerprint() for name, part in parts.items()}
 
 
 def _check_trained(folder: Path, config: ConfigDict) -> None:
@@ -106,13 +149,20 @@ def _best(checkpoints: Checkpoints) -> int:
     return step
 
 
-def _results(config: ConfigDict, model: Model, evaluation: Evaluation) -> dict[str, Any]:
-    return {"config": config.name, "step": model.step, "seed": config.seed, "test": evaluation.test}
+def _results(config: ConfigDict, model: Model, evaluation: Evaluation, images: str) -> dict[str, Any]:
+    return {
+        "config": config.name,
+        "step": model.step,
+        "seed": config.seed,
+        "model": digest(model.variables)[:16],
+        "images": images[:16],
+        "test": evaluation.test,
+    }
 
 
 def _merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Settings of an earlier evaluation of the same checkpoint stay beside those of this one."""
-    if any(before.get(name) != now[name] for name in ("config", "step", "seed")):
+    """Settings of an earlier evaluation of the same checkpoint and images stay beside those of this one."""
+    if any(before.get(name) != now[name] for name in now if name != "test"):
         return now
     return {**now, "test": {**before.get("test", {}), **now["test"]}}
 

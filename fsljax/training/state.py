@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.training import train_state
 from ml_collections import ConfigDict
+
+from fsljax.errors import UserError
 
 
 class TrainState(train_state.TrainState):
@@ -33,12 +36,42 @@ class TrainState(train_state.TrainState):
         params = self.params if self.averaged is None else self.averaged
         return {"params": params, "batch_stats": self.batch_stats}
 
+    def started_from(self, variables: dict[str, Any], source: str) -> TrainState:
+        """This first state with the parameters and batch statistics of another run.
+
+        Args:
+          variables: of that run's model.
+          source: where they are from, for the error.
+
+        Raises:
+          UserError: if they are of another network.
+        """
+        here = {"params": self.params, "batch_stats": self.batch_stats}
+        ours, theirs = _shapes(here), _shapes(variables)
+        if ours != theirs:
+            differing = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
+            raise UserError(
+                f"The network in {source} (config.network.init_from) is not this config's: {differing} "
+                f"is {theirs.get(differing, 'not there')} there and {ours.get(differing, 'not there')} here."
+            )
+        params = jax.tree.map(jnp.array, variables["params"])
+        return self.replace(
+            params=params,
+            batch_stats=jax.tree.map(jnp.array, variables["batch_stats"]),
+            averaged=None if self.averaged is None else jax.tree.map(jnp.copy, params),
+        )
+
     def updated(self, gradients: Any, batch_stats: Any, *, ema: float) -> TrainState:
         """The state after one optimiser step."""
         state = self.apply_gradients(grads=gradients, batch_stats=batch_stats)
         if state.averaged is None:
             return state
         return state.replace(averaged=optax.incremental_update(state.params, state.averaged, 1 - ema))
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): tuple(np.shape(leaf)) for path, leaf in leaves}
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:

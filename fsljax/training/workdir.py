@@ -17,6 +17,7 @@ from fsljax.errors import UserError
 
 CONFIG = "config.json"
 RESULTS = "results.json"
+IMAGES = "images.json"
 # Where things are and how they are shown changes nothing in what is trained.
 _MAY_DIFFER = ("eval", "data.data_dir", "data.path", "checkpoint", "train.log_every",
                "train.steps_per_dispatch", "network.kernels")  # fmt: skip
@@ -47,16 +48,53 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """Writes the config into a new workdir, or checks that it holds the same.
+def claim(workdir: Path, config: ConfigDict, images: dict[str, str]) -> None:
+    """Writes what a run is made of into a new workdir, or checks that it holds the same.
+
+    Args:
+      workdir: the folder.
+      config: of the run.
+      images: a fingerprint of each part of the data.
 
     Raises:
-      UserError: if the workdir holds another config's run, naming what differs.
+      UserError: if the workdir holds another config's run, naming what differs, or a run on other images;
+        or if it cannot be written.
     """
     if (workdir / CONFIG).exists():
         check_same(workdir, config)
-    else:
-        write_json(workdir / CONFIG, plain(config))
+        if not same_images(workdir, images):
+            raise UserError(
+                f"{workdir} holds a run on other images than those that are there now: give another "
+                "--workdir, or the images it began with."
+            )
+    try:
+        for name, content in ((IMAGES, images), (CONFIG, plain(config))):
+            if not (workdir / name).exists():
+                write_json(workdir / name, content)
+    except OSError as error:
+        raise UserError(f"{workdir} cannot be written ({error.strerror or error}).") from error
+
+
+def release(workdir: Path, config: ConfigDict) -> None:
+    """Forgets a run of this experiment that came to nothing: another config may take its place.
+
+    A file of the same name that no run wrote stays.
+    """
+    try:
+        stored = json.loads((workdir / CONFIG).read_text())
+        if stored["name"] == config.name and stored["method"] == config.method:
+            (workdir / CONFIG).unlink()
+            (workdir / IMAGES).unlink(missing_ok=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def same_images(workdir: Path, images: dict[str, str]) -> bool:
+    """Whether these are the fingerprints of the images that the run was made with; True if none are kept."""
+    try:
+        return json.loads((workdir / IMAGES).read_text()) == images
+    except (OSError, ValueError):
+        return True
 
 
 def check_same(workdir: Path, config: ConfigDict) -> None:

@@ -172,6 +172,36 @@ def test_processes_that_make_the_same_entry_at_once_all_get_it(home, tmp_path):
     assert len(list((home / "fsljax").iterdir())) == 20
 
 
+@pytest.mark.parametrize("keys", ["", "images"])
+def test_an_entry_whose_keys_are_lost_is_made_anew(home, keys):
+    make = Maker()
+    cached_arrays("data", "1" * 64, make)
+    (file,) = home.rglob("keys.txt")
+    file.write_text(keys)
+    for _ in range(2):
+        assert_same(cached_arrays("data", "1" * 64, make))
+    assert make.calls == 2
+
+
+def test_an_entry_that_holds_nothing_is_made_anew(home):
+    make = Maker()
+    cached_arrays("data", "1" * 64, make)
+    (entry,) = (home / "fsljax").iterdir()
+    for file in entry.iterdir():
+        file.unlink()
+    (entry / "keys.txt").touch()
+    assert_same(cached_arrays("data", "1" * 64, make))
+    assert make.calls == 2
+
+
+def test_arrays_that_are_not_to_be_kept_are_made_each_time(home):
+    make = Maker()
+    for _ in range(2):
+        assert_same(cached_arrays("data", "1" * 64, make, keep=lambda arrays: "labels" not in arrays))
+    assert make.calls == 2
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("damage", [empty, lambda file: file.unlink()], ids=["emptied", "removed"])
 def test_an_entry_with_a_file_emptied_or_removed_is_made_anew(home, damage):
     make = Maker()

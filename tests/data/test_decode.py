@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from fsljax.data.decode import decode_image, decode_images
+from fsljax.data.decode import decode_image, decode_images, fit_image
 from fsljax.errors import UserError
 
 
@@ -255,6 +255,23 @@ def test_a_large_jpeg_gives_what_its_full_decoding_gives(tmp_path):
     as_jpeg = decode_image(tmp_path / "image.jpg", image_size=32).astype(int)
     as_png = decode_image(tmp_path / "image.png", image_size=32).astype(int)
     assert np.abs(as_jpeg - as_png).max() <= 6
+
+
+@pytest.mark.parametrize("resampling", [Image.Resampling.BOX, Image.Resampling.BICUBIC])
+def test_a_file_is_resized_by_the_filter_that_is_asked_for(tmp_path, resampling):
+    image = Image.fromarray(noise(40, 60))
+    image.save(tmp_path / "image.png")
+    decoded = decode_image(tmp_path / "image.png", image_size=16, resampling=resampling)
+    np.testing.assert_array_equal(decoded, fit_image(image, image_size=16, resampling=resampling))
+
+
+def test_the_box_filter_takes_means_of_areas(tmp_path):
+    pixels = noise(8, 8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    decoded = decode_image(tmp_path / "image.png", image_size=4, resampling=Image.Resampling.BOX)
+    means = pixels.reshape(4, 2, 4, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(decoded, means, atol=1)
+    assert np.abs(decode_image(tmp_path / "image.png", image_size=4) - means).max() > 10
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])

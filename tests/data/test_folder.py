@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsljax.data import folder
+from fsljax.data import decode, folder
 from fsljax.data.class_split import split_classes
 from fsljax.errors import UserError
 
@@ -204,7 +205,7 @@ def test_shared_classes_in_part_folders(root):
 def test_classes_in_two_parts_are_refused_in_few_shot_learning(root):
     for part, names in {"train": "abc", "val": "de", "test": "cf"}.items():
         put_classes(root / part, names)
-    refused(root, "both in train and in test: c")
+    refused(root, r"both in train and in test: c\. .+ into one folder to have them divided\.$")
 
 
 def test_one_class_is_refused(root):
@@ -363,6 +364,64 @@ def test_names_that_are_not_ascii(root):
     assert sorted(name for data in parts_of(splits) for name in data.class_names) == sorted(names)
     for data in parts_of(splits):
         assert_holds(data, names)
+
+
+def test_names_that_are_not_utf8_become_valid_and_stay_different(root):
+    put_classes(root / "train", ["caf\udce9", "tea"])
+    put_classes(root / "val", ["caf\udce8"])
+    put_classes(root / "test", ["water"])
+    (root / "test" / "milk\udce9").mkdir()
+    splits = read(root)
+    names = [name for data in parts_of(splits) for name in data.class_names]
+    assert sorted(names) == ["caf\ufffd", "caf\ufffd (2)", "tea", "water"]
+    assert any(note.endswith("milk\ufffd.") for note in splits.notes)
+    for text in (*names, *splits.notes):
+        text.encode()
+    assert [len(data) for data in parts_of(splits)] == [6, 3, 3]
+    shared = read(root / "train", shared_classes=True)
+    assert [data.class_names for data in parts_of(shared)] == [("caf\ufffd", "tea")] * 3
+
+
+def test_a_home_of_nobody_is_refused():
+    refused("~nobody has this name/images", "in no known home: correct --config.data.path")
+
+
+def test_a_linked_class_folder_is_left_out_and_noted(root):
+    put_classes(root, NAMES)
+    (root / "a link").symlink_to(root / NAMES[0])
+    splits = read(root)
+    assert sorted(name for data in parts_of(splits) for name in data.class_names) == NAMES
+    assert sum(map(len, parts_of(splits))) == 30
+    assert any("by links" in note for note in splits.notes)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_an_image_that_the_system_did_not_let_read_is_there_at_the_next_start(root, monkeypatch, number):
+    put_classes(root, NAMES, images=21)
+    decode_one = decode._decode
+
+    def denied(path, *options):
+        if path == root / NAMES[3] / "007.png":
+            raise OSError(number, os.strerror(number), str(path))
+        return decode_one(path, *options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "_decode", denied)
+        splits = read(root)
+    assert sum(map(len, parts_of(splits))) == 209
+    assert any(f"{NAMES[3]}/007.png ({os.strerror(number)})" in note for note in splits.notes)
+    splits = read(root)
+    assert sum(map(len, parts_of(splits))) == 210
+    assert not any("cannot be read" in note for note in splits.notes)
+
+
+def test_lasting_reasons_are_cached(root, monkeypatch):
+    put_classes(root, NAMES, images=21)
+    (root / NAMES[3] / "007.png").write_text("no image")
+    (root / NAMES[4] / "gone.png").symlink_to("nowhere.png")
+    calls = count_decoding(monkeypatch)
+    assert read(root).notes == read(root).notes
+    assert calls == [211]
 
 
 def count_decoding(monkeypatch):

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from fsljax.data.image_layouts import PARTS, first_few, list_images
+from fsljax.data.image_layouts import PARTS, first_few, list_images, shown_names
 from fsljax.errors import UserError
 
 
@@ -62,10 +62,51 @@ def test_names_that_are_not_ascii(tmp_path):
 
 def test_links_to_folders_and_files_are_followed(tmp_path):
     root = tmp_path / "root"
-    put(tmp_path, "elsewhere/1.png", "root/b/1.png")
+    put(tmp_path, "elsewhere/1.png", "single/2.png", "root/b/1.png")
     (root / "a").symlink_to(tmp_path / "elsewhere")
-    (root / "b" / "2.png").symlink_to(tmp_path / "elsewhere" / "1.png")
-    assert listed(root)[0]["train"] == {"a": ["a/1.png"], "b": ["b/1.png", "b/2.png"]}
+    (root / "b" / "2.png").symlink_to(tmp_path / "single" / "2.png")
+    assert listed(root) == ({"train": {"a": ["a/1.png"], "b": ["b/1.png", "b/2.png"]}}, [])
+
+
+def test_a_linked_class_folder_is_no_second_class(tmp_path):
+    put(tmp_path, "b/1.png", "b/2.png", "c/1.png")
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    parts, (note,) = listed(tmp_path)
+    assert parts["train"] == {"a": [], "b": ["b/1.png", "b/2.png"], "c": ["c/1.png"]}
+    assert "count once (2): a/1.png, a/2.png" in note
+
+
+def test_of_two_links_to_one_folder_the_first_counts(tmp_path):
+    put(tmp_path, "elsewhere/1.png", "root/c/1.png")
+    for name in "ab":
+        (tmp_path / "root" / name).symlink_to(tmp_path / "elsewhere")
+    assert listed(tmp_path / "root")[0]["train"] == {"a": ["a/1.png"], "b": [], "c": ["c/1.png"]}
+
+
+def test_a_link_to_a_parent_adds_nothing_to_its_class(tmp_path):
+    put(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert listed(tmp_path)[0]["train"] == {"a": ["a/1.png"], "b": ["b/1.png"]}
+
+
+def test_an_image_linked_into_another_class_or_twice_into_its_own_counts_once(tmp_path):
+    put(tmp_path, "b/1.png", "a/2.png")
+    (tmp_path / "a" / "1.png").symlink_to(tmp_path / "b" / "1.png")
+    (tmp_path / "b" / "3.png").symlink_to("1.png")
+    assert listed(tmp_path)[0]["train"] == {"a": ["a/2.png"], "b": ["b/1.png"]}
+
+
+def test_a_class_of_train_linked_into_test_under_another_name_is_for_train(tmp_path):
+    put(tmp_path, "train/a/1.png", "test/b/1.png")
+    (tmp_path / "test" / "c").symlink_to(tmp_path / "train" / "a")
+    parts, _ = listed(tmp_path)
+    assert parts == {"train": {"a": ["train/a/1.png"]}, "test": {"b": ["test/b/1.png"], "c": []}}
+
+
+def test_equal_names_of_files_in_two_classes_are_two_images(tmp_path):
+    put(tmp_path, "root/a/1.png", "root/b/1.png")
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    assert listed(tmp_path / "link") == ({"train": {"a": ["a/1.png"], "b": ["b/1.png"]}}, [])
 
 
 def test_links_in_a_circle_end(tmp_path):
@@ -212,6 +253,25 @@ def test_tables_that_are_wrong_are_refused(mini_imagenet, table, message):
     refused(mini_imagenet, message)
 
 
+def test_a_file_twice_in_a_table_counts_once(mini_imagenet):
+    (mini_imagenet / "val.csv").write_text("filename,label\nn3_1.jpg,n3\nn3_1.jpg,n3\n")
+    assert listed(mini_imagenet)[0]["validation"] == {"n3": ["images/n3_1.jpg"]}
+
+
+@pytest.mark.parametrize("table", ["val", "test"])
+def test_a_file_with_two_labels_is_refused(mini_imagenet, table):
+    (mini_imagenet / "val.csv").write_text("filename,label\nn3_1.jpg,n3\n")
+    with (mini_imagenet / f"{table}.csv").open("a") as lines:
+        lines.write("n3_1.jpg,other\n")
+    refused(mini_imagenet, rf"Line 3 of .+{table}\.csv labels n3_1\.jpg as other, an earlier line as n3")
+
+
+@pytest.mark.parametrize("start", ["", "filename,label\n"])
+def test_a_table_with_an_endless_field_is_refused(mini_imagenet, start):
+    (mini_imagenet / "val.csv").write_text(start + '"' + "x" * 200_000)
+    refused(mini_imagenet, r"val\.csv cannot be read as a table .+field limit")
+
+
 def test_tables_without_one_of_them_or_without_images_are_refused(mini_imagenet):
     (mini_imagenet / "images").rmdir()
     refused(mini_imagenet, "not the folder images/")
@@ -298,6 +358,15 @@ def test_split_files_that_are_wrong_are_refused(cifar_fs):
     refused(cifar_fs, r"test\.txt names x, y, which .+/data has no class folder for")
     (cifar_fs / "splits/bertinetto/test.txt").unlink()
     refused(cifar_fs, r"test\.txt is missing")
+
+
+def test_names_are_shown_in_valid_unicode_and_stay_different():
+    names = ["caf\udce8", "caf\udce9", "caf\ufffd (2)", "café"]
+    shown = shown_names(names)
+    assert shown["café"] == "café"
+    assert shown["caf\ufffd (2)"] == "caf\ufffd (2)"
+    assert {shown["caf\udce8"], shown["caf\udce9"]} == {"caf\ufffd", "caf\ufffd (3)"}
+    assert shown_names(reversed(names)) == shown
 
 
 def test_a_list_in_a_sentence_is_short():

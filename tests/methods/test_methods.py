@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from fsljax import methods
 from fsljax.data.dataset import ImageDataset, Splits
@@ -45,3 +46,24 @@ def test_a_config_is_checked_by_its_method():
     config.train.way = 1
     with pytest.raises(UserError, match=r"config\.train\.way"):
         methods.check(config)
+
+
+def test_a_misspelt_field_is_told_with_the_nearest_right_one():
+    config = protonet.default_config().unlock()
+    config.train.querries = 3
+    with pytest.raises(UserError, match=r"config\.train\.querries is no field .* mean train\.queries\?"):
+        methods.check(config)
+
+
+def test_a_config_without_a_field_is_told_where_to_begin():
+    with pytest.raises(UserError, match=r"is missing: .*protonet\.default_config\(\)"):
+        methods.check(ConfigDict({"method": "protonet"}))
+    with pytest.raises(UserError, match=r"config\.method is None"):
+        methods.check(ConfigDict({}))
+
+
+def test_a_default_config_takes_no_new_field():
+    with pytest.raises(AttributeError, match="shfit"):
+        protonet.default_config().augment.shfit = 0.1
+    with pytest.raises(KeyError, match="querries"):
+        protonet.default_config().train.update({"querries": 2})

@@ -10,10 +10,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import chex
 import pytest
 from ml_collections import ConfigDict
 
-from fsljax.errors import UserError
+from fsljax.errors import NotSavedError, UserError
+from fsljax.export import export
 from fsljax.methods.protonet import ProtoNet
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.interruption import Stopped
@@ -77,7 +79,9 @@ def test_a_setting_evaluated_again_is_replaced(config: ConfigDict, evaluated: Pa
     assert again["3way_2shot"] == first["3way_2shot"]
 
 
-@pytest.mark.parametrize("other", [{"step": 7}, {"seed": 1}, {"config": "another"}])
+@pytest.mark.parametrize(
+    "other", [{"step": 7}, {"seed": 1}, {"config": "another"}, {"model": "0" * 16}, {"images": "0" * 16}]
+)
 def test_figures_of_another_checkpoint_are_dropped(
     config: ConfigDict, evaluated: Path, other: dict[str, Any]
 ):
@@ -122,6 +126,87 @@ def test_a_workdir_of_another_config_is_refused_and_stays_as_it_is(
     with pytest.raises(UserError, match=r"another config \(train\.way is 4 there and 5 here\)"):
         run(config, mode=mode, folder=evaluated)
     assert contents(evaluated) == before
+
+
+def test_other_images_are_not_trained_on_and_named_in_evaluation(
+    config: ConfigDict, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    before = contents(evaluated)
+    others = Path(shutil.copytree(config.data.path, tmp_path / "others"))
+    for picture in others.glob("*/0.png"):
+        picture.unlink()
+    config.data.path = str(others)
+    with pytest.raises(UserError, match="run on other images"):
+        run(config, mode="train_and_evaluate", folder=evaluated)
+    assert contents(evaluated) == before
+    run(config, mode="evaluate", folder=evaluated, output=tmp_path / "out")
+    assert "other images than those" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["train_and_evaluate", "train"])
+def test_a_shipped_model_is_not_trained_and_stays_where_it_is(
+    config: ConfigDict, evaluated: Path, tmp_path: Path, mode: str
+):
+    export(evaluated, tmp_path / "shipped")
+    before = contents(tmp_path / "shipped/checkpoints")
+    with pytest.raises(UserError, match="model without the state of its training"):
+        run(config, mode=mode, folder=tmp_path / "shipped")
+    assert contents(tmp_path / "shipped/checkpoints") == before
+    assert not (tmp_path / "shipped/damaged_checkpoints").exists()
+
+
+def test_training_starts_from_the_network_of_another_run(config: ConfigDict, evaluated: Path, tmp_path: Path):
+    config.network.init_from = str(evaluated)
+    config.train.learning_rate = 1e-30
+    run(config, mode="train", folder=tmp_path / "second")
+    first, second = (Checkpoints(folder).restore_model() for folder in (evaluated, tmp_path / "second"))
+    chex.assert_trees_all_close(first.variables["params"], second.variables["params"], rtol=1e-5)
+
+
+def test_another_network_to_start_from_is_refused(config: ConfigDict, evaluated: Path, tmp_path: Path):
+    config.network.update({"init_from": str(evaluated), "filters": 5})
+    with pytest.raises(
+        UserError, match=r"init_from\) is not this config's: .*is \(.*\) there and \(.*\) here"
+    ):
+        run(config, mode="train", folder=tmp_path / "second")
+    config.network.init_from = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no checkpoint that can be read in .*nowhere"):
+        run(config, mode="train", folder=tmp_path / "third")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("read_episodes", "/no/such/file"), ("write_episodes", "/proc/no/such/place/episodes.npz")],
+)
+def test_episodes_that_cannot_be_had_are_told_before_training(
+    config: ConfigDict, tmp_path: Path, field: str, value: str
+):
+    config.eval[field] = value
+    with pytest.raises(UserError, match=value.split("/")[1]):
+        run(config, mode="train_and_evaluate", folder=tmp_path / "run")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_report_that_cannot_be_written_costs_no_results(
+    config: ConfigDict, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "out/report.html").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"out cannot be written .*--output_dir"):
+        run(config, mode="evaluate", folder=evaluated, output=tmp_path / "out")
+    assert "3-way 1-shot" in capsys.readouterr().out
+
+
+def test_a_last_state_that_cannot_be_saved_is_no_success(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", fail)
+    with pytest.raises(
+        NotSavedError, match=r"state of step 10 could not be saved. There is no checkpoint yet"
+    ):
+        run(config, mode="train", folder=tmp_path / "run")
 
 
 def test_a_folder_without_a_run_cannot_be_evaluated_and_is_not_made(config: ConfigDict, tmp_path: Path):

@@ -11,6 +11,8 @@ from fsljax.errors import UserError
 from fsljax.methods import protonet
 from fsljax.training import workdir
 
+PARTS = {"train": "a", "validation": "b", "test": "c"}
+
 
 def test_a_second_run_is_refused_and_a_later_one_is_not(tmp_path: Path):
     refused = pytest.raises(UserError, match="Another run is using")
@@ -31,20 +33,51 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
 
 def test_another_training_config_is_refused_by_what_differs(tmp_path: Path):
     config = protonet.default_config()
-    workdir.claim(tmp_path, config)
-    workdir.claim(tmp_path, config)
+    workdir.claim(tmp_path, config, PARTS)
+    workdir.claim(tmp_path, config, PARTS)
     config.eval.episodes = 7
     config.data.data_dir = "/elsewhere"
-    workdir.claim(tmp_path, config)
+    workdir.claim(tmp_path, config, PARTS)
     config.train.way = 30
     with pytest.raises(UserError, match=r"train\.way is 60 there and 30 here"):
-        workdir.claim(tmp_path, config)
+        workdir.claim(tmp_path, config, PARTS)
+
+
+def test_other_images_than_the_run_began_with_are_refused(tmp_path: Path):
+    config = protonet.default_config()
+    workdir.claim(tmp_path, config, PARTS)
+    with pytest.raises(UserError, match="holds a run on other images"):
+        workdir.claim(tmp_path, config, PARTS | {"test": "d"})
+    assert workdir.same_images(tmp_path, PARTS)
+    assert not workdir.same_images(tmp_path, PARTS | {"train": "d"})
+    assert workdir.same_images(tmp_path / "of a version that kept none", PARTS)
+
+
+def test_a_run_that_came_to_nothing_makes_room_for_one_of_its_experiment_alone(tmp_path: Path):
+    config = protonet.default_config()
+    config.name = "mine"
+    workdir.claim(tmp_path, config, PARTS)
+    config.name = "another"
+    workdir.release(tmp_path, config)
+    assert (tmp_path / "config.json").exists()
+    config.name = "mine"
+    workdir.release(tmp_path, config)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": "mine"}', '{"dependencies": {}}'])
+def test_a_file_that_no_run_wrote_stays(tmp_path: Path, content: str):
+    (tmp_path / "config.json").write_text(content)
+    config = protonet.default_config()
+    config.name = "mine"
+    workdir.release(tmp_path, config)
+    assert (tmp_path / "config.json").read_text() == content
 
 
 def test_a_damaged_config_is_named(tmp_path: Path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
-        workdir.claim(tmp_path, protonet.default_config())
+        workdir.claim(tmp_path, protonet.default_config(), PARTS)
 
 
 def test_json_is_replaced_whole(tmp_path: Path):
