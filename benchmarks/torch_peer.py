@@ -58,11 +58,12 @@ def serve_train_step(name: str) -> None:
             optimizer.step()
 
     steps()
-    duel.serve(lambda: {"step": duel.seconds(steps) / STEPS_A_TURN}, about())
+    version = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
+    duel.serve(lambda: {"step": duel.seconds(steps) / STEPS_A_TURN}, {"version": version})
 
 
 def serve_evaluate(name: str) -> None:
-    from evaluate import BATCH, CLASSES, EPISODES, IMAGES_A_CLASS, QUERIES, SHOT, SIZE, WAY
+    from evaluate import CLASSES, EPISODES, IMAGES_A_CLASS, QUERIES, SHOT, SIZE, WAY, measure_and_serve
 
     torch.manual_seed(0)
     layout = memory_format(name)
@@ -80,7 +81,7 @@ def serve_evaluate(name: str) -> None:
 
     @torch.inference_mode()
     def embed() -> Tensor:
-        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        batches = images.split(512 if "512" in name else 64)
         return torch.cat(
             [network((batch.float() / 255).contiguous(memory_format=layout)) for batch in batches]
         )
@@ -102,19 +103,7 @@ def serve_evaluate(name: str) -> None:
             parts.append(right.float().mean((1, 2)))
         return torch.cat(parts).numpy()
 
-    embeddings = embed()
-    accuracies(embeddings)
-    duel.serve(
-        lambda: {
-            "embedding": duel.seconds(embed),
-            "end to end": duel.seconds(lambda: accuracies(embed())),
-        },
-        about(),
-    )
-
-
-def about() -> dict[str, str]:
-    return {"version": f"PyTorch {torch.__version__}, Python {platform.python_version()}"}
+    measure_and_serve(embed, accuracies, f"PyTorch {torch.__version__}")
 
 
 if __name__ == "__main__":
