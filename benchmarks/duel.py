@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+TUNED = "freed memory kept"  # a peer whose C library is told what fsljax tells its own
 ROOT = Path(__file__).parents[1]
 
 
@@ -103,6 +104,14 @@ def ratio(ours: Contestant, peer: Contestant, figure: str) -> float:
     return statistics.median(
         theirs[figure] / mine[figure] for mine, theirs in zip(ours.rounds, peer.rounds, strict=True)
     )
+
+
+def best_peer(contestants: list[Contestant], figure: str) -> Contestant:
+    """The fastest program that is neither ours nor tuned with our own means."""
+    peers = [c for c in contestants if "fsljax" not in c.name and TUNED not in c.name]
+    if not peers:
+        sys.exit("No peer could run: name an interpreter with PyTorch, --peer_python=PATH.")
+    return min(peers, key=lambda peer: peer.median(figure))
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:

@@ -107,5 +107,6 @@ def serve_evaluate(name: str) -> None:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    if duel.TUNED in sys.argv[2]:
+        keep_freed_memory()
     {"train_step": serve_train_step, "evaluate": serve_evaluate}[sys.argv[1]](sys.argv[2])
