@@ -20,7 +20,7 @@ from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
 from fsljax.training import devices, workdir
-from fsljax.training.checkpoints import Checkpoints, Model, digest
+from fsljax.training.checkpoints import FOLDER, Checkpoints, Model, digest
 from fsljax.training.interruption import Interruption, Stopped
 from fsljax.training.loop import train
 from fsljax.training.metrics_log import read_history, write_embeddings
@@ -63,7 +63,7 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
             checkpoints.close()
         interruption.check()  # in the last steps, too, when there was nothing left to stop
         if mode == "train":
-            print(f"checkpoint  {checkpoints.path(_best(checkpoints))}")
+            print(f"checkpoint  {folder / FOLDER / str(_best(checkpoints))}")
         else:
             evaluate(method, config, checkpoints, folder, output, images["test"])
 
@@ -95,7 +95,7 @@ def evaluate(
         ) from error
     print(results_table(results, evaluation.published))
     print(f"report      {report}")
-    print(f"checkpoint  {checkpoints.path(model.step)}")
+    print(f"checkpoint  {folder / FOLDER / str(model.step)}")
 
 
 def _write(

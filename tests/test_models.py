@@ -1,0 +1,73 @@
+"""The trained models in the repository, and what the README says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsljax.api import Classifier
+from fsljax.reporting.tables import per_cent
+from fsljax.training.checkpoints import Checkpoints
+
+ROOT = Path(__file__).parents[1]
+NAMES = ["protonet_1_5", "protonet_5_5"]
+SETTINGS = ["5way_1shot", "5way_5shot", "20way_1shot", "20way_5shot"]
+
+
+def shipped_results(name: str) -> dict[str, dict[str, float]]:
+    return json.loads((ROOT / "models" / name / "results.json").read_text())["test"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_is_small_and_has_no_optimiser_state(name: str):
+    folder = ROOT / "models" / name
+    checkpoints = Checkpoints(folder)
+    (step,) = checkpoints.selections()
+    assert not (checkpoints.path(step) / "training").exists()
+    files = [path for path in (folder / "checkpoints").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 500_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_states_the_results_of_a_model(name: str):
+    readme = (ROOT / "README.md").read_text()
+    for setting in SETTINGS:
+        result = shipped_results(name)[setting]
+        assert result["episodes"] == 10_000
+        assert per_cent(result["accuracy"], result["ci95"]) in readme
+
+
+def test_the_example_names_characters_from_one_drawing_each(tmp_path: Path):
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/classify.py"],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    right = [int(line.split(": ")[1].split(" of ")[0]) for line in done.stdout.splitlines()]
+    assert len(right) == 5
+    assert np.mean(right) > 0.8 * 19
+    assert len(Classifier.load(tmp_path / "runs/five_characters").classes) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluating_a_model_gives_the_results_beside_it(name: str, tfds_data_dir: Path, tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "launch.py", f"--config=configs/{name}.py", f"--workdir=models/{name}",
+         "--mode=evaluate", f"--output_dir={tmp_path}"],
+        capture_output=True, text=True, cwd=ROOT,
+        env=os.environ | {"TFDS_DATA_DIR": str(tfds_data_dir), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measured = json.loads((tmp_path / "results.json").read_text())["test"]
+    for setting in SETTINGS:
+        # Another processor rounds otherwise, and a few of the queries between two classes fall elsewhere.
+        wanted = shipped_results(name)[setting]["accuracy"]
+        assert measured[setting]["accuracy"] == pytest.approx(wanted, abs=3e-4)
