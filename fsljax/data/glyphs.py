@@ -56,7 +56,7 @@ def load(*, image_size: int = 28, seed: int = 0) -> Splits:
     fingerprint = hashlib.sha256(about.encode()).hexdigest()
     arrays = cached_arrays(NAME, fingerprint, lambda: _draw(image_size, seed))
     glyphs = ImageDataset(arrays["images"], arrays["labels"], tuple(arrays["names"].tolist()))
-    scripts = [glyph_faces.script(unicodedata.lookup(name)) for name in glyphs.class_names]
+    scripts = np.array([str(glyph_faces.script(unicodedata.lookup(name))) for name in glyphs.class_names])
     in_validation, in_test = np.isin(scripts, VALIDATION_SCRIPTS), np.isin(scripts, TEST_SCRIPTS)
     train, validation, test = (
         take_classes(glyphs, chosen) for chosen in (~in_validation & ~in_test, in_validation, in_test)

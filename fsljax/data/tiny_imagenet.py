@@ -70,7 +70,7 @@ def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
     images = np.empty((len(examples), image_size, image_size, 3), np.uint8)
     for row, (_, encoded) in enumerate(examples):
         image = Image.open(io.BytesIO(encoded)).convert("RGB")
-        images[row] = image.resize((image_size, image_size), Resampling.BICUBIC)
+        images[row] = np.asarray(image.resize((image_size, image_size), Resampling.BICUBIC))
     return {"images": images, "labels": labels.astype(np.int32), "names": names}
 
 

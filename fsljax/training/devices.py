@@ -15,7 +15,7 @@ StepFunction = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, so that a second start need not compile."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # in some versions
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
