@@ -20,6 +20,7 @@ from fsljax.config import check_at_least, check_choice, get
 from fsljax.data.given_images import Images, prepare
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
+from fsljax.files import replacing
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model, digest
@@ -225,12 +226,8 @@ class Classifier:
             "model": np.array(digest(self._model.variables)),
             "unknown": np.array(np.nan if self.unknown is None else self.unknown),
         }
-        unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            np.savez(unfinished, allow_pickle=False, **arrays)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
 
     def _read_enrolled(self, path: Path, *, keep_threshold: bool) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episodes
 from fsljax.errors import UserError
+from fsljax.files import replacing
 
 _FLOATS_A_CHUNK = 4_000_000
 
@@ -187,16 +187,12 @@ def write_episodes(path: Path, data: ImageDataset, episodes: dict[Setting, Episo
         prefix = f"{setting.way}_{setting.shot}_{setting.queries}"
         arrays[f"{prefix}/classes"] = np.asarray(drawn.classes, np.int32)
         arrays[f"{prefix}/images"] = np.asarray(drawn.images, np.int32)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     check_writable(path)
     try:
-        with unfinished.open("wb") as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        unfinished.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

@@ -207,7 +207,7 @@ class ProtoNet:
         results = {}
         for setting, drawn in episodes.items():
             if transductive:
-                embed = partial(self._embed_episodes, variables)
+                embed = partial(self._embed_images, variables, running_average=False)
                 accuracies = transductive_accuracies(
                     embed, test.images, drawn, shot=setting.shot, distance=self.config.loss.distance
                 )
@@ -243,14 +243,16 @@ class ProtoNet:
 
     def embed(self, variables: dict[str, Any], images: np.ndarray) -> np.ndarray:
         """Embeddings `[n, dim]` of uint8 images `[n, height, width, channel]`, by running averages."""
-        return episodic.embed_in_batches(partial(self._embed_batch, variables), images)
+        embed = partial(self._embed_images, variables, running_average=True)
+        return episodic.embed_in_batches(embed, images)
 
     @cached_property
-    def _embed_batch(self) -> Any:
-        def embed(variables: dict[str, Any], images: jax.Array) -> Any:
-            return self.network.apply(variables, images.astype(jnp.float32) / 255, running_average=True)
+    def _embed_images(self) -> Any:
+        def embed(variables: dict[str, Any], images: jax.Array, *, running_average: bool) -> Any:
+            pixels = images.astype(jnp.float32) / 255
+            return self.network.apply(variables, pixels, running_average=running_average)
 
-        return jax.jit(embed)
+        return jax.jit(embed, static_argnames="running_average")
 
     @cached_property
     def _validation_episodes(self) -> Episodes:
@@ -268,13 +270,6 @@ class ProtoNet:
         return episodic.episode_accuracies(
             embeddings, episodes, shot=shot, distance=self.config.loss.distance
         )
-
-    @cached_property
-    def _embed_episodes(self) -> Any:
-        def embed(variables: dict[str, Any], images: jax.Array) -> Any:
-            return self.network.apply(variables, images.astype(jnp.float32) / 255, running_average=False)
-
-        return jax.jit(embed)
 
     def _may_move(self) -> bool:
         """Distances between points don't change when all move; angles at the origin do."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from fsljax.files import replacing
 from fsljax.reporting.sections import Section, render
 
 
@@ -43,9 +44,5 @@ def write_report(
         sections=[(section, Markup(section.html)) for section in sections],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

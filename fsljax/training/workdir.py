@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 
 from fsljax.config import plain
 from fsljax.errors import UserError
+from fsljax.files import replacing
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -129,12 +129,8 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file so that a reader sees the old content or the new, never half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
