@@ -1,12 +1,18 @@
 """Losses of metric learning: pure functions of arrays."""
 
 from fsljax.distances import cosine_distance, squared_euclidean
+from fsljax.losses.magnet import MagnetOutput, magnet_loss
 from fsljax.losses.prototypical import PrototypicalOutput, prototypes, prototypical_loss
+from fsljax.losses.triplet import TripletOutput, triplet_loss
 
 __all__ = [
+    "MagnetOutput",
     "PrototypicalOutput",
+    "TripletOutput",
     "cosine_distance",
+    "magnet_loss",
     "prototypes",
     "prototypical_loss",
     "squared_euclidean",
+    "triplet_loss",
 ]
