@@ -1,0 +1,199 @@
+"""Two ways to measure points against centroids: by coordinates, and by scalar products alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_ROWS_A_BLOCK = 2048
+
+
+class Sweep(NamedTuple):
+    """What one pass over all points finds.
+
+    Attributes:
+      assignments: int32 `[n]`, the nearest centroid of each point, the first of equally near ones.
+      distances: `[n]`, squared, to that centroid; 0 for points that don't count.
+      sums: of the points of each centroid, in the space's own form `[k, …]`.
+      counts: `[k]`, points of each centroid.
+    """
+
+    assignments: jax.Array
+    distances: jax.Array
+    sums: jax.Array
+    counts: jax.Array
+
+
+class Space(NamedTuple):
+    """Points, and the operations that k-means needs of them; centroids are arrays `[k, …]` of its own form.
+
+    Attributes:
+      weights: `[n]`, 1 for points that count, else 0.
+      sweep: centroids to a `Sweep`.
+      at: indices `[c]` of points to centroids that lie there.
+      distances_to: indices `[c]` of points to squared distances `[c, n]`.
+      coordinates: centroids to `[k, dim]`.
+    """
+
+    weights: jax.Array
+    sweep: Callable[[jax.Array], Sweep]
+    at: Callable[[jax.Array], jax.Array]
+    distances_to: Callable[[jax.Array], jax.Array]
+    coordinates: Callable[[jax.Array], jax.Array]
+
+
+def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
+    """Distances from matrix products of points with centroids, a block of points at a time.
+
+    Blocks are taken from `points` where they lie: nothing of the size of the points is made. Products are
+    those of differences from the points' mean, so that a large common offset costs no digits.
+
+    Args:
+      points: `[n, dim]`.
+      mask: bool `[n]`, points that count; None: all.
+    """
+    count, dim = points.shape
+    kind = jnp.promote_types(points.dtype, jnp.float32)
+    rows = min(count, _ROWS_A_BLOCK)
+    weights = jnp.ones(count, kind) if mask is None else mask.astype(kind)
+
+    def block(start: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Points from row `start`, and their weights."""
+        part = jax.lax.dynamic_slice(points, (start, 0), (rows, dim)).astype(kind)
+        weight = jax.lax.dynamic_slice(weights, (start,), (rows,))
+        return (part if mask is None else jnp.where(weight[:, None] > 0, part, 0)), weight
+
+    # From one of them: where all points are equal, so is their centre.
+    first = points[jnp.argmax(weights)].astype(kind)
+
+    def add_to_sum(total: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
+        part, weight = block(start)
+        return total + jnp.sum((part - first) * (weight * fresh)[:, None], axis=0)
+
+    total = _over_blocks(count, rows, add_to_sum, jnp.zeros(dim, kind))
+    centre = first + total / jnp.maximum(jnp.sum(weights), 1)
+
+    def centred_block(start: jax.Array) -> tuple[jax.Array, jax.Array]:
+        part, weight = block(start)
+        return (part - centre) * (weight[:, None] if mask is not None else 1), weight
+
+    def put_squares(squares: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice(squares, jnp.sum(jnp.square(centred_block(start)[0]), 1), (start,))
+
+    squares = _over_blocks(count, rows, put_squares, jnp.zeros(count, kind))
+
+    def sweep(centroids: jax.Array) -> Sweep:
+        half_squares = 0.5 * jnp.sum(jnp.square(centroids), axis=1)
+
+        def add_block(so_far: Sweep, start: jax.Array, fresh: jax.Array) -> Sweep:
+            part, weight = centred_block(start)
+            scores = half_squares - _product(part, centroids)
+            lowest = jnp.min(scores, axis=1)
+            # Two plain minima are several times as fast on CPUs as argmin is.
+            index = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+            nearest = jnp.min(jnp.where(scores == lowest[:, None], index, len(centroids)), axis=1)
+            nearest = jnp.minimum(nearest, len(centroids) - 1)  # where a point is not a number
+            sums, counts = _sums(part, nearest, weight * fresh, len(centroids))
+            return Sweep(
+                jax.lax.dynamic_update_slice(so_far.assignments, nearest, (start,)),
+                jax.lax.dynamic_update_slice(so_far.distances, lowest, (start,)),
+                so_far.sums + sums,
+                so_far.counts + counts,
+            )
+
+        nothing = Sweep(
+            jnp.zeros(count, jnp.int32),
+            jnp.zeros(count, kind),
+            jnp.zeros_like(centroids),
+            jnp.zeros(len(centroids), kind),
+        )
+        found = _over_blocks(count, rows, add_block, nothing)
+        return found._replace(distances=jnp.maximum(squares + 2 * found.distances, 0) * weights)
+
+    def at(indices: jax.Array) -> jax.Array:
+        return points[indices].astype(kind) - centre
+
+    def distances_to(indices: jax.Array) -> jax.Array:
+        chosen = at(indices)
+        chosen_squares = jnp.sum(jnp.square(chosen), axis=1)
+
+        def put_block(so_far: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice(so_far, _product(chosen, centred_block(start)[0]), (0, start))
+
+        products = _over_blocks(count, rows, put_block, jnp.zeros((len(indices), count), kind))
+        return jnp.maximum(squares + chosen_squares[:, None] - 2 * products, 0) * weights
+
+    return Space(weights, sweep, at, distances_to, lambda centroids: centroids + centre)
+
+
+def product_space(points: jax.Array, mask: jax.Array) -> Space:
+    """Distances from the scalar products of all pairs of points: for fewer points than dimensions.
+
+    A centroid is the share `[n]` that each point has in it. Once the products are there, no iteration
+    touches the coordinates again.
+
+    Args:
+      points: `[n, dim]`; finite, also where they don't count.
+      mask: bool `[n]`, points that count.
+    """
+    kind = jnp.promote_types(points.dtype, jnp.float32)
+    weights = mask.astype(kind)
+    points = points.astype(kind)
+    first = points[jnp.argmax(weights)]
+    mean = jnp.sum(jnp.where(mask[:, None], points - first, 0), axis=0) / jnp.maximum(jnp.sum(weights), 1)
+    centred = points - first - mean
+    products = _product(centred, centred)
+    squares = jnp.diagonal(products)
+
+    def sweep(shares: jax.Array) -> Sweep:
+        mixed = _product(shares, products)  # products are symmetric
+        distances = squares + jnp.sum(mixed * shares, axis=1, keepdims=True) - 2 * mixed
+        lowest = jnp.min(distances, axis=0)
+        nearest = jnp.argmin(distances, axis=0).astype(jnp.int32)
+        sums = (nearest == jnp.arange(len(shares))[:, None]) * weights
+        return Sweep(nearest, jnp.maximum(lowest, 0) * weights, sums, jnp.sum(sums, axis=1))
+
+    def at(indices: jax.Array) -> jax.Array:
+        return jax.nn.one_hot(indices, len(points), dtype=kind)
+
+    def distances_to(indices: jax.Array) -> jax.Array:
+        return jnp.maximum(squares + squares[indices][:, None] - 2 * products[indices], 0) * weights
+
+    def coordinates(shares: jax.Array) -> jax.Array:
+        return _product(shares, centred.T) + first + mean
+
+    return Space(weights, sweep, at, distances_to, coordinates)
+
+
+def _over_blocks(count: int, rows: int, visit: Callable, so_far):
+    """`visit(so_far, start, fresh)` for every block; the last may overlap, its fresh rows are marked 1."""
+    if rows == count:
+        return visit(so_far, jnp.int32(0), jnp.ones(rows))
+
+    def body(index: jax.Array, so_far):
+        start = jnp.minimum(index * rows, count - rows)
+        fresh = start + jnp.arange(rows) >= index * rows
+        return visit(so_far, start, fresh.astype(jnp.float32))
+
+    return jax.lax.fori_loop(0, -(-count // rows), body, so_far)
+
+
+def _product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`x @ y.T` in full float32, also where accelerators would take fewer digits."""
+    return jax.lax.dot_general(x, y, (((1,), (1,)), ((), ())), precision="highest")
+
+
+def _sums(
+    points: jax.Array, assignments: jax.Array, weights: jax.Array, k: int
+) -> tuple[jax.Array, jax.Array]:
+    """Sums of points `[n, dim]` and of weights by cluster; points of weight 0 don't count."""
+    if jax.default_backend() == "cpu":
+        clusters = jnp.where(weights > 0, assignments, k)
+        sums = jax.ops.segment_sum(points, clusters, k + 1)[:k]
+        return sums, jax.ops.segment_sum(weights, clusters, k + 1)[:k]
+    # Accelerators add scattered values in no fixed order.
+    chosen = (assignments[:, None] == jnp.arange(k)) * weights[:, None]
+    return _product(chosen.T, points.T), jnp.sum(chosen, axis=0)
