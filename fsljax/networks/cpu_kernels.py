@@ -224,7 +224,7 @@ def overlapping_max_pool(images: jax.Array, window: int, stride: int, padding: P
     """Max pooling over windows that overlap, down first and then across.
 
     Its gradient is that of slices and maxima, where XLA's own searches every window. Equal maxima share
-    the gradient.
+    the gradient, later ones the more of it.
 
     Args:
       images: `[n, height, width, channel]`.
