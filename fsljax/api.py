@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.config import check_at_least, check_choice, get
+from fsljax.config import check_at_least, check_choice, get, with_later_fields
 from fsljax.data.given_images import Images, prepare
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
@@ -256,7 +256,7 @@ def _read_config(folder: Path) -> ConfigDict:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
             raise ValueError("it holds no config")
-        config = ConfigDict(content)
+        config = with_later_fields(ConfigDict(content))
         get(config, "data.name")
         check_choice(config, "data.channels", (1, 3))
         check_at_least(config, 1, "data.image_size", "network.filters", "network.blocks")

@@ -42,6 +42,13 @@ def shared_config() -> ConfigDict:
                 "momentum": 0.99,
                 "kernels": "auto",
                 "init_from": "",  # a workdir or shipped model whose network training begins with
+                "weights": "",  # .safetensors or .npz with torchvision's names that training begins with
+                "trainable": "all",  # or "last_stage", or "head": the rest stays as it begins
+                "padding": "symmetric",  # as PyTorch's networks; "same": TensorFlow's
+                "input_mean": (0.0,),  # taken from pixels in [0, 1]: one number, or one a channel
+                "input_std": (1.0,),  # and what they are then divided by
+                "embedding": (),  # units of the dense layers after the backbone
+                "normalize": False,  # embeddings to length 1
             },
             "train": {
                 "steps": 10_000,
@@ -171,6 +178,15 @@ def check_fields(config: ConfigDict, default: ConfigDict) -> None:
             f"config.{missing[0]} is missing: let get_config() begin with "
             f"fsljax.methods.{config.method}.default_config()."
         )
+
+
+def with_later_fields(config: ConfigDict) -> ConfigDict:
+    """A stored config with those fields of a network, at their defaults, that were added after the first."""
+    network, defaults = config.network, shared_config().network
+    for name in defaults:
+        if name not in network and name not in ("name", "filters", "blocks", "momentum", "kernels"):
+            network[name] = defaults[name]
+    return config
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

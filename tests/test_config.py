@@ -7,7 +7,15 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from fsljax.config import check_at_least, check_choice, check_shared, get, plain, shared_config
+from fsljax.config import (
+    check_at_least,
+    check_choice,
+    check_shared,
+    get,
+    plain,
+    shared_config,
+    with_later_fields,
+)
 from fsljax.errors import UserError
 
 AT_LEAST_1 = [
@@ -131,3 +139,15 @@ def test_plain_is_what_json_gives_back():
 def test_values_of_another_kind_are_refused(name: str, value: object, sentence: str):
     assert refused(name, value).startswith(f"config.{name} is ")
     assert sentence in refused(name, value)
+
+
+def test_a_stored_network_gets_the_fields_that_came_later_and_no_others():
+    stored = ConfigDict({"network": {"name": "conv4", "normalize": True}})
+    network = with_later_fields(stored).network
+    assert (network.name, network.normalize, network.trainable, network.embedding) == (
+        "conv4",
+        True,
+        "all",
+        (),
+    )
+    assert "filters" not in network

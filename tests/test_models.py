@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from fsljax.api import Classifier
 from fsljax.reporting.tables import per_cent
+from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +56,15 @@ def test_the_example_names_characters_from_one_drawing_each(tmp_path: Path):
     assert len(right) == 5
     assert np.mean(right) > 0.8 * 19
     assert len(Classifier.load(tmp_path / "runs/five_characters").classes) == 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_of_before_larger_networks_is_loaded_and_is_that_of_its_config(name: str):
+    stored = json.loads((ROOT / "models" / name / "config.json").read_text())
+    assert "trainable" not in stored["network"]
+    assert Classifier.load(ROOT / "models" / name).embed(np.zeros((2, 28, 28), np.uint8)).shape == (2, 64)
+    config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]()
+    workdir.check_same(ROOT / "models" / name, config)
 
 
 @pytest.mark.slow

@@ -105,6 +105,11 @@ def check(config: ConfigDict) -> None:
             f"config.train.support_turns is {config.train.support_turns}, but a class has shot + queries = "
             f"{drawn} images in an episode: that many turns at most."
         )
+    if config.network.trainable == "head" and not config.network.embedding:
+        raise UserError(
+            "config.network.trainable is 'head', but there is no head: give its layers, "
+            "--config.network.embedding=256, or train more of the network."
+        )
     networks.build(config)
 
 

@@ -2,30 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from fsljax.config import check_at_least, check_choice, get
 from fsljax.errors import UserError
 from fsljax.networks.conv4 import Conv4
+from fsljax.networks.embedding import Embedding, trainable_mask
+from fsljax.networks.inception_v3 import InceptionV3
+from fsljax.networks.layers import PADDINGS, TRAINABLE, Settings
+from fsljax.networks.lenet import LeNet
+from fsljax.networks.mobilenet_v2 import MobileNetV2
+from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet_small
+from fsljax.networks.weights import check_suffix, content_hash, load_weights
 
-__all__ = ["Conv4", "build"]
+__all__ = ["Conv4", "Embedding", "InceptionV3", "LeNet", "MobileNetV2", "ResNet", "Settings",
+           "build", "content_hash", "last_stage", "load_weights", "trainable_mask"]  # fmt: skip
+
+_BACKBONES: dict[str, Callable[[Settings], LeNet | MobileNetV2 | ResNet | InceptionV3]] = {
+    "lenet": LeNet,
+    "mobilenet_v2": MobileNetV2,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "resnet_small": resnet_small,
+    "inception_v3": InceptionV3,
+}
 
 
 def build(config: ConfigDict) -> nn.Module:
-    """The network that `config.network` names.
+    """The network that `config.network` describes: its backbone, in an `Embedding` where it asks for more.
 
     Raises:
-      UserError: if there is none of that name, or the images are too small for it.
+      UserError: if a field has a value that cannot be, or the images are too small for the network.
     """
+    _check(config)
     network = config.network
-    if network.name != "conv4":
-        raise UserError(f"config.network.name is {network.name!r}; it can be 'conv4'.")
+    backbone = _backbone(config)
+    embedding = Embedding(
+        backbone,
+        tuple(network.embedding),
+        network.normalize,
+        tuple(network.input_mean),
+        tuple(network.input_std),
+        frozen=network.trainable == "head",
+    )
+    return backbone if embedding == Embedding(backbone) and network.trainable == "all" else embedding
+
+
+def last_stage(config: ConfigDict) -> tuple[str, ...]:
+    """Names of the backbone's parts that are trained with `network.trainable="last_stage"`."""
+    return _backbone(config).last_stage()
+
+
+def _backbone(config: ConfigDict) -> Conv4 | LeNet | MobileNetV2 | ResNet | InceptionV3:
+    network = config.network
+    if network.name == "conv4":
+        return Conv4(network.filters, network.blocks, network.momentum, network.kernels, network.trainable)
+    settings = Settings(network.padding, network.momentum, network.kernels, network.trainable)
+    return _BACKBONES[network.name](settings)
+
+
+def _check(config: ConfigDict) -> None:
+    network = config.network
+    check_choice(config, "network.name", ("conv4", *_BACKBONES))
     if network.kernels not in ("auto", "cpu", "xla"):
         raise UserError(f"config.network.kernels is {network.kernels!r}; it can be 'auto', 'cpu' or 'xla'.")
-    conv4 = Conv4(network.filters, network.blocks, network.momentum, network.kernels)
-    if config.data.image_size < conv4.smallest_image():
+    check_choice(config, "network.trainable", TRAINABLE)
+    check_choice(config, "network.padding", PADDINGS)
+    if network.embedding:
+        check_at_least(config, 1, "network.embedding")
+    check_at_least(config, 0, "network.input_mean", "network.input_std")
+    for name in ("network.input_mean", "network.input_std"):
+        values = get(config, name)
+        if len(values) not in (1, config.data.channels):
+            raise UserError(
+                f"config.{name} is {tuple(values)}; it must hold one number, or one for each of the "
+                f"{config.data.channels} channels."
+            )
+    if 0 in network.input_std:
+        raise UserError(f"config.network.input_std is {tuple(network.input_std)}; it must be above 0.")
+    if network.weights:
+        _check_weights(config)
+    smallest = _backbone(config).smallest_image()
+    if config.data.image_size < smallest:
+        if network.name != "conv4":
+            raise UserError(
+                f"config.data.image_size is {config.data.image_size}, but {network.name} needs {smallest}."
+            )
         raise UserError(
             f"config.data.image_size is {config.data.image_size}, but {network.blocks} blocks halve it "
-            f"{network.blocks} times: take {conv4.smallest_image()} or more, or fewer blocks."
+            f"{network.blocks} times: take {smallest} or more, or fewer blocks."
         )
-    return conv4
+
+
+def _check_weights(config: ConfigDict) -> None:
+    network = config.network
+    if network.name == "conv4":
+        raise UserError(
+            "config.network.weights is given, but conv4 has no published layout of weights: "
+            "give config.network.init_from, or the network that the weights are of."
+        )
+    if network.init_from:
+        raise UserError("config.network.weights and config.network.init_from are both given: give one.")
+    check_suffix(Path(network.weights))

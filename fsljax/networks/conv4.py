@@ -22,12 +22,15 @@ class Conv4(nn.Module):
       blocks: 4 as published; 28×28 images give `filters` features.
       momentum: share of the running averages kept at each step.
       kernels: "cpu" or "xla"; "auto" takes "cpu" on the CPU backend. Equal up to rounding.
+      trainable: "all", "last_stage" (the last block) or "head". What is not trained is normalised by
+        running averages, which stay as they are.
     """
 
     filters: int = 64
     blocks: int = 4
     momentum: float = 0.99
     kernels: str = "auto"
+    trainable: str = "all"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, running_average: bool) -> jax.Array:
@@ -55,10 +58,18 @@ class Conv4(nn.Module):
             groups *= episodes
         x = images.reshape(-1, *images.shape[-3:])
         for block in range(self.blocks):
+            is_last = block == self.blocks - 1
+            if is_last and self.trainable == "last_stage":
+                x = jax.lax.stop_gradient(x)
+            frozen = self.trainable != "all" and not (is_last and self.trainable == "last_stage")
             x = ConvBlock(self.filters, self.momentum, self.kernels, name=f"block_{block}")(
-                x, groups=groups, running_average=running_average
+                x, groups=groups, running_average=running_average or frozen
             )
         return x.reshape(*leading, -1)
+
+    def last_stage(self) -> tuple[str, ...]:
+        """Names of the parts that are trained with `trainable="last_stage"`."""
+        return (f"block_{self.blocks - 1}",)
 
     def smallest_image(self) -> int:
         """Height and width below which pooling leaves nothing, in pixels."""

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from fsljax.errors import DivergedError
 from fsljax.methods import Method
+from fsljax.networks import load_weights
 from fsljax.training import devices
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.interruption import Interruption, Stopped
@@ -27,7 +28,8 @@ def train(
     """Trains from the newest checkpoint in the workdir, or from the start, to the config's last step.
 
     Raises:
-      UserError: if the run that `config.network.init_from` names has no model, or another network.
+      UserError: if the run that `config.network.init_from` names, or the file that
+        `config.network.weights` names, has no model, or another network.
       DivergedError: if the loss is no longer a finite number; earlier checkpoints stay.
       NotSavedError: if the last state cannot be written.
       Stopped: if a signal asked for it; the state is on disk.
@@ -39,6 +41,9 @@ def train(
     elif config.network.init_from:
         source = Path(config.network.init_from).expanduser()
         state = state.started_from(Checkpoints(source).restore_model().variables, str(source))
+    elif config.network.weights:
+        source = Path(config.network.weights).expanduser()
+        state = state.started_from(load_weights(source, state.inference_variables()), str(source))
     step = int(state.step)
     total = config.train.steps
     if step >= total:

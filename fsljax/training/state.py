@@ -11,6 +11,7 @@ import optax
 from flax.training import train_state
 from ml_collections import ConfigDict
 
+from fsljax import networks
 from fsljax.errors import UserError
 
 
@@ -66,7 +67,12 @@ class TrainState(train_state.TrainState):
         state = self.apply_gradients(grads=gradients, batch_stats=batch_stats)
         if state.averaged is None:
             return state
-        return state.replace(averaged=optax.incremental_update(state.params, state.averaged, 1 - ema))
+        moved = optax.incremental_update(state.params, state.averaged, 1 - ema)
+        # The mean of equal numbers is that number: rounding must not move what is not trained.
+        averaged = jax.tree.map(
+            lambda new, old, mean: jnp.where(new == old, old, mean), state.params, state.averaged, moved
+        )
+        return state.replace(averaged=averaged)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -75,7 +81,28 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The optax optimiser that `config.train` describes."""
+    """The optax optimiser that `config.train` describes, for what `config.network.trainable` names.
+
+    All other parameters keep every bit.
+    """
+    optimizer = _optimizer(config)
+    if config.network.trainable == "all":
+        return optimizer
+    stage = networks.last_stage(config)
+
+    def labels(params: Any) -> Any:
+        mask = networks.trainable_mask(params, config.network.trainable, stage)
+        return jax.tree.map(lambda trained: "trained" if trained else "frozen", mask)
+
+    return optax.multi_transform({"trained": optimizer, "frozen": optax.stateless(_nothing)}, labels)
+
+
+def _nothing(updates: Any, _: Any) -> Any:
+    """Updates of −0: adding it keeps −0, where adding 0 would not."""
+    return jax.tree.map(lambda update: jnp.full_like(update, -0.0), updates)
+
+
+def _optimizer(config: ConfigDict) -> optax.GradientTransformation:
     rate = learning_rate(config)
     if config.train.optimizer == "adam":
         return optax.adam(rate)

@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 from ml_collections import ConfigDict
 
-from fsljax.config import plain
+from fsljax.config import plain, shared_config
 from fsljax.errors import UserError
 from fsljax.files import replacing
 
@@ -100,11 +100,13 @@ def same_images(workdir: Path, images: dict[str, str]) -> bool:
 def check_same(workdir: Path, config: ConfigDict) -> None:
     """Raises a UserError if the workdir holds the run of another config, naming what differs."""
     path = workdir / CONFIG
+    # A field that came after the run was made has its default there.
+    defaults = _flat(plain(shared_config()))
     try:
-        stored = _flat(json.loads(path.read_text()))
+        stored = defaults | _flat(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): give another --workdir.") from error
-    wanted = _flat(plain(config))
+    wanted = defaults | _flat(plain(config))
     differing = [
         f"{name} is {stored[name]!r} there and {wanted.get(name)!r} here"
         for name in stored

@@ -203,6 +203,29 @@ def test_auto_takes_the_kernels_of_the_backend():
     )
 
 
+@pytest.mark.parametrize(("trainable", "moving"), [("last_stage", {"block_1"}), ("head", set())])
+def test_what_is_not_trained_is_normalised_by_running_averages_that_stay(trainable: str, moving: set[str]):
+    network, variables, images = make(4)
+    frozen = Conv4(FILTERS, BLOCKS, MOMENTUM, trainable=trainable)
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        embeddings, changed = frozen.apply(
+            variables | {"params": params}, images, running_average=False, mutable=["batch_stats"]
+        )
+        return jnp.sum(jnp.sin(embeddings)), changed["batch_stats"]
+
+    gradients, statistics = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    for block, before in variables["batch_stats"].items():
+        assert np.array_equal(statistics[block]["mean"], before["mean"]) == (block not in moving)
+    if trainable == "last_stage":
+        assert {block for block in gradients if np.any(gradients[block]["kernel"])} == moving
+    else:
+        np.testing.assert_array_equal(
+            embed(frozen, variables, images, running_average=False),
+            embed(network, variables, images, running_average=True),
+        )
+
+
 def test_a_blank_batch_has_finite_embeddings_and_gradients():
     network, variables, images = make(4)
 

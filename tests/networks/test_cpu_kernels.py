@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +13,14 @@ import pytest
 
 from fsljax.networks.conv4 import max_pool
 from fsljax.networks.cpu_kernels import (
+    Padding,
     conv3x3,
+    depthwise_conv,
     grey_conv3x3_max_pool,
     grey_conv3x3_moments,
+    overlapping_max_pool,
+    patch_conv,
+    pointwise_conv,
     xla_conv3x3,
 )
 
@@ -131,3 +137,82 @@ def test_kernels_work_under_vmap():
     colours, kernel = draw(6, (6, 6), 3)
     convolved = jax.vmap(conv3x3, (0, None))(colours.reshape(3, 2, 6, 6, 3), kernel)
     assert_close(convolved.reshape(6, 6, 6, FILTERS), xla_conv3x3(colours, kernel))
+
+
+def xla_conv(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1
+) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+    )  # fmt: skip
+
+
+WINDOWS = [  # rows, columns, stride, padding
+    (3, 3, 1, ((1, 1), (1, 1))),
+    (3, 3, 2, ((1, 1), (1, 1))),
+    (3, 3, 2, ((0, 1), (0, 1))),
+    (3, 3, 2, ((0, 0), (0, 0))),
+    (1, 7, 1, ((0, 0), (3, 3))),
+    (5, 5, 2, ((2, 2), (1, 2))),
+]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 10), (5, 5)])
+@pytest.mark.parametrize(("rows", "columns", "stride", "padding"), WINDOWS)
+def test_convolutions_by_shifts_and_patches_and_their_gradients_are_those_of_xla(
+    rows: int, columns: int, stride: int, padding: Padding, size: tuple[int, int]
+):
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(3, *size, 5)).astype(np.float32)
+    depthwise = generator.normal(size=(rows, columns, 1, 5)).astype(np.float32)
+    dense = generator.normal(size=(rows, columns, 5, FILTERS)).astype(np.float32)
+    for function, kernel, groups in ((depthwise_conv, depthwise, 5), (patch_conv, dense, 1)):
+        ours = partial(function, stride=stride, padding=padding)
+        theirs = partial(xla_conv, stride=stride, padding=padding, groups=groups)
+        found, wanted = (value_and_gradients(f, images, kernel) for f in (ours, theirs))
+        for value, expected in zip(found, wanted, strict=True):
+            assert_close(value, expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(6, 6), (7, 5), (1, 1)])
+def test_a_matrix_product_is_the_convolution_by_points(size: tuple[int, int], stride: int):
+    images, _ = draw(4, size, 3)
+    kernel = np.random.default_rng(1).normal(size=(1, 1, 3, FILTERS)).astype(np.float32)
+    ours = partial(pointwise_conv, stride=stride)
+    theirs = partial(xla_conv, stride=stride, padding=((0, 0), (0, 0)))
+    for value, wanted in zip(*(value_and_gradients(f, images, kernel) for f in (ours, theirs)), strict=True):
+        assert_close(value, wanted)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"),
+    [(3, 2, ((1, 1), (1, 1))), (3, 2, ((0, 1), (1, 1))), (3, 2, ((0, 0), (0, 0))), (2, 2, ((0, 0), (0, 0)))],
+)
+def test_overlapping_pooling_and_its_gradient_are_those_of_flax_where_no_two_are_equal(
+    window: int, stride: int, padding: Padding, size: tuple[int, int]
+):
+    images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+
+    def ours(images: jax.Array, _: jax.Array) -> jax.Array:
+        return overlapping_max_pool(images, window, stride, padding)
+
+    def theirs(images: jax.Array, _: jax.Array) -> jax.Array:
+        return nn.max_pool(images, (window, window), (stride, stride), padding)
+
+    nothing = np.zeros(1, np.float32)
+    found, wanted = (value_and_gradients(f, images, nothing)[:2] for f in (ours, theirs))
+    np.testing.assert_array_equal(found[0], wanted[0])
+    assert_close(found[1], wanted[1])
+
+
+def test_equal_maxima_of_overlapping_windows_share_the_gradient_that_flax_gives_to_one():
+    blank = np.zeros((1, 3, 3, 1), np.float32)
+    none = ((0, 0), (0, 0))
+    shared = jax.grad(lambda x: jnp.sum(overlapping_max_pool(x, 3, 2, none)))(blank)
+    assert np.sum(shared) == pytest.approx(1)
+    assert np.count_nonzero(shared) == 9
+    one = jax.grad(lambda x: jnp.sum(nn.max_pool(x, (3, 3), (2, 2))))(blank)
+    assert np.count_nonzero(one) == 1

@@ -38,8 +38,70 @@ def test_every_size_that_survives_pooling_is_taken(size: int):
         ("network.kernels", "gpu", r"config\.network\.kernels is 'gpu'; it can be 'auto', 'cpu' or 'xla'"),
         ("data.image_size", 15, r"config\.data\.image_size is 15.*take 16 or more, or fewer blocks"),
         ("network.blocks", 5, r"config\.data\.image_size is 28, but 5 blocks.*take 32 or more"),
+        ("network.name", "inception_v3", r"config\.data\.image_size is 28, but inception_v3 needs 75"),
+        ("network.trainable", "some", r"network\.trainable is 'some'; it can be 'all', 'last_stage', 'head'"),
+        ("network.padding", "valid", r"network\.padding is 'valid'; it can be 'symmetric', 'same'"),
+        ("network.embedding", (256, 0), r"config\.network\.embedding is \(256, 0\); it must be 1 or more"),
+        ("network.input_mean", (0.1, 0.2), r"network\.input_mean is .* one for each of the 1 channels"),
+        ("network.input_std", (0.0,), r"config\.network\.input_std is \(0\.0,\); it must be above 0"),
+        ("network.weights", "w.npz", r"weights is given, but conv4 has no published layout"),
     ],
 )
 def test_what_cannot_be_built_is_told_in_a_sentence(field: str, value: object, sentence: str):
     with pytest.raises(UserError, match=sentence):
         networks.build(make_config(**{field: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [
+        ("lenet", networks.LeNet),
+        ("mobilenet_v2", networks.MobileNetV2),
+        ("resnet18", networks.ResNet),
+        ("resnet50", networks.ResNet),
+        ("resnet_small", networks.ResNet),
+        ("inception_v3", networks.InceptionV3),
+    ],
+)
+def test_every_network_gets_the_settings_of_the_config(name: str, backbone: type):
+    fields = {"padding": "same", "momentum": 0.5, "kernels": "xla"}
+    config = make_config(**{f"network.{field}": value for field, value in fields.items()})
+    config.network.name, config.data.image_size = name, 75
+    network = networks.build(config)
+    assert isinstance(network, backbone)
+    assert network.settings == networks.Settings(**fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("embedding", (256,)),
+        ("normalize", True),
+        ("input_mean", (0.5,)),
+        ("input_std", (0.5,)),
+        ("trainable", "last_stage"),
+        ("trainable", "head"),
+    ],
+)
+def test_what_a_config_asks_for_beyond_the_backbone_is_built_around_it(field: str, value: object):
+    config = make_config(**{f"network.{field}": value})
+    network = networks.build(config)
+    assert isinstance(network, networks.Embedding)
+    assert network.backbone == networks.Conv4(trainable=config.network.trainable)
+    assert network.frozen == (value == "head")
+    given = {"embedding": network.dense, "trainable": network.backbone.trainable}
+    assert given.get(field, getattr(network, field, None)) == value
+
+
+def test_weights_are_refused_by_their_name_and_beside_another_run():
+    config = make_config(**{"network.name": "lenet", "network.weights": "lenet.pth"})
+    with pytest.raises(UserError, match=r"lenet\.pth \(config\.network\.weights\) is a pickle"):
+        networks.build(config)
+    config.network.update({"weights": "lenet.npz", "init_from": "runs/other"})
+    with pytest.raises(UserError, match=r"weights and config\.network\.init_from are both given"):
+        networks.build(config)
+
+
+def test_the_last_stage_of_a_config_is_that_of_its_network():
+    assert networks.last_stage(make_config(**{"network.blocks": 3})) == ("block_2",)
+    assert networks.last_stage(make_config(**{"network.name": "resnet50"})) == ("layer4",)

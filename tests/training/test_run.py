@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import chex
+import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from fsljax import networks
 from fsljax.errors import NotSavedError, UserError
 from fsljax.export import export
 from fsljax.methods.protonet import ProtoNet
@@ -161,6 +164,40 @@ def test_training_starts_from_the_network_of_another_run(config: ConfigDict, eva
     run(config, mode="train", folder=tmp_path / "second")
     first, second = (Checkpoints(folder).restore_model() for folder in (evaluated, tmp_path / "second"))
     chex.assert_trees_all_close(first.variables["params"], second.variables["params"], rtol=1e-5)
+
+
+def test_training_starts_from_weights_in_a_file_and_leaves_what_is_frozen(config: ConfigDict, tmp_path: Path):
+    config.network.update({"name": "lenet", "trainable": "last_stage", "weights": str(tmp_path / "w.npz")})
+    images = np.zeros((1, 16, 16, 1), np.float32)
+    variables = jax.device_get(
+        networks.build(config).init(jax.random.key(9), images, running_average=True)["params"]["backbone"]
+    )
+    size = {name: len(part["scale"]) for name, part in variables.items() if "scale" in part}
+    tensors = {
+        f"{name}.weight": part["kernel"].transpose(3, 2, 0, 1)
+        if part["kernel"].ndim == 4
+        else part["kernel"].T
+        for name, part in variables.items()
+        if "kernel" in part
+    }
+    for name, length in size.items():
+        for leaf, value in (("weight", 1.5), ("bias", 0.25), ("running_mean", 0.1), ("running_var", 2.0)):
+            tensors[f"{name}.{leaf}"] = np.full(length, value, np.float32)
+    with pytest.raises(UserError, match=r"w\.npz .*cannot be read"):
+        run(config, mode="train", folder=tmp_path / "run")
+    np.savez(tmp_path / "w.npz", **tensors)
+    run(config, mode="train_and_evaluate", folder=tmp_path / "run")
+    model = Checkpoints(tmp_path / "run").restore_model().variables
+    params, batch_stats = (model[part]["backbone"] for part in ("params", "batch_stats"))
+    for name in ("conv1", "conv2"):
+        np.testing.assert_array_equal(params[name]["kernel"], variables[name]["kernel"])
+    for name, length in size.items():
+        frozen = name in ("bn1", "bn2")
+        assert np.array_equal(params[name]["scale"], np.full(length, 1.5, np.float32)) == frozen
+        assert np.array_equal(batch_stats[name]["variance"], np.full(length, 2.0, np.float32)) == frozen
+    for name in ("dense3", "dense4"):
+        moved = np.abs(params[name]["kernel"] - variables[name]["kernel"])
+        assert 0 < moved.max() < 0.1  # ten steps of 1e-3
 
 
 def test_another_network_to_start_from_is_refused(config: ConfigDict, evaluated: Path, tmp_path: Path):

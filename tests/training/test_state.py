@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from fsljax.config import shared_config
+from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.state import TrainState, learning_rate, make_optimizer
 
 STEPS, RATE = 40, 0.1
@@ -128,6 +131,49 @@ def test_averaged_parameters_keep_their_share_at_each_step():
         state = state.updated({"w": jnp.asarray(gradient)}, state.batch_stats, ema=0.8)
         averaged = 0.8 * averaged + 0.2 * np.asarray(state.params["w"], np.float64)
     np.testing.assert_allclose(state.averaged["w"], averaged, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize(("trainable", "trained"), [("last_stage", {"block_3", "head"}), ("head", {"head"})])
+def test_what_is_not_trained_keeps_every_bit(optimizer: str, trainable: str, trained: set[str]):
+    config = make_config(optimizer=optimizer, weight_decay=0.3)
+    config.network.trainable = trainable
+    start = jnp.array([0.1, -0.0, 3e-40, -2.0])
+    params = {"backbone": {"block_2": start, "block_3": start}, "head": start}
+    state = TrainState.create(
+        apply_fn=None, params=params, tx=make_optimizer(config), batch_stats={},
+        averaged=params, key=jax.random.key(3),
+    )  # fmt: skip
+    step = jax.jit(lambda state, gradients: state.updated(gradients, {}, ema=0.9))
+    for number in range(3):
+        state = step(state, jax.tree.map(lambda leaf, n=number: jnp.ones_like(leaf) + n, params))
+    for tree in (state.params, state.averaged):
+        found = {"head": tree["head"], **tree["backbone"]}
+        same = {name for name, leaf in found.items() if leaf.tobytes() == start.tobytes()}
+        assert same == {"block_2", "block_3", "head"} - trained
+        for name in trained:
+            assert not np.any(np.asarray(found[name]) == start)
+
+
+def test_a_state_with_frozen_parts_comes_back_from_its_checkpoint(tmp_path: Path):
+    config = make_config()
+    config.network.trainable = "head"
+    tx = make_optimizer(config)
+
+    def make(value: float) -> TrainState:
+        params = {"backbone": {"block_0": jnp.full(3, value)}, "head": jnp.full(2, value)}
+        state = TrainState.create(
+            apply_fn=None, params=params, tx=tx, batch_stats={}, averaged=None, key=jax.random.key(0)
+        )
+        return state.updated(params, {"mean": jnp.zeros(1)}, ema=0.0).replace(step=jnp.asarray(1, jnp.int32))
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(make(2.0), None)
+    checkpoints.close()
+    restored = Checkpoints(tmp_path).restore_last(make(1.0))
+    assert restored is not None
+    chex.assert_trees_all_equal(restored.opt_state, make(2.0).opt_state)
+    chex.assert_trees_all_equal(restored.params, make(2.0).params)
 
 
 def test_evaluation_reads_averaged_parameters_where_there_are_any():

@@ -43,6 +43,18 @@ def test_another_training_config_is_refused_by_what_differs(tmp_path: Path):
         workdir.claim(tmp_path, config, PARTS)
 
 
+def test_a_field_that_came_later_has_its_default_in_a_workdir_without_it(tmp_path: Path):
+    config = protonet.default_config()
+    workdir.claim(tmp_path, config, PARTS)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["network"]["trainable"], stored["network"]["input_mean"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    workdir.check_same(tmp_path, config)
+    config.network.trainable = "last_stage"
+    with pytest.raises(UserError, match=r"network\.trainable is 'all' there and 'last_stage' here"):
+        workdir.check_same(tmp_path, config)
+
+
 def test_other_images_than_the_run_began_with_are_refused(tmp_path: Path):
     config = protonet.default_config()
     workdir.claim(tmp_path, config, PARTS)

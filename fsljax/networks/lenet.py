@@ -1,0 +1,62 @@
+"""LeNet-5 (LeCun et al., 1998, Proceedings of the IEEE 86) with batch norm, ReLU and max pooling."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from fsljax.networks.layers import Conv, Norm, Settings, into_last_stage, max_pool, of_stages
+
+_SMALLEST = 12
+
+
+class LeNet(nn.Module):
+    """Two 5×5 convolutions with 2×2 pooling, then dense layers of 120 and 84, for 28×28 pixels.
+
+    Where the original has tanh, trained means and sparse connections, this has the usual ReLU, max pooling
+    and full ones; batch norm follows each layer.
+
+    Attributes:
+      settings: padding, momentum, kernels, and which part is trained: the last stage are the dense layers.
+    """
+
+    settings: Settings = Settings()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, running_average: bool) -> jax.Array:
+        """Embeds images.
+
+        Args:
+          images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
+          running_average: normalise by the running averages, else by each episode's own statistics
+            (which updates the averages where "batch_stats" is mutable).
+
+        Returns:
+          features `[..., n, 84]`.
+
+        Raises:
+          ValueError: if the images are so small that nothing is left of them.
+        """
+        *leading, height, width, _ = images.shape
+        if min(height, width) < self.smallest_image():
+            raise ValueError(f"Images are {height}×{width}; LeNet needs {_SMALLEST}×{_SMALLEST} at least.")
+        settings = self.settings
+        x = images.reshape(-1, *images.shape[-3:])
+        before, last = of_stages(leading, settings, running_average=running_average)
+        for number, filters in ((1, 6), (2, 16)):
+            x = Conv(settings, filters, (5, 5), valid=number > 1, name=f"conv{number}")(x)
+            x = nn.relu(Norm(settings, name=f"bn{number}")(x, before))
+            x = max_pool(x, settings, window=2, valid=True)
+        x = into_last_stage(x, settings).reshape(len(x), -1)
+        for number, units in ((3, 120), (4, 84)):
+            x = nn.Dense(units, use_bias=False, dtype=x.dtype, name=f"dense{number}")(x)
+            x = nn.relu(Norm(settings, name=f"bn{number}")(x, last))
+        return x.reshape(*leading, -1)
+
+    def last_stage(self) -> tuple[str, ...]:
+        """Names of the parts that are trained with `trainable="last_stage"`."""
+        return ("dense3", "bn3", "dense4", "bn4")
+
+    def smallest_image(self) -> int:
+        """Height and width that images must have, in pixels."""
+        return _SMALLEST
