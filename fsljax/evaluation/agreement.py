@@ -52,7 +52,7 @@ def purity(clusters: np.ndarray, classes: np.ndarray) -> float:
     rows, _, joint = _contingency(clusters, classes)
     commonest = np.zeros(rows.max() + 1)
     np.maximum.at(commonest, rows, joint)
-    return float(commonest.sum() / joint.sum())
+    return float(commonest.sum()) / float(joint.sum())
 
 
 def _contingency(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

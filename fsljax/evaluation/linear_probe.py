@@ -46,6 +46,11 @@ class LogisticRegression(NamedTuple):
     def predict(self, features: Array) -> np.ndarray:
         """Predicted classes int32 `[n]` of features `[n, dim]`."""
         rows = checked_rows(features, "features")
+        if rows.shape[1] != len(self.weights):
+            raise UserError(
+                f"The features are {list(rows.shape)}; this regression was fitted on rows of "
+                f"{len(self.weights)}: both must come from one network."
+            )
         return _in_blocks(partial(_most_likely, weights=self.weights, bias=self.bias, scale=self.scale), rows)
 
 
