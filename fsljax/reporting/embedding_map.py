@@ -83,6 +83,11 @@ class MapClass:
     centre: tuple[float, float]
     thumb: tuple[float, float]
 
+    @property
+    def clustered(self) -> bool:
+        """Whether more than one cluster of it is told apart."""
+        return len(self.clusters) > 1
+
 
 def subsample(
     labels: np.ndarray, *, max_points: int = 600, max_classes: int = 20, seed: int = 0
@@ -125,7 +130,8 @@ def draw_map(
     everything = _fit(tsne(together))
     layout, centroids = everything[: len(labels)], everything[len(labels) :]
     centres = np.array([np.median(layout[labels == c], axis=0) for c in present])
-    thumbs = _place_thumbs(everything, centres)
+    # An example may hide a few points, but hardly a centroid.
+    thumbs = _place_thumbs(np.concatenate([layout, np.repeat(centroids, 10, axis=0)]), centres)
     classes = []
     for index, label in enumerate(present):
         members = np.flatnonzero(labels == label)
