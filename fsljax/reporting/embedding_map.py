@@ -1,4 +1,4 @@
-"""A map of embeddings: points, one colour and shape a class, and an example image beside each class."""
+"""A map of embeddings: points, one colour and shape a class or cluster, and an example image a class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,55 @@ from fsljax.reporting.projection import tsne
 
 WIDTH, HEIGHT, MARGIN, THUMB = 760, 560, 34, 46
 NUM_COLOURS = 8
-_RADIUS = 4.2
+_RADIUS, _CENTROID_RADIUS = 4.2, 8.5
+_NUM_SHAPES = 4
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Clusters of the training set, several a class.
+
+    Attributes:
+      centroids: `[classes, k, dim]`.
+      counts: `[classes, k]`, examples of each; one of 0 does not exist.
+    """
+
+    centroids: np.ndarray
+    counts: np.ndarray
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.centroids) != 3 or np.shape(self.centroids)[:2] != np.shape(self.counts):
+            raise ValueError(
+                f"Centroids {list(np.shape(self.centroids))} and counts {list(np.shape(self.counts))} "
+                "must be [classes, k, dim] and [classes, k]."
+            )
+
+    def nearest(self, embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The nearest cluster of its own class, 0 … k − 1, of each embedding `[n, dim]`; 0 if it has none."""
+        own = np.zeros(len(labels), int)
+        for label in np.unique(labels):
+            members = labels == label
+            centroids = np.asarray(self.centroids[label], np.float64)
+            far = ((np.asarray(embeddings, np.float64)[members, None] - centroids) ** 2).sum(-1)
+            own[members] = np.where(np.asarray(self.counts[label]) > 0, far, np.inf).argmin(1)
+        return own
+
+
+@dataclass(frozen=True)
+class MapCluster:
+    """One cluster of a class on the map, or the whole class where it has none.
+
+    Attributes:
+      path: SVG path of all its points.
+      marker: SVG path of one point at the origin.
+      hollow: drawn as an outline, for the shapes are used up.
+      centroid: SVG path of the mark of its centroid; empty where it has none.
+    """
+
+    path: str
+    marker: str
+    hollow: bool = False
+    centroid: str = ""
 
 
 @dataclass(frozen=True)
@@ -22,8 +70,7 @@ class MapClass:
     Attributes:
       name: as the user wrote it.
       colour: 1 … `NUM_COLOURS`, a variable of the page's style.
-      path: SVG path of all its points.
-      marker: SVG path of one point at the origin.
+      clusters: in order; one where no clusters are shown.
       image: `data:` address of its example.
       centre: the median of its points.
       thumb: middle of the place for the example.
@@ -31,11 +78,15 @@ class MapClass:
 
     name: str
     colour: int
-    path: str
-    marker: str
+    clusters: tuple[MapCluster, ...]
     image: str
     centre: tuple[float, float]
     thumb: tuple[float, float]
+
+    @property
+    def clustered(self) -> bool:
+        """Whether more than one cluster of it is told apart."""
+        return len(self.clusters) > 1
 
 
 def subsample(
@@ -52,7 +103,11 @@ def subsample(
 
 
 def draw_map(
-    embeddings: np.ndarray, labels: np.ndarray, class_names: Sequence[str], images: np.ndarray
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    images: np.ndarray,
+    clusters: Clusters | None = None,
 ) -> tuple[list[MapClass], bool]:
     """Places every class; also says whether the images are drawings in ink.
 
@@ -61,23 +116,44 @@ def draw_map(
       labels: `[n]`, indices into `class_names`.
       class_names: one a class.
       images: `[n, h, w, channel]`.
+      clusters: those of each class are told apart by shape, and their centroids placed with the points.
     """
-    layout = _fit(tsne(embeddings))
     drawings = are_drawings(images)
     present = np.unique(labels)
+    of_point = None if clusters is None else clusters.nearest(embeddings, labels)
+    marked, together = np.zeros((0, 2), int), np.asarray(embeddings)
+    if clusters is not None:
+        exists = np.asarray(clusters.counts) > 0
+        exists &= np.isin(np.arange(len(exists)), present)[:, None]
+        marked = np.argwhere(exists)
+        together = np.concatenate([together, np.asarray(clusters.centroids)[exists]])
+    everything = _fit(tsne(together))
+    layout, centroids = everything[: len(labels)], everything[len(labels) :]
     centres = np.array([np.median(layout[labels == c], axis=0) for c in present])
-    thumbs = _place_thumbs(layout, centres)
+    # An example may hide a few points, but hardly a centroid.
+    thumbs = _place_thumbs(np.concatenate([layout, np.repeat(centroids, 10, axis=0)]), centres)
     classes = []
     for index, label in enumerate(present):
         members = np.flatnonzero(labels == label)
         example = members[((layout[members] - centres[index]) ** 2).sum(1).argmin()]
-        shape = index // NUM_COLOURS
+        if of_point is None:
+            of_class = [_cluster(layout[members], index // NUM_COLOURS)]
+        else:
+            own = marked[:, 0] == label
+            of_class = [
+                _cluster(
+                    layout[members[of_point[members] == cluster]],
+                    cluster,
+                    centroids[own & (marked[:, 1] == cluster)],
+                    hollow=cluster // _NUM_SHAPES % 2 == 1,
+                )
+                for cluster in np.union1d(of_point[members], marked[own, 1])
+            ]
         classes.append(
             MapClass(
                 name=str(class_names[label]),
                 colour=index % NUM_COLOURS + 1,
-                path="".join(_marker(x, y, shape) for x, y in layout[members]),
-                marker=_marker(0, 0, shape),
+                clusters=tuple(of_class),
                 image=data_uri(images[example], side=72, drawing=drawings),
                 centre=(round(float(centres[index, 0]), 1), round(float(centres[index, 1]), 1)),
                 thumb=(round(float(thumbs[index, 0]), 1), round(float(thumbs[index, 1]), 1)),
@@ -115,10 +191,23 @@ def _place_thumbs(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return placed
 
 
-def _marker(x: float, y: float, shape: int) -> str:
+def _cluster(
+    points: np.ndarray, shape: int, centroid: np.ndarray | None = None, *, hollow: bool = False
+) -> MapCluster:
+    """Points `[n, 2]` and at most one centroid `[1, 2]` in one shape."""
+    return MapCluster(
+        path="".join(_marker(x, y, shape) for x, y in points),
+        marker=_marker(0, 0, shape),
+        hollow=hollow,
+        centroid="".join(
+            _marker(x, y, shape, _CENTROID_RADIUS) for x, y in ([] if centroid is None else centroid)
+        ),
+    )
+
+
+def _marker(x: float, y: float, shape: int, r: float = _RADIUS) -> str:
     """A point as a closed SVG path: disc, square, diamond or triangle, of about equal area."""
-    r = _RADIUS
-    match shape % 4:
+    match shape % _NUM_SHAPES:
         case 0:
             return f"M{x - r:.1f},{y:.1f}a{r},{r} 0 1,0 {2 * r},0a{r},{r} 0 1,0 {-2 * r},0z"
         case 1:

@@ -18,9 +18,10 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from fsljax.reporting import curves, embedding_map
+from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.environment import describe_environment
 from fsljax.reporting.pictures import are_drawings, data_uri
-from fsljax.reporting.tables import MISSING, make_table
+from fsljax.reporting.tables import MISSING, SETTING_NOTES, make_table, setting_title
 
 _THUMB_SIDE = 72
 
@@ -87,6 +88,9 @@ def results_section(
         return Section("Results", "<p>No test results yet.</p>")
     table = make_table(results, published)
     text = "Figures after ± are half the width of the 95 % interval of the mean."
+    for name in test:
+        if name in SETTING_NOTES:
+            text += f" {setting_title(name).capitalize()}: {SETTING_NOTES[name]}."
     transductive = [name.endswith("_transductive") for name in test]
     if any(transductive):
         text += (
@@ -167,16 +171,21 @@ def embedding_map_section(
     images: np.ndarray,
     *,
     max_points: int = 600,
-    max_classes: int = 20,
+    max_classes: int | None = None,
+    clusters: Clusters | None = None,
+    classes_seen: bool = False,
 ) -> Section:
-    """A t-SNE map of embeddings of unseen classes, with an example of each.
+    """A t-SNE map of embeddings, with an example of each class and, where given, its clusters.
 
     Args:
       embeddings: `[n, dim]`.
       labels: `[n]`, indices into `class_names`.
       class_names: one a class.
       images: `[n, h, w, channel]`, what was embedded.
-      max_points, max_classes: more are thinned out at random, by a fixed seed.
+      max_points, max_classes: more are thinned out at random, by a fixed seed; by default 20 classes, or with
+        clusters as many as there are colours, for shapes then tell the clusters of a class apart.
+      clusters: of the training set; marks their centroids, and counts each image to its class's nearest.
+      classes_seen: the classes, though not the images, were seen in training, as those with clusters were.
     """
     embeddings, labels, images = np.asarray(embeddings), np.asarray(labels), np.asarray(images)
     if not len(embeddings) == len(labels) == len(images):
@@ -185,9 +194,11 @@ def embedding_map_section(
         )
     if len(embeddings) == 0 or not np.isfinite(embeddings).all():
         return Section("Map of embeddings", "<p>There are no finite embeddings to draw.</p>")
+    if max_classes is None:
+        max_classes = 20 if clusters is None else embedding_map.NUM_COLOURS
     chosen = embedding_map.subsample(labels, max_points=max_points, max_classes=max_classes)
     classes, drawings = embedding_map.draw_map(
-        embeddings[chosen], labels[chosen], class_names, images[chosen]
+        embeddings[chosen], labels[chosen], class_names, images[chosen], clusters
     )
     html = render(
         "map",
@@ -197,10 +208,16 @@ def embedding_map_section(
         height=embedding_map.HEIGHT,
         thumb=embedding_map.THUMB,
     )
+    unseen = "" if classes_seen or clusters is not None else " never seen in training"
     text = (
-        f"{len(chosen):,} images of {len(classes)} classes never seen in training, placed by t-SNE:"
+        f"{len(chosen):,} images of {len(classes)} classes{unseen}, placed by t-SNE:"
         " neighbours on the map are neighbours in the embedding; directions and large distances mean nothing."
     )
+    if clusters is not None:
+        text += (
+            " Large marks with an outline are the centroids of the training set's clusters; each image has"
+            " the shape of the nearest cluster of its class."
+        )
     return Section("Map of embeddings", html, text)
 
 

@@ -14,8 +14,16 @@ _METRIC_TITLES = {
     "ap50_pooled": "AP50, pooled",
     "map50": "mAP50",
     "map_at_r": "MAP@R",
+    "nmi": "NMI",
 }
 _COUNTS = ("episodes", "examples")
+SETTING_NOTES = {
+    "nearest_cluster": "the likeliest class by the distances to the nearest clusters of the training set",
+    "nearest_neighbour": "by the nearest images in the embedding, without clusters",
+    "hierarchy_recovery": (
+        "classes were merged for training, and the nearest images are to tell the original ones"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,15 @@ class Table:
 
 def setting_title(name: str) -> str:
     """`5way_1shot_transductive` → `5-way 1-shot, transductive`; elsewhere underscores become spaces."""
-    episode = re.fullmatch(r"(\d+)way_(\d+)shot(?:_(.+))?", name)
+    episode = _episode(name)
     if episode is None:
         return name.replace("_", " ")
     way, shot, rest = episode.groups()
     return f"{way}-way {shot}-shot" + (f", {rest.replace('_', ' ')}" if rest else "")
+
+
+def _episode(name: str) -> re.Match[str] | None:
+    return re.fullmatch(r"(\d+)way_(\d+)shot(?:_(.+))?", name)
 
 
 def metric_title(name: str) -> str:
@@ -61,19 +73,21 @@ def per_cent(value: float | None, half_width: float | None = None) -> str:
 def headline(
     results: Mapping[str, Any],
     setting: str | None = None,
-    remark: str = "on classes never seen in training",
+    remark: str | None = None,
 ) -> str:
     """The result in one line: `98.91 % ± 0.03 5-way 1-shot on classes never seen in training`.
 
     Args:
       results: the content of `results.json`.
       setting: which row to take; the first by default.
-      remark: what the figure was measured on.
+      remark: what the figure was measured on; None: unseen classes for episodes, else unseen images.
     """
     test = results.get("test", {})
     if not test:
         return "No test results yet"
     name = next(iter(test)) if setting is None else setting
+    if remark is None:
+        remark = f"on {'classes' if _episode(name) else 'images'} never seen in training"
     metric = next((m for m in _metrics({name: test[name]})), None)
     if metric is None:
         return f"{setting_title(name)} {remark}"

@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.sections import (
     EpisodePicture,
     config_section,
@@ -78,6 +79,18 @@ def test_transductive_results_are_told_apart():
     assert "transductive" in page.text
     assert "Transductive" in section.text_before
     assert "published" not in page.text
+
+
+def test_settings_that_are_no_episodes_are_explained():
+    figures = {"accuracy": 0.99, "ci95": 0.0005, "examples": 600}
+    test = {"nearest_cluster": figures, "hierarchy_recovery": figures}
+    section = results_section({"test": test})
+    assert "Nearest cluster: the likeliest class" in section.text_before
+    assert "Hierarchy recovery: classes were merged" in section.text_before
+    assert "Nearest neighbour" not in section.text_before
+    many = {f"recall_at_{k}": 0.5 for k in range(1, 9)}
+    assert Page(section.html).classes["many"] == 0
+    assert Page(results_section({"test": {"nearest_cluster": many}}).html).classes["many"] == 1
 
 
 def test_without_results_or_history():
@@ -154,6 +167,26 @@ def test_map_names_its_classes_and_is_thinned_out():
         sum(path.count("M") for path in re.findall(r'<path d="([^"]+)"[^>]*class="points"', section.html))
         == 60
     )
+
+
+def test_a_map_with_clusters_marks_their_centroids():
+    generator = np.random.default_rng(0)
+    centroids = 20 * generator.normal(size=(12, 2, 8))
+    labels = np.repeat(np.arange(12), 10)
+    embeddings = centroids[labels, np.arange(120) % 2] + generator.normal(size=(120, 8))
+    images = generator.integers(0, 256, (120, 8, 8, 3)).astype(np.uint8)
+    names = [f"class{i}" for i in range(12)]
+    clusters = Clusters(centroids, np.full((12, 2), 5))
+    section = embedding_map_section(embeddings, labels, names, images, clusters=clusters)
+    page = Page(section.html)
+    assert section.text_before.startswith("80 images of 8 classes, placed by t-SNE")
+    assert "Large marks with an outline are the centroids" in section.text_before
+    assert page.classes["centroid"] == 16
+    assert page.classes["points"] == page.classes["mark"] == 16
+    without = embedding_map_section(embeddings, labels, names, images, classes_seen=True)
+    assert without.text_before.startswith("120 images of 12 classes, placed by t-SNE")
+    assert "centroid" not in without.text_before
+    assert Page(without.html).classes["centroid"] == 0
 
 
 def test_maps_that_cannot_be_drawn():

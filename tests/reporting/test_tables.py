@@ -35,6 +35,8 @@ PUBLISHED = {"5way_1shot": {"Snell et al. 2017": 0.988, "PyTorch": 0.9885}, "20w
         ("5way_1shot", "5-way 1-shot"),
         ("20way_5shot_transductive", "20-way 5-shot, transductive"),
         ("nearest_cluster", "nearest cluster"),
+        ("nearest_neighbour", "nearest neighbour"),
+        ("hierarchy_recovery", "hierarchy recovery"),
     ],
 )
 def test_setting_titles(name: str, title: str):
@@ -43,7 +45,13 @@ def test_setting_titles(name: str, title: str):
 
 @pytest.mark.parametrize(
     ("name", "title"),
-    [("recall_at_1", "recall@1"), ("ap50_pooled", "AP50, pooled"), ("top_error", "top error")],
+    [
+        ("recall_at_1", "recall@1"),
+        ("ap50_pooled", "AP50, pooled"),
+        ("map_at_r", "MAP@R"),
+        ("nmi", "NMI"),
+        ("top_error", "top error"),
+    ],
 )
 def test_metric_titles(name: str, title: str):
     assert metric_title(name) == title
@@ -80,6 +88,36 @@ def test_several_metrics_have_their_own_intervals():
     assert table.header == ["setting", "accuracy, %", "mAP50, %", "examples"]
     assert table.rows == [["novel", "25.00", "50.00 ± 2.00", "1,234"]]
     assert table.first_published == len(table.header)
+
+
+def test_figures_of_a_classification_stand_beside_those_of_episodes():
+    retrieval = {
+        "recall_at_1": 0.9, "recall_at_1_ci95": 0.02, "recall_at_8": 0.99, "recall_at_8_ci95": 0.01,
+        "map_at_r": 0.5, "nmi": 0.75, "nmi_ci95": 0.02,
+    }  # fmt: skip
+    test = {
+        "nearest_cluster": {"accuracy": 0.91, "ci95": 0.01, "examples": 4109},
+        "nearest_neighbour": {"accuracy": 0.9, "ci95": 0.02, "examples": 4109, **retrieval},
+        "5way_1shot": {"accuracy": 0.98, "ci95": 0.001, "episodes": 1000},
+    }  # fmt: skip
+    table = make_table({"test": test})
+    assert table.header == [
+        "setting", "accuracy, %", "recall@1, %", "recall@8, %", "MAP@R, %", "NMI, %", "episodes", "examples"
+    ]  # fmt: skip
+    nothing, retrieved = [MISSING] * 4, ["90.00 ± 2.00", "99.00 ± 1.00", "50.00", "75.00 ± 2.00"]
+    assert table.rows == [
+        ["nearest cluster", "91.00 ± 1.00", *nothing, MISSING, "4,109"],
+        ["nearest neighbour", "90.00 ± 2.00", *retrieved, MISSING, "4,109"],
+        ["5-way 1-shot", "98.00 ± 0.10", *nothing, "1,000", MISSING],
+    ]  # fmt: skip
+
+
+def test_a_headline_says_what_was_never_seen():
+    assert headline(RESULTS).endswith("5-way 1-shot on classes never seen in training")
+    test = {"nearest_cluster": {"accuracy": 0.91, "ci95": 0.01, "examples": 4109}}
+    line = "91.00 % ± 1.00 nearest cluster on images never seen in training"
+    assert headline({"test": test}) == line
+    assert headline({"test": {**RESULTS["test"], **test}}, "nearest_cluster") == line
 
 
 def test_terminal_columns_are_aligned():

@@ -1,0 +1,74 @@
+"""How far clusters agree with classes: two labelings of the same examples, whatever their labels' names."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fsljax.errors import UserError
+
+
+def normalized_mutual_information(first: np.ndarray, second: np.ndarray) -> float:
+    """Mutual information of two labelings over the mean of their entropies, 2 I(A; B) / (H(A) + H(B)).
+
+    Symmetric; 0 where one tells nothing of the other, 1 where each gives the other (as of two labelings that
+    have one label each: nothing is left to tell). Arithmetic normalisation as in Manning, Raghavan and
+    Schütze, Introduction to Information Retrieval (2008), section 16.3, which metric-learning papers follow.
+
+    Args:
+      first: `[n]`, such as the cluster of each example.
+      second: `[n]`, such as its class.
+
+    Returns:
+      In [0, 1].
+
+    Raises:
+      UserError: if the two are of different lengths, of another rank than 1, or empty.
+    """
+    rows, columns, joint = _contingency(first, second)
+    total = float(joint.sum())
+    of_first: np.ndarray = np.bincount(rows, weights=joint)
+    of_second: np.ndarray = np.bincount(columns, weights=joint)
+    expected = of_first[rows] * of_second[columns] / total
+    information = np.sum(joint * np.log(joint / expected)) / total
+    entropies = _entropy(of_first) + _entropy(of_second)
+    return float(np.clip(2 * information / entropies, 0, 1)) if entropies > 0 else 1.0
+
+
+def purity(clusters: np.ndarray, classes: np.ndarray) -> float:
+    """The share of examples that are of the commonest class of their cluster.
+
+    It rises with the number of clusters, to 1 where each example is one: compare at equal numbers.
+
+    Args:
+      clusters: `[n]`.
+      classes: `[n]`.
+
+    Returns:
+      In (0, 1].
+
+    Raises:
+      UserError: if the two are of different lengths, of another rank than 1, or empty.
+    """
+    rows, _, joint = _contingency(clusters, classes)
+    commonest = np.zeros(rows.max() + 1)
+    np.maximum.at(commonest, rows, joint)
+    return float(commonest.sum()) / float(joint.sum())
+
+
+def _contingency(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of labels that occur, each as row and column, and how many examples have each."""
+    first, second = np.asarray(first), np.asarray(second)
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise UserError(
+            f"The labelings are {list(first.shape)} and {list(second.shape)}; each must be [n], a label for "
+            "each of the same examples."
+        )
+    _, rows = np.unique(first, return_inverse=True)
+    names, columns = np.unique(second, return_inverse=True)
+    pairs, joint = np.unique(rows.astype(np.int64) * len(names) + columns, return_counts=True)
+    return pairs // len(names), pairs % len(names), np.asarray(joint, np.float64)
+
+
+def _entropy(counts: np.ndarray) -> float:
+    shares = counts / counts.sum()
+    return float(-np.sum(shares * np.log(shares)))

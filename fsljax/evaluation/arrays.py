@@ -1,0 +1,83 @@
+"""What evaluations ask of the arrays they are given, and the blocks they are worked through in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from fsljax.errors import UserError
+
+LARGEST = 1e17  # the square of a difference, summed over thousands of dimensions, stays in float32's range
+
+
+def checked_rows(rows: jax.Array | np.ndarray, name: str) -> np.ndarray:
+    """Embeddings as float32 `[n, dim]`.
+
+    Args:
+      rows: `[n, dim]`, floats of any width.
+      name: what to call them in an error.
+
+    Raises:
+      UserError: if they are not of rank 2, there are none, or a value is not finite or above 1e17 in size.
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise UserError(f"The {name} are {list(rows.shape)}; they must be [n, dim], with 1 or more of each.")
+    rows = np.asarray(rows, np.float32)
+    # Extremes tell of a NaN or infinity anywhere, without a copy of a large array.
+    low, high = float(rows.min()), float(rows.max())
+    if not max(-low, high) <= LARGEST:
+        wrong = np.flatnonzero(~(np.abs(rows) <= LARGEST).all(axis=1))
+        raise UserError(
+            f"{len(wrong):,} of the {len(rows):,} {name} have values that are not finite or beyond 1e17, "
+            f"row {wrong[0]} first: the training has diverged; lower its learning rate."
+        )
+    return rows
+
+
+def checked_labels(
+    labels: jax.Array | np.ndarray, count: int, name: str, *, num_classes: int | None = None
+) -> np.ndarray:
+    """Labels `[count]` as int32.
+
+    Args:
+      labels: `[count]`, whole numbers from 0.
+      count: how many there must be.
+      name: what to call them in an error.
+      num_classes: labels must be below it; not asked where it is None.
+
+    Raises:
+      UserError: if they are of another shape or type, or out of range.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"The {name} are {labels.dtype} {list(labels.shape)}; there must be a whole number for each of "
+            f"{count:,} rows."
+        )
+    if count and (labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes)):
+        end = "or more" if num_classes is None else f"to {num_classes - 1}"
+        raise UserError(f"The {name} lie from {labels.min()} to {labels.max()}; they must be 0 {end}.")
+    return labels.astype(np.int32)
+
+
+def in_blocks(function: Callable[..., Any], *rows: np.ndarray, size: int) -> Iterator[tuple[slice, Any]]:
+    """Applies a compiled function to blocks of rows, all of one shape: one compilation.
+
+    Args:
+      function: of arrays `[size, …]`, to arrays or trees of arrays `[size, …]`.
+      rows: `[n, …]` each.
+      size: rows a block; the last block is filled up with copies of its first row.
+
+    Yields:
+      Where the block lies in the rows, and what the function gave for them as NumPy arrays.
+    """
+    for start in range(0, len(rows[0]), size):
+        parts = [of[start : start + size] for of in rows]
+        count = len(parts[0])
+        filled = [np.concatenate([of, np.repeat(of[:1], size - count, axis=0)]) for of in parts]
+        results = function(*(filled if count < size else parts))
+        yield slice(start, start + count), jax.tree.map(lambda of: np.asarray(of)[:count], results)  # noqa: B023

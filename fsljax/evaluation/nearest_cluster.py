@@ -1,0 +1,123 @@
+"""Classification by the nearest clusters (Rippel et al. 2016, https://arxiv.org/abs/1511.05939)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.distances import squared_euclidean
+from fsljax.errors import UserError
+from fsljax.evaluation.arrays import checked_rows, in_blocks
+
+NUM_NEAREST = 128
+_SMALLEST_VARIANCE = float(np.finfo(np.float32).tiny)
+_FLOATS_A_BLOCK = 2_000_000
+
+
+class NearestClusterOutput(NamedTuple):
+    """Result of `classify`.
+
+    Attributes:
+      posteriors: float32 `[n, classes]`; each row sums to 1.
+      predictions: int32 `[n]`, the class of the highest posterior, the lower of two equals.
+    """
+
+    posteriors: np.ndarray
+    predictions: np.ndarray
+
+
+def log_posteriors(
+    embeddings: jax.Array,
+    centroids: jax.Array,
+    counts: jax.Array,
+    variance: jax.Array | float,
+    *,
+    num_nearest: int = NUM_NEAREST,
+) -> jax.Array:
+    """Logarithm of the probability of each class, by the clusters nearest to an embedding.
+
+    P(c | x) = Σ_{i ∈ L nearest, C(i) = c} exp(−‖x − μ_i‖² / 2σ²) / Σ_{i ∈ L nearest} exp(−‖x − μ_i‖² / 2σ²),
+    all in logs and relative to the nearest cluster, so that a point far from all still has a class. Of
+    clusters equally far at the edge of the L nearest, those of the lower class, then of the lower place in
+    it, are taken.
+
+    Args:
+      embeddings: `[n, dim]`.
+      centroids: `[classes, k, dim]`, of the training set.
+      counts: `[classes, k]`, examples of each cluster; one of 0 does not exist, and its centroid is not used.
+      variance: `[]`, σ² of the training set; below float32's smallest normal number (1.2e-38) it is taken as
+        that: all the weight is the nearest cluster's.
+      num_nearest: L, 128 in the paper; all clusters where there are fewer.
+
+    Returns:
+      `[n, classes]`, float32; −inf for a class with none of the L nearest clusters. NaN if no cluster exists.
+
+    Raises:
+      AssertionError: if the shapes don't agree, or `num_nearest` is below 1.
+    """
+    chex.assert_rank([embeddings, centroids, counts], [2, 3, 2])
+    chex.assert_equal_shape_prefix([centroids, counts], 2)
+    chex.assert_scalar_positive(num_nearest)
+    classes, k, dim = centroids.shape
+    distances = squared_euclidean(embeddings, centroids.reshape(classes * k, dim))
+    distances = jnp.where(counts.reshape(-1) > 0, distances, jnp.inf)
+    negated, nearest = jax.lax.top_k(-distances, min(num_nearest, classes * k))
+    variance = jnp.maximum(jnp.asarray(variance, distances.dtype), _SMALLEST_VARIANCE)
+    log_weights = (negated - negated[:, :1]) / variance / 2
+    rows = jnp.arange(len(distances))[:, None]
+    log_weights = jnp.full_like(distances, -jnp.inf).at[rows, nearest].set(log_weights)
+    of_class = jax.nn.logsumexp(log_weights.reshape(-1, classes, k), axis=-1)
+    return jax.nn.log_softmax(of_class, axis=-1)
+
+
+def classify(
+    embeddings: jax.Array | np.ndarray,
+    centroids: jax.Array | np.ndarray,
+    counts: jax.Array | np.ndarray,
+    variance: jax.Array | np.ndarray | float,
+    *,
+    num_nearest: int = NUM_NEAREST,
+) -> NearestClusterOutput:
+    """Classifies any number of embeddings in compiled blocks; arguments as for `log_posteriors`.
+
+    Raises:
+      UserError: if the shapes don't agree, a value is not finite, the variance is negative, no cluster
+        exists, or `num_nearest` is below 1.
+    """
+    embeddings = checked_rows(embeddings, "embeddings")
+    centroids, counts = np.asarray(centroids, np.float32), np.asarray(counts)
+    if centroids.shape != (*counts.shape, embeddings.shape[1]) or counts.ndim != 2:
+        raise UserError(
+            f"The centroids are {list(centroids.shape)} and the counts {list(counts.shape)}; for embeddings "
+            f"{list(embeddings.shape)} they must be [classes, k, {embeddings.shape[1]}] and [classes, k]."
+        )
+    if not (counts > 0).any():
+        raise UserError("No cluster has an example: cluster the training set before classifying by clusters.")
+    checked_rows(centroids[counts > 0], "centroids")
+    if not 0 <= float(variance) < np.inf:
+        raise UserError(
+            f"The variance of the clusters is {float(variance)}; it must be finite and 0 or more."
+        )
+    if num_nearest < 1:
+        raise UserError(f"num_nearest is {num_nearest}; it must be 1 or more.")
+    size = max(1, min(len(embeddings), _FLOATS_A_BLOCK // counts.size))
+    given = (jnp.asarray(centroids), jnp.asarray(counts), jnp.float32(variance))
+    posteriors = np.empty((len(embeddings), len(counts)), np.float32)
+    predictions = np.empty(len(embeddings), np.int32)
+    compiled = partial(_classify_block, clusters=given, num_nearest=num_nearest)
+    for where, found in in_blocks(compiled, embeddings, size=size):
+        posteriors[where], predictions[where] = found
+    return NearestClusterOutput(posteriors, predictions)
+
+
+@partial(jax.jit, static_argnames="num_nearest")
+def _classify_block(
+    embeddings: jax.Array, clusters: tuple[jax.Array, jax.Array, jax.Array], num_nearest: int
+) -> tuple[jax.Array, jax.Array]:
+    logs = log_posteriors(embeddings, *clusters, num_nearest=num_nearest)
+    return jnp.exp(logs), jnp.argmax(logs, axis=-1)

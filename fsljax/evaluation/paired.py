@@ -1,0 +1,178 @@
+"""Intervals of figures over test examples, and of the difference of two methods on the same examples.
+
+Everything is drawn from a seed by NumPy: the same examples, in any order, give the same interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fsljax.errors import UserError
+
+_NUMBERS_A_CHUNK = 4_000_000
+
+
+class PairedDifference(NamedTuple):
+    """Result of `paired_bootstrap`.
+
+    Attributes:
+      difference: mean of ours less mean of theirs.
+      lower, upper: ends of its 95 % interval.
+    """
+
+    difference: float
+    lower: float
+    upper: float
+
+    @property
+    def is_above(self) -> bool:
+        """Whether ours is above theirs with 0 outside of the interval."""
+        return self.lower > 0
+
+    @property
+    def is_below(self) -> bool:
+        """Whether ours is below theirs with 0 outside of the interval."""
+        return self.upper < 0
+
+
+def accuracy_and_ci95(correct: np.ndarray) -> tuple[float, float]:
+    """Accuracy over examples, and the half-width of its 95 % interval: 1.96 √(p (1 − p) / n).
+
+    The normal approximation of the binomial: it is 0 where all are right or all are wrong.
+
+    Args:
+      correct: `[n]`, whether each example was right.
+
+    Raises:
+      UserError: if there are none, or values are other than 0 and 1.
+    """
+    values = _values(correct, "answers")
+    if not np.isin(values, (0, 1)).all():
+        raise UserError("The answers are not all right or wrong: give True or False for each example.")
+    accuracy = float(values.mean())
+    return accuracy, float(1.96 * np.sqrt(accuracy * (1 - accuracy) / len(values)))
+
+
+def bootstrap_ci95(values: np.ndarray, *, resamples: int = 10_000, seed: int = 0) -> float:
+    """Half-width of the 95 % bootstrap interval of the mean of a figure over examples.
+
+    Args:
+      values: `[n]`, such as the average precision of each query.
+      resamples: how many times n examples are drawn with replacement.
+      seed: of the drawing.
+
+    Returns:
+      Half of upper − lower, the 2.5 and 97.5 percentiles of the resamples' means.
+
+    Raises:
+      UserError: if there are none, or one is not finite.
+    """
+    lower, upper = _interval(_means(_values(values, "values"), resamples, seed))
+    return (upper - lower) / 2
+
+
+def bootstrap_ci95_of(
+    metric: Callable[..., float], *arrays: np.ndarray, resamples: int = 1_000, seed: int = 0
+) -> float:
+    """Half-width of the 95 % bootstrap interval of any figure of examples, computed anew for each resample.
+
+    For figures that are no mean over examples, such as normalised mutual information.
+
+    Args:
+      metric: of arrays like the given ones, of the examples drawn.
+      arrays: `[n, …]` each, row i of each belonging to example i.
+      resamples: how many times n examples are drawn with replacement.
+      seed: of the drawing.
+
+    Raises:
+      UserError: if the arrays differ in length or are empty.
+    """
+    arrays = tuple(np.asarray(array) for array in arrays)
+    lengths = {len(array) for array in arrays}
+    if len(lengths) != 1 or 0 in lengths:
+        raise UserError(f"The arrays have {sorted(lengths)} rows: one for each of the same examples.")
+    generator = np.random.default_rng(seed)
+    count = lengths.pop()
+    figures = []
+    for _ in range(resamples):
+        drawn = generator.integers(0, count, count)
+        figures.append(metric(*(array[drawn] for array in arrays)))
+    lower, upper = _interval(np.array(figures))
+    return (upper - lower) / 2
+
+
+def paired_bootstrap(
+    ours: np.ndarray | Sequence[np.ndarray],
+    theirs: np.ndarray | Sequence[np.ndarray],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Difference of two methods on the same examples or episodes, pooled over seeds, with its 95 % interval.
+
+    What is drawn with replacement are the examples, each with its results of all seeds and both methods
+    (their means): runs of several seeds tell more of an example, but do not make more examples of it.
+
+    Args:
+      ours: `[n]`, or `[seeds, n]`: whether each example was right, or the accuracy of each episode.
+      theirs: the same of the other method, on the same examples in the same order; it may have other seeds.
+      resamples: how many times n examples are drawn.
+      seed: of the drawing.
+
+    Returns:
+      Difference of means and the 2.5 and 97.5 percentiles of the resamples'.
+
+    Raises:
+      UserError: if the numbers of examples differ, there are none, or a value is not finite.
+    """
+    of_ours, of_theirs = _over_seeds(ours), _over_seeds(theirs)
+    if of_ours.shape != of_theirs.shape:
+        raise UserError(
+            f"The methods were tested on {len(of_ours):,} and {len(of_theirs):,} examples: "
+            "compare them on the same ones."
+        )
+    differences = of_ours - of_theirs
+    lower, upper = _interval(_means(differences, resamples, seed))
+    return PairedDifference(float(differences.mean()), lower, upper)
+
+
+def _over_seeds(results: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    try:
+        rows = np.atleast_2d(np.asarray(results, np.float64))
+    except ValueError:  # rows of different lengths
+        raise UserError("The seeds of a method were tested on different numbers of examples.") from None
+    if rows.ndim != 2:
+        raise UserError(f"Results of a method are {list(rows.shape)}; they must be [n] or [seeds, n].")
+    return _values(rows.mean(axis=0), "results")
+
+
+def _values(values: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise UserError(f"The {name} must be [n], one finite number for each of 1 or more examples.")
+    return values
+
+
+def _means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Mean of each resample, `[resamples]`.
+
+    How often each of the distinct values is drawn has a multinomial distribution: for right and wrong answers
+    that is two numbers a resample rather than n.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    shares = counts / len(values)
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _NUMBERS_A_CHUNK // len(distinct))
+    parts = [
+        generator.multinomial(len(values), shares, size=min(chunk, resamples - start)) @ distinct
+        for start in range(0, resamples, chunk)
+    ]
+    return np.concatenate(parts) / len(values)
+
+
+def _interval(figures: np.ndarray) -> tuple[float, float]:
+    lower, upper = np.percentile(figures, (2.5, 97.5))
+    return float(lower), float(upper)
