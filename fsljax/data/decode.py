@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,24 @@ def decode_image(
         raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
 
 
+def decode_bytes(
+    encoded: bytes,
+    *,
+    image_size: int | tuple[int, int],
+    channels: Literal[1, 3] = 3,
+    resampling: Resampling | int = Resampling.BICUBIC,
+) -> np.ndarray:
+    """Decodes the content of an image file; see `decode_image`.
+
+    Raises:
+      UserError: the content is damaged, no image, or a decompression bomb.
+    """
+    try:
+        return _decode(io.BytesIO(encoded), image_size, channels, Resampling(resampling))
+    except Exception as error:
+        raise UserError(f"The image cannot be decoded: {_reason(error)}.") from error
+
+
 def decode_images(
     paths: Sequence[str | os.PathLike[str]], *, image_size: int, channels: Literal[1, 3] = 3
 ) -> tuple[np.ndarray, dict[int, str]]:
@@ -104,12 +123,13 @@ def decode_images(
 
 
 def _decode(
-    path: str | os.PathLike[str],
+    file: str | os.PathLike[str] | io.BytesIO,
     image_size: int | tuple[int, int],
     channels: Literal[1, 3],
     resampling: Resampling = Resampling.BICUBIC,
 ) -> np.ndarray:
-    with Image.open(Path(path), formats=_FORMATS) as image:
+    opened = file if isinstance(file, io.BytesIO) else Path(file)
+    with Image.open(opened, formats=_FORMATS) as image:
         # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
         image.draft(None, (2 * max(np.broadcast_to(image_size, 2).tolist()),) * 2)
         image.load()
