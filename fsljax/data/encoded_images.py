@@ -66,7 +66,11 @@ class EncodedImages:
         return len(self.records)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """The images at `index`, decoded.
+        """The images at `index`; see `read`."""
+        return self.read(index)
+
+    def read(self, index: Any, *, threads: int | None = None) -> np.ndarray:
+        """The images at `index`, decoded, by so many threads; None: one a processor.
 
         Raises:
           UserError: one of them cannot be read.
@@ -79,8 +83,8 @@ class EncodedImages:
         def decode_into(row: int) -> None:
             images[row] = self._decode(int(chosen[row]))
 
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for _ in threads.map(decode_into, range(len(chosen))):
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            for _ in pool.map(decode_into, range(len(chosen))):
                 pass
         return images
 
