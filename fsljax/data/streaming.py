@@ -42,7 +42,7 @@ def stream(
       prefetch: batches read ahead, by each worker; 0 reads a batch when it is asked for (without workers).
 
     Returns:
-      An iterator over uint8 `[batch, height, width, channel]`, steps `start` and later. Close it, or use it up,
+      An iterator over uint8 `[batch, height, width, channel]`, from step `start` on. Close it, or use it up,
       to end its workers.
 
     Raises:
@@ -57,7 +57,10 @@ def stream(
 
 
 def _stream(
-    images: np.ndarray | EncodedImages, rows_of_steps: Sequence[np.ndarray], workers: int, prefetch: int
+    images: np.ndarray | EncodedImages,
+    rows_of_steps: Sequence[np.ndarray] | np.ndarray,
+    workers: int,
+    prefetch: int,
 ) -> Iterator[np.ndarray]:
     if not len(rows_of_steps):
         return
@@ -69,7 +72,10 @@ def _stream(
 
 
 def _batches(
-    images: np.ndarray | EncodedImages, rows_of_steps: Sequence[np.ndarray], workers: int, prefetch: int
+    images: np.ndarray | EncodedImages,
+    rows_of_steps: Sequence[np.ndarray] | np.ndarray,
+    workers: int,
+    prefetch: int,
 ) -> Any:
     # Imported where used: it takes a second.
     from grain import MapDataset, MultiprocessingOptions, ReadOptions
