@@ -141,6 +141,7 @@ class EncodedImages:
                 image_size=self.image_size,
                 channels=self.channels,
                 resampling=self.resampling,
+                cut_first=True,
             )
         except (RuntimeError, OSError, ValueError, UserError) as error:
             raise UserError(

@@ -55,11 +55,13 @@ def _several(images: Any) -> Iterable[Any]:
 def _to_network(image: Any, data: ConfigDict) -> np.ndarray:
     # As the training images were made: drawings by area, published sets by their own filter.
     drawn = data.name in ("omniglot", "glyphs")
-    filter_of_set = IMAGE_SETS[data.name].resampling if data.name in IMAGE_SETS else Image.Resampling.BICUBIC
+    published = data.name in IMAGE_SETS
+    filter_of_set = IMAGE_SETS[data.name].resampling if published else Image.Resampling.BICUBIC
     fitting: dict[str, Any] = {
         "image_size": data.image_size,
         "channels": data.channels,
         "resampling": Image.Resampling.BOX if drawn else filter_of_set,
+        "cut_first": published,
     }
     if isinstance(image, str | os.PathLike):
         return decode_image(image, **fitting)

@@ -192,6 +192,7 @@ def _decode(source: _Source, encoded: EncodedImages) -> np.ndarray:
         image_size=encoded.image_size,
         channels=encoded.channels,
         resampling=encoded.resampling,
+        cut_first=True,
     )
     images = np.empty(encoded.shape, np.uint8)
     row, waiting = 0, []
