@@ -76,6 +76,7 @@ class EncodedImages:
           UserError: one of them cannot be read.
         """
         chosen = self.records[index]
+        self._open()  # once, before threads would each do it
         if np.ndim(chosen) == 0:
             return self._decode(int(chosen))
         images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
@@ -131,11 +132,19 @@ class EncodedImages:
         parse = tfds_source.example_parser(info, encoded=tfds_source.image_features(info))
         return ArrayRecordDataSource(paths), parse
 
+    def _open(self) -> Any:
+        try:
+            return self._reader
+        except (RuntimeError, OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"The data set in {self.folder} cannot be opened: {error} Copy it anew."
+            ) from error
+
     def _decode(self, record: int) -> np.ndarray:
         from fsljax.data.decode import decode_bytes
 
+        records, parse = self._open()
         try:
-            records, parse = self._reader
             return decode_bytes(
                 parse(records[record])["image"],
                 image_size=self.image_size,

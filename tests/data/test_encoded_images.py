@@ -117,3 +117,11 @@ def test_an_image_that_cannot_be_decoded_is_named(encoded: EncodedImages, tmp_pa
     with pytest.raises(UserError, match=rf"^Image 23 of train and test in {copy} cannot be read: "):
         damaged[23]
     assert intact.shape == (6, 6, 3)
+
+
+def test_files_that_are_gone_are_an_error_in_words(encoded: EncodedImages, tmp_path: Path):
+    copy = tmp_path / "pictures"
+    shutil.copytree(encoded.folder, copy)
+    next(copy.glob("*test.array_record*")).unlink()
+    with pytest.raises(UserError, match=rf"^The data set in {copy} cannot be opened: "):
+        dataclasses.replace(encoded, folder=copy)[0]
