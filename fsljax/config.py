@@ -11,7 +11,12 @@ from ml_collections import ConfigDict
 
 from fsljax.errors import UserError
 
-DATA_SETS = ("omniglot", "glyphs", "folder", "tiny_imagenet")
+DATA_SETS = (
+    "omniglot", "glyphs", "folder", "tiny_imagenet", "oxford_flowers102", "oxford_iiit_pet", "stanford_dogs",
+    "mnist", "cifar100", "imagenet2012",
+)  # fmt: skip
+SPLIT_BY = ("classes", "examples")
+MERGE = ("", "pairs", "alphabets")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "halving")
 BATCH_STATISTICS = ("running", "episode")
@@ -32,8 +37,18 @@ def shared_config() -> ConfigDict:
                 "image_size": 28,  # pixels a side
                 "channels": 1,
                 "train_on": "train",
-                "fractions": (0.64, 0.16, 0.2),  # of classes, where the folder does not say
+                # "classes": the parts have different ones (few-shot); "examples": they share all of them.
+                "split_by": "classes",
+                # Of classes or examples, where the data do not say: of a folder, and of drawings.
+                "fractions": (0.64, 0.16, 0.2),
+                "validation_fraction": 0.1,  # of train, where a published set has no validation part
                 "split_seed": 0,
+                "max_classes": 0,  # chosen by the seed; 0: all. With split_by="examples", as is merge
+                "merge": "",  # "pairs" of classes or "alphabets" (Omniglot) become one class
+                "host_budget_gb": 8.0,  # larger published sets stay encoded (1 GB is 10⁹ bytes)
+                "device_budget_gb": 4.0,  # images of a part that take more are streamed to the device
+                "workers": 0,  # processes that read streamed images; 0: threads of this one
+                "prefetch": 2,  # batches that are read ahead
             },
             "network": {
                 "name": "conv4",
@@ -74,6 +89,9 @@ def shared_config() -> ConfigDict:
                 "flip": False,
                 "brightness": 0.0,
                 "contrast": 0.0,
+                "crop_scale": 1.0,
+                "saturation": 0.0,
+                "hue": 0.0,
             },
             "checkpoint": {"every": 500, "keep_last": 2},
         }
@@ -84,6 +102,8 @@ def check_shared(config: ConfigDict) -> None:
     """Raises a UserError for a value that cannot work, before anything is loaded or compiled."""
     check_choice(config, "data.name", DATA_SETS)
     check_choice(config, "data.train_on", TRAIN_ON)
+    check_choice(config, "data.split_by", SPLIT_BY)
+    check_choice(config, "data.merge", MERGE)
     check_choice(config, "train.optimizer", OPTIMIZERS)
     check_choice(config, "train.schedule", SCHEDULES)
     check_choice(config, "data.channels", (1, 3))
@@ -93,21 +113,59 @@ def check_shared(config: ConfigDict) -> None:
         "data.image_size", "network.filters", "network.blocks", "train.steps", "train.halving_steps",
         "train.log_every", "train.steps_per_dispatch", "checkpoint.every", "checkpoint.keep_last",
     )  # fmt: skip
-    check_at_least(config, 0, "train.warmup_steps", "train.weight_decay", "data.fractions")
+    check_at_least(
+        config,
+        0,
+        "train.warmup_steps", "train.weight_decay", "data.fractions", "data.max_classes",
+        "data.host_budget_gb", "data.device_budget_gb", "data.workers", "data.prefetch",
+    )  # fmt: skip
     check_seeds(config, "seed", "data.split_seed")
     check_whole(config, "train.restarts")
     check_at_least(config, 2, "augment.elastic_points")
-    for name in ("rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast"):
+    for name in ("rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast",
+                 "saturation", "hue"):  # fmt: skip
         check_at_least(config, 0, f"augment.{name}")
     for name in ("train.ema", "network.momentum"):
         if not 0 <= get(config, name) < 1:
             raise UserError(
                 f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1."
             )
+    _check_division(config)
+    if not 0 < config.augment.crop_scale <= 1:
+        raise UserError(
+            f"config.augment.crop_scale is {config.augment.crop_scale}; it must be above 0 and at most 1."
+        )
+    if config.data.channels == 1 and (config.augment.saturation or config.augment.hue):
+        raise UserError(
+            "config.augment.saturation and config.augment.hue change colours, but config.data.channels is 1: "
+            "let both be 0."
+        )
     if not 0 < config.train.learning_rate < math.inf:
         raise UserError(f"config.train.learning_rate is {config.train.learning_rate}; it must be above 0.")
     if sorted(set(config.train.restarts)) != list(config.train.restarts):
         raise UserError(f"config.train.restarts is {config.train.restarts}; its steps must rise.")
+
+
+def _check_division(config: ConfigDict) -> None:
+    data = config.data
+    if not 0 < data.validation_fraction < 1:
+        raise UserError(
+            f"config.data.validation_fraction is {data.validation_fraction}; it must be between 0 and 1."
+        )
+    if data.max_classes == 1:
+        raise UserError("config.data.max_classes is 1; it must be 0 (all classes), or 2 or more.")
+    if data.split_by != "examples":
+        for name in ("merge", "max_classes"):
+            if data[name]:
+                raise UserError(
+                    f"config.data.{name} is {data[name]!r}, which needs parts that share their classes: "
+                    "set --config.data.split_by=examples."
+                )
+    if data.merge == "alphabets" and data.name != "omniglot":
+        raise UserError(
+            f'config.data.merge is "alphabets", which Omniglot alone has, but config.data.name is '
+            f"{data.name!r}: give 'pairs'."
+        )
 
 
 def check_at_least(config: ConfigDict, least: float, *names: str) -> None:

@@ -22,8 +22,14 @@ AT_LEAST_1 = [
     "data.image_size", "network.filters", "network.blocks", "train.steps", "train.halving_steps",
     "train.log_every", "train.steps_per_dispatch", "checkpoint.every", "checkpoint.keep_last",
 ]  # fmt: skip
-AT_LEAST_0 = ["seed", "train.warmup_steps", "train.weight_decay", "data.split_seed"]
-AUGMENTED = ["rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast"]
+AT_LEAST_0 = [
+    "seed", "train.warmup_steps", "train.weight_decay", "data.split_seed", "data.max_classes",
+    "data.host_budget_gb", "data.device_budget_gb", "data.workers", "data.prefetch",
+]  # fmt: skip
+AUGMENTED = [
+    "rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast", "saturation",
+    "hue",
+]  # fmt: skip
 NAN = float("nan")
 
 
@@ -40,7 +46,10 @@ def test_the_defaults_pass():
     check_shared(shared_config())
 
 
-@pytest.mark.parametrize("name", ["data.name", "data.train_on", "train.optimizer", "train.schedule"])
+@pytest.mark.parametrize(
+    "name",
+    ["data.name", "data.train_on", "data.split_by", "data.merge", "train.optimizer", "train.schedule"],
+)
 def test_a_word_that_is_no_choice_is_named_with_the_choices(name: str):
     assert refused(name, "other").startswith(f"config.{name} is 'other'; it can be '")
 
@@ -58,6 +67,52 @@ def test_a_count_below_one_is_named(name: str):
 def test_an_amount_below_zero_is_named(name: str):
     value = type(get(shared_config(), name))(-1)
     assert refused(name, value) == f"config.{name} is {value}; it must be 0 or more."
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5, 1.5, NAN])
+def test_a_crop_is_a_part_of_the_image(value: float):
+    sentence = f"config.augment.crop_scale is {value}; it must be above 0 and at most 1."
+    assert refused("augment.crop_scale", value) == sentence
+
+
+@pytest.mark.parametrize("name", ["saturation", "hue"])
+def test_grey_images_have_no_colours_to_change(name: str):
+    assert "but config.data.channels is 1: let both be 0." in refused(f"augment.{name}", 0.1)
+    config = shared_config()
+    config.data.channels = 3
+    config.augment[name] = 0.1
+    check_shared(config)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, NAN])
+def test_a_part_of_train_is_held_out(value: float):
+    assert refused("data.validation_fraction", value) == (
+        f"config.data.validation_fraction is {value}; it must be between 0 and 1."
+    )
+
+
+def test_one_class_is_too_few():
+    assert refused("data.max_classes", 1).startswith("config.data.max_classes is 1; it must be 0")
+
+
+@pytest.mark.parametrize(("name", "value"), [("data.merge", "pairs"), ("data.max_classes", 5)])
+def test_classes_are_chosen_and_united_where_the_parts_share_them(name: str, value: object):
+    assert refused(name, value) == (
+        f"config.{name} is {value!r}, which needs parts that share their classes: "
+        "set --config.data.split_by=examples."
+    )
+    config = shared_config()
+    config.update_from_flattened_dict({name: value, "data.split_by": "examples"})
+    check_shared(config)
+
+
+def test_only_omniglot_has_alphabets():
+    config = shared_config()
+    config.data.update({"name": "glyphs", "split_by": "examples", "merge": "alphabets"})
+    with pytest.raises(UserError, match=r"which Omniglot alone has, but config\.data\.name is 'glyphs'"):
+        check_shared(config)
+    config.data.name = "omniglot"
+    check_shared(config)
 
 
 def test_an_elastic_field_needs_two_points_a_side():

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from fsljax.data.photo_changes import change_colours, random_resized_crop
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far each image is changed; every amount is drawn uniformly from ± what stands here.
+    """How far each image is changed; every amount but the crop is drawn uniformly from ± what stands here.
 
     Attributes:
       rotation: degrees.
@@ -24,6 +26,9 @@ class Augmentation:
       flip: mirror left and right with probability ½.
       brightness: share of the full range that is added.
       contrast: share by which distances from the image's mean are multiplied.
+      crop_scale: the smallest share of the area that is brought to the size of the whole; 1: no cropping.
+      saturation: share by which the saturation of colours is multiplied.
+      hue: share of a full turn of the hue.
     """
 
     rotation: float = 0.0
@@ -36,9 +41,12 @@ class Augmentation:
     flip: bool = False
     brightness: float = 0.0
     contrast: float = 0.0
+    crop_scale: float = 1.0
+    saturation: float = 0.0
+    hue: float = 0.0
 
     def moves(self) -> bool:
-        """Whether any image is moved or bent."""
+        """Whether any image is moved or bent, other than by cropping."""
         return any((self.rotation, self.scale, self.stretch, self.shear, self.shift, self.elastic))
 
 
@@ -52,8 +60,15 @@ def augment(key: jax.Array, images: jax.Array, amounts: Augmentation) -> jax.Arr
 
     Returns:
       images of the same shape; what comes in from beyond the border repeats the border.
+
+    Raises:
+      ValueError: saturation or hue of images that have other than three channels.
     """
     move_key, flip_key, light_key = jax.random.split(key, 3)
+    # Numbers that give other keys than the three above, which must stay what they were.
+    crop_key, colour_key = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
+    if amounts.crop_scale < 1:
+        images = random_resized_crop(crop_key, images, amounts.crop_scale)
     if amounts.moves():
         images = _resample(images, _coordinates(move_key, images.shape, amounts))
     if amounts.flip:
@@ -64,6 +79,8 @@ def augment(key: jax.Array, images: jax.Array, amounts: Augmentation) -> jax.Arr
         mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
         images = mean + (images - mean) * (1 + amounts.contrast * strong) + amounts.brightness * bright
         images = jnp.clip(images, 0.0, 1.0)
+    if amounts.saturation or amounts.hue:
+        images = change_colours(colour_key, images, saturation=amounts.saturation, hue=amounts.hue)
     return images
 
 

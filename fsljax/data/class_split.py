@@ -35,7 +35,7 @@ def split_classes(
     Raises:
       UserError: the fractions are not three shares that sum to 1, or there are too few names.
     """
-    ordered = sorted(set(names), key=lambda name: (_hash(name, seed), name))
+    ordered = seeded_order(names, seed)
     _, validation, test = part_sizes(len(ordered), fractions, at_least=at_least)
     held_out = test + validation
     return (
@@ -43,6 +43,11 @@ def split_classes(
         tuple(sorted(ordered[test:held_out])),
         tuple(sorted(ordered[:test])),
     )
+
+
+def seeded_order(names: Iterable[str], seed: int) -> list[str]:
+    """The names, each once, in the order that `split_classes` describes."""
+    return sorted(set(names), key=lambda name: (_hash(name, seed), name))
 
 
 def check_fractions(fractions: Sequence[float]) -> None:

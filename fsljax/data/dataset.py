@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from fsljax.data.encoded_images import EncodedImages
 
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """Images held in memory.
+    """Images in memory, in a mapped file, or decoded as they are read.
 
     Attributes:
-      images: uint8 `[n, height, width, channel]`.
+      images: uint8 `[n, height, width, channel]`, or `EncodedImages`, which are read like an array.
       labels: int32 `[n]`, indices into `class_names`.
-      class_names: one name a class; every class has at least one image.
+      class_names: one name a class. Every class has at least one image, save that in classification
+        one may lack images in validation or test.
+      fine_labels: int32 `[n]`, indices into `fine_class_names`, where classes were made by uniting finer
+        ones (`fsljax.data.hierarchy`); else None. For evaluation alone.
+      fine_class_names: one name a fine class, the same in all parts; else None.
     """
 
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
+    fine_labels: np.ndarray | None = None
+    fine_class_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,11 +42,19 @@ class ImageDataset:
         return np.bincount(self.labels, minlength=self.num_classes)
 
     def fingerprint(self) -> str:
-        """SHA-256 of shapes, pixels and labels: equal only for the same data in the same order."""
+        """SHA-256 of shapes, pixels and labels: equal only for the same data in the same order.
+
+        Of images that are decoded as they are read, their records take the place of the pixels.
+        """
         digest = hashlib.sha256()
-        for array in (self.images, self.labels):
+        for array in (self.images, self.labels, self.fine_labels):
+            if array is None:
+                continue
             digest.update(repr((array.shape, array.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(array).data)
+            if isinstance(array, EncodedImages):
+                digest.update(array.fingerprint().encode())
+            else:
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -59,23 +75,65 @@ class Splits:
 
 
 def merge(first: ImageDataset, second: ImageDataset) -> ImageDataset:
-    """Puts two data sets together; classes of the same name become one."""
-    names = first.class_names + tuple(n for n in second.class_names if n not in set(first.class_names))
-    index = {name: i for i, name in enumerate(names)}
-    renumbered = np.array([index[name] for name in second.class_names], np.int32)[second.labels]
-    return ImageDataset(
-        images=np.concatenate([first.images, second.images]),
-        labels=np.concatenate([first.labels, renumbered]),
-        class_names=names,
+    """Puts two data sets together; classes of the same name become one, and so do fine classes.
+
+    Raises:
+      ValueError: if one of them alone has fine labels, or their images differ in shape.
+    """
+    if (first.fine_labels is None) != (second.fine_labels is None):
+        raise ValueError("One of the two data sets has fine labels and the other has none.")
+    labels, names = _united(first.labels, first.class_names, second.labels, second.class_names)
+    merged = ImageDataset(_joined(first.images, second.images), labels, names)
+    if first.fine_labels is None or second.fine_labels is None:
+        return merged
+    fine_labels, fine_names = _united(
+        first.fine_labels, first.fine_class_names or (), second.fine_labels, second.fine_class_names or ()
     )
+    return replace(merged, fine_labels=fine_labels, fine_class_names=fine_names)
 
 
 def take_classes(data: ImageDataset, chosen: np.ndarray) -> ImageDataset:
-    """The part of a data set whose classes are marked, bool `[classes]`; they are numbered anew."""
-    rows = chosen[data.labels]
+    """The part of a data set whose classes are marked, bool `[classes]`; they are numbered anew.
+
+    Fine classes keep their numbers, so that those of several parts can still be compared.
+    """
+    taken = take_rows(data, np.flatnonzero(chosen[data.labels]))
     renumbered = np.cumsum(chosen) - 1
-    return ImageDataset(
-        images=data.images[rows],
-        labels=renumbered[data.labels[rows]].astype(np.int32),
+    return replace(
+        taken,
+        labels=renumbered[taken.labels].astype(np.int32),
         class_names=tuple(name for name, keep in zip(data.class_names, chosen, strict=True) if keep),
     )
+
+
+def take_rows(data: ImageDataset, rows: np.ndarray) -> ImageDataset:
+    """The images at these positions, int `[m]`, in this order; classes stay as they are."""
+    images = data.images
+    # What lies in a row stays in its file where an index would load it.
+    in_a_row = len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
+    return replace(
+        data,
+        images=images.take(rows)
+        if isinstance(images, EncodedImages)
+        else images[rows[0] : rows[0] + len(rows)]
+        if in_a_row
+        else images[rows],
+        labels=data.labels[rows],
+        fine_labels=None if data.fine_labels is None else data.fine_labels[rows],
+    )
+
+
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    if isinstance(first, EncodedImages) and isinstance(second, EncodedImages):
+        return first.joined(second)
+    return np.concatenate([first, second])
+
+
+def _united(
+    first: np.ndarray, first_names: tuple[str, ...], second: np.ndarray, second_names: tuple[str, ...]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels of both, and the names that these are indices of."""
+    names = first_names + tuple(name for name in second_names if name not in set(first_names))
+    index = {name: i for i, name in enumerate(names)}
+    renumbered = np.array([index[name] for name in second_names], np.int32)[second]
+    return np.concatenate([first, renumbered]), names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ def decode_image(
     image_size: int | tuple[int, int],
     channels: Literal[1, 3] = 3,
     resampling: Resampling = Resampling.BICUBIC,
+    cut_first: bool = False,
 ) -> np.ndarray:
     """Decodes one image file, whatever its format and colour mode.
 
@@ -50,6 +52,8 @@ def decode_image(
       image_size: side of the square result, or its (height, width).
       channels: 3 gives RGB, 1 gives luminance (ITU-R 601).
       resampling: Pillow's filter.
+      cut_first: the centred part is cut out before it is resized, so that what is cut off has no
+        influence on its border: what "centre square, resized" means in evaluation protocols.
 
     Returns:
       uint8 `[height, width, channels]`.
@@ -58,9 +62,28 @@ def decode_image(
       UserError: the file is missing, damaged, no image, or a decompression bomb (Pillow's limit).
     """
     try:
-        return _decode(path, image_size, channels, resampling)
+        return _decode(path, image_size, channels, resampling, cut_first)
     except Exception as error:
         raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
+
+
+def decode_bytes(
+    encoded: bytes,
+    *,
+    image_size: int | tuple[int, int],
+    channels: Literal[1, 3] = 3,
+    resampling: Resampling | int = Resampling.BICUBIC,
+    cut_first: bool = False,
+) -> np.ndarray:
+    """Decodes the content of an image file; see `decode_image`.
+
+    Raises:
+      UserError: the content is damaged, no image, or a decompression bomb.
+    """
+    try:
+        return _decode(io.BytesIO(encoded), image_size, channels, Resampling(resampling), cut_first)
+    except Exception as error:
+        raise UserError(f"The image cannot be decoded: {_reason(error)}.") from error
 
 
 def decode_images(
@@ -104,16 +127,20 @@ def decode_images(
 
 
 def _decode(
-    path: str | os.PathLike[str],
+    file: str | os.PathLike[str] | io.BytesIO,
     image_size: int | tuple[int, int],
     channels: Literal[1, 3],
     resampling: Resampling = Resampling.BICUBIC,
+    cut_first: bool = False,
 ) -> np.ndarray:
-    with Image.open(Path(path), formats=_FORMATS) as image:
+    opened = file if isinstance(file, io.BytesIO) else Path(file)
+    with Image.open(opened, formats=_FORMATS) as image:
         # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
         image.draft(None, (2 * max(np.broadcast_to(image_size, 2).tolist()),) * 2)
         image.load()
-        return fit_image(image, image_size=image_size, channels=channels, resampling=resampling)
+        return fit_image(
+            image, image_size=image_size, channels=channels, resampling=resampling, cut_first=cut_first
+        )
 
 
 def fit_image(
@@ -122,12 +149,13 @@ def fit_image(
     image_size: int | tuple[int, int],
     channels: Literal[1, 3] = 3,
     resampling: Resampling = Resampling.BICUBIC,
+    cut_first: bool = False,
 ) -> np.ndarray:
     """Brings an opened image to size and channels; see `decode_image`.
 
     Args:
       image: of any mode.
-      image_size, channels, resampling: as for `decode_image`.
+      image_size, channels, resampling, cut_first: as for `decode_image`.
 
     Returns:
       uint8 `[height, width, channels]`.
@@ -135,6 +163,8 @@ def fit_image(
     height, width = np.broadcast_to(image_size, 2).tolist()
     flat = _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
     box = _centre(flat.size, width / height)
+    if cut_first:
+        flat, box = flat.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])
     resized = flat.resize((width, height), resampling, box=box, reducing_gap=3.0)
     return np.asarray(resized).reshape(height, width, channels)
 

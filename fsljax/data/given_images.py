@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fsljax.data.decode import decode_image, fit_image
+from fsljax.data.image_sets import IMAGE_SETS
 from fsljax.errors import UserError
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -52,12 +53,15 @@ def _several(images: Any) -> Iterable[Any]:
 
 
 def _to_network(image: Any, data: ConfigDict) -> np.ndarray:
-    # As the training images were made: drawings by area, photographs by a bicubic filter.
+    # As the training images were made: drawings by area, published sets by their own filter.
     drawn = data.name in ("omniglot", "glyphs")
+    published = data.name in IMAGE_SETS
+    filter_of_set = IMAGE_SETS[data.name].resampling if published else Image.Resampling.BICUBIC
     fitting: dict[str, Any] = {
         "image_size": data.image_size,
         "channels": data.channels,
-        "resampling": Image.Resampling.BOX if drawn else Image.Resampling.BICUBIC,
+        "resampling": Image.Resampling.BOX if drawn else filter_of_set,
+        "cut_first": published,
     }
     if isinstance(image, str | os.PathLike):
         return decode_image(image, **fitting)

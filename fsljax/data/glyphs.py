@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -19,6 +20,7 @@ from fsljax.data import glyph_faces
 from fsljax.data.augment import Augmentation, augment
 from fsljax.data.cache import cached_arrays
 from fsljax.data.dataset import ImageDataset, Splits, take_classes
+from fsljax.data.example_split import divide_drawings
 
 NAME = "glyphs"
 DRAWINGS = 20  # of each class
@@ -38,7 +40,13 @@ _HANDWRITING = Augmentation(rotation=8, scale=0.12, stretch=0.1, shear=0.15, shi
 _CLASSES_A_CHUNK = 16
 
 
-def load(*, image_size: int = 28, seed: int = 0) -> Splits:
+def load(
+    *,
+    image_size: int = 28,
+    seed: int = 0,
+    shared_classes: bool = False,
+    fractions: Sequence[float] = (0.64, 0.16, 0.2),
+) -> Splits:
     """Draws the glyphs, or reads them from the user's cache folder where they were drawn before.
 
     Every drawing takes the shape that one of the fonts gives the character, under a small random affine and
@@ -48,14 +56,20 @@ def load(*, image_size: int = 28, seed: int = 0) -> Splits:
     Args:
       image_size: side of the images, resized by area from 64 pixels.
       seed: another seed gives other drawings of the same classes.
+      shared_classes: for classification: the parts share all classes, and the drawings of each are
+        divided by `fsljax.data.example_split.divide_drawings`.
+      fractions: for that division.
 
     Returns:
-      Images uint8 `[n, image_size, image_size, 1]` of more than 1,000 classes, divided by script.
+      Images uint8 `[n, image_size, image_size, 1]` of more than 1,000 classes, divided by script; with
+      `shared_classes` each has 12 / 3 / 5 drawings.
     """
     about = f"{_ARRAYS_VERSION} {image_size} {seed} {glyph_faces.fingerprint()}"
     fingerprint = hashlib.sha256(about.encode()).hexdigest()
     arrays = cached_arrays(NAME, fingerprint, lambda: _draw(image_size, seed))
     glyphs = ImageDataset(arrays["images"], arrays["labels"], tuple(arrays["names"].tolist()))
+    if shared_classes:
+        return divide_drawings(glyphs, fractions)
     scripts = np.array([str(glyph_faces.script(unicodedata.lookup(name))) for name in glyphs.class_names])
     in_validation, in_test = np.isin(scripts, VALIDATION_SCRIPTS), np.isin(scripts, TEST_SCRIPTS)
     train, validation, test = (

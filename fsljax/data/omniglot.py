@@ -6,7 +6,7 @@ import io
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from PIL import Image
 from fsljax.data import tfds_source
 from fsljax.data.cache import cached_arrays
 from fsljax.data.dataset import ImageDataset, Splits, take_classes
+from fsljax.data.example_split import divide_drawings
 from fsljax.errors import UserError
 
 NAME = "omniglot"
@@ -52,6 +53,8 @@ def load(
     data_dir: str | None = None,
     image_size: int = 28,
     rotations: bool = True,
+    shared_classes: bool = False,
+    fractions: Sequence[float] = (0.64, 0.16, 0.2),
     base_url: str = BASE_URL,
 ) -> Splits:
     """Loads Omniglot, divided by characters as published; downloads and prepares it where it is missing.
@@ -63,11 +66,14 @@ def load(
       data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
       image_size: side of the images, resized by area from 105.
       rotations: each character turned by 0, 90, 180 and 270 degrees is four classes.
+      shared_classes: for classification: the parts share all characters, which are not turned, and the
+        drawings of each are divided by `fsljax.data.example_split.divide_drawings`.
+      fractions: for that division.
       base_url: where the four archives are downloaded from if need be.
 
     Returns:
       Images uint8 `[n, image_size, image_size, 1]`; 4,112 / 688 / 1,692 classes of 20 drawings, a
-      quarter of that without rotations.
+      quarter of that without rotations; with `shared_classes` 1,623 classes of 12 / 3 / 5 drawings.
 
     Raises:
       UserError: the data are missing and cannot be downloaded, are damaged, or are not the published set.
@@ -78,6 +84,8 @@ def load(
     fingerprint = f"{_ARRAYS_VERSION:02}{image_size:04}{tfds_source.content_hash(folder)}"
     arrays = cached_arrays(NAME, fingerprint, lambda: _decode(folder, image_size))
     characters = ImageDataset(arrays["images"], arrays["labels"], tuple(arrays["names"].tolist()))
+    if shared_classes:
+        return divide_drawings(characters, fractions)
     return split(characters, rotations=rotations)
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -89,11 +89,24 @@ def data_source(folder: Path, split: str, *, encoded: Sequence[str] = ("image",)
     info = dataset_info(folder)
     if split not in info.splits:
         raise UserError(f"The data set in {folder} has no split {split!r}, only {', '.join(info.splits)}.")
-    decoders = {feature: tfds.decode.SkipDecoding() for feature in encoded}
+    parse = example_parser(info, encoded=encoded)
     part = info.splits[split]
     for path, length in zip(part.filepaths, part.shard_lengths, strict=True):
         for record in _read_records(Path(path), length):
-            yield info.features.deserialize_example_np(record, decoders=decoders)
+            yield parse(record)
+
+
+def example_parser(
+    info: tfds.core.DatasetInfo, *, encoded: Sequence[str] = ("image",)
+) -> Callable[[bytes], dict[str, Any]]:
+    """A function from a record to its features by name; those in `encoded` stay the bytes of their files."""
+    decoders = {feature: tfds.decode.SkipDecoding() for feature in encoded}
+    return lambda record: info.features.deserialize_example_np(record, decoders=decoders)
+
+
+def image_features(info: tfds.core.DatasetInfo) -> tuple[str, ...]:
+    """Names of the features that are images."""
+    return tuple(name for name, feature in info.features.items() if isinstance(feature, tfds.features.Image))
 
 
 def content_hash(folder: Path) -> str:

@@ -18,7 +18,8 @@ from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsljax.data.augment import Augmentation, augment
+from fsljax.data.augment import Augmentation, _coordinates, _resample, augment
+from fsljax.data.photo_changes import random_resized_crop
 
 HEIGHT, WIDTH = 17, 14
 CENTRE = np.array([(HEIGHT - 1) / 2, (WIDTH - 1) / 2])
@@ -119,9 +120,54 @@ class AugmentTest(chex.TestCase):
         np.testing.assert_allclose(self.variant(jax.vmap(change))(keys, images), looped, atol=1e-5)
 
 
+def before_photographs(key: jax.Array, images: jax.Array, amounts: Augmentation) -> jax.Array:
+    """All changes as they were when there were neither crops nor changes of colour."""
+    move_key, flip_key, light_key = jax.random.split(key, 3)
+    if amounts.moves():
+        images = _resample(images, _coordinates(move_key, images.shape, amounts))
+    if amounts.flip:
+        mirrored = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
+    if amounts.brightness or amounts.contrast:
+        bright, strong = jax.random.uniform(light_key, (2, len(images), 1, 1, 1), minval=-1.0)
+        mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
+        images = mean + (images - mean) * (1 + amounts.contrast * strong) + amounts.brightness * bright
+        images = jnp.clip(images, 0.0, 1.0)
+    return images
+
+
+@pytest.mark.parametrize("amounts", [Augmentation(), Augmentation(flip=True), EVERYTHING], ids=str)
+def test_without_crops_and_colours_every_bit_is_what_it_was(amounts: Augmentation):
+    before = jax.jit(before_photographs, static_argnames="amounts")
+    for seed in range(3):
+        key, images = jax.random.key(seed), charted(seed=seed)
+        np.testing.assert_array_equal(compiled(key, images, amounts), before(key, images, amounts))
+
+
+def test_crops_come_first_and_take_no_part_in_the_other_draws():
+    images, key = charted(), jax.random.key(0)
+    cropped = changed_by(images, crop_scale=0.3)
+    expected = random_resized_crop(jax.random.fold_in(key, 3), images, 0.3)
+    np.testing.assert_allclose(cropped, expected, atol=1e-5)
+    assert np.all(np.any(cropped != images, axis=(1, 2, 3)))
+    others = dataclasses.replace(EVERYTHING, crop_scale=0.3)
+    np.testing.assert_allclose(compiled(key, images, others), compiled(key, cropped, EVERYTHING), atol=1e-5)
+
+
+def test_colours_change_last_and_take_no_part_in_the_other_draws():
+    grey = np.repeat(charted()[..., 2:], 3, axis=-1)
+    coloured = dataclasses.replace(EVERYTHING, saturation=0.5, hue=0.5)
+    key = jax.random.key(0)
+    np.testing.assert_allclose(compiled(key, grey, coloured), compiled(key, grey, EVERYTHING), atol=1e-6)
+    for name in ("saturation", "hue"):
+        images = charted()
+        assert np.all(np.any(changed_by(images, **{name: 0.3}) != images, axis=(1, 2, 3)))
+
+
 def test_brightness_contrast_and_flip_move_nothing():
     assert not Augmentation().moves()
     assert not Augmentation(flip=True, brightness=0.5, contrast=0.5, elastic_points=8).moves()
+    assert not Augmentation(crop_scale=0.5, saturation=0.5, hue=0.5).moves()
 
 
 def test_a_shift_equals_a_numpy_shift():
@@ -250,7 +296,9 @@ def test_the_range_stays_from_0_to_1(seed: int, binary: bool):
 
 def test_each_image_has_amounts_of_its_own():
     same = np.repeat(charted(1), 20, axis=0)
-    for name in ("rotation", "shear", "shift", "elastic", "brightness", "contrast"):
+    for name in (
+        "rotation", "shear", "shift", "elastic", "brightness", "contrast", "crop_scale", "saturation", "hue"
+    ):  # fmt: skip
         changed = changed_by(same, **{name: 0.3})
         assert len({image.tobytes() for image in changed}) == 20, name
 

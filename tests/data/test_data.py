@@ -48,6 +48,92 @@ def test_the_channels_that_the_images_have_are_accepted(source):
     assert data.load(config_of(*source)).train.num_classes == 2
 
 
+def put_images(root: Path, names: str, images: int) -> None:
+    for label, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for number in range(images):
+            Image.new("RGB", (8, 8), (label, number, 0)).save(root / name / f"{number}.png")
+
+
+def test_a_folder_of_classes_is_divided_within_each_of_them(tmp_path: Path):
+    put_images(tmp_path / "images", "abc", 10)
+    config = config_of("folder", 3)
+    config.data.update(
+        {"path": str(tmp_path / "images"), "split_by": "examples", "fractions": (0.5, 0.2, 0.3)}
+    )
+    splits = data.load(config)
+    parts = splits.train, splits.validation, splits.test
+    for part, count in zip(parts, (5, 2, 3), strict=True):
+        assert part.class_names == ("a", "b", "c")
+        np.testing.assert_array_equal(part.class_counts(), [count] * 3)
+    numbers = [tuple(image[0, 0]) for part in parts for image in part.images]
+    assert len(set(numbers)) == 30
+    config.data.split_seed = 1
+    assert data.load(config).test.fingerprint() != splits.test.fingerprint()
+
+
+def test_folders_of_parts_that_share_their_classes_are_taken_as_they_are(tmp_path: Path):
+    for part, images in {"train": 4, "val": 1, "test": 2}.items():
+        put_images(tmp_path / "images" / part, "ab", images)
+    config = config_of("folder", 3)
+    config.data.update({"path": str(tmp_path / "images"), "split_by": "examples"})
+    splits = data.load(config)
+    for part, images in ((splits.train, 4), (splits.validation, 1), (splits.test, 2)):
+        np.testing.assert_array_equal(part.class_counts(), [images] * 2)
+    merged = data.merge(splits.train, splits.validation)
+    assert merged.class_names == ("a", "b")
+    np.testing.assert_array_equal(merged.class_counts(), [5, 5])
+
+
+def test_classes_of_any_source_can_be_chosen_and_united(tmp_path: Path):
+    put_images(tmp_path / "images", "abcdefgh", 5)
+    config = config_of("folder", 3)
+    config.data.update(
+        {"path": str(tmp_path / "images"), "split_by": "examples", "max_classes": 6, "merge": "pairs"}
+    )
+    splits = data.load(config)
+    for part in (splits.train, splits.validation, splits.test):
+        assert part.num_classes == 3
+        assert len(part.fine_class_names) == 6
+        assert part.fine_class_names == splits.train.fine_class_names
+        assert [part.class_names[label] for label in part.labels] == [
+            next(pair for pair in part.class_names if part.fine_class_names[fine] in pair.split(" + "))
+            for fine in part.fine_labels
+        ]
+
+
+def test_classes_are_not_united_unless_the_config_says_so(tmp_path: Path):
+    put_images(tmp_path / "images", "abcdef", 2)
+    config = config_of("folder", 3)
+    config.data.path = str(tmp_path / "images")
+    assert data.load(config).train.fine_labels is None
+
+
+def test_real_tiny_imagenet_in_pairs(tfds_data_dir: Path):
+    config = config_of("tiny_imagenet", 3)
+    config.data.update(
+        {
+            "data_dir": str(tfds_data_dir), "image_size": 32, "split_by": "examples", "merge": "pairs",
+            "host_budget_gb": 0.0,
+        }
+    )  # fmt: skip
+    splits = data.load(config)
+    for part, count in ((splits.train, 504), (splits.validation, 56), (splits.test, 100)):
+        np.testing.assert_array_equal(part.class_counts(), [count] * 100)
+        assert len(part.fine_class_names) == 200
+        np.testing.assert_array_equal(np.bincount(part.fine_labels), [count // 2] * 200)
+
+
+def test_other_channels_are_those_of_published_sets_too(tfds_data_dir: Path):
+    config = config_of("oxford_flowers102", 1)
+    config.data.update(
+        {"data_dir": str(tfds_data_dir), "image_size": 16, "split_by": "examples", "host_budget_gb": 0.0}
+    )
+    test = data.load(config).test
+    assert test.images.shape == (4_109, 16, 16, 1)
+    assert test.images[5].dtype == np.uint8
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_folder_gives_the_channels_that_are_asked_for(tmp_path: Path, monkeypatch, channels: int):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fsljax.data.dataset import ImageDataset, Splits, merge
+from fsljax.data.dataset import ImageDataset, Splits, merge, take_classes, take_rows
 
 
 def dataset(labels, names, size=2, start=0):
@@ -76,6 +76,75 @@ def test_merge_unites_classes_of_one_name():
 def test_merge_of_different_sizes_fails():
     with pytest.raises(ValueError, match="dimension"):
         merge(dataset([0], "a", size=2), dataset([0], "b", size=3))
+
+
+def with_fine(data, labels, names):
+    return dataclasses.replace(data, fine_labels=np.array(labels, np.int32), fine_class_names=tuple(names))
+
+
+def test_there_are_no_fine_labels_unless_given():
+    data = dataset([0, 1], "ab")
+    assert data.fine_labels is None
+    assert data.fine_class_names is None
+
+
+def test_fine_labels_change_the_fingerprint():
+    data = dataset([0, 1, 1], "ab")
+    fine = [with_fine(data, labels, "xyz") for labels in ([0, 1, 2], [0, 2, 1])]
+    assert len({other.fingerprint() for other in [data, *fine]}) == 3
+
+
+def test_merge_unites_fine_classes_of_one_name():
+    first = with_fine(dataset([0, 0, 1], "ab"), [0, 1, 2], ("x", "y", "z"))
+    second = with_fine(dataset([0, 1, 1], "ba"), [1, 2, 0], ("w", "z", "x"))
+    merged = merge(first, second)
+    assert merged.fine_class_names == ("x", "y", "z", "w")
+    assert [merged.fine_class_names[label] for label in merged.fine_labels] == [*"xyz", *"zxw"]
+    assert [merged.class_names[label] for label in merged.labels] == [*"aab", *"baa"]
+    assert merged.fine_labels.dtype == np.int32
+
+
+def test_merge_of_parts_that_share_their_classes_keeps_their_numbers():
+    merged = merge(dataset([0, 1, 2], "abc"), dataset([2, 0], "abc", start=3))
+    assert merged.class_names == ("a", "b", "c")
+    np.testing.assert_array_equal(merged.labels, [0, 1, 2, 2, 0])
+
+
+def test_fine_labels_of_one_data_set_alone_are_refused():
+    data = dataset([0, 1], "ab")
+    for pair in ((data, with_fine(data, [0, 1], "xy")), (with_fine(data, [0, 1], "xy"), data)):
+        with pytest.raises(ValueError, match="has fine labels and the other has none"):
+            merge(*pair)
+
+
+def test_classes_that_are_taken_are_numbered_anew_and_fine_ones_are_not():
+    data = with_fine(dataset([0, 1, 2, 1, 0], "abc"), [0, 1, 2, 3, 0], "wxyz")
+    taken = take_classes(data, np.array([False, True, True]))
+    assert taken.class_names == ("b", "c")
+    np.testing.assert_array_equal(taken.labels, [0, 1, 0])
+    np.testing.assert_array_equal(taken.images[:, 0, 0, 0], [1, 2, 3])
+    np.testing.assert_array_equal(taken.fine_labels, [1, 2, 3])
+    assert taken.fine_class_names == data.fine_class_names
+    assert taken.labels.dtype == np.int32
+
+
+@pytest.mark.parametrize("rows", [[1, 2, 3], [3, 1], [2, 2], []])
+def test_rows_are_taken_in_their_order(rows):
+    data = with_fine(dataset([0, 1, 2, 1, 0], "abc"), [0, 1, 2, 3, 0], "wxyz")
+    taken = take_rows(data, np.array(rows, np.int64))
+    np.testing.assert_array_equal(taken.images, data.images[rows])
+    np.testing.assert_array_equal(taken.labels, data.labels[rows])
+    np.testing.assert_array_equal(taken.fine_labels, data.fine_labels[rows])
+    assert taken.class_names == data.class_names
+
+
+def test_rows_in_a_row_stay_in_their_file(tmp_path):
+    data = dataset([0, 1, 1, 0], "ab")
+    np.save(tmp_path / "images.npy", data.images)
+    mapped = dataclasses.replace(data, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+    taken = take_rows(mapped, np.array([1, 2]))
+    assert isinstance(taken.images, np.memmap)
+    np.testing.assert_array_equal(taken.images, data.images[1:3])
 
 
 def test_splits_have_no_notes_unless_given():

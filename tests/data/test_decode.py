@@ -4,8 +4,9 @@ import zlib
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from PIL.Image import Resampling
 
-from fsljax.data.decode import decode_image, decode_images, fit_image
+from fsljax.data.decode import decode_bytes, decode_image, decode_images, fit_image
 from fsljax.errors import UserError
 
 
@@ -313,6 +314,34 @@ def unreadable(folder, kind):
     elif kind == "program":  # a format that Pillow would hand to Ghostscript
         Image.new("RGB", (4, 4)).save(path, format="EPS")
     return path
+
+
+@pytest.mark.parametrize("resampling", [Resampling.BILINEAR, Resampling.BICUBIC])
+@pytest.mark.parametrize("size", [5, 12, 30])
+def test_what_is_cut_off_first_has_no_influence(tmp_path, size, resampling):
+    pixels = noise(12, 20)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    options = {"image_size": size, "resampling": resampling, "cut_first": True}
+    square = Image.fromarray(pixels[:, 4:16])
+    expected = np.asarray(square.resize((size, size), resampling, reducing_gap=3.0))
+    np.testing.assert_array_equal(decode_image(tmp_path / "image.png", **options), expected)
+    np.testing.assert_array_equal(decode_bytes((tmp_path / "image.png").read_bytes(), **options), expected)
+
+
+@pytest.mark.parametrize("cut_first", [False, True])
+def test_the_bytes_of_a_file_are_decoded_as_the_file(tmp_path, cut_first):
+    Image.fromarray(noise(40, 33)).save(tmp_path / "image.jpg")
+    options = {"image_size": 12, "channels": 1, "cut_first": cut_first}
+    np.testing.assert_array_equal(
+        decode_bytes((tmp_path / "image.jpg").read_bytes(), **options),
+        decode_image(tmp_path / "image.jpg", **options),
+    )
+
+
+def test_bytes_that_are_no_image_are_refused():
+    for content in (b"", b"no image", b"\x89PNG\r\n\x1a\n"):
+        with pytest.raises(UserError, match=r"^The image cannot be decoded: .+[^.]\.$"):
+            decode_bytes(content, image_size=8)
 
 
 KINDS = ["text", "empty", "truncated", "folder", "program", "missing"]

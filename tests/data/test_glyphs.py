@@ -11,6 +11,7 @@ import pytest
 from fsljax.data import glyphs
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.glyph_faces import script
+from fsljax.data.hierarchy import choose_classes
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,25 @@ def test_other_image_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(glyphs, "distinct_characters", lambda: ["A", "Ա", "א"])
     splits = glyphs.load(image_size=40)
     assert [part.images.shape for part in parts(splits)] == [(20, 40, 40, 1)] * 3
+
+
+def test_shared_classes_are_those_of_all_scripts_with_their_drawings_divided(splits: Splits):
+    shared = glyphs.load(shared_classes=True)
+    names = tuple(name for part in parts(splits) for name in part.class_names)
+    for part, first, last in zip(parts(shared), (0, 12, 15), (12, 15, 20), strict=True):
+        assert sorted(part.class_names) == sorted(names)
+        assert part.class_names == shared.train.class_names
+        assert set(part.class_counts()) == {last - first}
+        for label in (0, 500, len(names) - 1):
+            name = part.class_names[label]
+            whole = next(each for each in parts(splits) if name in each.class_names)
+            drawings = whole.images[whole.labels == whole.class_names.index(name)]
+            np.testing.assert_array_equal(part.images[part.labels == label], drawings[first:last])
+
+
+def test_two_hundred_classes_are_chosen_by_the_seed():
+    chosen = [choose_classes(glyphs.load(shared_classes=True), 200, seed).train for seed in (0, 0, 1)]
+    assert [part.num_classes for part in chosen] == [200] * 3
+    assert chosen[0].fingerprint() == chosen[1].fingerprint()
+    assert chosen[0].class_names != chosen[2].class_names
+    assert len(chosen[0]) == 2_400

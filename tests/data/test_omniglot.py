@@ -9,9 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
-from fsljax.data import omniglot, tfds_source
+from fsljax.data import hierarchy, omniglot, tfds_source
 from fsljax.errors import UserError
 
 # Alphabets and their numbers of characters: names that decide the split are the real ones, and the
@@ -309,6 +310,67 @@ def test_the_published_set_alone_is_split(downloaded):
         omniglot.split(splits.test)
 
 
+def prepare_few(data_dir, drawings=20):
+    """Five characters of three alphabets with TFDS's own features, each drawing with ink elsewhere."""
+    few = [("Greek", 0), ("Greek", 1), ("Hebrew", 0), ("Hebrew", 3), ("ULOG", 2)]
+    features = tfds.builder("omniglot", data_dir=data_dir).info.features
+    # Read from the archives, as those of the labels.
+    features["alphabet"].names = ["Greek", "Hebrew", "ULOG", *map(str, range(47))]
+
+    class Omniglot(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version(omniglot.VERSION)
+        name = "omniglot"
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(few[:3]), "test": self._generate_examples(few[3:])}
+
+        def _generate_examples(self, characters):
+            for alphabet, number in characters:
+                for drawer in range(drawings):
+                    ink = np.zeros((105, 105), bool)
+                    ink[15 * number : 15 * number + 10, 5 * drawer : 5 * drawer + 5] = True
+                    file = io.BytesIO()
+                    Image.fromarray(~ink).convert("RGB").save(file, "PNG")
+                    yield (
+                        f"{alphabet}{number}/{drawer}",
+                        {
+                            "image": io.BytesIO(file.getvalue()),
+                            "alphabet": alphabet,
+                            "alphabet_char_id": number,
+                            "label": 0,
+                        },
+                    )
+
+    Omniglot(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    return [f"{alphabet}/character{number + 1:02}" for alphabet, number in few]
+
+
+def test_shared_characters_are_divided_by_drawings_in_stored_order(tmp_path):
+    names = prepare_few(tmp_path)
+    splits = omniglot.load(data_dir=str(tmp_path), image_size=21, shared_classes=True)
+    stored = {name: [] for name in names}
+    for part in ("train", "test"):
+        folder = tfds_source.find("omniglot", omniglot.VERSION, str(tmp_path))
+        alphabets = tfds_source.dataset_info(folder).features["alphabet"].names
+        for example in tfds_source.data_source(folder, part):
+            name = f"{alphabets[example['alphabet']]}/character{example['alphabet_char_id'] + 1:02}"
+            ink = np.asarray(Image.open(io.BytesIO(example["image"])).convert("L")) == 0
+            stored[name].append(share_of_ink(ink, 21))
+    for part, first, last in zip(all_parts(splits), (0, 12, 15), (12, 15, 20), strict=True):
+        assert part.class_names == tuple(names)
+        for label, name in enumerate(names):
+            np.testing.assert_array_equal(part.images[part.labels == label, ..., 0], stored[name][first:last])
+
+
+def test_too_few_drawings_of_shared_characters_are_refused(tmp_path):
+    prepare_few(tmp_path, drawings=6)
+    with pytest.raises(UserError, match="has 6 drawings, but 7 are needed"):
+        omniglot.load(data_dir=str(tmp_path), shared_classes=True)
+
+
 @pytest.fixture(scope="module")
 def real(tfds_data_dir):
     # Missing data are a failure, not a reason to download them.
@@ -353,6 +415,17 @@ def test_real_characters_turned_are_classes_of_their_own(real, tfds_data_dir):
         for turns in range(4):
             turned = real.test.images[real.test.labels == 4 * label + turns]
             np.testing.assert_array_equal(turned, np.rot90(drawings, turns, axes=(1, 2)))
+
+
+def test_real_characters_are_shared(tfds_data_dir):
+    splits = omniglot.load(data_dir=str(tfds_data_dir), shared_classes=True)
+    for part, drawings in zip(all_parts(splits), (12, 3, 5), strict=True):
+        np.testing.assert_array_equal(part.class_counts(), [drawings] * 1623)
+        assert part.class_names == splits.train.class_names
+    united = hierarchy.unite(splits, "alphabets", 0)
+    assert united.test.num_classes == 50
+    assert united.test.class_names[:2] == ("Alphabet_of_the_Magi", "Anglo-Saxon_Futhorc")
+    assert len(united.test.fine_class_names) == 1623
 
 
 def test_real_strokes_are_light_on_dark(real):

@@ -275,3 +275,19 @@ def test_needs_no_tensorflow(folder):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "30 False\n"
+
+
+def test_images_are_told_from_other_features(prepared):
+    info = tfds_source.dataset_info(prepared)
+    assert tfds_source.image_features(info) == ("image",)
+
+
+def test_a_record_is_parsed_as_the_data_source_does_it(prepared):
+    info = tfds_source.dataset_info(prepared)
+    parts = list(tfds_source.data_source(prepared, "test"))
+    records = tfds_source._read_records(info.splits["test"].filepaths[0], COUNTS["test"])
+    parse, decode = tfds_source.example_parser(info), tfds_source.example_parser(info, encoded=())
+    for record, example in zip(records, parts, strict=True):
+        assert parse(record) == example
+        pixels = np.asarray(Image.open(io.BytesIO(example["image"])))
+        np.testing.assert_array_equal(decode(record)["image"], pixels)

@@ -1,0 +1,80 @@
+"""Division of each class's examples among parts that share the classes, as classification needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fsljax.data.class_split import seeded_order
+from fsljax.data.dataset import ImageDataset, Splits, take_rows
+from fsljax.errors import UserError
+
+TEST_DRAWINGS = 5
+
+
+def hold_out(labels: np.ndarray, class_names: Sequence[str], fraction: float, seed: int) -> np.ndarray:
+    """Chooses the same share of every class by a seeded rule.
+
+    Which of a class's examples are chosen depends on its name, their number and the seed alone. A class of
+    two or more gives one at least, and keeps one.
+
+    Args:
+      labels: int `[n]`, indices into `class_names`.
+      class_names: one name a class.
+      fraction: share to choose, rounded to whole examples.
+      seed: another seed gives another choice.
+
+    Returns:
+      bool `[n]`, True where an example is chosen.
+    """
+    held = np.zeros(len(labels), bool)
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels, minlength=len(class_names))
+    for name, rows in zip(class_names, np.split(order, np.cumsum(counts)[:-1]), strict=True):
+        if len(rows) < 2:
+            continue
+        count = min(max(1, int(np.floor(len(rows) * fraction + 0.5))), len(rows) - 1)
+        numbered = {f"{name}/{number}": row for number, row in enumerate(rows)}
+        held[[numbered[key] for key in seeded_order(numbered, seed)[:count]]] = True
+    return held
+
+
+def divide_drawings(characters: ImageDataset, fractions: Sequence[float]) -> Splits:
+    """Divides the drawings of each character in stored order: train, then validation, the last 5 test.
+
+    Args:
+      characters: drawings with their classes.
+      fractions: shares of train, validation and test; the first two say in which proportion the drawings
+        before the last 5 are divided, rounded to whole drawings: 12 and 3 of 15 by the usual 0.64 and 0.16.
+
+    Returns:
+      Parts that share the classes.
+
+    Raises:
+      UserError: a character has too few drawings, or train or validation has no share.
+    """
+    least = TEST_DRAWINGS + 2
+    train, validation, _ = fractions
+    if not (train > 0 and validation > 0):
+        raise UserError(
+            f"config.data.fractions is {tuple(fractions)}; train and validation must each be above 0."
+        )
+    counts = characters.class_counts()
+    if counts.min() < least:
+        short = characters.class_names[int(np.argmin(counts))]
+        raise UserError(
+            f"{short} has {counts.min()} drawings, but {least} are needed: {TEST_DRAWINGS} for testing, one "
+            "for training and one for validation. Give --config.data.split_by=classes, or other data."
+        )
+    in_train = np.rint((counts - TEST_DRAWINGS) * (train / (train + validation)))
+    in_train = np.clip(in_train, 1, counts - TEST_DRAWINGS - 1)
+    order = np.argsort(characters.labels, kind="stable")
+    number = np.empty(len(characters), np.int64)  # of each drawing among those of its class
+    number[order] = np.arange(len(characters)) - np.repeat(np.cumsum(counts) - counts, counts)
+    tested = number >= (counts - TEST_DRAWINGS)[characters.labels]
+    trained = number < in_train[characters.labels]
+    train_part, validation_part, test_part = (
+        take_rows(characters, np.flatnonzero(chosen)) for chosen in (trained, ~trained & ~tested, tested)
+    )
+    return Splits(train_part, validation_part, test_part)

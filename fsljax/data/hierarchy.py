@@ -1,0 +1,91 @@
+"""Coarse classes made of finer ones, to see whether training on the coarse ones tells the fine ones apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fsljax.data.class_split import seeded_order
+from fsljax.data.dataset import ImageDataset, Splits, take_classes
+from fsljax.errors import UserError
+
+
+def unite(splits: Splits, how: str, seed: int) -> Splits:
+    """Unites classes of parts that share them; the classes before stay as fine labels.
+
+    Args:
+      splits: parts with the same `class_names`.
+      how: "pairs", random pairs of classes, of an odd number of which one stays alone; or "alphabets",
+        classes whose names have the same part before the first "/".
+      seed: another seed gives other pairs.
+
+    Returns:
+      The same images. A pair is named "FIRST + SECOND"; coarse classes are in the order of their first
+      fine ones.
+
+    Raises:
+      UserError: fewer than two classes would be left.
+    """
+    parents = {"pairs": lambda names: _pairs(names, seed), "alphabets": _alphabets}[how]
+    return replace(
+        splits,
+        train=_unite(splits.train, parents),
+        validation=_unite(splits.validation, parents),
+        test=_unite(splits.test, parents),
+    )
+
+
+def choose_classes(splits: Splits, count: int, seed: int) -> Splits:
+    """Keeps `count` of the classes that the parts share, chosen by a seeded rule.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    names = splits.train.class_names
+    if count > len(names):
+        raise UserError(
+            f"config.data.max_classes is {count:,}, but there are {len(names):,} classes: give fewer, or 0 "
+            "for all."
+        )
+    chosen = np.isin(names, seeded_order(names, seed)[:count])
+    return replace(
+        splits,
+        train=take_classes(splits.train, chosen),
+        validation=take_classes(splits.validation, chosen),
+        test=take_classes(splits.test, chosen),
+    )
+
+
+def _unite(part: ImageDataset, parents: Callable[[Sequence[str]], list[str]]) -> ImageDataset:
+    parent_of = parents(part.class_names)
+    names = tuple(dict.fromkeys(parent_of))
+    if len(names) < 2:
+        raise UserError(
+            f"config.data.merge makes one class of the {len(parent_of)} there are: give more classes, or no "
+            "merge."
+        )
+    coarse = np.array([names.index(name) for name in parent_of], np.int32)
+    return replace(
+        part,
+        labels=coarse[part.labels],
+        class_names=names,
+        fine_labels=part.labels,
+        fine_class_names=part.class_names,
+    )
+
+
+def _pairs(names: Sequence[str], seed: int) -> list[str]:
+    # Other hashes than those that choose classes: who is paired must not follow from who is chosen.
+    ordered = [key.removeprefix("pair/") for key in seeded_order([f"pair/{name}" for name in names], seed)]
+    place = {name: index for index, name in enumerate(names)}
+    pair_of: dict[str, str] = {}
+    for first in range(0, len(ordered), 2):
+        pair = sorted(ordered[first : first + 2], key=place.__getitem__)
+        pair_of |= dict.fromkeys(pair, " + ".join(pair))
+    return [pair_of[name] for name in names]
+
+
+def _alphabets(names: Sequence[str]) -> list[str]:
+    return [name.split("/")[0] for name in names]

@@ -1,0 +1,231 @@
+"""Published classification data sets in their TFDS form, with their official parts."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+from absl import logging
+
+from fsljax.data import tfds_source
+from fsljax.data.cache import cached_arrays
+from fsljax.data.class_split import split_classes
+from fsljax.data.dataset import ImageDataset, Splits, take_classes, take_rows
+from fsljax.data.decode import decode_bytes
+from fsljax.data.encoded_images import EncodedImages
+from fsljax.data.example_split import hold_out
+from fsljax.data.image_layouts import first_few
+from fsljax.data.image_sets import IMAGE_SETS, ImageSet
+from fsljax.errors import UserError
+
+_ARRAYS_VERSION = 1  # to be raised whenever `_decode` or `_index` gives other arrays
+_HASHED_BYTES = 4e9
+_RECORDS_A_CHUNK = 1_000
+
+
+class _Source(NamedTuple):
+    """A prepared data set, and which of its splits are read."""
+
+    name: str
+    facts: ImageSet
+    folder: Path
+    content: str
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        validation = (self.facts.validation,) if self.facts.validation else ()
+        return (self.facts.train, *validation, self.facts.test)
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    image_size: int = 224,
+    channels: Literal[1, 3] = 3,
+    shared_classes: bool = True,
+    validation_fraction: float = 0.1,
+    fractions: tuple[float, float, float] = (0.64, 0.16, 0.2),
+    seed: int = 0,
+    host_budget_gb: float = 8.0,
+) -> Splits:
+    """Loads a data set of `IMAGE_SETS` from a folder of TFDS data sets.
+
+    Of each image the centre square is taken and resized by the antialiased filter of the set. Images are in
+    the order in which TFDS stores them, classes in the order of its labels.
+
+    Args:
+      name: of the data set, as `config.data.name`.
+      data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+      image_size: side of the images.
+      channels: 3 for RGB, 1 for luminance.
+      shared_classes: for classification, the official parts, which share the classes; a class without
+        a training image is left out of all of them. Otherwise for few-shot learning: the images of
+        all parts are pooled and the classes divided.
+      validation_fraction: share of each class's training images that is held out for validation, where
+        the data set has no part for it.
+      fractions: shares of the classes for train, validation and test, if not `shared_classes`.
+      seed: of what is held out or divided.
+      host_budget_gb: sets that decoded take more than so many 10⁹ bytes stay encoded: their `images` are
+        `EncodedImages`.
+
+    Returns:
+      Images uint8 `[n, image_size, image_size, channels]`.
+
+    Raises:
+      UserError: the data set is missing or damaged, or lacks a split or any image of two classes.
+    """
+    facts = IMAGE_SETS[name]
+    folder = tfds_source.find(facts.tfds_name, facts.version, data_dir) or tfds_source.find(
+        facts.tfds_name, None, data_dir
+    )
+    if folder is None:
+        raise tfds_source.not_found(facts.tfds_name, facts.version, data_dir)
+    source = _Source(name, facts, folder, _content(folder))
+    about = f"{_ARRAYS_VERSION} {source.splits} {source.content}"
+    index = cached_arrays(f"{name}-index", _digest(about), lambda: _index(source))
+    split_of, labels = np.asarray(index["splits"]), np.asarray(index["labels"])
+    names = np.asarray(index["names"])
+
+    notes: list[str] = []
+    counts = np.bincount(labels, minlength=len(names))
+    trained = np.bincount(labels[split_of == 0], minlength=len(names)) > 0
+    present = trained if shared_classes else counts > 0
+    if present.sum() < 2:
+        raise UserError(
+            f"{folder} holds training images of {present.sum()} classes; two are needed at least."
+        )
+    if missing := names[counts == 0].tolist():
+        notes.append(f"Classes of which {folder} has no image ({len(missing):,}): {first_few(missing)}.")
+    if untrained := [f"{names[c]} ({counts[c]:,})" for c in np.flatnonzero(~present & (counts > 0))]:
+        notes.append(
+            f"Classes of {folder} without training images, which were left out of all parts, with the number "
+            f"of their images ({len(untrained):,}): {first_few(untrained)}."
+        )
+    records = np.flatnonzero(present[labels])
+    images = _images(source, records, present, image_size, channels, host_budget_gb)
+    renumbered = (np.cumsum(present) - 1).astype(np.int32)
+    everything = ImageDataset(images, renumbered[labels[records]], tuple(names[present].tolist()))
+    if not shared_classes:
+        return _divided(everything, fractions, seed)
+
+    split_of = split_of[records]
+    held = split_of == 1
+    if not facts.validation:
+        training = np.flatnonzero(split_of == 0)
+        chosen = hold_out(everything.labels[training], everything.class_names, validation_fraction, seed)
+        held = np.zeros(len(records), bool)
+        held[training[chosen]] = True
+        notes.append(
+            f"{facts.tfds_name} has no validation part: {chosen.sum():,} of its {len(training):,} training "
+            f"images were held out for it, chosen by seed {seed}."
+        )
+    tested = split_of == len(source.splits) - 1
+    train, validation, test = (
+        take_rows(everything, np.flatnonzero(chosen)) for chosen in (~held & ~tested, held, tested)
+    )
+    return Splits(train, validation, test, tuple(notes))
+
+
+def _divided(everything: ImageDataset, fractions: tuple[float, float, float], seed: int) -> Splits:
+    train, validation, test = (
+        take_classes(everything, np.isin(everything.class_names, chosen))
+        for chosen in split_classes(everything.class_names, fractions, seed)
+    )
+    return Splits(train, validation, test)
+
+
+def _index(source: _Source) -> dict[str, np.ndarray]:
+    """Split and label of every record, in stored order, and the names of the labels."""
+    info = tfds_source.dataset_info(source.folder)
+    encoded = tfds_source.image_features(info)
+    label = info.features["label"]
+    labels: list[int] = []
+    splits: list[int] = []
+    for number, split in enumerate(source.splits):
+        for example in tfds_source.data_source(source.folder, split, encoded=encoded):
+            labels.append(int(example["label"]))
+            splits.append(number)
+    return {
+        "labels": np.array(labels, np.int32),
+        "splits": np.array(splits, np.int8),
+        "names": np.array([label.int2str(number) for number in range(label.num_classes)]),
+    }
+
+
+def _images(
+    source: _Source,
+    records: np.ndarray,
+    present: np.ndarray,
+    image_size: int,
+    channels: Literal[1, 3],
+    host_budget_gb: float,
+) -> np.ndarray:
+    resampling = int(source.facts.resampling)
+    encoded = EncodedImages(
+        source.folder, source.splits, records, image_size, channels, resampling, source.content
+    )
+    if encoded.nbytes > host_budget_gb * 1e9:
+        return cast(np.ndarray, encoded)  # it reads like one
+    about = f"{_ARRAYS_VERSION} {image_size} {channels} {resampling} {present.tolist()} {source.content}"
+    return cached_arrays(source.name, _digest(about), lambda: {"images": _decode(source, encoded)})["images"]
+
+
+def _decode(source: _Source, encoded: EncodedImages) -> np.ndarray:
+    """All images that `encoded` names, from files read from beginning to end."""
+    logging.info("Decoding %d images of %s.", len(encoded), source.folder)
+    info = tfds_source.dataset_info(source.folder)
+    features = tfds_source.image_features(info)
+    wanted = np.zeros(sum(info.splits[split].num_examples for split in source.splits), bool)
+    wanted[encoded.records] = True
+    examples = (
+        example["image"]
+        for split in source.splits
+        for example in tfds_source.data_source(source.folder, split, encoded=features)
+    )
+    decode = partial(
+        decode_bytes,
+        image_size=encoded.image_size,
+        channels=encoded.channels,
+        resampling=encoded.resampling,
+        cut_first=True,
+    )
+    images = np.empty(encoded.shape, np.uint8)
+    row, waiting = 0, []
+    with ThreadPoolExecutor() as threads:
+        for record, content in enumerate(examples):
+            if wanted[record]:
+                waiting.append(content)
+            if len(waiting) == _RECORDS_A_CHUNK or record == len(wanted) - 1:
+                row = _fill(images, row, threads.map(decode, waiting), source.folder)
+                waiting = []
+    return images
+
+
+def _fill(images: np.ndarray, row: int, decoded: Any, folder: Path) -> int:
+    """Puts images from `row` on; returns the row after the last."""
+    while True:
+        try:
+            images[row] = next(decoded)
+        except StopIteration:
+            return row
+        except UserError as error:
+            raise UserError(f"{error} It is number {row} of {folder}: copy the data set anew.") from error
+        row += 1
+
+
+def _content(folder: Path) -> str:
+    """What changes when the files do; reading hundreds of gigabytes at each start would take too long."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    if sum(size for _, size, _ in states) <= _HASHED_BYTES:
+        return tfds_source.content_hash(folder)
+    return _digest(repr(states))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
