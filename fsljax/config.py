@@ -64,6 +64,7 @@ def shared_config() -> ConfigDict:
                 "input_std": (1.0,),  # and what they are then divided by
                 "embedding": (),  # units of the dense layers after the backbone
                 "normalize": False,  # embeddings to length 1
+                "views": 0,  # changed views of each image for a frozen backbone; 0: the plain image
             },
             "train": {
                 "steps": 10_000,

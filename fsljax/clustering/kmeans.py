@@ -46,7 +46,7 @@ def kmeans(
     initial_centroids: jax.Array | None = None,
     num_restarts: int = 1,
 ) -> KMeansResult:
-    """k-means by Lloyd's iterations (Lloyd, 1982) from greedy k-means++ seeds (Arthur and Vassilvitskii, 2007).
+    """k-means: Lloyd's iterations (1982) from greedy k-means++ seeds (Arthur and Vassilvitskii, 2007).
 
     An empty cluster is put at the point that is farthest from its centroid. The inertia never rises from
     one iteration to the next, and the same key gives the same result. Works under jit and vmap.

@@ -81,7 +81,9 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
         return (part - centre) * (weight[:, None] if mask is not None else 1), weight
 
     def put_squares(squares: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice(squares, jnp.sum(jnp.square(centred_block(start)[0]), 1), (start,))
+        return jax.lax.dynamic_update_slice(
+            squares, jnp.sum(jnp.square(centred_block(start)[0]), 1), (start,)
+        )
 
     squares = _over_blocks(count, rows, put_squares, jnp.zeros(count, kind))
 

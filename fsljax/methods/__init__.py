@@ -30,6 +30,8 @@ class Evaluation(NamedTuple):
       sections: the method's own parts of the report.
       embeddings: float `[n, dim]` of images of unseen classes, for the projector.
       shown: those images, with their classes.
+      correct: bool `[n]` of each setting, whether each test example was classified rightly, for paired
+        comparisons of methods; empty where a setting has episodes of its own.
     """
 
     test: dict[str, dict[str, float]]
@@ -37,13 +39,21 @@ class Evaluation(NamedTuple):
     sections: list[Section]
     embeddings: np.ndarray
     shown: ImageDataset
+    correct: dict[str, np.ndarray] = {}  # noqa: RUF012
 
 
 class Method(Protocol):
     """What the training loop asks of a method."""
 
-    def training_data(self) -> Any:
+    @property
+    def refresh_every(self) -> int:
+        """Steps between calls of `refresh`; 0: it is never called."""
+
+    def training_data(self, variables: dict[str, Any]) -> Any:
         """Arrays that `train_step` reads; put on the device once, passed at every step."""
+
+    def refresh(self, state: TrainState, data: Any) -> TrainState:
+        """What must be made anew from the whole training set, before steps 0, `refresh_every`, and so on."""
 
     def init(self, key: jax.Array) -> TrainState:
         """The state before the first step."""

@@ -135,7 +135,14 @@ class ProtoNet:
             return merge(self.splits.train, self.splits.validation)
         return self.splits.train
 
-    def training_data(self) -> TrainingData:
+    @property
+    def refresh_every(self) -> int:
+        return 0
+
+    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
+        return state
+
+    def training_data(self, variables: dict[str, Any]) -> TrainingData:
         part = self.training_part
         return TrainingData(part.images, class_table(part.labels))
 

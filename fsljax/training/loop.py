@@ -19,7 +19,7 @@ from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.interruption import Interruption, Stopped
 from fsljax.training.metrics_log import MetricsLog
 from fsljax.training.progress import Progress
-from fsljax.training.state import TrainState, learning_rate
+from fsljax.training.state import TrainState, learning_rate, network_variables
 
 
 def train(
@@ -43,7 +43,8 @@ def train(
         state = state.started_from(Checkpoints(source).restore_model().variables, str(source))
     elif config.network.weights:
         source = Path(config.network.weights).expanduser()
-        state = state.started_from(load_weights(source, state.inference_variables()), str(source))
+        network = network_variables(state.inference_variables())
+        state = state.started_from(load_weights(source, network), str(source))
     step = int(state.step)
     total = config.train.steps
     if step >= total:
@@ -52,17 +53,18 @@ def train(
     with Progress(total, step) as progress, MetricsLog(workdir, resume_step=step) as log:
         if step:
             progress.say(f"going on from step {step} of {total}")
-        data = jax.device_put(method.training_data())
+        data = jax.device_put(method.training_data(state.inference_variables()))
         run_steps = _Steps(method, config, progress)
         rate = learning_rate(config)
         interruption.polled = True
         while step < total:
-            goal = min(
-                _next_multiple(step, config.train.log_every),
-                _next_multiple(step, config.checkpoint.every),
-                total,
-            )
+            spans = [config.train.log_every, config.checkpoint.every]
+            if method.refresh_every:
+                spans.append(method.refresh_every)
+            goal = min(*(_next_multiple(step, span) for span in spans), total)
             began = time.monotonic()
+            if method.refresh_every and step % method.refresh_every == 0:
+                state = method.refresh(state, data)
             state, metrics = run_steps(state, data, step, goal, interruption)
             first, step = step, step + len(metrics["loss"])
             _check_finite(metrics["loss"], first, checkpoints)

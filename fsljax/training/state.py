@@ -14,6 +14,9 @@ from ml_collections import ConfigDict
 from fsljax import networks
 from fsljax.errors import UserError
 
+# Parameters that a method has beside those of its network.
+_BESIDE_THE_NETWORK = ("classifier", "representatives")
+
 
 class TrainState(train_state.TrainState):
     """Flax's TrainState with what these methods need besides parameters and optimiser.
@@ -22,11 +25,13 @@ class TrainState(train_state.TrainState):
       batch_stats: running averages of batch norm.
       averaged: exponential moving average of the parameters; None without averaging.
       key: base of the run's random numbers; those of a step come from `fold_in(key, step)`.
+      method_state: what a method keeps besides, such as Magnet's clusters; None: nothing.
     """
 
     batch_stats: Any
     averaged: Any
     key: jax.Array
+    method_state: Any = None
 
     def step_key(self) -> jax.Array:
         """The random key of this step alone."""
@@ -47,7 +52,8 @@ class TrainState(train_state.TrainState):
         Raises:
           UserError: if they are of another network.
         """
-        here = {"params": self.params, "batch_stats": self.batch_stats}
+        here = network_variables({"params": self.params, "batch_stats": self.batch_stats})
+        variables = network_variables(variables)
         ours, theirs = _shapes(here), _shapes(variables)
         if ours != theirs:
             differing = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
@@ -55,7 +61,7 @@ class TrainState(train_state.TrainState):
                 f"The network in {source} (config.network.init_from) is not this config's: {differing} "
                 f"is {theirs.get(differing, 'not there')} there and {ours.get(differing, 'not there')} here."
             )
-        params = jax.tree.map(jnp.array, variables["params"])
+        params = {**self.params, **jax.tree.map(jnp.array, variables["params"])}
         return self.replace(
             params=params,
             batch_stats=jax.tree.map(jnp.array, variables["batch_stats"]),
@@ -73,6 +79,12 @@ class TrainState(train_state.TrainState):
             lambda new, old, mean: jnp.where(new == old, old, mean), state.params, state.averaged, moved
         )
         return state.replace(averaged=averaged)
+
+
+def network_variables(variables: dict[str, Any]) -> dict[str, Any]:
+    """The variables without a method's own parameters: a network's, to be used by any method."""
+    params = {name: tree for name, tree in variables["params"].items() if name not in _BESIDE_THE_NETWORK}
+    return {**variables, "params": params}
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

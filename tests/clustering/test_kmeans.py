@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import chex
@@ -75,7 +76,9 @@ class KMeansTest(chex.TestCase):
         sets = np.stack([blobs(seed, dim=dim) for seed in range(3)])
         keys = jax.random.split(KEY, 3)
         run = partial(kmeans, num_clusters=5)
-        looped = jax.tree.map(lambda *parts: np.stack(parts), *(run(k, p) for k, p in zip(keys, sets, strict=True)))
+        looped = jax.tree.map(
+            lambda *parts: np.stack(parts), *(run(k, p) for k, p in zip(keys, sets, strict=True))
+        )
         ours = self.variant(jax.vmap(run))(keys, sets)
         np.testing.assert_array_equal(ours.assignments, looped.assignments)
         chex.assert_trees_all_close(ours, looped, rtol=1e-4, atol=1e-4)
@@ -95,7 +98,7 @@ def test_the_inertia_never_rises(dim: int):
     inertias = [
         float(kmeans(KEY, points, 12, max_iterations=most, tolerance=0.0).inertia) for most in range(1, 25)
     ]
-    assert all(later <= earlier * (1 + 1e-6) for earlier, later in zip(inertias, inertias[1:], strict=False))
+    assert all(later <= earlier * (1 + 1e-6) for earlier, later in itertools.pairwise(inertias))
     assert inertias[-1] < inertias[0]
 
 
@@ -240,14 +243,14 @@ RAGGED = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [40, 2, 17
 @pytest.mark.parametrize("dim", [5, 100])
 def test_each_class_is_clustered_by_itself(dim: int):
     points = blobs(n=150, dim=dim, groups=12, offset=50.0)
-    initial = np.stack([points[RAGGED == c][[0, 1, 1 if c == 1 else 2]] for c in range(4)])
+    initial = np.stack([points[c == RAGGED][[0, 1, 1 if c == 1 else 2]] for c in range(4)])
     ours = kmeans_per_class(
         KEY, points, RAGGED, num_classes=4, clusters_per_class=3, initial_centroids=initial, tolerance=0.0
     )
     chex.assert_shape(ours.centroids, (4, 3, dim))
     for c in (0, 2, 3):
-        alone = kmeans(KEY, points[RAGGED == c], 3, initial_centroids=initial[c], tolerance=0.0)
-        np.testing.assert_array_equal(ours.assignments[RAGGED == c], alone.assignments)
+        alone = kmeans(KEY, points[c == RAGGED], 3, initial_centroids=initial[c], tolerance=0.0)
+        np.testing.assert_array_equal(ours.assignments[c == RAGGED], alone.assignments)
         np.testing.assert_array_equal(ours.counts[c], alone.counts)
         np.testing.assert_allclose(ours.centroids[c], alone.centroids, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(ours.inertia[c], alone.inertia, rtol=1e-3)
@@ -262,7 +265,7 @@ def test_a_class_with_fewer_points_than_clusters_gets_as_many_as_it_has(dim: int
     np.testing.assert_allclose(result.inertia[1], 0, atol=1e-3)
     for c in range(4):
         of_class = KMeansResult(*(part[c] for part in result))
-        check_result(of_class._replace(assignments=result.assignments[RAGGED == c]), points[RAGGED == c], 5)
+        check_result(of_class._replace(assignments=result.assignments[c == RAGGED]), points[c == RAGGED], 5)
 
 
 def test_classes_in_turns_and_traced_labels_give_the_same(monkeypatch: pytest.MonkeyPatch):
@@ -273,7 +276,9 @@ def test_classes_in_turns_and_traced_labels_give_the_same(monkeypatch: pytest.Mo
     chex.assert_trees_all_close(traced, together, rtol=1e-4, atol=1e-4)
     monkeypatch.setattr("fsljax.clustering.kmeans._FLOATS_AT_ONCE", 2 * 140 * 4)
     in_turns = run(KEY, points, RAGGED, max_points_per_class=140)
-    np.testing.assert_array_equal(in_turns.assignments, run(KEY, points, RAGGED, max_points_per_class=141).assignments)
+    np.testing.assert_array_equal(
+        in_turns.assignments, run(KEY, points, RAGGED, max_points_per_class=141).assignments
+    )
 
 
 @pytest.mark.parametrize(

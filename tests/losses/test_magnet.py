@@ -145,7 +145,9 @@ def test_a_far_example_has_a_large_finite_loss():
     embeddings = batch(spread=1e4)
     embeddings[0, 0] = embeddings[1, 0]
     output = magnet_loss(embeddings, CLASSES)
-    np.testing.assert_allclose(output.example_losses, reference(embeddings, CLASSES).example_losses, rtol=1e-5)
+    np.testing.assert_allclose(
+        output.example_losses, reference(embeddings, CLASSES).example_losses, rtol=1e-5
+    )
     assert output.example_losses[0, 0] > 5
     assert np.isfinite(value_and_gradient(embeddings)[1]).all()
 
@@ -157,7 +159,8 @@ def test_clusters_of_one_class_have_nothing_to_be_kept_from():
 
 
 @pytest.mark.parametrize(
-    ("shape", "classes"), [((M, DIM), (M,)), ((M, D, DIM), (M + 1,)), ((M, D, DIM), (M, 1)), ((1, 1, DIM), (1,))]
+    ("shape", "classes"),
+    [((M, DIM), (M,)), ((M, D, DIM), (M + 1,)), ((M, D, DIM), (M, 1)), ((1, 1, DIM), (1,))],
 )
 def test_shapes_that_do_not_fit_are_refused(shape: tuple[int, ...], classes: tuple[int, ...]):
     with pytest.raises(AssertionError):

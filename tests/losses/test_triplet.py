@@ -65,7 +65,9 @@ class TripletTest(chex.TestCase):
 def test_loss_and_gradient_are_finite_where_there_is_no_triplet_or_all_points_are_one(
     mining: str, labels: np.ndarray, scale: float
 ):
-    loss, gradient = jax.value_and_grad(lambda e: triplet_loss(e, labels, mining=mining).loss)(batch(scale=scale))
+    loss, gradient = jax.value_and_grad(lambda e: triplet_loss(e, labels, mining=mining).loss)(
+        batch(scale=scale)
+    )
     assert np.isfinite(loss)
     assert np.isfinite(gradient).all()
     if len(set(labels)) in (1, 8):

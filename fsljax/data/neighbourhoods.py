@@ -1,0 +1,145 @@
+"""Magnet's batches: a hard cluster, its nearest neighbours of other classes, and examples of each.
+
+Rippel et al. (2016), https://arxiv.org/abs/1511.05939, section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fsljax.clustering import KMeansResult
+from fsljax.distances import squared_euclidean
+
+
+class ClusterIndex(NamedTuple):
+    """The training set's clusters and the last loss of each example; `clusters` counts those of all classes.
+
+    Attributes:
+      centroids: `[clusters, dim]`; those of a class lie together.
+      classes: int32 `[clusters]`, the class of each.
+      counts: int32 `[clusters]`, members of each; one of 0 does not exist.
+      assignments: int32 `[n]`, the cluster of each example.
+      order: int32 `[n]`, examples sorted by cluster.
+      losses: float32 `[n]`, the last loss of each example.
+      seen: bool `[n]`, whether it has one.
+      variance: `[]`, σ² of the training set about its centroids.
+    """
+
+    centroids: jax.Array
+    classes: jax.Array
+    counts: jax.Array
+    assignments: jax.Array
+    order: jax.Array
+    losses: jax.Array
+    seen: jax.Array
+    variance: jax.Array
+
+
+class Neighbourhood(NamedTuple):
+    """A batch.
+
+    Attributes:
+      clusters: int32 `[m]`, the seed cluster first, then its neighbours by distance.
+      classes: int32 `[m]`.
+      rows: int32 `[m, d]`, positions in the training set.
+    """
+
+    clusters: jax.Array
+    classes: jax.Array
+    rows: jax.Array
+
+
+def empty_index(num_classes: int, clusters_per_class: int, examples: int, dim: int) -> ClusterIndex:
+    """The index before the first refresh: no cluster exists and no example was seen."""
+    clusters = num_classes * clusters_per_class
+    return ClusterIndex(
+        centroids=jnp.zeros((clusters, dim)),
+        classes=jnp.repeat(jnp.arange(num_classes, dtype=jnp.int32), clusters_per_class),
+        counts=jnp.zeros(clusters, jnp.int32),
+        assignments=jnp.zeros(examples, jnp.int32),
+        order=jnp.arange(examples, dtype=jnp.int32),
+        losses=jnp.zeros(examples),
+        seen=jnp.zeros(examples, bool),
+        variance=jnp.zeros(()),
+    )
+
+
+def refreshed(index: ClusterIndex, labels: jax.Array, found: KMeansResult) -> ClusterIndex:
+    """The index with new clusters; the losses of examples stay with them.
+
+    Args:
+      index: the one before.
+      labels: int `[n]`, classes.
+      found: of `kmeans_per_class` on the embeddings.
+    """
+    classes, k, dim = found.centroids.shape
+    assignments = labels.astype(jnp.int32) * k + found.assignments
+    return index._replace(
+        centroids=found.centroids.reshape(classes * k, dim).astype(jnp.float32),
+        counts=found.counts.reshape(-1).astype(jnp.int32),
+        assignments=assignments,
+        order=jnp.argsort(assignments, stable=True).astype(jnp.int32),
+        variance=jnp.sum(found.inertia) / max(len(labels) - 1, 1),
+    )
+
+
+def with_losses(index: ClusterIndex, rows: jax.Array, losses: jax.Array) -> ClusterIndex:
+    """The index after the examples `rows [m, d]` had the losses `[m, d]`."""
+    return index._replace(
+        losses=index.losses.at[rows].set(losses.astype(jnp.float32)), seen=index.seen.at[rows].set(True)
+    )
+
+
+def cluster_losses(index: ClusterIndex) -> jax.Array:
+    """Mean loss of each cluster's present members, `[clusters]`; 0 for one that does not exist.
+
+    An example that was never in a batch counts with the mean of those that were; before the first batch
+    all count the same.
+    """
+    mean_seen = jnp.sum(index.losses * index.seen) / jnp.maximum(jnp.sum(index.seen), 1)
+    losses = jnp.where(index.seen, index.losses, jnp.where(jnp.any(index.seen), mean_seen, 1.0))
+    sums = jax.ops.segment_sum(losses, index.assignments, len(index.counts))
+    return jnp.where(index.counts > 0, sums / jnp.maximum(index.counts, 1), 0.0)
+
+
+def draw_neighbourhood(
+    key: jax.Array, index: ClusterIndex, *, clusters: int, examples: int, largest_cluster: int
+) -> Neighbourhood:
+    """Draws a batch of m = `clusters` clusters with d = `examples` examples each.
+
+    The seed cluster is drawn with probability proportional to its loss (uniformly where all losses are
+    0), then the m − 1 clusters of other classes whose centroids are nearest to its own. The d examples of
+    each are drawn without replacement, or with it where the cluster has fewer.
+
+    Args:
+      key: a JAX random key.
+      index: the clusters.
+      clusters: m; m − 1 clusters of other classes must exist for any seed.
+      examples: d.
+      largest_cluster: what no cluster has more members than.
+    """
+    seed_key, key = jax.random.split(key)
+    exists = index.counts > 0
+    losses = cluster_losses(index)
+    shares = jnp.where(jnp.any(losses > 0), losses, exists)
+    seed = jax.random.categorical(seed_key, jnp.log(shares))
+    distances = squared_euclidean(index.centroids[seed][None], index.centroids)[0]
+    eligible = exists & (index.classes != index.classes[seed])
+    _, nearest = jax.lax.top_k(jnp.where(eligible, -distances, -jnp.inf), clusters - 1)
+    # Equal points may leave fewer clusters than were asked for: the nearest then stands in for them.
+    nearest = jnp.where(eligible[nearest], nearest, nearest[0])
+    chosen = jnp.concatenate([seed[None], nearest]).astype(jnp.int32)
+
+    starts = jnp.cumsum(index.counts) - index.counts
+    counts = index.counts[chosen]
+    distinct_key, any_key = jax.random.split(key)
+    size = max(largest_cluster, examples)
+    ranks = jax.random.uniform(distinct_key, (clusters, size))
+    _, distinct = jax.lax.top_k(jnp.where(jnp.arange(size) < counts[:, None], ranks, -1.0), examples)
+    any_member = jax.random.randint(any_key, (clusters, examples), 0, jnp.maximum(counts, 1)[:, None])
+    places = jnp.where(counts[:, None] >= examples, distinct, any_member)
+    rows = index.order[starts[chosen][:, None] + places]
+    return Neighbourhood(chosen, index.classes[chosen], rows)

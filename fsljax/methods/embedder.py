@@ -1,0 +1,154 @@
+"""What methods of classification share: inputs of a network, and its embeddings of batches and parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax import networks
+from fsljax.config import plain
+from fsljax.data.augment import Augmentation, augment
+from fsljax.data.dataset import ImageDataset
+from fsljax.data.features import fingerprint_of, frozen_features
+from fsljax.data.streaming import fits
+from fsljax.errors import UserError
+from fsljax.evaluation.episodic import embed_in_batches
+from fsljax.training.checkpoints import digest
+from fsljax.training.state import TrainState, make_optimizer
+
+_FEATURES_A_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A network that embeds images or, where its backbone is frozen, the features of images.
+
+    Inputs are uint8 images `[n, height, width, channel]`, or float32 features `[n, views, features]`,
+    computed once and kept in the user's cache folder.
+
+    Attributes:
+      config: of the experiment.
+      image_shape: `(height, width, channel)`.
+      network: that `config.network` describes.
+      amounts: of augmentation.
+    """
+
+    config: ConfigDict
+    image_shape: tuple[int, ...]
+    network: nn.Module
+    amounts: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def frozen(self) -> bool:
+        return self.config.network.trainable == "head"
+
+    def init(self, key: jax.Array, *, more_params: dict[str, Any] | None = None) -> TrainState:
+        """The state before the first step; `more_params` are the method's own parameters."""
+        init_key, run_key = jax.random.split(key)
+        images = jnp.zeros((1, *self.image_shape))
+        variables = self.network.init(init_key, images, running_average=True)
+        params = {**variables["params"], **(more_params or {})}
+        state = TrainState.create(
+            apply_fn=self.network.apply,
+            params=params,
+            tx=make_optimizer(self.config),
+            batch_stats=variables.get("batch_stats", {}),
+            averaged=jax.tree.map(jnp.copy, params) if self.config.train.ema else None,
+            key=run_key,
+        )
+        return state.replace(step=jnp.zeros((), jnp.int32))
+
+    def dim(self) -> int:
+        """Dimensions of an embedding."""
+        images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+        embeddings, _ = jax.eval_shape(
+            partial(self.network.init_with_output, running_average=True), jax.random.key(0), images
+        )
+        return embeddings.shape[-1]
+
+    def inputs(self, variables: dict[str, Any], part: ImageDataset, *, training: bool) -> np.ndarray:
+        """What the network is given of a part: its images, or their features by a frozen backbone.
+
+        Args:
+          variables: of the network; with a frozen backbone they must hold its weights.
+          part: of the data set.
+          training: take `config.network.views` changed views of each image where the backbone is frozen,
+            else the plain image alone.
+
+        Raises:
+          UserError: if images to train on don't fit on the device.
+        """
+        if not self.frozen:
+            if training and not fits(part.images, self.config.data.device_budget_gb):
+                raise UserError(
+                    f"The training images take {part.images.nbytes / 1e9:.1f} GB, more than "
+                    f"config.data.device_budget_gb = {self.config.data.device_budget_gb}: raise it, take "
+                    "a smaller config.data.image_size, or freeze the backbone (--config.network.trainable=head)."
+                )
+            return part.images
+        views = self.config.network.views if training else 0
+        backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
+        amounts = plain(self.config.augment) if views else {}
+        return frozen_features(
+            partial(self._features, variables),
+            part.images,
+            fingerprint=fingerprint_of(
+                part.fingerprint(), digest(backbone), plain(self.config.network), amounts
+            ),
+            views=max(views, 1),
+            augment=partial(augment, amounts=self.amounts) if views else None,
+        )
+
+    def embed_for_training(
+        self, params: Any, batch_stats: Any, inputs: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """Embeddings `[batch, dim]` of inputs, changed at random, and the new batch statistics."""
+        if self.frozen:
+            view = jax.random.randint(key, (len(inputs),), 0, inputs.shape[1])
+            features = inputs[jnp.arange(len(inputs)), view]
+            return self.network.apply({"params": params}, features, method="embed_features"), batch_stats
+        images = augment(key, inputs.astype(jnp.float32) / 255, self.amounts)
+        embeddings, changed = self.network.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            running_average=False,
+            mutable=["batch_stats"],
+        )
+        return embeddings, changed.get("batch_stats", batch_stats)
+
+    def embed(self, variables: dict[str, Any], inputs: np.ndarray) -> np.ndarray:
+        """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
+        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else 64
+        return embed_in_batches(partial(self._embeddings, variables), inputs, batch=batch)
+
+    @cached_property
+    def _features(self) -> Any:
+        def features(variables: dict[str, Any], images: jax.Array) -> Any:
+            return self.network.apply(variables, images, running_average=True, method="features")
+
+        return jax.jit(features)
+
+    @cached_property
+    def _embeddings(self) -> Any:
+        def embed(variables: dict[str, Any], inputs: jax.Array) -> Any:
+            if self.frozen:
+                return self.network.apply(variables, inputs[:, 0], method="embed_features")
+            return self.network.apply(variables, inputs.astype(jnp.float32) / 255, running_average=True)
+
+        return jax.jit(embed)
+
+
+def build_embedder(config: ConfigDict, image_shape: tuple[int, ...]) -> Embedder:
+    """The embedder that a config describes.
+
+    Raises:
+      UserError: if the network cannot be built.
+    """
+    return Embedder(config, image_shape, networks.build(config), Augmentation(**config.augment.to_dict()))

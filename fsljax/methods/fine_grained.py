@@ -1,0 +1,240 @@
+"""What methods of fine-grained classification share: defaults, checks, and the evaluation of embeddings."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax import networks
+from fsljax.clustering import KMeansResult, kmeans, kmeans_per_class
+from fsljax.config import check_at_least, check_seeds, check_shared, get, shared_config
+from fsljax.data.dataset import ImageDataset, Splits, merge
+from fsljax.data.episodes import ClassTable, draw_distinct
+from fsljax.errors import UserError
+from fsljax.evaluation import nearest_cluster, retrieval
+from fsljax.evaluation.agreement import normalized_mutual_information
+from fsljax.evaluation.paired import accuracy_and_ci95
+from fsljax.methods import Evaluation
+from fsljax.reporting.classification import cluster_gallery_section, confused_pairs_section
+from fsljax.reporting.embedding_map import Clusters
+from fsljax.reporting.sections import embedding_map_section
+
+_CLASSES_ON_MAP = 20
+_RESTARTS = 5
+
+
+class Part(NamedTuple):
+    """A part of the data set and its embeddings `[n, dim]`."""
+
+    data: ImageDataset
+    embeddings: np.ndarray
+
+
+def default_config(method: str) -> ConfigDict:
+    """Defaults of a method of classification; it adds its own."""
+    config = shared_config()
+    config.method = method
+    config.data.split_by = "examples"
+    config.train.update({"clusters": 12, "examples": 4})  # classes or clusters in a batch, examples of each
+    config.eval = ConfigDict(
+        {
+            "clusters_per_class": 1,  # of the training set, for nearest-cluster classification
+            "num_nearest": nearest_cluster.NUM_NEAREST,  # clusters that have a vote, L
+            "neighbours": 1,  # that have a vote in nearest-neighbour classification
+            "seed": 0,
+        }
+    )
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for values that cannot work, whatever the data."""
+    check_shared(config)
+    if config.data.split_by != "examples":
+        raise UserError(
+            f"config.data.split_by is {config.data.split_by!r}, but {config.method} tests on classes that it "
+            "was trained on: set --config.data.split_by=examples."
+        )
+    check_at_least(config, 2, "train.clusters")
+    check_at_least(
+        config, 1, "train.examples", "eval.clusters_per_class", "eval.num_nearest", "eval.neighbours"
+    )
+    check_seeds(config, "eval.seed")
+    if config.network.trainable == "head" and not config.network.embedding:
+        raise UserError(
+            "config.network.trainable is 'head', but there is no head: give its layers, "
+            "--config.network.embedding=256, or train more of the network."
+        )
+    networks.build(config)
+
+
+def training_part(config: ConfigDict, splits: Splits) -> ImageDataset:
+    """What the config trains on.
+
+    Raises:
+      UserError: if a class has no image there.
+    """
+    part = splits.train
+    if config.data.train_on == "train_and_validation":
+        part = merge(splits.train, splits.validation)
+    counts = part.class_counts()
+    if not counts.all():
+        name = part.class_names[int(np.argmin(counts))]
+        raise UserError(f"The class {name} has no image to train on: give it one, or leave the class out.")
+    return part
+
+
+def check_share(config: ConfigDict, name: str) -> None:
+    """Raises a UserError if a value is not in [0, 1)."""
+    if not 0 <= get(config, name) < 1:
+        raise UserError(f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1.")
+
+
+def check_batch(config: ConfigDict, part: ImageDataset) -> None:
+    """Raises a UserError if there are fewer classes, or images, than a batch takes."""
+    train = config.train
+    if train.clusters > part.num_classes:
+        raise UserError(
+            f"config.train.clusters is {train.clusters}, but there are {part.num_classes} classes to train "
+            "on: ask for that many at most."
+        )
+    if train.clusters * train.examples > len(part):
+        raise UserError(
+            f"config.train.clusters × config.train.examples is {train.clusters * train.examples}, but there "
+            f"are {len(part)} images to train on: ask for fewer."
+        )
+
+
+def shuffled_rows(key: jax.Array, step: jax.Array, count: int, batch: int) -> jax.Array:
+    """The batch of a step, int32 `[batch]`: every example once, in a new order, before any comes again.
+
+    What is left of an order and fills no batch is skipped.
+    """
+    batches = count // batch
+    order = jax.random.permutation(jax.random.fold_in(key, step // batches), count)
+    return jax.lax.dynamic_slice(order, (step % batches * batch,), (batch,))
+
+
+def draw_classes(
+    key: jax.Array, table: ClassTable, *, classes: int, examples: int
+) -> tuple[jax.Array, jax.Array]:
+    """Distinct classes `[classes]` and rows `[classes, examples]` of each: distinct where it has so many."""
+    class_key, distinct_key, any_key = jax.random.split(key, 3)
+    chosen = draw_distinct(class_key, len(table.counts), classes)
+    counts = jnp.asarray(table.counts)[chosen]
+    distinct = jax.vmap(lambda k, limit: draw_distinct(k, limit, examples))(
+        jax.random.split(distinct_key, classes), counts
+    )
+    any_member = jax.random.randint(any_key, (classes, examples), 0, counts[:, None])
+    columns = jnp.where(counts[:, None] >= examples, distinct, any_member)
+    return chosen, jnp.asarray(table.rows)[chosen[:, None], columns]
+
+
+def find_clusters(config: ConfigDict, key: jax.Array, part: Part, clusters_per_class: int) -> KMeansResult:
+    """k-means of each class's embeddings."""
+    return kmeans_per_class(
+        key,
+        part.embeddings,
+        part.data.labels,
+        num_classes=part.data.num_classes,
+        clusters_per_class=clusters_per_class,
+        num_restarts=_RESTARTS,
+    )
+
+
+def nearest_cluster_predictions(config: ConfigDict, train: Part, test: Part) -> np.ndarray:
+    """Predicted classes int32 `[n]` of the test part, by the training part's clusters."""
+    found = _clusters(config, train)
+    variance = float(np.sum(found.inertia)) / max(len(train.data) - 1, 1)
+    return nearest_cluster.classify(
+        test.embeddings, found.centroids, found.counts, variance, num_nearest=config.eval.num_nearest
+    ).predictions
+
+
+def evaluate(
+    config: ConfigDict,
+    train: Part,
+    test: Part,
+    *,
+    published: dict[str, dict[str, float]],
+    predictions: dict[str, np.ndarray] | None = None,
+) -> Evaluation:
+    """Figures of the embeddings of a part of classes that were trained on.
+
+    Args:
+      config: of the experiment.
+      train: the part whose clusters and neighbours decide.
+      test: the part that is classified.
+      published: figures of others, `{setting: {source: value}}`.
+      predictions: the method's own, `{setting: classes [n]}`, to be reported first.
+    """
+    labels = test.data.labels
+    own = dict(predictions or {})
+    own["nearest_cluster"] = nearest_cluster_predictions(config, train, test)
+    own["nearest_neighbour"] = retrieval.knn_predictions(
+        test.embeddings, train.embeddings, train.data.labels, neighbours=config.eval.neighbours
+    )
+    correct = {setting: predicted == labels for setting, predicted in own.items()}
+    if test.data.fine_labels is not None:
+        correct["hierarchy_recovery"] = _recovered(config, train, test)
+    results = {}
+    for setting, right in correct.items():
+        accuracy, ci95 = accuracy_and_ci95(right)
+        results[setting] = {"accuracy": accuracy, "ci95": ci95, "examples": len(right)}
+    results["nearest_neighbour"] |= _retrieval_figures(config, test)
+    first = next(iter(own.values()))
+    found = _clusters(config, train)
+    clusters = Clusters(np.asarray(found.centroids), np.asarray(found.counts))
+    chosen = np.flatnonzero(np.isin(labels, _spread(test.data.num_classes, _CLASSES_ON_MAP)))
+    names, images = test.data.class_names, test.data.images
+    return Evaluation(
+        test=results,
+        published=published,
+        sections=[
+            embedding_map_section(test.embeddings, labels, names, images, clusters=clusters),
+            confused_pairs_section(labels, first, names, images),
+            cluster_gallery_section(train.embeddings, train.data.labels, names, train.data.images, clusters),
+        ],
+        embeddings=test.embeddings[chosen],
+        shown=ImageDataset(np.asarray(images[chosen]), labels[chosen], names),
+        correct=correct,
+    )
+
+
+def _clusters(config: ConfigDict, train: Part) -> KMeansResult:
+    return find_clusters(config, jax.random.key(config.eval.seed), train, config.eval.clusters_per_class)
+
+
+def _recovered(config: ConfigDict, train: Part, test: Part) -> np.ndarray:
+    """Whether the nearest training example is of the fine class, bool `[n]`."""
+    fine, coarse = train.data.fine_labels, train.data.labels
+    assert fine is not None and test.data.fine_labels is not None and test.data.fine_class_names is not None
+    coarse_of_fine = np.zeros(len(test.data.fine_class_names), np.int32)
+    coarse_of_fine[fine] = coarse
+    return retrieval.hierarchy_recovery(
+        test.embeddings,
+        test.data.fine_labels,
+        coarse_of_fine,
+        train.embeddings,
+        fine,
+        neighbours=config.eval.neighbours,
+    ).correct
+
+
+def _retrieval_figures(config: ConfigDict, test: Part) -> dict[str, Any]:
+    """Retrieval among the test examples, and how well clusters of them agree with the classes."""
+    if test.data.class_counts().max() < 2:
+        return {}
+    figures: dict[str, Any] = retrieval.retrieve(test.embeddings, test.data.labels).figures()
+    present = int((test.data.class_counts() > 0).sum())
+    found = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
+    return figures | {"nmi": normalized_mutual_information(np.asarray(found.assignments), test.data.labels)}
+
+
+def _spread(classes: int, count: int) -> np.ndarray:
+    """`count` classes spread evenly over all of them."""
+    return np.unique(np.linspace(0, classes - 1, min(count, classes)).astype(int))

@@ -1,0 +1,187 @@
+"""Magnet loss (Rippel, Paluri, Dollár and Bourdev, 2016): classification by clusters that keep apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax.clustering import KMeansResult
+from fsljax.config import check_at_least
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.neighbourhoods import (
+    ClusterIndex,
+    draw_neighbourhood,
+    empty_index,
+    refreshed,
+    with_losses,
+)
+from fsljax.errors import UserError
+from fsljax.losses import magnet_loss
+from fsljax.methods import Evaluation, fine_grained
+from fsljax.methods.embedder import Embedder, build_embedder
+from fsljax.methods.fine_grained import Part
+from fsljax.training.state import TrainState
+
+# Accuracy: the paper's table 1.
+PUBLISHED = {
+    "oxford_flowers102": {"nearest_cluster": {"Rippel et al. 2016": 0.914}},
+    "oxford_iiit_pet": {"nearest_cluster": {"Rippel et al. 2016": 0.894}},
+    "stanford_dogs": {"nearest_cluster": {"Rippel et al. 2016": 0.751}},
+}
+
+_REFRESH = 1  # folded into a step's key, beside the step's own draws
+
+
+def default_config() -> ConfigDict:
+    """Defaults of the Magnet loss."""
+    config = fine_grained.default_config("magnet")
+    config.loss = ConfigDict({"alpha": 1.0})
+    config.train.update({"clusters_per_class": 3, "refresh_every": 100})
+    return config.lock()
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for values that cannot work, whatever the data."""
+    fine_grained.check(config)
+    check_at_least(config, 1, "train.clusters_per_class", "train.refresh_every")
+    check_at_least(config, 0, "loss.alpha")
+    if config.train.examples < 2:
+        raise UserError(
+            f"config.train.examples is {config.train.examples}: a cluster of one example has no variance, so "
+            "take 2 or more of each."
+        )
+
+
+class TrainingData(NamedTuple):
+    """Inputs of the network `[n, …]` and the classes of their examples `[n]`."""
+
+    inputs: jax.Array | np.ndarray
+    labels: jax.Array | np.ndarray
+
+
+@dataclass(frozen=True)
+class Magnet:
+    """A Magnet network on a data set; see `fsljax.methods.Method`."""
+
+    config: ConfigDict
+    splits: Splits
+    embedder: Embedder
+
+    @cached_property
+    def training_part(self) -> ImageDataset:
+        return fine_grained.training_part(self.config, self.splits)
+
+    @property
+    def refresh_every(self) -> int:
+        return self.config.train.refresh_every
+
+    def init(self, key: jax.Array) -> TrainState:
+        index = empty_index(
+            self.training_part.num_classes,
+            self.config.train.clusters_per_class,
+            len(self.training_part),
+            self.embedder.dim(),
+        )
+        return self.embedder.init(key).replace(method_state=index)
+
+    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+        inputs = self.embedder.inputs(variables, self.training_part, training=True)
+        return TrainingData(inputs, self.training_part.labels)
+
+    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
+        """Clusters the embeddings of the whole training set anew."""
+        embeddings = self.embedder.embed(state.inference_variables(), data.inputs)
+        part = Part(self.training_part, embeddings)
+        found = fine_grained.find_clusters(
+            self.config,
+            jax.random.fold_in(state.step_key(), _REFRESH),
+            part,
+            self.config.train.clusters_per_class,
+        )
+        return state.replace(method_state=self._refreshed(state.method_state, data.labels, found))
+
+    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
+        train = self.config.train
+        draw_key, change_key = jax.random.split(state.step_key())
+        index: ClusterIndex = state.method_state
+        batch = draw_neighbourhood(
+            draw_key,
+            index,
+            clusters=train.clusters,
+            examples=train.examples,
+            largest_cluster=self._largest_class,
+        )
+        inputs = data.inputs[batch.rows.reshape(-1)]
+
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+            embeddings, batch_stats = self.embedder.embed_for_training(
+                params, state.batch_stats, inputs, change_key
+            )
+            embeddings = embeddings.reshape(*batch.rows.shape, -1)
+            output = magnet_loss(embeddings, batch.classes, alpha=self.config.loss.alpha)
+            return output.loss, (output, batch_stats)
+
+        (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        state = state.updated(gradients, batch_stats, ema=train.ema)
+        state = state.replace(method_state=with_losses(index, batch.rows, output.example_losses))
+        apart = jnp.mean(output.example_losses == 0, dtype=jnp.float32)
+        return state, {"loss": loss, "apart": apart, "variance": output.variance}
+
+    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+        if self.config.data.train_on == "train_and_validation":
+            return {}
+        predicted = fine_grained.nearest_cluster_predictions(
+            self.config,
+            self._part(variables, self.splits.train),
+            self._part(variables, self.splits.validation),
+        )
+        return {"accuracy": float(np.mean(predicted == self.splits.validation.labels))}
+
+    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
+        return fine_grained.evaluate(
+            self.config,
+            self._part(variables, self.training_part),
+            self._part(variables, self.splits.test),
+            published=PUBLISHED.get(self.config.data.name, {}),
+        )
+
+    def _part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
+        inputs = self.embedder.inputs(variables, data, training=False)
+        return Part(data, self.embedder.embed(variables, inputs))
+
+    @property
+    def _largest_class(self) -> int:
+        return int(self.training_part.class_counts().max())
+
+    @cached_property
+    def _refreshed(self) -> Any:
+        def renew(index: ClusterIndex, labels: jax.Array, found: KMeansResult) -> ClusterIndex:
+            return refreshed(index, labels, found)
+
+        return jax.jit(renew)
+
+
+def build(config: ConfigDict, splits: Splits) -> Magnet:
+    """A Magnet network on `splits`.
+
+    Raises:
+      UserError: if the config asks for batches that the data cannot give.
+    """
+    check(config)
+    method = Magnet(config, splits, build_embedder(config, splits.test.images.shape[1:]))
+    counts = method.training_part.class_counts()
+    clusters = np.minimum(counts, config.train.clusters_per_class)
+    others = int(clusters.sum() - clusters.max())
+    if others < config.train.clusters - 1:
+        raise UserError(
+            f"config.train.clusters is {config.train.clusters}, but beside a class there are as few as "
+            f"{others} clusters of others: ask for {others + 1} at most, or for more clusters a class "
+            "(config.train.clusters_per_class)."
+        )
+    return method

@@ -1,0 +1,136 @@
+"""Softmax classification: the baseline that the Magnet and RepMet papers compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.methods import Evaluation, fine_grained
+from fsljax.methods.embedder import Embedder, build_embedder
+from fsljax.methods.fine_grained import Part
+from fsljax.training.state import TrainState
+
+
+def default_config() -> ConfigDict:
+    """Defaults of softmax classification."""
+    config = fine_grained.default_config("softmax")
+    config.loss = ConfigDict({"label_smoothing": 0.0})
+    return config.lock()
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for values that cannot work, whatever the data."""
+    fine_grained.check(config)
+    fine_grained.check_share(config, "loss.label_smoothing")
+
+
+class TrainingData(NamedTuple):
+    """Inputs of the network `[n, …]` and the classes of their examples `[n]`."""
+
+    inputs: jax.Array | np.ndarray
+    labels: jax.Array | np.ndarray
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """A network with a linear classifier; see `fsljax.methods.Method`.
+
+    Batches hold `train.clusters` × `train.examples` images, as those of the methods it is compared with,
+    drawn from all images by chance; each passes once before any comes again.
+    """
+
+    config: ConfigDict
+    splits: Splits
+    embedder: Embedder
+
+    @cached_property
+    def training_part(self) -> ImageDataset:
+        return fine_grained.training_part(self.config, self.splits)
+
+    @property
+    def refresh_every(self) -> int:
+        return 0
+
+    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
+        return state
+
+    def init(self, key: jax.Array) -> TrainState:
+        network_key, classifier_key = jax.random.split(key)
+        shape = (self.embedder.dim(), self.training_part.num_classes)
+        kernel = jax.nn.initializers.lecun_normal()(classifier_key, shape)
+        classifier = {"kernel": kernel, "bias": jnp.zeros(shape[1])}
+        return self.embedder.init(network_key, more_params={"classifier": classifier})
+
+    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+        inputs = self.embedder.inputs(variables, self.training_part, training=True)
+        return TrainingData(inputs, self.training_part.labels)
+
+    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
+        train = self.config.train
+        rows = fine_grained.shuffled_rows(
+            state.key, state.step, len(data.labels), train.clusters * train.examples
+        )
+        inputs, labels = data.inputs[rows], data.labels[rows]
+
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+            embeddings, batch_stats = self.embedder.embed_for_training(
+                params, state.batch_stats, inputs, state.step_key()
+            )
+            logits = _logits(params, embeddings)
+            targets = optax.smooth_labels(
+                jax.nn.one_hot(labels, logits.shape[-1]), self.config.loss.label_smoothing
+            )
+            loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
+            return loss, (jnp.mean(jnp.argmax(logits, -1) == labels, dtype=jnp.float32), batch_stats)
+
+        (loss, (accuracy, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        state = state.updated(gradients, batch_stats, ema=train.ema)
+        return state, {"loss": loss, "accuracy": accuracy}
+
+    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+        if self.config.data.train_on == "train_and_validation":
+            return {}
+        part = self._part(variables, self.splits.validation)
+        return {"accuracy": float(np.mean(_predictions(variables, part) == part.data.labels))}
+
+    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
+        test = self._part(variables, self.splits.test)
+        return fine_grained.evaluate(
+            self.config,
+            self._part(variables, self.training_part),
+            test,
+            published={},
+            predictions={"softmax": _predictions(variables, test)},
+        )
+
+    def _part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
+        inputs = self.embedder.inputs(variables, data, training=False)
+        return Part(data, self.embedder.embed(variables, inputs))
+
+
+def _logits(params: Any, embeddings: jax.Array) -> jax.Array:
+    return embeddings @ params["classifier"]["kernel"] + params["classifier"]["bias"]
+
+
+def _predictions(variables: dict[str, Any], part: Part) -> np.ndarray:
+    return np.asarray(jnp.argmax(_logits(variables["params"], jnp.asarray(part.embeddings)), axis=-1))
+
+
+def build(config: ConfigDict, splits: Splits) -> Softmax:
+    """A softmax classifier on `splits`.
+
+    Raises:
+      UserError: if the config asks for batches that the data cannot give.
+    """
+    check(config)
+    method = Softmax(config, splits, build_embedder(config, splits.test.images.shape[1:]))
+    fine_grained.check_batch(config, method.training_part)
+    return method

@@ -1,0 +1,139 @@
+"""Triplet loss with mining in the batch: the baseline of metric learning (Schroff et al., 2015)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax.config import check_choice
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.episodes import ClassTable, class_table
+from fsljax.errors import UserError
+from fsljax.losses import triplet_loss
+from fsljax.losses.triplet import MINING
+from fsljax.methods import Evaluation, fine_grained
+from fsljax.methods.embedder import Embedder, build_embedder
+from fsljax.methods.fine_grained import Part
+from fsljax.training.state import TrainState
+
+# Accuracy: Rippel et al., table 1, their own triplet network classified by its nearest neighbours.
+PUBLISHED = {
+    "oxford_flowers102": {"nearest_neighbour": {"Rippel et al. 2016": 0.83}},
+    "oxford_iiit_pet": {"nearest_neighbour": {"Rippel et al. 2016": 0.865}},
+    "stanford_dogs": {"nearest_neighbour": {"Rippel et al. 2016": 0.642}},
+}
+
+
+def default_config() -> ConfigDict:
+    """Defaults of the triplet loss."""
+    config = fine_grained.default_config("triplet")
+    config.loss = ConfigDict({"margin": 0.2, "mining": "semi_hard"})
+    config.network.normalize = True
+    return config.lock()
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for values that cannot work, whatever the data."""
+    fine_grained.check(config)
+    check_choice(config, "loss.mining", MINING)
+    if not config.loss.margin > 0:
+        raise UserError(f"config.loss.margin is {config.loss.margin}; it must be above 0.")
+    if config.train.examples < 2:
+        raise UserError(
+            f"config.train.examples is {config.train.examples}: a triplet takes two examples of a class, so "
+            "take 2 or more of each."
+        )
+
+
+class TrainingData(NamedTuple):
+    """Inputs of the network `[n, …]` and where those of each class are."""
+
+    inputs: jax.Array | np.ndarray
+    table: ClassTable
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """A triplet network on a data set; see `fsljax.methods.Method`."""
+
+    config: ConfigDict
+    splits: Splits
+    embedder: Embedder
+
+    @cached_property
+    def training_part(self) -> ImageDataset:
+        return fine_grained.training_part(self.config, self.splits)
+
+    @property
+    def refresh_every(self) -> int:
+        return 0
+
+    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
+        return state
+
+    def init(self, key: jax.Array) -> TrainState:
+        return self.embedder.init(key)
+
+    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+        inputs = self.embedder.inputs(variables, self.training_part, training=True)
+        return TrainingData(inputs, class_table(self.training_part.labels))
+
+    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
+        draw_key, change_key = jax.random.split(state.step_key())
+        classes, rows = fine_grained.draw_classes(
+            draw_key, data.table, classes=self.config.train.clusters, examples=self.config.train.examples
+        )
+        labels = jnp.repeat(classes, rows.shape[1])
+        inputs = data.inputs[rows.reshape(-1)]
+
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+            embeddings, batch_stats = self.embedder.embed_for_training(
+                params, state.batch_stats, inputs, change_key
+            )
+            loss = self.config.loss
+            output = triplet_loss(embeddings, labels, margin=loss.margin, mining=loss.mining)
+            return output.loss, (output.active, batch_stats)
+
+        (loss, (active, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
+        return state, {"loss": loss, "active": active}
+
+    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+        if self.config.data.train_on == "train_and_validation":
+            return {}
+        predicted = fine_grained.nearest_cluster_predictions(
+            self.config,
+            self._part(variables, self.splits.train),
+            self._part(variables, self.splits.validation),
+        )
+        return {"accuracy": float(np.mean(predicted == self.splits.validation.labels))}
+
+    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
+        return fine_grained.evaluate(
+            self.config,
+            self._part(variables, self.training_part),
+            self._part(variables, self.splits.test),
+            published=PUBLISHED.get(self.config.data.name, {}),
+        )
+
+    def _part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
+        inputs = self.embedder.inputs(variables, data, training=False)
+        return Part(data, self.embedder.embed(variables, inputs))
+
+
+def build(config: ConfigDict, splits: Splits) -> Triplet:
+    """A triplet network on `splits`.
+
+    Raises:
+      UserError: if the config asks for batches that the data cannot give.
+    """
+    check(config)
+    method = Triplet(config, splits, build_embedder(config, splits.test.images.shape[1:]))
+    fine_grained.check_batch(config, method.training_part)
+    return method
