@@ -58,6 +58,7 @@ def test_a_class_without_examples_is_never_predicted():
     probe = fit_logistic_regression(x[kept], y[kept], num_classes=10)
     assert set(probe.predict(queries)) == {1, 2, 4, 5, 6, 7}
     assert np.isfinite(probe.weights).all() and np.isfinite(probe.loss)
+    assert not probe.weights[:, [0, 3, 8, 9]].any()
     compact = np.searchsorted(np.unique(y[kept]), y[kept])
     alone = fit_logistic_regression(x[kept], compact, num_classes=6)
     assert probe.loss == pytest.approx(alone.loss, rel=1e-5)

@@ -59,6 +59,14 @@ def test_the_bootstrap_of_a_mean_has_the_width_of_its_standard_error():
     assert bootstrap_ci95(np.full(10, 0.1)) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("levels", [3, 5000])
+def test_few_and_many_distinct_values_are_drawn_alike(levels: int):
+    values = np.random.default_rng(0).integers(0, levels, 3000) / levels
+    assert bootstrap_ci95(values) == pytest.approx(1.96 * values.std() / np.sqrt(3000), rel=0.03)
+    found = paired_bootstrap(values, np.zeros(3000))
+    assert (found.lower + found.upper) / 2 == pytest.approx(values.mean(), rel=1e-3)
+
+
 def test_the_bootstrap_of_any_figure_computes_it_anew():
     values = np.random.default_rng(0).gamma(2, size=300)
     half_width = bootstrap_ci95_of(lambda drawn: float(drawn.mean()), values, resamples=2000)
