@@ -52,9 +52,9 @@ def serve_ours(kernels: str) -> None:
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES_A_CLASS)
     part = ImageDataset(images, labels, tuple(map(str, range(CLASSES))))
     method = methods.build(config, Splits(part, part, part))
-    data = jax.device_put(method.training_data())
-    step = devices.compile_steps(method.train_step, 1)
     state = jax.jit(method.init)(jax.random.key(0))
+    data = jax.device_put(method.training_data(state.inference_variables()))
+    step = devices.compile_steps(method.train_step, 1)
 
     def steps() -> None:
         nonlocal state

@@ -54,7 +54,8 @@ def test_a_config_says_what_it_is_and_defines_nothing_but_values(name: str):
     exec((FOLDER / f"{name}.py").read_text(), scope)
     assert scope["__doc__"]
     own = {key for key in scope if not key.startswith("__")}
-    assert own == {"ConfigDict", "protonet", "get_config"}
+    method = scope["get_config"]().method
+    assert own == {"ConfigDict", method, "get_config"}
     assert scope["get_config"]() is not scope["get_config"]()
 
 

@@ -37,13 +37,13 @@ class KMeansResult(NamedTuple):
 
 def kmeans(
     key: jax.Array,
-    points: jax.Array,
+    points: jax.Array | np.ndarray,
     num_clusters: int,
     *,
-    mask: jax.Array | None = None,
+    mask: jax.Array | np.ndarray | None = None,
     max_iterations: int = 100,
     tolerance: float = 1e-4,
-    initial_centroids: jax.Array | None = None,
+    initial_centroids: jax.Array | np.ndarray | None = None,
     num_restarts: int = 1,
 ) -> KMeansResult:
     """k-means: Lloyd's iterations (1982) from greedy k-means++ seeds (Arthur and Vassilvitskii, 2007).
@@ -89,15 +89,15 @@ def kmeans(
 
 def kmeans_per_class(
     key: jax.Array,
-    points: jax.Array,
-    labels: jax.Array,
+    points: jax.Array | np.ndarray,
+    labels: jax.Array | np.ndarray,
     *,
     num_classes: int,
     clusters_per_class: int,
     max_points_per_class: int | None = None,
     max_iterations: int = 100,
     tolerance: float = 1e-4,
-    initial_centroids: jax.Array | None = None,
+    initial_centroids: jax.Array | np.ndarray | None = None,
     num_restarts: int = 1,
 ) -> KMeansResult:
     """`kmeans` of the points of each class by themselves, all classes in one compiled call.
@@ -249,13 +249,13 @@ def _check_labels(labels: np.ndarray, num_classes: int) -> int:
             f"Labels go from {labels.min()} to {labels.max()}; of {num_classes} classes they must be "
             f"0 … {num_classes - 1}."
         )
-    counts = np.bincount(labels, minlength=num_classes)
+    counts: np.ndarray = np.bincount(labels, minlength=num_classes)
     if not counts.all():
         raise ValueError(f"Class {int(np.argmin(counts))} has no point: every class needs one at least.")
     return int(counts.max())
 
 
-def _check_finite(points: jax.Array, result: KMeansResult) -> None:
+def _check_finite(points: jax.Array | np.ndarray, result: KMeansResult) -> None:
     """A point that is no number leaves no inertia that is one: looked for only then."""
     if _traced(result.inertia) or np.isfinite(result.inertia).all():
         return

@@ -88,9 +88,10 @@ class Embedder:
         if not self.frozen:
             if training and not fits(part.images, self.config.data.device_budget_gb):
                 raise UserError(
-                    f"The training images take {part.images.nbytes / 1e9:.1f} GB, more than "
-                    f"config.data.device_budget_gb = {self.config.data.device_budget_gb}: raise it, take "
-                    "a smaller config.data.image_size, or freeze the backbone (--config.network.trainable=head)."
+                    f"The training images take {part.images.nbytes / 1e9:.1f} GB, above "
+                    f"config.data.device_budget_gb = {self.config.data.device_budget_gb}: raise it, "
+                    "take a smaller config.data.image_size, or freeze the backbone "
+                    "(--config.network.trainable=head)."
                 )
             return part.images
         views = self.config.network.views if training else 0
@@ -113,7 +114,8 @@ class Embedder:
         if self.frozen:
             view = jax.random.randint(key, (len(inputs),), 0, inputs.shape[1])
             features = inputs[jnp.arange(len(inputs)), view]
-            return self.network.apply({"params": params}, features, method="embed_features"), batch_stats
+            embedded: Any = self.network.apply({"params": params}, features, method="embed_features")
+            return embedded, batch_stats
         images = augment(key, inputs.astype(jnp.float32) / 255, self.amounts)
         embeddings, changed = self.network.apply(
             {"params": params, "batch_stats": batch_stats},
@@ -123,10 +125,10 @@ class Embedder:
         )
         return embeddings, changed.get("batch_stats", batch_stats)
 
-    def embed(self, variables: dict[str, Any], inputs: np.ndarray) -> np.ndarray:
+    def embed(self, variables: dict[str, Any], inputs: np.ndarray | jax.Array) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
         batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else 64
-        return embed_in_batches(partial(self._embeddings, variables), inputs, batch=batch)
+        return embed_in_batches(partial(self._embeddings, variables), np.asarray(inputs), batch=batch)
 
     @cached_property
     def _features(self) -> Any:

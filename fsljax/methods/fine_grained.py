@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +22,7 @@ from fsljax.evaluation import nearest_cluster, retrieval
 from fsljax.evaluation.agreement import normalized_mutual_information
 from fsljax.evaluation.paired import accuracy_and_ci95
 from fsljax.methods import Evaluation
+from fsljax.methods.embedder import Embedder, build_embedder
 from fsljax.reporting.classification import cluster_gallery_section, confused_pairs_section
 from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.sections import embedding_map_section
@@ -72,20 +76,80 @@ def check(config: ConfigDict) -> None:
     networks.build(config)
 
 
-def training_part(config: ConfigDict, splits: Splits) -> ImageDataset:
-    """What the config trains on.
+@dataclass(frozen=True)
+class Task:
+    """A data set whose classes are learned and tested, and the network that embeds it."""
+
+    config: ConfigDict
+    splits: Splits
+    embedder: Embedder
+
+    @cached_property
+    def training_part(self) -> ImageDataset:
+        if self.config.data.train_on == "train_and_validation":
+            return merge(self.splits.train, self.splits.validation)
+        return self.splits.train
+
+    def inputs(self, variables: dict[str, Any]) -> np.ndarray:
+        """What the network is given of the training part."""
+        return self.embedder.inputs(variables, self.training_part, training=True)
+
+    def part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
+        """A part and its embeddings."""
+        inputs = self.embedder.inputs(variables, data, training=False)
+        return Part(data, self.embedder.embed(variables, inputs))
+
+    def validate(
+        self, variables: dict[str, Any], predict: Callable[[Part], np.ndarray] | None = None
+    ) -> dict[str, float]:
+        """Accuracy on the validation part, by the training part's clusters unless another rule is given."""
+        if self.config.data.train_on == "train_and_validation":
+            return {}
+        part = self.part(variables, self.splits.validation)
+        if predict is None:
+            predicted = nearest_cluster_predictions(
+                self.config, self.part(variables, self.splits.train), part
+            )
+        else:
+            predicted = predict(part)
+        return {"accuracy": float(np.mean(predicted == part.data.labels))}
+
+    def evaluate(
+        self,
+        variables: dict[str, Any],
+        *,
+        published: dict[str, dict[str, dict[str, float]]] | None = None,
+        predict: dict[str, Callable[[Part], np.ndarray]] | None = None,
+    ) -> Evaluation:
+        """Figures on the test part.
+
+        Args:
+          variables: of the network.
+          published: figures of others, `{data set: {setting: {source: value}}}`.
+          predict: the method's own rules, `{setting: rule}`.
+        """
+        test = self.part(variables, self.splits.test)
+        return evaluate(
+            self.config,
+            self.part(variables, self.training_part),
+            test,
+            published=(published or {}).get(self.config.data.name, {}),
+            predictions={setting: rule(test) for setting, rule in (predict or {}).items()},
+        )
+
+
+def build_task(config: ConfigDict, splits: Splits) -> Task:
+    """The task of a config on its data.
 
     Raises:
-      UserError: if a class has no image there.
+      UserError: if the network cannot be built, or a class has no image to train on.
     """
-    part = splits.train
-    if config.data.train_on == "train_and_validation":
-        part = merge(splits.train, splits.validation)
-    counts = part.class_counts()
+    task = Task(config, splits, build_embedder(config, splits.test.images.shape[1:]))
+    counts = task.training_part.class_counts()
     if not counts.all():
-        name = part.class_names[int(np.argmin(counts))]
+        name = task.training_part.class_names[int(np.argmin(counts))]
         raise UserError(f"The class {name} has no image to train on: give it one, or leave the class out.")
-    return part
+    return task
 
 
 def check_share(config: ConfigDict, name: str) -> None:
@@ -109,7 +173,7 @@ def check_batch(config: ConfigDict, part: ImageDataset) -> None:
         )
 
 
-def shuffled_rows(key: jax.Array, step: jax.Array, count: int, batch: int) -> jax.Array:
+def shuffled_rows(key: jax.Array, step: jax.Array | int, count: int, batch: int) -> jax.Array:
     """The batch of a step, int32 `[batch]`: every example once, in a new order, before any comes again.
 
     What is left of an order and fills no batch is skipped.
@@ -195,7 +259,9 @@ def evaluate(
         test=results,
         published=published,
         sections=[
-            embedding_map_section(test.embeddings, labels, names, images, clusters=clusters),
+            embedding_map_section(
+                test.embeddings, labels, names, images, clusters=clusters, classes_seen=True
+            ),
             confused_pairs_section(labels, first, names, images),
             cluster_gallery_section(train.embeddings, train.data.labels, names, train.data.images, clusters),
         ],

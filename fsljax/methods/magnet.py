@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.clustering import KMeansResult
 from fsljax.config import check_at_least
-from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.dataset import Splits
 from fsljax.data.neighbourhoods import (
     ClusterIndex,
     draw_neighbourhood,
@@ -24,8 +22,7 @@ from fsljax.data.neighbourhoods import (
 from fsljax.errors import UserError
 from fsljax.losses import magnet_loss
 from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.embedder import Embedder, build_embedder
-from fsljax.methods.fine_grained import Part
+from fsljax.methods.fine_grained import Part, Task
 from fsljax.training.state import TrainState
 
 # Accuracy: the paper's table 1.
@@ -69,45 +66,38 @@ class TrainingData(NamedTuple):
 class Magnet:
     """A Magnet network on a data set; see `fsljax.methods.Method`."""
 
-    config: ConfigDict
-    splits: Splits
-    embedder: Embedder
-
-    @cached_property
-    def training_part(self) -> ImageDataset:
-        return fine_grained.training_part(self.config, self.splits)
+    task: Task
 
     @property
     def refresh_every(self) -> int:
-        return self.config.train.refresh_every
+        return self.task.config.train.refresh_every
 
     def init(self, key: jax.Array) -> TrainState:
         index = empty_index(
-            self.training_part.num_classes,
-            self.config.train.clusters_per_class,
-            len(self.training_part),
-            self.embedder.dim(),
+            self.task.training_part.num_classes,
+            self.task.config.train.clusters_per_class,
+            len(self.task.training_part),
+            self.task.embedder.dim(),
         )
-        return self.embedder.init(key).replace(method_state=index)
+        return self.task.embedder.init(key).replace(method_state=index)
 
     def training_data(self, variables: dict[str, Any]) -> TrainingData:
-        inputs = self.embedder.inputs(variables, self.training_part, training=True)
-        return TrainingData(inputs, self.training_part.labels)
+        return TrainingData(self.task.inputs(variables), self.task.training_part.labels)
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
         """Clusters the embeddings of the whole training set anew."""
-        embeddings = self.embedder.embed(state.inference_variables(), data.inputs)
-        part = Part(self.training_part, embeddings)
+        embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
+        part = Part(self.task.training_part, embeddings)
         found = fine_grained.find_clusters(
-            self.config,
+            self.task.config,
             jax.random.fold_in(state.step_key(), _REFRESH),
             part,
-            self.config.train.clusters_per_class,
+            self.task.config.train.clusters_per_class,
         )
-        return state.replace(method_state=self._refreshed(state.method_state, data.labels, found))
+        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.labels, found))
 
     def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
-        train = self.config.train
+        train = self.task.config.train
         draw_key, change_key = jax.random.split(state.step_key())
         index: ClusterIndex = state.method_state
         batch = draw_neighbourhood(
@@ -120,11 +110,11 @@ class Magnet:
         inputs = data.inputs[batch.rows.reshape(-1)]
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
-            embeddings, batch_stats = self.embedder.embed_for_training(
+            embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key
             )
             embeddings = embeddings.reshape(*batch.rows.shape, -1)
-            output = magnet_loss(embeddings, batch.classes, alpha=self.config.loss.alpha)
+            output = magnet_loss(embeddings, batch.classes, alpha=self.task.config.loss.alpha)
             return output.loss, (output, batch_stats)
 
         (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -134,37 +124,14 @@ class Magnet:
         return state, {"loss": loss, "apart": apart, "variance": output.variance}
 
     def validate(self, variables: dict[str, Any]) -> dict[str, float]:
-        if self.config.data.train_on == "train_and_validation":
-            return {}
-        predicted = fine_grained.nearest_cluster_predictions(
-            self.config,
-            self._part(variables, self.splits.train),
-            self._part(variables, self.splits.validation),
-        )
-        return {"accuracy": float(np.mean(predicted == self.splits.validation.labels))}
+        return self.task.validate(variables)
 
     def evaluate(self, variables: dict[str, Any]) -> Evaluation:
-        return fine_grained.evaluate(
-            self.config,
-            self._part(variables, self.training_part),
-            self._part(variables, self.splits.test),
-            published=PUBLISHED.get(self.config.data.name, {}),
-        )
-
-    def _part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
-        inputs = self.embedder.inputs(variables, data, training=False)
-        return Part(data, self.embedder.embed(variables, inputs))
+        return self.task.evaluate(variables, published=PUBLISHED)
 
     @property
     def _largest_class(self) -> int:
-        return int(self.training_part.class_counts().max())
-
-    @cached_property
-    def _refreshed(self) -> Any:
-        def renew(index: ClusterIndex, labels: jax.Array, found: KMeansResult) -> ClusterIndex:
-            return refreshed(index, labels, found)
-
-        return jax.jit(renew)
+        return int(self.task.training_part.class_counts().max())
 
 
 def build(config: ConfigDict, splits: Splits) -> Magnet:
@@ -174,8 +141,8 @@ def build(config: ConfigDict, splits: Splits) -> Magnet:
       UserError: if the config asks for batches that the data cannot give.
     """
     check(config)
-    method = Magnet(config, splits, build_embedder(config, splits.test.images.shape[1:]))
-    counts = method.training_part.class_counts()
+    task = fine_grained.build_task(config, splits)
+    counts = task.training_part.class_counts()
     clusters = np.minimum(counts, config.train.clusters_per_class)
     others = int(clusters.sum() - clusters.max())
     if others < config.train.clusters - 1:
@@ -184,4 +151,4 @@ def build(config: ConfigDict, splits: Splits) -> Magnet:
             f"{others} clusters of others: ask for {others + 1} at most, or for more clusters a class "
             "(config.train.clusters_per_class)."
         )
-    return method
+    return Magnet(task)

@@ -84,6 +84,11 @@ def default_config() -> ConfigDict:
 def check(config: ConfigDict) -> None:
     """Raises a UserError for values that cannot work, whatever the data."""
     check_shared(config)
+    if config.data.split_by != "classes":
+        raise UserError(
+            f"config.data.split_by is {config.data.split_by!r}, but protonet tests on classes that it never "
+            "saw: set --config.data.split_by=classes."
+        )
     check_choice(config, "loss.distance", tuple(DISTANCES))
     check_choice(config, "eval.batch_statistics", BATCH_STATISTICS)
     check_at_least(config, 2, "train.way", "validation.way", "eval.ways")

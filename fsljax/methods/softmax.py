@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +12,9 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.dataset import Splits
 from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.embedder import Embedder, build_embedder
-from fsljax.methods.fine_grained import Part
+from fsljax.methods.fine_grained import Part, Task
 from fsljax.training.state import TrainState
 
 
@@ -47,13 +46,7 @@ class Softmax:
     drawn from all images by chance; each passes once before any comes again.
     """
 
-    config: ConfigDict
-    splits: Splits
-    embedder: Embedder
-
-    @cached_property
-    def training_part(self) -> ImageDataset:
-        return fine_grained.training_part(self.config, self.splits)
+    task: Task
 
     @property
     def refresh_every(self) -> int:
@@ -64,29 +57,28 @@ class Softmax:
 
     def init(self, key: jax.Array) -> TrainState:
         network_key, classifier_key = jax.random.split(key)
-        shape = (self.embedder.dim(), self.training_part.num_classes)
+        shape = (self.task.embedder.dim(), self.task.training_part.num_classes)
         kernel = jax.nn.initializers.lecun_normal()(classifier_key, shape)
         classifier = {"kernel": kernel, "bias": jnp.zeros(shape[1])}
-        return self.embedder.init(network_key, more_params={"classifier": classifier})
+        return self.task.embedder.init(network_key, more_params={"classifier": classifier})
 
     def training_data(self, variables: dict[str, Any]) -> TrainingData:
-        inputs = self.embedder.inputs(variables, self.training_part, training=True)
-        return TrainingData(inputs, self.training_part.labels)
+        return TrainingData(self.task.inputs(variables), self.task.training_part.labels)
 
     def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
-        train = self.config.train
+        train = self.task.config.train
         rows = fine_grained.shuffled_rows(
             state.key, state.step, len(data.labels), train.clusters * train.examples
         )
         inputs, labels = data.inputs[rows], data.labels[rows]
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-            embeddings, batch_stats = self.embedder.embed_for_training(
+            embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, state.step_key()
             )
             logits = _logits(params, embeddings)
             targets = optax.smooth_labels(
-                jax.nn.one_hot(labels, logits.shape[-1]), self.config.loss.label_smoothing
+                jax.nn.one_hot(labels, logits.shape[-1]), self.task.config.loss.label_smoothing
             )
             loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
             return loss, (jnp.mean(jnp.argmax(logits, -1) == labels, dtype=jnp.float32), batch_stats)
@@ -96,24 +88,10 @@ class Softmax:
         return state, {"loss": loss, "accuracy": accuracy}
 
     def validate(self, variables: dict[str, Any]) -> dict[str, float]:
-        if self.config.data.train_on == "train_and_validation":
-            return {}
-        part = self._part(variables, self.splits.validation)
-        return {"accuracy": float(np.mean(_predictions(variables, part) == part.data.labels))}
+        return self.task.validate(variables, partial(_predictions, variables))
 
     def evaluate(self, variables: dict[str, Any]) -> Evaluation:
-        test = self._part(variables, self.splits.test)
-        return fine_grained.evaluate(
-            self.config,
-            self._part(variables, self.training_part),
-            test,
-            published={},
-            predictions={"softmax": _predictions(variables, test)},
-        )
-
-    def _part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
-        inputs = self.embedder.inputs(variables, data, training=False)
-        return Part(data, self.embedder.embed(variables, inputs))
+        return self.task.evaluate(variables, predict={"softmax": partial(_predictions, variables)})
 
 
 def _logits(params: Any, embeddings: jax.Array) -> jax.Array:
@@ -131,6 +109,6 @@ def build(config: ConfigDict, splits: Splits) -> Softmax:
       UserError: if the config asks for batches that the data cannot give.
     """
     check(config)
-    method = Softmax(config, splits, build_embedder(config, splits.test.images.shape[1:]))
-    fine_grained.check_batch(config, method.training_part)
-    return method
+    task = fine_grained.build_task(config, splits)
+    fine_grained.check_batch(config, task.training_part)
+    return Softmax(task)

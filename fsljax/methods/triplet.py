@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -12,14 +11,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax.config import check_choice
-from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.dataset import Splits
 from fsljax.data.episodes import ClassTable, class_table
 from fsljax.errors import UserError
 from fsljax.losses import triplet_loss
 from fsljax.losses.triplet import MINING
 from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.embedder import Embedder, build_embedder
-from fsljax.methods.fine_grained import Part
+from fsljax.methods.fine_grained import Task
 from fsljax.training.state import TrainState
 
 # Accuracy: Rippel et al., table 1, their own triplet network classified by its nearest neighbours.
@@ -62,13 +60,7 @@ class TrainingData(NamedTuple):
 class Triplet:
     """A triplet network on a data set; see `fsljax.methods.Method`."""
 
-    config: ConfigDict
-    splits: Splits
-    embedder: Embedder
-
-    @cached_property
-    def training_part(self) -> ImageDataset:
-        return fine_grained.training_part(self.config, self.splits)
+    task: Task
 
     @property
     def refresh_every(self) -> int:
@@ -78,53 +70,39 @@ class Triplet:
         return state
 
     def init(self, key: jax.Array) -> TrainState:
-        return self.embedder.init(key)
+        return self.task.embedder.init(key)
 
     def training_data(self, variables: dict[str, Any]) -> TrainingData:
-        inputs = self.embedder.inputs(variables, self.training_part, training=True)
-        return TrainingData(inputs, class_table(self.training_part.labels))
+        return TrainingData(self.task.inputs(variables), class_table(self.task.training_part.labels))
 
     def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
         draw_key, change_key = jax.random.split(state.step_key())
         classes, rows = fine_grained.draw_classes(
-            draw_key, data.table, classes=self.config.train.clusters, examples=self.config.train.examples
+            draw_key,
+            data.table,
+            classes=self.task.config.train.clusters,
+            examples=self.task.config.train.examples,
         )
         labels = jnp.repeat(classes, rows.shape[1])
         inputs = data.inputs[rows.reshape(-1)]
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-            embeddings, batch_stats = self.embedder.embed_for_training(
+            embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key
             )
-            loss = self.config.loss
+            loss = self.task.config.loss
             output = triplet_loss(embeddings, labels, margin=loss.margin, mining=loss.mining)
             return output.loss, (output.active, batch_stats)
 
         (loss, (active, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
+        state = state.updated(gradients, batch_stats, ema=self.task.config.train.ema)
         return state, {"loss": loss, "active": active}
 
     def validate(self, variables: dict[str, Any]) -> dict[str, float]:
-        if self.config.data.train_on == "train_and_validation":
-            return {}
-        predicted = fine_grained.nearest_cluster_predictions(
-            self.config,
-            self._part(variables, self.splits.train),
-            self._part(variables, self.splits.validation),
-        )
-        return {"accuracy": float(np.mean(predicted == self.splits.validation.labels))}
+        return self.task.validate(variables)
 
     def evaluate(self, variables: dict[str, Any]) -> Evaluation:
-        return fine_grained.evaluate(
-            self.config,
-            self._part(variables, self.training_part),
-            self._part(variables, self.splits.test),
-            published=PUBLISHED.get(self.config.data.name, {}),
-        )
-
-    def _part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
-        inputs = self.embedder.inputs(variables, data, training=False)
-        return Part(data, self.embedder.embed(variables, inputs))
+        return self.task.evaluate(variables, published=PUBLISHED)
 
 
 def build(config: ConfigDict, splits: Splits) -> Triplet:
@@ -134,6 +112,6 @@ def build(config: ConfigDict, splits: Splits) -> Triplet:
       UserError: if the config asks for batches that the data cannot give.
     """
     check(config)
-    method = Triplet(config, splits, build_embedder(config, splits.test.images.shape[1:]))
-    fine_grained.check_batch(config, method.training_part)
-    return method
+    task = fine_grained.build_task(config, splits)
+    fine_grained.check_batch(config, task.training_part)
+    return Triplet(task)

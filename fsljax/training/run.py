@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import data, methods
 from fsljax.config import plain
 from fsljax.data.dataset import Splits
 from fsljax.errors import UserError
+from fsljax.files import replacing
 from fsljax.methods import Evaluation, Method
 from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
@@ -108,6 +110,8 @@ def _write(
 ) -> Path:
     """Writes all that evaluation leaves; returns the report."""
     workdir.write_json(output / workdir.RESULTS, results)
+    if evaluation.correct:
+        _write_correct(output / "correct.npz", evaluation.correct)
     names = [evaluation.shown.class_names[label] for label in evaluation.shown.labels]
     write_embeddings(output, evaluation.embeddings, names, evaluation.shown.images)
     report = output / "report.html"
@@ -125,6 +129,12 @@ def _write(
         ],
     )
     return report
+
+
+def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
+    """Which test examples each setting classified rightly, for paired comparisons."""
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **correct)
 
 
 def _fingerprints(splits: Splits) -> dict[str, str]:

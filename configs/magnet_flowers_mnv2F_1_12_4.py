@@ -1,0 +1,20 @@
+"""Oxford Flowers on the frozen features of a MobileNetV2: magnet, one linear layer trained.
+
+Needs the weights of an ImageNet MobileNetV2: --config.network.weights=FILE.
+"""
+
+from ml_collections import ConfigDict
+
+from fsljax.methods import magnet
+
+
+def get_config() -> ConfigDict:
+    config = magnet.default_config()
+    config.name = "magnet_flowers_mnv2F_1_12_4"
+    config.data.update({"name": "oxford_flowers102", "image_size": 224, "channels": 3})
+    config.network.update({"name": "mobilenet_v2", "trainable": "head", "embedding": (256,)})
+    config.network.update({"padding": "same", "input_mean": (0.5,), "input_std": (0.5,)})
+    config.train.update({"steps": 3_000, "clusters": 12, "examples": 4, "clusters_per_class": 1})
+    config.train.update({"learning_rate": 1e-3, "refresh_every": 100})
+    config.checkpoint.every = 500
+    return config

@@ -1,0 +1,190 @@
+"""What methods of classification share, with the methods that use it, on easy pictures."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.episodes import class_table
+from fsljax.errors import UserError
+from fsljax.methods import fine_grained, magnet, softmax, triplet
+from fsljax.training import devices
+
+CLASSES, SIDE = 6, 8
+METHODS = [magnet, softmax, triplet]
+SETTINGS = {"nearest_cluster", "nearest_neighbour"}
+
+
+def pictures(each: int, seed: int) -> ImageDataset:
+    """A bright bar at the row that is the class's own, under noise."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.repeat(np.arange(CLASSES, dtype=np.int32), each))
+    images = generator.integers(0, 90, (len(labels), SIDE, SIDE, 1), np.uint8)
+    images[np.arange(len(labels)), labels] += 150
+    return ImageDataset(
+        images, labels, tuple(f"row {c}" for c in range(CLASSES)), labels, tuple(f"row {c}" for c in range(6))
+    )
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return Splits(pictures(8, 0), pictures(4, 1), pictures(5, 2))
+
+
+def make_config(module: ModuleType, **fields):
+    config = module.default_config()
+    config.data.image_size = SIDE
+    config.network.update({"filters": 8, "blocks": 2})
+    config.train.update({"clusters": 4, "examples": 2, "learning_rate": 5e-3, "steps": 60})
+    if module is magnet:
+        config.train.update({"clusters_per_class": 2, "refresh_every": 20})
+    for name, value in fields.items():
+        config.update_from_flattened_dict({name: value})
+    return config
+
+
+def trained(module: ModuleType, splits: Splits, steps: int = 60, **fields):
+    method = module.build(make_config(module, **fields), splits)
+    state = jax.jit(method.init)(jax.random.key(0))
+    data = jax.device_put(method.training_data(state.inference_variables()))
+    step = devices.compile_steps(method.train_step, 1)
+    metrics = []
+    for number in range(steps):
+        if method.refresh_every and number % method.refresh_every == 0:
+            state = method.refresh(state, data)
+        state, figures = step(state, data)
+        metrics.append(figures)
+    return method, state, metrics
+
+
+@pytest.mark.parametrize("module", METHODS)
+def test_training_lowers_the_loss_and_classifies_easy_pictures(module: ModuleType, splits: Splits):
+    method, state, metrics = trained(module, splits)
+    losses = [float(figures["loss"][0]) for figures in metrics]
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+    assert int(state.step) == 60
+    variables = state.inference_variables()
+    assert method.validate(variables)["accuracy"] > 0.9
+    evaluation = method.evaluate(variables)
+    assert set(evaluation.test) >= SETTINGS | {"hierarchy_recovery"}
+    for setting, figures in evaluation.test.items():
+        assert figures["accuracy"] > 0.9, setting
+        assert figures["examples"] == len(evaluation.correct[setting]) == 30
+        assert figures["accuracy"] == pytest.approx(evaluation.correct[setting].mean())
+    assert 0 < evaluation.test["nearest_neighbour"]["map_at_r"] <= 1
+    assert [section.title for section in evaluation.sections] == [
+        "Map of embeddings",
+        "Confused classes",
+        "Clusters",
+    ]
+
+
+@pytest.mark.parametrize("module", METHODS)
+def test_a_run_repeats_itself_to_the_bit(module: ModuleType, splits: Splits):
+    (_, once, _), (_, again, _) = (trained(module, splits, steps=25) for _ in range(2))
+    same = jax.tree.map(
+        np.array_equal,
+        (once.params, once.batch_stats, once.method_state),
+        (again.params, again.batch_stats, again.method_state),
+    )
+    assert all(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize("module", METHODS)
+def test_a_frozen_backbone_keeps_every_bit_and_its_head_learns(
+    module: ModuleType, splits: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    frozen = {"network.trainable": "head", "network.embedding": (8,)}
+    method, state, metrics = trained(module, splits, **frozen)
+    first = jax.jit(method.init)(jax.random.key(0))
+    assert jax.tree.all(jax.tree.map(np.array_equal, first.params["backbone"], state.params["backbone"]))
+    assert not np.array_equal(first.params["head"]["0"]["kernel"], state.params["head"]["0"]["kernel"])
+    assert np.mean([float(m["loss"][0]) for m in metrics[-10:]]) < float(metrics[0]["loss"][0])
+    network = method.task.embedder.network
+    variables = state.inference_variables()
+    part = method.task.part(variables, splits.test)
+    whole = network.apply(variables, splits.test.images / np.float32(255), running_average=True)
+    np.testing.assert_allclose(part.embeddings, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_changed_views_of_a_frozen_backbone_differ_and_testing_uses_the_plain_image(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fields = {
+        "network.trainable": "head",
+        "network.embedding": (8,),
+        "network.views": 3,
+        "augment.shift": 2.0,
+    }
+    method = softmax.build(make_config(softmax, **fields), splits)
+    variables = jax.jit(method.init)(jax.random.key(0)).inference_variables()
+    features = method.training_data(variables).inputs
+    assert features.shape[:2] == (48, 3)
+    assert not np.array_equal(features[:, 0], features[:, 1])
+    assert method.task.embedder.inputs(variables, splits.test, training=False).shape[:2] == (30, 1)
+
+
+def test_training_on_both_parts_uses_both_and_validates_nothing(splits: Splits):
+    method = magnet.build(make_config(magnet, **{"data.train_on": "train_and_validation"}), splits)
+    state = jax.jit(method.init)(jax.random.key(0))
+    assert len(method.training_data(state.inference_variables()).labels) == 48 + 24
+    assert method.validate(state.inference_variables()) == {}
+
+
+def test_every_example_passes_once_before_any_comes_again():
+    key = jax.random.key(0)
+    rows = [np.asarray(fine_grained.shuffled_rows(key, jnp.int32(step), 20, 4)) for step in range(10)]
+    first, second = np.concatenate(rows[:5]), np.concatenate(rows[5:])
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert not np.array_equal(first, second)
+
+
+def test_classes_of_a_batch_are_distinct_and_so_are_their_examples_where_there_are_enough():
+    labels = np.repeat(np.arange(5), [1, 2, 3, 4, 5])
+    for seed in range(20):
+        classes, rows = fine_grained.draw_classes(
+            jax.random.key(seed), class_table(labels), classes=4, examples=3
+        )
+        assert len(set(classes.tolist())) == 4
+        for own, members in zip(classes, rows, strict=True):
+            assert (labels[members] == own).all()
+            if own >= 2:
+                assert len(set(members.tolist())) == 3
+
+
+@pytest.mark.parametrize(
+    ("module", "fields", "message"),
+    [
+        (magnet, {"train.clusters": 12}, "as few as 10 clusters"),
+        (magnet, {"train.examples": 1}, "config.train.examples is 1"),
+        (magnet, {"train.refresh_every": 0}, "config.train.refresh_every"),
+        (magnet, {"data.split_by": "classes"}, "config.data.split_by"),
+        (softmax, {"loss.label_smoothing": 1.0}, "config.loss.label_smoothing"),
+        (softmax, {"train.clusters": 7}, "there are 6 classes"),
+        (softmax, {"train.examples": 20}, "there are 48 images"),
+        (triplet, {"loss.mining": "easy"}, "config.loss.mining is 'easy'"),
+        (triplet, {"loss.margin": 0.0}, "config.loss.margin"),
+        (triplet, {"train.examples": 1}, "config.train.examples is 1"),
+        (triplet, {"network.trainable": "head"}, "there is no head"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_compiled(
+    module: ModuleType, fields: dict, message: str, splits: Splits
+):
+    with pytest.raises(UserError, match=message):
+        module.build(make_config(module, **fields), splits)
+
+
+def test_images_that_do_not_fit_on_the_device_are_refused_with_ways_out(splits: Splits):
+    config = make_config(magnet, **{"data.device_budget_gb": 1e-9})
+    method = magnet.build(config, splits)
+    state = jax.jit(method.init)(jax.random.key(0))
+    with pytest.raises(UserError, match="device_budget_gb"):
+        method.training_data(state.inference_variables())
