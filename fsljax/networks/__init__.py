@@ -8,7 +8,7 @@ from pathlib import Path
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from fsljax.config import check_at_least, check_choice, get
+from fsljax.config import check_at_least, check_choice, check_whole, get
 from fsljax.errors import UserError
 from fsljax.networks.conv4 import Conv4
 from fsljax.networks.embedding import Embedding, trainable_mask
@@ -74,6 +74,7 @@ def _check(config: ConfigDict) -> None:
     check_choice(config, "network.padding", PADDINGS)
     if network.embedding:
         check_at_least(config, 1, "network.embedding")
+        check_whole(config, "network.embedding")
     check_at_least(config, 0, "network.input_mean", "network.input_std")
     for name in ("network.input_mean", "network.input_std"):
         values = get(config, name)

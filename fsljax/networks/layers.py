@@ -18,9 +18,9 @@ EPSILON = 1e-5
 TRAINABLE = ("all", "last_stage", "head")
 PADDINGS = ("symmetric", "same")
 
-# Measured on the CPU backend: up to this many pixels a side patches are faster than XLA's convolution,
-# and from this many images on the filter gradient is faster in chunks.
-_PATCHES_UP_TO = 4
+# Measured on the CPU backend: where up to this many pixels a side come out, patches are faster than XLA's
+# convolution, and from this many images on the filter gradient is faster in chunks.
+_PATCHES_UP_TO = 2
 _CHUNKS_FROM = 128
 
 
@@ -121,7 +121,7 @@ class Conv(nn.Module):
             return cpu_kernels.depthwise_conv(x, kernel, self.stride, padding)
         if self.window == (1, 1):
             return cpu_kernels.pointwise_conv(x, kernel, self.stride)
-        if min(x.shape[1:3]) <= _PATCHES_UP_TO:
+        if min(x.shape[1:3]) <= _PATCHES_UP_TO * self.stride:
             return cpu_kernels.patch_conv(x, kernel, self.stride, padding)
         if (self.window, self.stride, padding) == ((3, 3), 1, ((1, 1), (1, 1))) and len(x) >= _CHUNKS_FROM:
             return cpu_kernels.conv3x3(x, kernel)

@@ -293,6 +293,7 @@ def test_training_on_train_alone_never_sees_validation(splits: Splits):
         *((f"validation.{name}", 0) for name in ("shot", "queries", "episodes")),
         *((f"eval.{name}", 0) for name in ("queries", "episodes")),
         ("train.support_turns", 7),
+        ("network.trainable", "head"),
         ("train.steps", 0),
         ("network.name", "resnet"),
         ("data.image_size", 8),

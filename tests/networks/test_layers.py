@@ -79,6 +79,15 @@ def test_convolution_is_that_of_the_formula(
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 9)])
+def test_a_window_may_be_larger_than_the_picture(kernels: str, size: tuple[int, int]):
+    x, kernel = draw(2, *size, 3), draw(3, 3, 3, 4, seed=1)
+    found = Conv(Settings(kernels=kernels), 4).apply({"params": {"kernel": kernel}}, x)
+    expected = convolved(x, kernel, 1, ((1, 1), (1, 1)), depthwise=False)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 4, 5, 6])
 @pytest.mark.parametrize("extent", [1, 3, 5, 7])
