@@ -13,9 +13,17 @@ def get_config() -> ConfigDict:
     config.name = "protonet_1_5"
     config.data.train_on = "train_and_validation"
     config.train.update(
-        {"steps": 19_000, "restarts": (12_000,), "way": 60, "shot": 1, "queries": 5, "support_turns": 6}
+        {
+            "steps": 20_500,
+            "restarts": (12_000, 19_000),
+            "way": 60,
+            "shot": 1,
+            "queries": 5,
+            "support_turns": 6,
+        }
     )
     config.train.update({"learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 200})
     config.augment.update({"rotation": 15.0, "scale": 0.15, "shear": 0.2, "shift": 2.0})
+    config.augment.stop_at = 19_000  # the last cycle is on drawings as they are
     config.validation.update({"way": 5, "shot": 1})
     return config

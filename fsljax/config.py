@@ -93,6 +93,7 @@ def shared_config() -> ConfigDict:
                 "crop_scale": 1.0,
                 "saturation": 0.0,
                 "hue": 0.0,
+                "stop_at": 0,  # step from which images stay as they are; 0: changed to the end
             },
             "checkpoint": {"every": 500, "keep_last": 2},
         }
@@ -117,7 +118,7 @@ def check_shared(config: ConfigDict) -> None:
     check_at_least(
         config,
         0,
-        "train.warmup_steps", "train.weight_decay", "data.fractions", "data.max_classes",
+        "train.warmup_steps", "train.weight_decay", "augment.stop_at", "data.fractions", "data.max_classes",
         "data.host_budget_gb", "data.device_budget_gb", "data.workers", "data.prefetch",
     )  # fmt: skip
     check_seeds(config, "seed", "data.split_seed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,8 @@ class Augmentation:
       crop_scale: the smallest share of the area that is brought to the size of the whole; 1: no cropping.
       saturation: share by which the saturation of colours is multiplied.
       hue: share of a full turn of the hue.
+      stop_at: training step from which images stay as they are, so that the network ends on what it will be
+        tested on; 0: changed to the end.
     """
 
     rotation: float = 0.0
@@ -44,10 +47,21 @@ class Augmentation:
     crop_scale: float = 1.0
     saturation: float = 0.0
     hue: float = 0.0
+    stop_at: int = 0
 
     def moves(self) -> bool:
         """Whether any image is moved or bent, other than by cropping."""
         return any((self.rotation, self.scale, self.stretch, self.shear, self.shift, self.elastic))
+
+
+def augment_at_step(
+    step: jax.Array | int, key: jax.Array, images: jax.Array, amounts: Augmentation
+) -> jax.Array:
+    """`augment` in training steps before `amounts.stop_at`; from then on, images as they are."""
+    if not amounts.stop_at:
+        return augment(key, images, amounts)
+    change = partial(augment, key, amounts=amounts)
+    return jax.lax.cond(step < amounts.stop_at, change, lambda same: same, images)
 
 
 def augment(key: jax.Array, images: jax.Array, amounts: Augmentation) -> jax.Array:

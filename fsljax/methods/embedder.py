@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from fsljax import networks
 from fsljax.config import plain
-from fsljax.data.augment import Augmentation, augment
+from fsljax.data.augment import Augmentation, augment, augment_at_step
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.streaming import fits
@@ -108,7 +108,7 @@ class Embedder:
         )
 
     def embed_for_training(
-        self, params: Any, batch_stats: Any, inputs: jax.Array, key: jax.Array
+        self, params: Any, batch_stats: Any, inputs: jax.Array, key: jax.Array, step: jax.Array | int
     ) -> tuple[jax.Array, Any]:
         """Embeddings `[batch, dim]` of inputs, changed at random, and the new batch statistics."""
         if self.frozen:
@@ -116,7 +116,7 @@ class Embedder:
             features = inputs[jnp.arange(len(inputs)), view]
             embedded: Any = self.network.apply({"params": params}, features, method="embed_features")
             return embedded, batch_stats
-        images = augment(key, inputs.astype(jnp.float32) / 255, self.amounts)
+        images = augment_at_step(step, key, inputs.astype(jnp.float32) / 255, self.amounts)
         embeddings, changed = self.network.apply(
             {"params": params, "batch_stats": batch_stats},
             images,

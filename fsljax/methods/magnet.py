@@ -111,7 +111,7 @@ class Magnet:
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
-                params, state.batch_stats, inputs, change_key
+                params, state.batch_stats, inputs, change_key, state.step
             )
             embeddings = embeddings.reshape(*batch.rows.shape, -1)
             output = magnet_loss(embeddings, batch.classes, alpha=self.task.config.loss.alpha)

@@ -23,7 +23,7 @@ from fsljax.config import (
     check_whole,
     shared_config,
 )
-from fsljax.data.augment import Augmentation, augment
+from fsljax.data.augment import Augmentation, augment_at_step
 from fsljax.data.dataset import ImageDataset, Splits, merge
 from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episode
 from fsljax.errors import UserError
@@ -169,7 +169,8 @@ class ProtoNet:
         episode_key, augment_key = jax.random.split(state.step_key())
         rows = self._draw(episode_key, data.table).images
         images = data.images[rows].astype(jnp.float32) / 255
-        images = augment(augment_key, images.reshape(-1, *images.shape[-3:]), self.amounts)
+        images = images.reshape(-1, *images.shape[-3:])
+        images = augment_at_step(state.step, augment_key, images, self.amounts)
         images = images.reshape(*rows.shape, *images.shape[-3:])
         loss_of = jax.value_and_grad(self.loss, has_aux=True)
         (loss, (batch_stats, accuracy)), gradients = loss_of(state.params, state.batch_stats, images)

@@ -74,7 +74,7 @@ class Softmax:
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
-                params, state.batch_stats, inputs, state.step_key()
+                params, state.batch_stats, inputs, state.step_key(), state.step
             )
             logits = _logits(params, embeddings)
             targets = optax.smooth_labels(

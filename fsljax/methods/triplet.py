@@ -88,7 +88,7 @@ class Triplet:
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
-                params, state.batch_stats, inputs, change_key
+                params, state.batch_stats, inputs, change_key, state.step
             )
             loss = self.task.config.loss
             output = triplet_loss(embeddings, labels, margin=loss.margin, mining=loss.mining)

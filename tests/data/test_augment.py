@@ -18,7 +18,7 @@ from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsljax.data.augment import Augmentation, _coordinates, _resample, augment
+from fsljax.data.augment import Augmentation, _coordinates, _resample, augment, augment_at_step
 from fsljax.data.photo_changes import random_resized_crop
 
 HEIGHT, WIDTH = 17, 14
@@ -321,3 +321,17 @@ def test_bfloat16_images_are_changed_like_float32_ones():
     ours = augment(jax.random.key(0), images, EVERYTHING)
     wide = augment(jax.random.key(0), images.astype(jnp.float32), EVERYTHING)
     np.testing.assert_allclose(np.float32(ours), wide, atol=0.02)
+
+
+def test_from_the_step_at_which_it_stops_images_stay_as_they_are():
+    amounts = Augmentation(rotation=20.0, flip=True, stop_at=5)
+    key, images = jax.random.key(0), charted(4)
+    at_step = jax.jit(partial(augment_at_step, amounts=amounts))
+    changed = compiled(key, images, amounts=amounts)
+    assert np.abs(changed - images).max() > 0.1
+    for step in (0, 4):
+        np.testing.assert_allclose(at_step(step, key, images), changed, atol=1e-6)
+    for step in (5, 6):
+        np.testing.assert_array_equal(at_step(step, key, images), images)
+    endless = jax.jit(partial(augment_at_step, amounts=dataclasses.replace(amounts, stop_at=0)))
+    np.testing.assert_allclose(endless(10**6, key, images), changed, atol=1e-6)
