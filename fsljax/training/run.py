@@ -134,7 +134,7 @@ def _write(
 def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
     """Which test examples each setting classified rightly, for paired comparisons."""
     with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, **correct)
+        np.savez_compressed(file, allow_pickle=False, **correct)
 
 
 def _fingerprints(splits: Splits) -> dict[str, str]:
