@@ -158,34 +158,28 @@ def _kmeans(
     restarts: int,
 ) -> KMeansResult:
     if len(points) <= points.shape[1]:
-        counted = jnp.ones(len(points), bool) if mask is None else mask.astype(bool)
-        measured = jnp.where(counted[:, None], points, 0)
-        if initial is not None:  # beside the points, but not counted, they have scalar products too
-            measured = jnp.concatenate([measured, initial.astype(points.dtype)])
-            counted = jnp.concatenate([counted, jnp.zeros(k, bool)])
-        space = product_space(measured, counted)
-        start = None if initial is None else space.at(len(points) + jnp.arange(k))
+        space = product_space(points, jnp.ones(len(points), bool) if mask is None else mask.astype(bool))
     else:
         space = coordinate_space(points, mask)
-        start = None if initial is None else initial - space.coordinates(jnp.zeros_like(initial))
 
     def once(key: jax.Array) -> KMeansResult:
-        first = space.at(lloyd.seed(key, space, k)) if start is None else start
-        return _result(points, mask, space, lloyd.iterate(space, first, max_iterations, tolerance))
+        if initial is not None:
+            first = space.sweep_from(initial)
+        else:
+            first = space.sweep(space.at(lloyd.seed(key, space, k)))
+        return _result(mask, space, lloyd.iterate(space, first, max_iterations, tolerance))
 
-    if restarts == 1 or start is not None:
+    if restarts == 1 or initial is not None:
         return once(key)
     results = jax.lax.map(once, jax.random.split(key, restarts))
     return jax.tree.map(lambda values: values[jnp.argmin(results.inertia)], results)
 
 
-def _result(points: jax.Array, mask: jax.Array | None, space: Space, found: lloyd.Found) -> KMeansResult:
-    assignments = found.sweep.assignments[: len(points)]
-    if mask is not None:
-        assignments = jnp.where(mask, assignments, -1)
+def _result(mask: jax.Array | None, space: Space, found: lloyd.Found) -> KMeansResult:
+    assignments = found.sweep.assignments
     return KMeansResult(
         centroids=space.coordinates(found.centroids),
-        assignments=assignments,
+        assignments=assignments if mask is None else jnp.where(mask, assignments, -1),
         counts=found.sweep.counts.astype(jnp.int32),
         inertia=jnp.sum(found.sweep.distances),
         iterations=found.iterations,
@@ -215,8 +209,10 @@ def _kmeans_per_class(
         key, start, count, initial = given
         places = jnp.arange(padded)
         rows = order[jnp.minimum(start + places, len(points) - 1)]
+        # Copied as whole rows; fused into the arithmetic, the copying would be done number by number.
+        members = jax.lax.optimization_barrier(points[rows])
         return _kmeans(
-            key, points[rows], places < count, initial, max_iterations, tolerance, k=k, restarts=restarts
+            key, members, places < count, initial, max_iterations, tolerance, k=k, restarts=restarts
         )
 
     at_once = max(1, _FLOATS_AT_ONCE // (padded * points.shape[1]))

@@ -55,12 +55,12 @@ def seed(key: jax.Array, space: Space, k: int) -> jax.Array:
     return jax.lax.fori_loop(1, k, add, (chosen, distances))[0]
 
 
-def iterate(space: Space, centroids: jax.Array, max_iterations: jax.Array, tolerance: jax.Array) -> Found:
+def iterate(space: Space, first: Sweep, max_iterations: jax.Array, tolerance: jax.Array) -> Found:
     """Lloyd's iterations until the inertia falls by no more than `tolerance` of itself.
 
     Args:
       space: the points.
-      centroids: to begin with, in the space's own form.
+      first: the sweep of the centroids to begin with; they move once at least.
       max_iterations: int `[]`, at least 1.
       tolerance: `[]`.
     """
@@ -78,7 +78,7 @@ def iterate(space: Space, centroids: jax.Array, max_iterations: jax.Array, toler
             jnp.sum(found.sweep.distances),
         )
 
-    start = Found(centroids, space.sweep(centroids), jnp.int32(0))
+    start = Found(jnp.zeros_like(first.sums), first, jnp.int32(0))
     found, _ = jax.lax.while_loop(go_on, move, (start, jnp.asarray(jnp.inf, space.weights.dtype)))
     return found
 

@@ -33,6 +33,7 @@ class Space(NamedTuple):
     Attributes:
       weights: `[n]`, 1 for points that count, else 0.
       sweep: centroids to a `Sweep`.
+      sweep_from: coordinates `[k, dim]` of centroids that may lie anywhere to a `Sweep`.
       at: indices `[c]` of points to centroids that lie there.
       distances_to: indices `[c]` of points to squared distances `[c, n]`.
       coordinates: centroids to `[k, dim]`.
@@ -40,6 +41,7 @@ class Space(NamedTuple):
 
     weights: jax.Array
     sweep: Callable[[jax.Array], Sweep]
+    sweep_from: Callable[[jax.Array], Sweep]
     at: Callable[[jax.Array], jax.Array]
     distances_to: Callable[[jax.Array], jax.Array]
     coordinates: Callable[[jax.Array], jax.Array]
@@ -128,35 +130,44 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
         products = _over_blocks(count, rows, put_block, jnp.zeros((len(indices), count), kind))
         return jnp.maximum(squares + chosen_squares[:, None] - 2 * products, 0) * weights
 
-    return Space(weights, sweep, at, distances_to, lambda centroids: centroids + centre)
+    def sweep_from(coordinates: jax.Array) -> Sweep:
+        return sweep(coordinates.astype(kind) - centre)
+
+    return Space(weights, sweep, sweep_from, at, distances_to, lambda centroids: centroids + centre)
 
 
 def product_space(points: jax.Array, mask: jax.Array) -> Space:
     """Distances from the scalar products of all pairs of points: for fewer points than dimensions.
 
     A centroid is the share `[n]` that each point has in it. Once the products are there, no iteration
-    touches the coordinates again.
+    touches the coordinates again. Products are those of differences from one of the points.
 
     Args:
-      points: `[n, dim]`; finite, also where they don't count.
+      points: `[n, dim]`.
       mask: bool `[n]`, points that count.
     """
     kind = jnp.promote_types(points.dtype, jnp.float32)
     weights = mask.astype(kind)
-    points = points.astype(kind)
-    first = points[jnp.argmax(weights)]
-    mean = jnp.sum(jnp.where(mask[:, None], points - first, 0), axis=0) / jnp.maximum(jnp.sum(weights), 1)
-    centred = points - first - mean
-    products = _product(centred, centred)
+    first = points[jnp.argmax(weights)].astype(kind)
+    offsets = jnp.where(mask[:, None], points.astype(kind) - first, 0)
+    products = _product(offsets, offsets)
     squares = jnp.diagonal(products)
 
-    def sweep(shares: jax.Array) -> Sweep:
-        mixed = _product(shares, products)  # products are symmetric
-        distances = squares + jnp.sum(mixed * shares, axis=1, keepdims=True) - 2 * mixed
+    def found(products_with: jax.Array, centroid_squares: jax.Array) -> Sweep:
+        """A sweep from scalar products `[k, n]` of centroids with points."""
+        distances = squares + centroid_squares[:, None] - 2 * products_with
         lowest = jnp.min(distances, axis=0)
         nearest = jnp.argmin(distances, axis=0).astype(jnp.int32)
-        sums = (nearest == jnp.arange(len(shares))[:, None]) * weights
+        sums = (nearest == jnp.arange(len(products_with))[:, None]) * weights
         return Sweep(nearest, jnp.maximum(lowest, 0) * weights, sums, jnp.sum(sums, axis=1))
+
+    def sweep(shares: jax.Array) -> Sweep:
+        products_with = _product(shares, products)  # these are symmetric
+        return found(products_with, jnp.sum(products_with * shares, axis=1))
+
+    def sweep_from(coordinates: jax.Array) -> Sweep:
+        centroids = coordinates.astype(kind) - first
+        return found(_product(centroids, offsets), jnp.sum(jnp.square(centroids), axis=1))
 
     def at(indices: jax.Array) -> jax.Array:
         return jax.nn.one_hot(indices, len(points), dtype=kind)
@@ -165,9 +176,9 @@ def product_space(points: jax.Array, mask: jax.Array) -> Space:
         return jnp.maximum(squares + squares[indices][:, None] - 2 * products[indices], 0) * weights
 
     def coordinates(shares: jax.Array) -> jax.Array:
-        return _product(shares, centred.T) + first + mean
+        return _product(shares, offsets.T) + first
 
-    return Space(weights, sweep, at, distances_to, coordinates)
+    return Space(weights, sweep, sweep_from, at, distances_to, coordinates)
 
 
 def _over_blocks(count: int, rows: int, visit: Callable, so_far):
