@@ -1,0 +1,154 @@
+"""The tables of the README, made anew: `python -m fsljax.reproduce NAME [--config.x=y …]`.
+
+Runs every config of a table with every seed, each in a workdir under runs/reproduce/NAME, and prints the table.
+A run that is complete is not repeated, one that was cut off goes on. Overrides reach every run.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsljax.errors import UserError
+from fsljax.evaluation.paired import bootstrap_ci95, paired_bootstrap
+
+_RUNS = Path("runs/reproduce")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in a table.
+
+    Attributes:
+      name: as shown.
+      config: file in configs/, without its ending.
+      setting: of `results.json`, whose accuracy is shown.
+      overrides: of the config.
+    """
+
+    name: str
+    config: str
+    setting: str
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods under the same budget on the same test examples.
+
+    Attributes:
+      rows: the methods; the last is compared with each other one.
+      seeds: each method is trained with every one.
+    """
+
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def _three(task: str, settings: tuple[str, str, str], overrides: tuple[str, ...] = ()) -> Table:
+    methods = ("softmax", "triplet", "magnet")
+    rows = [
+        Row(method, f"{method}_{task}", setting, overrides)
+        for method, setting in zip(methods, settings, strict=True)
+    ]
+    return Table(tuple(rows))
+
+
+_FLOWERS = ("softmax", "nearest_cluster", "nearest_cluster")
+_RECOVERY = ("hierarchy_recovery",) * 3
+TABLES = {
+    "flowers": _three("flowers_mnv2F_1_12_4", _FLOWERS),
+    "hierarchy_omniglot_pairs": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
+    "hierarchy_omniglot_alphabets": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=alphabets",)),
+    "hierarchy_tiny_imagenet": _three("tiny_imagenet_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
+}
+
+
+def reproduce(name: str, overrides: list[str]) -> None:
+    """Runs what is missing of a table, and prints it.
+
+    Raises:
+      UserError: if there is no such table, no configs here, or a run fails.
+    """
+    if name not in TABLES:
+        raise UserError(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
+    if not Path("launch.py").exists():
+        raise UserError(
+            "There is no launch.py here: run this in the folder that holds launch.py and configs/."
+        )
+    table = TABLES[name]
+    correct = {}
+    for row in table.rows:
+        correct[row.name] = np.stack(
+            [_run(_RUNS / name / f"{row.name}-{seed}", row, seed, overrides) for seed in table.seeds]
+        )
+    print(_text(table, correct))
+
+
+def _run(workdir: Path, row: Row, seed: int, overrides: list[str]) -> np.ndarray:
+    """Trains and evaluates unless that is done; which test examples are right, bool `[n]`."""
+    command = [
+        sys.executable, "launch.py", f"--config=configs/{row.config}.py", f"--workdir={workdir}",
+        f"--config.seed={seed}", *row.overrides, *overrides,
+    ]  # fmt: skip
+    done = workdir / "reproduced.json"
+    if not done.exists() or json.loads(done.read_text()) != command:
+        print(f"{row.name}, seed {seed} …", file=sys.stderr, flush=True)
+        status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+        if status:
+            raise UserError(f"{' '.join(command)} ended with status {status}.")
+        done.write_text(json.dumps(command))
+    with np.load(workdir / "correct.npz") as arrays:
+        if row.setting not in arrays:
+            raise UserError(f"{workdir} has no setting {row.setting!r}: evaluate it anew.")
+        return arrays[row.setting]
+
+
+def _text(table: Table, correct: dict[str, np.ndarray]) -> str:
+    """The table: error of each method, and how far the last is from each other one."""
+    last = table.rows[-1].name
+    header = ["method", "setting", "error, %", "by seed", f"{last} better by, points"]
+    rows: list[list[Any]] = []
+    for row in table.rows:
+        right = correct[row.name]
+        ci95 = bootstrap_ci95(right.mean(axis=0))
+        difference = "–"
+        if row.name != last:
+            found = paired_bootstrap(correct[last], right)
+            difference = (
+                f"{100 * found.difference:+.2f} ({100 * found.lower:+.2f} … {100 * found.upper:+.2f})"
+            )
+        by_seed = " ".join(f"{100 * (1 - one.mean()):.2f}" for one in right)
+        error = f"{100 * (1 - right.mean()):.2f} ± {100 * ci95:.2f}"
+        rows.append([row.name, row.setting.replace("_", " "), error, by_seed, difference])
+    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in [header, *rows]
+    ]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0, or 2 where something asked for is impossible."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        print("tables:", ", ".join(TABLES))
+        return 0 if argv else 2
+    try:
+        reproduce(argv[0], argv[1:])
+    except UserError as error:
+        print(f"fsljax: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
