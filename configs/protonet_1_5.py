@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.data.train_on = "train_and_validation"
     config.train.update(
         {
-            "steps": 20_500,
+            "steps": 20_200,
             "restarts": (12_000, 19_000),
             "way": 60,
             "shot": 1,

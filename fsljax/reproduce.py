@@ -1,6 +1,7 @@
 """The tables of the README, made anew: `python -m fsljax.reproduce NAME [--config.x=y …]`.
 
-Runs every config of a table with every seed, each in a workdir under runs/reproduce/NAME, and prints the table.
+Runs every config of a table with every seed, each in a workdir under runs/reproduce/NAME, then prints the
+table.
 A run that is complete is not repeated, one that was cut off goes on. Overrides reach every run.
 """
 
