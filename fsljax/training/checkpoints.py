@@ -280,6 +280,8 @@ def _items(state: TrainState) -> dict[str, Any]:
     training = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
     if state.averaged is not None:
         training["params"] = state.params
+    if state.method_state is not None:
+        training["method_state"] = state.method_state
     return _on_host({"model": state.inference_variables(), "training": training})
 
 
@@ -293,6 +295,7 @@ def _assembled(template: TrainState, items: dict[str, Any]) -> TrainState:
         batch_stats=model["batch_stats"],
         opt_state=training["opt_state"],
         key=jax.random.wrap_key_data(training["key"]),
+        method_state=training.get("method_state"),
     )
 
 

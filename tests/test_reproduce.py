@@ -1,0 +1,59 @@
+"""Tables of the README made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsljax import reproduce
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", reproduce.TABLES)
+def test_every_row_of_a_table_has_its_config(name: str):
+    table = reproduce.TABLES[name]
+    assert len({row.name for row in table.rows}) == len(table.rows)
+    for row in table.rows:
+        assert (ROOT / "configs" / f"{row.config}.py").is_file()
+
+
+def test_the_table_tells_errors_and_paired_differences():
+    table = reproduce.Table((reproduce.Row("first", "c", "softmax"), reproduce.Row("second", "c", "softmax")))
+    first = np.arange(1000) % 4 > 0  # 25 % wrong
+    second = np.arange(1000) % 5 > 0  # 20 % wrong
+    text = reproduce._text(table, {"first": np.stack([first] * 3), "second": np.stack([second] * 3)})
+    line = next(line for line in text.splitlines() if line.startswith("first"))
+    assert "25.00 ±" in line
+    assert "25.00 25.00 25.00" in line
+    assert "+5.00 (" in line
+
+
+def test_what_cannot_be_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    assert reproduce.main(["imagenet"]) == 2
+    assert "There is no table 'imagenet'" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.main(["flowers"]) == 2
+    assert "There is no launch.py here" in capsys.readouterr().err
+    assert reproduce.main([]) == 2
+    assert "tables:" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_table_is_run_once_and_shown_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
+    rows = tuple(
+        reproduce.Row(name, "magnet_glyphs_2", "nearest_cluster", (f"--config.train.steps={steps}",))
+        for name, steps in (("short", 2), ("long", 60))
+    )
+    monkeypatch.setitem(reproduce.TABLES, "tiny", reproduce.Table(rows, seeds=(0,)))
+    monkeypatch.setattr(reproduce, "_RUNS", tmp_path)
+    monkeypatch.chdir(ROOT)
+    assert reproduce.main(["tiny", "--config.data.max_classes=20"]) == 0
+    shown = capsys.readouterr()
+    assert "short, seed 0" in shown.err
+    assert reproduce.main(["tiny", "--config.data.max_classes=20"]) == 0
+    again = capsys.readouterr()
+    assert again.out == shown.out
+    assert again.err == ""
