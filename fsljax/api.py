@@ -29,6 +29,9 @@ Label = str | int
 
 _ENROLLED = "enrolled.npz"
 
+# What methods whose loss has no such field compare embeddings by.
+_COMPARED_BY = {"distance": "squared_euclidean", "temperature": 1.0}
+
 
 class Classifier:
     """Names images by the nearest class prototype; classes are enrolled from a few images each.
@@ -257,10 +260,7 @@ def _read_config(folder: Path) -> ConfigDict:
         if not isinstance(content, dict):
             raise ValueError("it holds no config")
         config = with_later_fields(ConfigDict(content))
-        # Methods whose loss has no such field compare embeddings as prototypical networks do.
-        config.loss = ConfigDict(
-            {"distance": "squared_euclidean", "temperature": 1.0, **config.get("loss", {})}
-        )
+        config.loss = ConfigDict(_COMPARED_BY | config["loss"].to_dict())
         get(config, "data.name")
         check_choice(config, "data.channels", (1, 3))
         check_at_least(config, 1, "data.image_size", "network.filters", "network.blocks")
