@@ -106,7 +106,72 @@ def serve_evaluate(name: str) -> None:
     measure_and_serve(embed, accuracies, f"PyTorch {torch.__version__}")
 
 
+class Block(nn.Module):
+    """Two 3×3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+        )  # fmt: skip
+        self.shortcut = (
+            nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            if stride > 1
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.inner(x) + self.shortcut(x))
+
+
+def resnet18() -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+    ]  # fmt: skip
+    inputs = 64
+    for stage, outputs in enumerate((64, 128, 256, 512)):
+        layers += [Block(inputs, outputs, 2 if stage else 1), Block(outputs, outputs, 1)]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def serve_magnet_step(name: str) -> None:
+    from magnet_step import CLASSES, CLUSTERS, EXAMPLES, IMAGES_A_CLASS, SIZE, STEPS_A_TURN
+
+    torch.manual_seed(0)
+    layout = memory_format(name)
+    network = resnet18().to(memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    images = torch.randint(0, 256, (CLASSES * IMAGES_A_CLASS, 3, SIZE, SIZE), dtype=torch.uint8)
+    other = ~torch.eye(CLUSTERS, dtype=torch.bool)[:, None]
+
+    def loss_of(batch: Tensor) -> Tensor:
+        embeddings = network(batch).view(CLUSTERS, EXAMPLES, -1)
+        means = embeddings.mean(1)
+        distances = (embeddings[:, :, None] - means).square().sum(-1)
+        own = (embeddings - means[:, None]).square().sum(-1)
+        scale = 0.5 * (CLUSTERS * EXAMPLES - 1) / own.sum()
+        impostors = torch.where(other, -distances * scale, -torch.inf).logsumexp(-1)
+        return functional.relu(own * scale + 1 + impostors).mean()
+
+    compiled = torch.compile(loss_of) if "compiled" in name else loss_of
+
+    def steps() -> None:
+        for _ in range(STEPS_A_TURN):
+            drawn = torch.randint(len(images), (CLUSTERS * EXAMPLES,))
+            batch = images[drawn].float() / 255
+            optimizer.zero_grad(set_to_none=True)
+            compiled(batch.contiguous(memory_format=layout)).backward()
+            optimizer.step()
+
+    steps()
+    version = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
+    duel.serve(lambda: {"step": duel.seconds(steps) / STEPS_A_TURN}, {"version": version})
+
+
 if __name__ == "__main__":
     if duel.TUNED in sys.argv[2]:
         keep_freed_memory()
-    {"train_step": serve_train_step, "evaluate": serve_evaluate}[sys.argv[1]](sys.argv[2])
+    serve = {"train_step": serve_train_step, "evaluate": serve_evaluate, "magnet_step": serve_magnet_step}
+    serve[sys.argv[1]](sys.argv[2])

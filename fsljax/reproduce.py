@@ -64,7 +64,14 @@ def _three(task: str, settings: tuple[str, str, str], overrides: tuple[str, ...]
 _FLOWERS = ("softmax", "nearest_cluster", "nearest_cluster")
 _RECOVERY = ("hierarchy_recovery",) * 3
 TABLES = {
-    "flowers": _three("flowers_mnv2F_1_12_4", _FLOWERS),
+    "flowers": Table(
+        (
+            Row("logistic regression", "softmax_flowers_mnv2F_1_12_4", "logistic_regression"),
+            Row("nearest class mean", "softmax_flowers_mnv2F_1_12_4", "nearest_class_mean"),
+            *_three("flowers_mnv2F_1_12_4", _FLOWERS).rows,
+        )
+    ),
+    "glyphs": _three("glyphs_2", _FLOWERS),
     "hierarchy_omniglot_pairs": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
     "hierarchy_omniglot_alphabets": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=alphabets",)),
     "hierarchy_tiny_imagenet": _three("tiny_imagenet_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
@@ -87,7 +94,7 @@ def reproduce(name: str, overrides: list[str]) -> None:
     correct = {}
     for row in table.rows:
         correct[row.name] = np.stack(
-            [_run(_RUNS / name / f"{row.name}-{seed}", row, seed, overrides) for seed in table.seeds]
+            [_run(_RUNS / name / f"{row.config}-{seed}", row, seed, overrides) for seed in table.seeds]
         )
     print(_text(table, correct))
 

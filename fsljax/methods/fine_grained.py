@@ -18,7 +18,7 @@ from fsljax.config import check_at_least, check_seeds, check_shared, get, shared
 from fsljax.data.dataset import ImageDataset, Splits, merge
 from fsljax.data.episodes import ClassTable, draw_distinct
 from fsljax.errors import UserError
-from fsljax.evaluation import nearest_cluster, retrieval
+from fsljax.evaluation import linear_probe, nearest_cluster, retrieval
 from fsljax.evaluation.agreement import normalized_mutual_information
 from fsljax.evaluation.paired import accuracy_and_ci95
 from fsljax.methods import Evaluation
@@ -136,6 +136,22 @@ class Task:
             published=(published or {}).get(self.config.data.name, {}),
             predictions={setting: rule(test) for setting, rule in (predict or {}).items()},
         )
+
+    def probes(self, variables: dict[str, Any]) -> dict[str, Callable[[Part], np.ndarray]]:
+        """What the frozen backbone's features do without a network on top: `{setting: rule}`."""
+
+        def features(data: ImageDataset) -> np.ndarray:
+            return self.embedder.inputs(variables, data, training=False)[:, 0]
+
+        train, labels = features(self.training_part), self.training_part.labels
+        classes = self.training_part.num_classes
+        regression = linear_probe.fit_logistic_regression(train, labels, num_classes=classes)
+        return {
+            "logistic_regression": lambda part: regression.predict(features(part.data)),
+            "nearest_class_mean": lambda part: linear_probe.nearest_class_mean(
+                train, labels, features(part.data), num_classes=classes
+            ),
+        }
 
 
 def build_task(config: ConfigDict, splits: Splits) -> Task:

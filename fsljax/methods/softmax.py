@@ -91,7 +91,10 @@ class Softmax:
         return self.task.validate(variables, partial(_predictions, variables))
 
     def evaluate(self, variables: dict[str, Any]) -> Evaluation:
-        return self.task.evaluate(variables, predict={"softmax": partial(_predictions, variables)})
+        own: dict[str, Any] = {"softmax": partial(_predictions, variables)}
+        if self.task.embedder.frozen:
+            own |= self.task.probes(variables)
+        return self.task.evaluate(variables, predict=own)
 
 
 def _logits(params: Any, embeddings: jax.Array) -> jax.Array:

@@ -53,18 +53,26 @@ class TrainState(train_state.TrainState):
           UserError: if they are of another network.
         """
         here = network_variables({"params": self.params, "batch_stats": self.batch_stats})
-        variables = network_variables(variables)
-        ours, theirs = _shapes(here), _shapes(variables)
-        if ours != theirs:
-            differing = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
-            raise UserError(
-                f"The network in {source} (config.network.init_from) is not this config's: {differing} "
-                f"is {theirs.get(differing, 'not there')} there and {ours.get(differing, 'not there')} here."
-            )
-        params = {**self.params, **jax.tree.map(jnp.array, variables["params"])}
+        there = network_variables(variables)
+        if _shapes(here) != _shapes(there):
+            # With another head, or none, there or here: the backbone is what can be taken.
+            ours, theirs = _shapes(_backbone(here)), _shapes(_backbone(there))
+            if ours != theirs:
+                differing = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
+                raise UserError(
+                    f"The network in {source} (config.network.init_from) is not this config's: "
+                    f"{differing} is {theirs.get(differing, 'not there')} there and "
+                    f"{ours.get(differing, 'not there')} here."
+                )
+            taken = _backbone(there)
+            there = {
+                name: {**tree, "backbone": taken[name]} if "backbone" in tree else taken[name]
+                for name, tree in here.items()
+            }
+        params = {**self.params, **jax.tree.map(jnp.array, there["params"])}
         return self.replace(
             params=params,
-            batch_stats=jax.tree.map(jnp.array, variables["batch_stats"]),
+            batch_stats=jax.tree.map(jnp.array, there["batch_stats"]),
             averaged=None if self.averaged is None else jax.tree.map(jnp.copy, params),
         )
 
@@ -85,6 +93,11 @@ def network_variables(variables: dict[str, Any]) -> dict[str, Any]:
     """The variables without a method's own parameters: a network's, to be used by any method."""
     params = {name: tree for name, tree in variables["params"].items() if name not in _BESIDE_THE_NETWORK}
     return {**variables, "params": params}
+
+
+def _backbone(variables: dict[str, Any]) -> dict[str, Any]:
+    """A network's variables without its head."""
+    return {name: tree.get("backbone", tree) for name, tree in variables.items()}
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

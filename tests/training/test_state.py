@@ -13,6 +13,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from fsljax.config import shared_config
+from fsljax.errors import UserError
+from fsljax.methods import magnet
+from fsljax.methods.embedder import build_embedder
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.state import TrainState, learning_rate, make_optimizer
 
@@ -199,3 +202,21 @@ def test_every_step_has_a_key_of_its_own_that_a_restart_finds_again():
     assert len({tuple(key) for key in keys}) == 5
     resumed = make_state(make_config()).replace(step=3)
     assert jax.random.key_data(resumed.step_key()).tolist() == keys[3]
+
+
+def test_a_backbone_is_taken_from_a_run_with_another_head():
+    config = magnet.default_config()
+    config.network.update({"filters": 4, "blocks": 2})
+    bare = build_embedder(config, (8, 8, 1)).init(jax.random.key(0))
+    config.network.update({"embedding": (3,), "trainable": "head"})
+    headed = build_embedder(config, (8, 8, 1)).init(jax.random.key(1))
+    started = headed.started_from(bare.inference_variables(), "there")
+    taken = (started.params["backbone"], started.batch_stats["backbone"])
+    assert jax.tree.all(jax.tree.map(np.array_equal, taken, (bare.params, bare.batch_stats)))
+    assert np.array_equal(started.params["head"]["0"]["kernel"], headed.params["head"]["0"]["kernel"])
+    back = bare.started_from(started.inference_variables(), "there")
+    assert jax.tree.all(jax.tree.map(np.array_equal, back.params, bare.params))
+    config.network.filters = 5
+    other = build_embedder(config, (8, 8, 1)).init(jax.random.key(1))
+    with pytest.raises(UserError, match=r"network in there .* is not this config's: .*block_0"):
+        other.started_from(bare.inference_variables(), "there")
