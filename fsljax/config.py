@@ -64,6 +64,7 @@ def shared_config() -> ConfigDict:
                 "input_std": (1.0,),  # and what they are then divided by
                 "embedding": (),  # units of the dense layers after the backbone
                 "normalize": False,  # embeddings to length 1
+                "feature_dropout": 0.0,  # share of a frozen backbone's features that a training step leaves out
                 "views": 0,  # changed views of each image for a frozen backbone; 0: the plain image
             },
             "train": {
@@ -127,7 +128,7 @@ def check_shared(config: ConfigDict) -> None:
     for name in ("rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast",
                  "saturation", "hue"):  # fmt: skip
         check_at_least(config, 0, f"augment.{name}")
-    for name in ("train.ema", "network.momentum"):
+    for name in ("train.ema", "network.momentum", "network.feature_dropout"):
         if not 0 <= get(config, name) < 1:
             raise UserError(
                 f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1."

@@ -24,6 +24,8 @@ from fsljax.training.checkpoints import digest
 from fsljax.training.state import TrainState, make_optimizer
 
 _FEATURES_A_BATCH = 1024
+# Of config.network, what features depend on beside the weights.
+_BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,11 @@ class Embedder:
         views = self.config.network.views if training else 0
         backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
         amounts = plain(self.config.augment) if views else {}
+        seen = [plain(self.config.network)[name] for name in _BACKBONE_FIELDS]
         return frozen_features(
             partial(self._features, variables),
             part.images,
-            fingerprint=fingerprint_of(
-                part.fingerprint(), digest(backbone), plain(self.config.network), amounts
-            ),
+            fingerprint=fingerprint_of(part.fingerprint(), digest(backbone), seen, amounts),
             views=max(views, 1),
             augment=partial(augment, amounts=self.amounts) if views else None,
         )
@@ -112,8 +113,12 @@ class Embedder:
     ) -> tuple[jax.Array, Any]:
         """Embeddings `[batch, dim]` of inputs, changed at random, and the new batch statistics."""
         if self.frozen:
-            view = jax.random.randint(key, (len(inputs),), 0, inputs.shape[1])
+            view_key, drop_key = jax.random.split(key)
+            view = jax.random.randint(view_key, (len(inputs),), 0, inputs.shape[1])
             features = inputs[jnp.arange(len(inputs)), view]
+            if dropped := self.config.network.feature_dropout:
+                kept = jax.random.bernoulli(drop_key, 1 - dropped, features.shape)
+                features = jnp.where(kept, features / (1 - dropped), 0)
             embedded: Any = self.network.apply({"params": params}, features, method="embed_features")
             return embedded, batch_stats
         images = augment_at_step(step, key, inputs.astype(jnp.float32) / 255, self.amounts)

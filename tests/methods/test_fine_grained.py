@@ -131,6 +131,43 @@ def test_changed_views_of_a_frozen_backbone_differ_and_testing_uses_the_plain_im
     assert method.task.embedder.inputs(variables, splits.test, training=False).shape[:2] == (30, 1)
 
 
+def test_features_are_computed_once_for_all_heads_and_anew_for_another_backbone(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def compute(seed: int, **fields) -> bool:
+        fields = {"network.trainable": "head", "network.embedding": (8,), **fields}
+        method = magnet.build(make_config(magnet, **fields), splits)
+        variables = jax.jit(method.init)(jax.random.key(seed)).inference_variables()
+        method.training_data(variables)
+        return "preparing features" in capsys.readouterr().err
+
+    assert compute(0)
+    assert not compute(0)
+    assert not compute(0, **{"network.normalize": True, "network.feature_dropout": 0.5})
+    assert compute(1)  # other weights
+    assert compute(0, **{"network.input_mean": (0.5,)})
+
+
+def test_dropped_features_are_other_ones_in_each_step_and_none_in_testing(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fields = {"network.trainable": "head", "network.embedding": (8,), "network.feature_dropout": 0.5}
+    method = magnet.build(make_config(magnet, **fields), splits)
+    state = jax.jit(method.init)(jax.random.key(0))
+    inputs = jnp.asarray(method.training_data(state.inference_variables()).inputs[:5])
+    embed = method.task.embedder.embed_for_training
+    once, again = (
+        embed(state.params, state.batch_stats, inputs, jax.random.key(seed), 0)[0] for seed in (0, 1)
+    )
+    assert not np.allclose(once, again)
+    whole = method.task.embedder.embed(state.inference_variables(), inputs)
+    many = [embed(state.params, state.batch_stats, inputs, jax.random.key(seed), 0)[0] for seed in range(400)]
+    np.testing.assert_allclose(np.mean(many, axis=0), whole, atol=6 * np.std(many) / 20)
+
+
 def test_training_on_both_parts_uses_both_and_validates_nothing(splits: Splits):
     method = magnet.build(make_config(magnet, **{"data.train_on": "train_and_validation"}), splits)
     state = jax.jit(method.init)(jax.random.key(0))
