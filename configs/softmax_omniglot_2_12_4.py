@@ -1,4 +1,4 @@
-"""Omniglot's characters as classes, drawings divided: softmax, two clusters a class.
+"""Omniglot's characters as classes, drawings divided: softmax, beside `magnet_omniglot_2_12_4`.
 
 With --config.data.merge=pairs or alphabets the classes are coarse ones, and the test tells how well the
 characters within them are told apart.

@@ -1,4 +1,4 @@
-"""Tiny ImageNet at 32 pixels: triplet, two clusters a class.
+"""Tiny ImageNet at 32 pixels: triplet, beside `magnet_tiny_imagenet_2_12_4`.
 
 With --config.data.merge=pairs the classes are coarse ones, and the test tells how well the
 original classes within them are told apart.

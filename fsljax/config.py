@@ -46,9 +46,7 @@ def shared_config() -> ConfigDict:
                 "max_classes": 0,  # chosen by the seed; 0: all. With split_by="examples", as is merge
                 "merge": "",  # "pairs" of classes or "alphabets" (Omniglot) become one class
                 "host_budget_gb": 8.0,  # larger published sets stay encoded (1 GB is 10⁹ bytes)
-                "device_budget_gb": 4.0,  # images of a part that take more are streamed to the device
-                "workers": 0,  # processes that read streamed images; 0: threads of this one
-                "prefetch": 2,  # batches that are read ahead
+                "device_budget_gb": 4.0,  # images to train on that take more are refused
             },
             "network": {
                 "name": "conv4",
@@ -64,7 +62,7 @@ def shared_config() -> ConfigDict:
                 "input_std": (1.0,),  # and what they are then divided by
                 "embedding": (),  # units of the dense layers after the backbone
                 "normalize": False,  # embeddings to length 1
-                "feature_dropout": 0.0,  # share of a frozen backbone's features that a training step leaves out
+                "feature_dropout": 0.0,  # share of a frozen backbone's features left out of a step
                 "views": 0,  # changed views of each image for a frozen backbone; 0: the plain image
             },
             "train": {
@@ -120,7 +118,7 @@ def check_shared(config: ConfigDict) -> None:
         config,
         0,
         "train.warmup_steps", "train.weight_decay", "augment.stop_at", "data.fractions", "data.max_classes",
-        "data.host_budget_gb", "data.device_budget_gb", "data.workers", "data.prefetch",
+        "data.host_budget_gb", "data.device_budget_gb",
     )  # fmt: skip
     check_seeds(config, "seed", "data.split_seed")
     check_whole(config, "train.restarts")

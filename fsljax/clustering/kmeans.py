@@ -256,5 +256,9 @@ def _check_finite(points: jax.Array | np.ndarray, result: KMeansResult) -> None:
     if _traced(result.inertia) or np.isfinite(result.inertia).all():
         return
     bad = np.flatnonzero(~np.isfinite(np.asarray(points, np.float32)).all(axis=1))
-    where = f"Point {bad[0]} is NaN or infinite" if len(bad) else "Points are too far apart for float32"
+    where = (
+        f"Point {bad[0]} is NaN or infinite"
+        if len(bad)
+        else "An initial centroid is NaN or infinite, or points are too far apart for float32"
+    )
     raise ValueError(f"{where}: k-means needs finite numbers.")

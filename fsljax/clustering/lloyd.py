@@ -38,14 +38,14 @@ def seed(key: jax.Array, space: Space, k: int) -> jax.Array:
       k: how many.
     """
     candidates = 2 + int(math.log(k))
-    first_key, *keys = jax.random.split(key, k)
-    first = _draw(first_key, space.weights, space.weights, 1)[0]
+    keys = jax.random.split(key, k)
+    first = _draw(keys[0], space.weights, space.weights, 1)[0]
     chosen = jnp.full(k, first, jnp.int32)
     distances = space.distances_to(first[None])[0]
 
     def add(step: int, so_far: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         chosen, distances = so_far
-        drawn = _draw(jnp.stack(keys)[step - 1], distances, space.weights, candidates)
+        drawn = _draw(keys[step], distances, space.weights, candidates)
         reduced = jnp.minimum(distances, space.distances_to(drawn))
         best = jnp.argmin(jnp.sum(reduced, axis=1))
         return chosen.at[step].set(drawn[best]), reduced[best]

@@ -184,7 +184,7 @@ def product_space(points: jax.Array, mask: jax.Array) -> Space:
 def _over_blocks(count: int, rows: int, visit: Callable, so_far):
     """`visit(so_far, start, fresh)` for every block; the last may overlap, its fresh rows are marked 1."""
     if rows == count:
-        return visit(so_far, jnp.int32(0), jnp.ones(rows))
+        return visit(so_far, jnp.int32(0), jnp.ones(rows, jnp.float32))
 
     def body(index: jax.Array, so_far):
         start = jnp.minimum(index * rows, count - rows)

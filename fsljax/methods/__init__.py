@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
       test: `{setting: {metric: value}}`, as in `results.json`.
       published: `{setting: {source: value}}`, figures of others beside which ours stand.
       sections: the method's own parts of the report.
-      embeddings: float `[n, dim]` of images of unseen classes, for the projector.
+      embeddings: float `[n, dim]` of test images of a few classes, for the projector.
       shown: those images, with their classes.
       correct: bool `[n]` of each setting, whether each test example was classified rightly, for paired
         comparisons of methods; empty where a setting has episodes of its own.

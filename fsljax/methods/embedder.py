@@ -95,7 +95,7 @@ class Embedder:
                     "take a smaller config.data.image_size, or freeze the backbone "
                     "(--config.network.trainable=head)."
                 )
-            return part.images
+            return np.asarray(part.images) if training else part.images
         views = self.config.network.views if training else 0
         backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
         amounts = plain(self.config.augment) if views else {}
@@ -133,7 +133,8 @@ class Embedder:
     def embed(self, variables: dict[str, Any], inputs: np.ndarray | jax.Array) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
         batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else 64
-        return embed_in_batches(partial(self._embeddings, variables), np.asarray(inputs), batch=batch)
+        held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
+        return embed_in_batches(partial(self._embeddings, variables), held, batch=batch)
 
     @cached_property
     def _features(self) -> Any:

@@ -14,10 +14,18 @@ from ml_collections import ConfigDict
 
 from fsljax import networks
 from fsljax.clustering import KMeansResult, kmeans, kmeans_per_class
-from fsljax.config import check_at_least, check_seeds, check_shared, get, shared_config
+from fsljax.config import (
+    check_at_least,
+    check_seeds,
+    check_shared,
+    check_whole,
+    get,
+    plain,
+    shared_config,
+)
 from fsljax.data.dataset import ImageDataset, Splits, merge
 from fsljax.data.episodes import ClassTable, draw_distinct
-from fsljax.errors import UserError
+from fsljax.errors import DivergedError, UserError
 from fsljax.evaluation import linear_probe, nearest_cluster, retrieval
 from fsljax.evaluation.agreement import normalized_mutual_information
 from fsljax.evaluation.paired import accuracy_and_ci95
@@ -73,7 +81,24 @@ def check(config: ConfigDict) -> None:
             "config.network.trainable is 'head', but there is no head: give its layers, "
             "--config.network.embedding=256, or train more of the network."
         )
+    check_whole(config, "network.embedding")
+    if config.network.trainable != "head":
+        for name in ("views", "feature_dropout"):
+            if config.network[name]:
+                raise UserError(
+                    f"config.network.{name} is {config.network[name]}, but that is for features of a frozen "
+                    "backbone: set --config.network.trainable=head, or leave it at 0."
+                )
+    elif not config.network.views and _augments(config):
+        raise UserError(
+            "config.augment asks for changed images, but a frozen backbone's features are those of plain "
+            "ones: say how many changed views of each image to compute, --config.network.views=8."
+        )
     networks.build(config)
+
+
+def _augments(config: ConfigDict) -> bool:
+    return plain(config.augment) != plain(shared_config().augment)
 
 
 @dataclass(frozen=True)
@@ -162,6 +187,14 @@ def build_task(config: ConfigDict, splits: Splits) -> Task:
     """
     task = Task(config, splits, build_embedder(config, splits.test.images.shape[1:]))
     counts = task.training_part.class_counts()
+    for name, part in (("validation", splits.validation), ("test", splits.test)):
+        if not len(part) and (name == "test" or config.data.train_on == "train"):
+            raise UserError(f"The {name} part has no image: divide the data otherwise, or give more.")
+    if config.eval.neighbours > len(task.training_part):
+        raise UserError(
+            f"config.eval.neighbours is {config.eval.neighbours}, but there are {len(task.training_part)} "
+            "training images: ask for that many at most."
+        )
     if not counts.all():
         name = task.training_part.class_names[int(np.argmin(counts))]
         raise UserError(f"The class {name} has no image to train on: give it one, or leave the class out.")
@@ -174,10 +207,10 @@ def check_share(config: ConfigDict, name: str) -> None:
         raise UserError(f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1.")
 
 
-def check_batch(config: ConfigDict, part: ImageDataset) -> None:
-    """Raises a UserError if there are fewer classes, or images, than a batch takes."""
+def check_batch(config: ConfigDict, part: ImageDataset, *, distinct_classes: bool) -> None:
+    """Raises a UserError if a batch takes more images, or more distinct classes, than there are."""
     train = config.train
-    if train.clusters > part.num_classes:
+    if distinct_classes and train.clusters > part.num_classes:
         raise UserError(
             f"config.train.clusters is {train.clusters}, but there are {part.num_classes} classes to train "
             "on: ask for that many at most."
@@ -195,7 +228,8 @@ def shuffled_rows(key: jax.Array, step: jax.Array | int, count: int, batch: int)
     What is left of an order and fills no batch is skipped.
     """
     batches = count // batch
-    order = jax.random.permutation(jax.random.fold_in(key, step // batches), count)
+    # Far from the numbers of steps, with which the same key is folded.
+    order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 2**31), step // batches), count)
     return jax.lax.dynamic_slice(order, (step % batches * batch,), (batch,))
 
 
@@ -215,7 +249,16 @@ def draw_classes(
 
 
 def find_clusters(config: ConfigDict, key: jax.Array, part: Part, clusters_per_class: int) -> KMeansResult:
-    """k-means of each class's embeddings."""
+    """k-means of each class's embeddings.
+
+    Raises:
+      DivergedError: if an embedding is not a finite number.
+    """
+    if not np.isfinite(part.embeddings).all():
+        raise DivergedError(
+            "The network's embeddings are no longer finite numbers: the run stops. Earlier checkpoints stay. "
+            "Try a lower config.train.learning_rate."
+        )
     return kmeans_per_class(
         key,
         part.embeddings,
@@ -311,7 +354,8 @@ def _retrieval_figures(config: ConfigDict, test: Part) -> dict[str, Any]:
     """Retrieval among the test examples, and how well clusters of them agree with the classes."""
     if test.data.class_counts().max() < 2:
         return {}
-    figures: dict[str, Any] = retrieval.retrieve(test.embeddings, test.data.labels).figures()
+    at = [k for k in retrieval.RECALL_AT if k < len(test.data)]
+    figures: dict[str, Any] = retrieval.retrieve(test.embeddings, test.data.labels, at=at).figures()
     present = int((test.data.class_counts() > 0).sum())
     found = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
     return figures | {"nmi": normalized_mutual_information(np.asarray(found.assignments), test.data.labels)}

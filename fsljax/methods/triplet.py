@@ -113,5 +113,5 @@ def build(config: ConfigDict, splits: Splits) -> Triplet:
     """
     check(config)
     task = fine_grained.build_task(config, splits)
-    fine_grained.check_batch(config, task.training_part)
+    fine_grained.check_batch(config, task.training_part, distinct_classes=True)
     return Triplet(task)

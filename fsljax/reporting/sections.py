@@ -187,7 +187,7 @@ def embedding_map_section(
       clusters: of the training set; marks their centroids, and counts each image to its class's nearest.
       classes_seen: the classes, though not the images, were seen in training, as those with clusters were.
     """
-    embeddings, labels, images = np.asarray(embeddings), np.asarray(labels), np.asarray(images)
+    embeddings, labels = np.asarray(embeddings), np.asarray(labels)
     if not len(embeddings) == len(labels) == len(images):
         raise ValueError(
             f"{len(embeddings)} embeddings, {len(labels)} labels and {len(images)} images: one of each."
@@ -198,7 +198,7 @@ def embedding_map_section(
         max_classes = 20 if clusters is None else embedding_map.NUM_COLOURS
     chosen = embedding_map.subsample(labels, max_points=max_points, max_classes=max_classes)
     classes, drawings = embedding_map.draw_map(
-        embeddings[chosen], labels[chosen], class_names, images[chosen], clusters
+        embeddings[chosen], labels[chosen], class_names, np.asarray(images[chosen]), clusters
     )
     html = render(
         "map",

@@ -43,6 +43,8 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
         _check_trained(folder, config)
     elif (folder / workdir.CONFIG).exists() and checkpoints.selections():
         workdir.check_same(folder, config)
+    if mode != "evaluate" and not checkpoints.selections():
+        _check_source(config)
     devices.use_compilation_cache()
     output = output or folder
     with Interruption() as interruption, contextlib.ExitStack() as held:
@@ -140,6 +142,20 @@ def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
 def _fingerprints(splits: Splits) -> dict[str, str]:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {name: part.fingerprint() for name, part in parts.items()}
+
+
+def _check_source(config: ConfigDict) -> None:
+    """Raises a UserError if what the network begins with is missing, before data are loaded."""
+    network = config.network
+    if network.weights and not Path(network.weights).expanduser().is_file():
+        raise UserError(f"There is no file of weights at {network.weights} (config.network.weights).")
+    if network.init_from:
+        Checkpoints(Path(network.init_from).expanduser()).restore_model()
+    if network.trainable != "all" and not (network.weights or network.init_from):
+        raise UserError(
+            f"config.network.trainable is {network.trainable!r}, but nothing says what the rest of the "
+            "network is: give --config.network.weights=FILE or --config.network.init_from=WORKDIR."
+        )
 
 
 def _check_trained(folder: Path, config: ConfigDict) -> None:
