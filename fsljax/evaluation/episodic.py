@@ -260,7 +260,7 @@ def _fits(episodes: Episodes, setting: Setting, data: ImageDataset) -> bool:
 
 
 def embed_in_batches(
-    embed: Callable[[np.ndarray], jax.Array], images: np.ndarray, *, batch: int = 64
+    embed: Callable[[np.ndarray], jax.Array], images: np.ndarray, *, batch: int = 128
 ) -> np.ndarray:
     """Embeds a data set in batches of one shape.
 

@@ -132,7 +132,7 @@ class Embedder:
 
     def embed(self, variables: dict[str, Any], inputs: np.ndarray | jax.Array) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
-        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else 64
+        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else 128
         held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
         return embed_in_batches(partial(self._embeddings, variables), held, batch=batch)
 

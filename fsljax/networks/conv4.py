@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fsljax.networks import cpu_kernels
+from fsljax.networks import cpu_kernels, winograd
 
 EPSILON = 1e-5
 
@@ -118,7 +118,7 @@ class ConvBlock(nn.Module):
             return max_pool(cpu_kernels.xla_conv3x3(x, kernel))
         if x.shape[-1] == 1:
             return cpu_kernels.grey_conv3x3_max_pool(x, kernel)
-        return max_pool(cpu_kernels.conv3x3(x, kernel))
+        return winograd.conv3x3_max_pool(x, kernel)
 
     def _pooled_and_moments(
         self, x: jax.Array, kernel: jax.Array, groups: int
