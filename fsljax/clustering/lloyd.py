@@ -58,6 +58,8 @@ def seed(key: jax.Array, space: Space, k: int) -> jax.Array:
 def iterate(space: Space, first: Sweep, max_iterations: jax.Array, tolerance: jax.Array) -> Found:
     """Lloyd's iterations until the inertia falls by no more than `tolerance` of itself.
 
+    With a tolerance of 0, until no point changes its cluster: rounding may hide that the inertia falls.
+
     Args:
       space: the points.
       first: the sweep of the centroids to begin with; they move once at least.
@@ -66,20 +68,20 @@ def iterate(space: Space, first: Sweep, max_iterations: jax.Array, tolerance: ja
     """
 
     def go_on(state: tuple[Found, jax.Array]) -> jax.Array:
-        found, before = state
-        inertia = jnp.sum(found.sweep.distances)
-        return (found.iterations < max_iterations) & (before - inertia > tolerance * inertia)
+        found, unfinished = state
+        return (found.iterations < max_iterations) & unfinished
 
     def move(state: tuple[Found, jax.Array]) -> tuple[Found, jax.Array]:
         found, _ = state
         moved = _means(space, found)
-        return (
-            Found(moved, space.sweep(moved), found.iterations + 1),
-            jnp.sum(found.sweep.distances),
-        )
+        sweep = space.sweep(moved)
+        before, now = jnp.sum(found.sweep.distances), jnp.sum(sweep.distances)
+        falls = (before - now > tolerance * now) | ((tolerance == 0) & jnp.isfinite(now))
+        changed = jnp.any(sweep.assignments != found.sweep.assignments)
+        return Found(moved, sweep, found.iterations + 1), falls & changed
 
     start = Found(jnp.zeros_like(first.sums), first, jnp.int32(0))
-    found, _ = jax.lax.while_loop(go_on, move, (start, jnp.asarray(jnp.inf, space.weights.dtype)))
+    found, _ = jax.lax.while_loop(go_on, move, (start, jnp.asarray(True)))
     return found
 
 

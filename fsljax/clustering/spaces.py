@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 _ROWS_A_BLOCK = 2048
+_FLOATS_TO_COPY = 2**23  # 32 MB
 
 
 class Sweep(NamedTuple):
@@ -50,8 +51,9 @@ class Space(NamedTuple):
 def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
     """Distances from matrix products of points with centroids, a block of points at a time.
 
-    Blocks are taken from `points` where they lie: nothing of the size of the points is made. Products are
-    those of differences from the points' mean, so that a large common offset costs no digits.
+    Products are those of differences from the points' mean, so that a large common offset costs no digits.
+    The differences of many points are taken block by block in every pass, from where the points lie:
+    nothing of their size is made.
 
     Args:
       points: `[n, dim]`.
@@ -78,7 +80,13 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
     total = _over_blocks(count, rows, add_to_sum, jnp.zeros(dim, kind))
     centre = first + total / jnp.maximum(jnp.sum(weights), 1)
 
+    small = count * dim <= _FLOATS_TO_COPY
+    centred = jnp.where(weights[:, None] > 0, points.astype(kind) - centre, 0) if small else points
+
     def centred_block(start: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if small:
+            part = jax.lax.dynamic_slice(centred, (start, 0), (rows, dim))
+            return part, jax.lax.dynamic_slice(weights, (start,), (rows,))
         part, weight = block(start)
         return (part - centre) * (weight[:, None] if mask is not None else 1), weight
 
@@ -167,7 +175,7 @@ def product_space(points: jax.Array, mask: jax.Array) -> Space:
 
     def sweep_from(coordinates: jax.Array) -> Sweep:
         centroids = coordinates.astype(kind) - first
-        return found(_product(centroids, offsets), jnp.sum(jnp.square(centroids), axis=1))
+        return found(_product(offsets, centroids).T, jnp.sum(jnp.square(centroids), axis=1))
 
     def at(indices: jax.Array) -> jax.Array:
         return jax.nn.one_hot(indices, len(points), dtype=kind)
