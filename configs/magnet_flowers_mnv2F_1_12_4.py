@@ -14,7 +14,9 @@ def get_config() -> ConfigDict:
     config.data.update({"name": "oxford_flowers102", "image_size": 224, "channels": 3})
     config.network.update({"name": "mobilenet_v2", "trainable": "head", "embedding": (256,)})
     config.network.update({"padding": "same", "input_mean": (0.5,), "input_std": (0.5,)})
-    config.train.update({"steps": 3_000, "clusters": 12, "examples": 4, "clusters_per_class": 1})
-    config.train.update({"learning_rate": 1e-3, "refresh_every": 100})
-    config.checkpoint.every = 500
+    config.train.update({"steps": 1_200, "clusters": 12, "examples": 4, "clusters_per_class": 1})
+    config.train.update({"learning_rate": 1e-3, "refresh_every": 20})
+    config.network.update({"views": 8, "normalize": True})
+    config.augment.update({"crop_scale": 0.4, "flip": True})
+    config.checkpoint.every = 200
     return config

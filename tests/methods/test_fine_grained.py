@@ -205,8 +205,8 @@ def test_classes_of_a_batch_are_distinct_and_so_are_their_examples_where_there_a
         (magnet, {"data.split_by": "classes"}, "config.data.split_by"),
         (softmax, {"loss.label_smoothing": 1.0}, "config.loss.label_smoothing"),
         (triplet, {"train.clusters": 7}, "there are 6 classes"),
-        (triplet, {"network.views": 2}, "for the features of a frozen backbone"),
-        (softmax, {"network.feature_dropout": 0.5}, "for the features of a frozen backbone"),
+        (triplet, {"network.views": 2}, "for features of a frozen backbone"),
+        (softmax, {"network.feature_dropout": 0.5}, "for features of a frozen backbone"),
         (
             magnet,
             {"network.trainable": "head", "network.embedding": (8,), "augment.flip": True},
