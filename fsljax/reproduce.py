@@ -95,9 +95,11 @@ def reproduce(name: str, overrides: list[str]) -> None:
     table = TABLES[name]
     correct = {}
     for row in table.rows:
-        correct[row.name] = np.stack(
-            [_run(_RUNS / name / f"{row.config}-{seed}", row, seed, overrides) for seed in table.seeds]
-        )
+        # Rows that differ in the setting alone share their runs.
+        digest = hashlib.sha256(repr((row.config, row.overrides, overrides)).encode()).hexdigest()[:8]
+        workdirs = [_RUNS / name / f"{row.config}-{digest}-{seed}" for seed in table.seeds]
+        runs = zip(workdirs, table.seeds, strict=True)
+        correct[row.name] = np.stack([_run(workdir, row, seed, overrides) for workdir, seed in runs])
     print(_text(table, correct))
 
 
