@@ -126,11 +126,7 @@ def check_shared(config: ConfigDict) -> None:
     for name in ("rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast",
                  "saturation", "hue"):  # fmt: skip
         check_at_least(config, 0, f"augment.{name}")
-    for name in ("train.ema", "network.momentum", "network.feature_dropout"):
-        if not 0 <= get(config, name) < 1:
-            raise UserError(
-                f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1."
-            )
+    check_share(config, "train.ema", "network.momentum", "network.feature_dropout")
     _check_division(config)
     if not 0 < config.augment.crop_scale <= 1:
         raise UserError(
@@ -181,6 +177,15 @@ def check_at_least(config: ConfigDict, least: float, *names: str) -> None:
                 raise UserError(f"config.{name} is {value!r}; it must hold numbers.")
             if not number >= least:
                 raise UserError(f"config.{name} is {value}; it must be {least} or more.")
+
+
+def check_share(config: ConfigDict, *names: str) -> None:
+    """Raises a UserError if a value is not in [0, 1)."""
+    for name in names:
+        if not 0 <= get(config, name) < 1:
+            raise UserError(
+                f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1."
+            )
 
 
 def check_whole(config: ConfigDict, *names: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class ImageDataset:
 
         Of images that are decoded as they are read, their records take the place of the pixels.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for array in (self.images, self.labels, self.fine_labels):
             if array is None:
@@ -72,6 +77,24 @@ class Splits:
     validation: ImageDataset
     test: ImageDataset
     notes: tuple[str, ...] = ()
+
+    def training_part(self, train_on: str) -> ImageDataset:
+        """What is trained on: "train", or "train_and_validation" together."""
+        return merge(self.train, self.validation) if train_on == "train_and_validation" else self.train
+
+
+def spread_classes(classes: int, count: int) -> np.ndarray:
+    """`count` classes spread evenly over all of them."""
+    return np.unique(np.linspace(0, classes - 1, min(count, classes)).astype(int))
+
+
+def places_in_class(labels: np.ndarray) -> np.ndarray:
+    """Which of its class's examples each is, in stored order: int64 `[n]`, from 0."""
+    counts = np.bincount(labels)
+    places = np.empty(len(labels), np.int64)
+    order = np.argsort(labels, kind="stable")
+    places[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return places
 
 
 def merge(first: ImageDataset, second: ImageDataset) -> ImageDataset:

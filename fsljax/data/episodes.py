@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.data.dataset import places_in_class
+
 
 class ClassTable(NamedTuple):
     """Where the images of each class are.
@@ -48,9 +50,7 @@ def class_table(labels: np.ndarray) -> ClassTable:
     labels = np.asarray(labels)
     counts = np.bincount(labels)
     rows = np.zeros((len(counts), int(np.max(counts))), np.int32)
-    order = np.argsort(labels, kind="stable")
-    column = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    rows[labels[order], column] = order
+    rows[labels, places_in_class(labels)] = np.arange(len(labels))
     return ClassTable(rows, counts.astype(np.int32))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fsljax.data.class_split import seeded_order
-from fsljax.data.dataset import ImageDataset, Splits, take_rows
+from fsljax.data.dataset import ImageDataset, Splits, places_in_class, take_rows
 from fsljax.errors import UserError
 
 TEST_DRAWINGS = 5
@@ -69,9 +69,7 @@ def divide_drawings(characters: ImageDataset, fractions: Sequence[float]) -> Spl
         )
     in_train = np.rint((counts - TEST_DRAWINGS) * (train / (train + validation)))
     in_train = np.clip(in_train, 1, counts - TEST_DRAWINGS - 1)
-    order = np.argsort(characters.labels, kind="stable")
-    number = np.empty(len(characters), np.int64)  # of each drawing among those of its class
-    number[order] = np.arange(len(characters)) - np.repeat(np.cumsum(counts) - counts, counts)
+    number = places_in_class(characters.labels)
     tested = number >= (counts - TEST_DRAWINGS)[characters.labels]
     trained = number < in_train[characters.labels]
     train_part, validation_part, test_part = (

@@ -21,7 +21,7 @@ from fsljax.data.streaming import fits
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.training.checkpoints import digest
-from fsljax.training.state import TrainState, make_optimizer
+from fsljax.training.state import TrainState, first_state
 
 _FEATURES_A_BATCH = 1024
 # Of config.network, what features depend on beside the weights.
@@ -53,19 +53,7 @@ class Embedder:
 
     def init(self, key: jax.Array, *, more_params: dict[str, Any] | None = None) -> TrainState:
         """The state before the first step; `more_params` are the method's own parameters."""
-        init_key, run_key = jax.random.split(key)
-        images = jnp.zeros((1, *self.image_shape))
-        variables = self.network.init(init_key, images, running_average=True)
-        params = {**variables["params"], **(more_params or {})}
-        state = TrainState.create(
-            apply_fn=self.network.apply,
-            params=params,
-            tx=make_optimizer(self.config),
-            batch_stats=variables.get("batch_stats", {}),
-            averaged=jax.tree.map(jnp.copy, params) if self.config.train.ema else None,
-            key=run_key,
-        )
-        return state.replace(step=jnp.zeros((), jnp.int32))
+        return first_state(self.config, self.network, self.image_shape, key, more_params=more_params)
 
     def dim(self) -> int:
         """Dimensions of an embedding."""

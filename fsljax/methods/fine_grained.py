@@ -19,11 +19,10 @@ from fsljax.config import (
     check_seeds,
     check_shared,
     check_whole,
-    get,
     plain,
     shared_config,
 )
-from fsljax.data.dataset import ImageDataset, Splits, merge
+from fsljax.data.dataset import ImageDataset, Splits, spread_classes
 from fsljax.data.episodes import ClassTable, draw_distinct
 from fsljax.errors import DivergedError, UserError
 from fsljax.evaluation import linear_probe, nearest_cluster, retrieval
@@ -44,6 +43,13 @@ class Part(NamedTuple):
 
     data: ImageDataset
     embeddings: np.ndarray
+
+
+class LabelledInputs(NamedTuple):
+    """Inputs of the network `[n, …]` and the classes of their examples `[n]`."""
+
+    inputs: jax.Array | np.ndarray
+    labels: jax.Array | np.ndarray
 
 
 def default_config(method: str) -> ConfigDict:
@@ -76,11 +82,7 @@ def check(config: ConfigDict) -> None:
         config, 1, "train.examples", "eval.clusters_per_class", "eval.num_nearest", "eval.neighbours"
     )
     check_seeds(config, "eval.seed")
-    if config.network.trainable == "head" and not config.network.embedding:
-        raise UserError(
-            "config.network.trainable is 'head', but there is no head: give its layers, "
-            "--config.network.embedding=256, or train more of the network."
-        )
+    networks.check_head(config)
     check_whole(config, "network.embedding")
     if config.network.trainable != "head":
         for name in ("views", "feature_dropout"):
@@ -105,19 +107,24 @@ def _augments(config: ConfigDict) -> bool:
 class Task:
     """A data set whose classes are learned and tested, and the network that embeds it."""
 
-    config: ConfigDict
     splits: Splits
     embedder: Embedder
 
+    @property
+    def config(self) -> ConfigDict:
+        return self.embedder.config
+
     @cached_property
     def training_part(self) -> ImageDataset:
-        if self.config.data.train_on == "train_and_validation":
-            return merge(self.splits.train, self.splits.validation)
-        return self.splits.train
+        return self.splits.training_part(self.config.data.train_on)
 
     def inputs(self, variables: dict[str, Any]) -> np.ndarray:
         """What the network is given of the training part."""
         return self.embedder.inputs(variables, self.training_part, training=True)
+
+    def labelled_inputs(self, variables: dict[str, Any]) -> LabelledInputs:
+        """The training part's `inputs` with their classes."""
+        return LabelledInputs(self.inputs(variables), self.training_part.labels)
 
     def part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
         """A part and its embeddings."""
@@ -132,9 +139,8 @@ class Task:
             return {}
         part = self.part(variables, self.splits.validation)
         if predict is None:
-            predicted = nearest_cluster_predictions(
-                self.config, self.part(variables, self.splits.train), part
-            )
+            found = _clusters(self.config, self.part(variables, self.splits.train))
+            predicted = nearest_cluster_predictions(self.config, found, part)
         else:
             predicted = predict(part)
         return {"accuracy": float(np.mean(predicted == part.data.labels))}
@@ -185,7 +191,7 @@ def build_task(config: ConfigDict, splits: Splits) -> Task:
     Raises:
       UserError: if the network cannot be built, or a class has no image to train on.
     """
-    task = Task(config, splits, build_embedder(config, splits.test.images.shape[1:]))
+    task = Task(splits, build_embedder(config, splits.test.images.shape[1:]))
     counts = task.training_part.class_counts()
     for name, part in (("validation", splits.validation), ("test", splits.test)):
         if not len(part) and (name == "test" or config.data.train_on == "train"):
@@ -199,12 +205,6 @@ def build_task(config: ConfigDict, splits: Splits) -> Task:
         name = task.training_part.class_names[int(np.argmin(counts))]
         raise UserError(f"The class {name} has no image to train on: give it one, or leave the class out.")
     return task
-
-
-def check_share(config: ConfigDict, name: str) -> None:
-    """Raises a UserError if a value is not in [0, 1)."""
-    if not 0 <= get(config, name) < 1:
-        raise UserError(f"config.{name} is {get(config, name)}; it must be from 0 up to, not including, 1.")
 
 
 def check_batch(config: ConfigDict, part: ImageDataset, *, distinct_classes: bool) -> None:
@@ -248,7 +248,7 @@ def draw_classes(
     return chosen, jnp.asarray(table.rows)[chosen[:, None], columns]
 
 
-def find_clusters(config: ConfigDict, key: jax.Array, part: Part, clusters_per_class: int) -> KMeansResult:
+def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeansResult:
     """k-means of each class's embeddings.
 
     Raises:
@@ -269,10 +269,9 @@ def find_clusters(config: ConfigDict, key: jax.Array, part: Part, clusters_per_c
     )
 
 
-def nearest_cluster_predictions(config: ConfigDict, train: Part, test: Part) -> np.ndarray:
-    """Predicted classes int32 `[n]` of the test part, by the training part's clusters."""
-    found = _clusters(config, train)
-    variance = float(np.sum(found.inertia)) / max(len(train.data) - 1, 1)
+def nearest_cluster_predictions(config: ConfigDict, found: KMeansResult, test: Part) -> np.ndarray:
+    """Predicted classes int32 `[n]` of the test part, by the clusters of the training part."""
+    variance = float(np.sum(found.inertia)) / max(int(np.sum(found.counts)) - 1, 1)
     return nearest_cluster.classify(
         test.embeddings, found.centroids, found.counts, variance, num_nearest=config.eval.num_nearest
     ).predictions
@@ -297,7 +296,8 @@ def evaluate(
     """
     labels = test.data.labels
     own = dict(predictions or {})
-    own["nearest_cluster"] = nearest_cluster_predictions(config, train, test)
+    found = _clusters(config, train)
+    own["nearest_cluster"] = nearest_cluster_predictions(config, found, test)
     own["nearest_neighbour"] = retrieval.knn_predictions(
         test.embeddings, train.embeddings, train.data.labels, neighbours=config.eval.neighbours
     )
@@ -310,9 +310,8 @@ def evaluate(
         results[setting] = {"accuracy": accuracy, "ci95": ci95, "examples": len(right)}
     results["nearest_neighbour"] |= _retrieval_figures(config, test)
     first = next(iter(own.values()))
-    found = _clusters(config, train)
     clusters = Clusters(np.asarray(found.centroids), np.asarray(found.counts))
-    chosen = np.flatnonzero(np.isin(labels, _spread(test.data.num_classes, _CLASSES_ON_MAP)))
+    chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
     names, images = test.data.class_names, test.data.images
     return Evaluation(
         test=results,
@@ -331,7 +330,7 @@ def evaluate(
 
 
 def _clusters(config: ConfigDict, train: Part) -> KMeansResult:
-    return find_clusters(config, jax.random.key(config.eval.seed), train, config.eval.clusters_per_class)
+    return find_clusters(jax.random.key(config.eval.seed), train, config.eval.clusters_per_class)
 
 
 def _recovered(config: ConfigDict, train: Part, test: Part) -> np.ndarray:
@@ -359,8 +358,3 @@ def _retrieval_figures(config: ConfigDict, test: Part) -> dict[str, Any]:
     present = int((test.data.class_counts() > 0).sum())
     found = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
     return figures | {"nmi": normalized_mutual_information(np.asarray(found.assignments), test.data.labels)}
-
-
-def _spread(classes: int, count: int) -> np.ndarray:
-    """`count` classes spread evenly over all of them."""
-    return np.unique(np.linspace(0, classes - 1, min(count, classes)).astype(int))

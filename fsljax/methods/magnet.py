@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from fsljax.data.neighbourhoods import (
 from fsljax.errors import UserError
 from fsljax.losses import magnet_loss
 from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.fine_grained import Part, Task
+from fsljax.methods.fine_grained import LabelledInputs, Part, Task
 from fsljax.training.state import TrainState
 
 # Accuracy: the paper's table 1.
@@ -55,13 +55,6 @@ def check(config: ConfigDict) -> None:
         )
 
 
-class TrainingData(NamedTuple):
-    """Inputs of the network `[n, …]` and the classes of their examples `[n]`."""
-
-    inputs: jax.Array | np.ndarray
-    labels: jax.Array | np.ndarray
-
-
 @dataclass(frozen=True)
 class Magnet:
     """A Magnet network on a data set; see `fsljax.methods.Method`."""
@@ -81,22 +74,21 @@ class Magnet:
         )
         return self.task.embedder.init(key).replace(method_state=index)
 
-    def training_data(self, variables: dict[str, Any]) -> TrainingData:
-        return TrainingData(self.task.inputs(variables), self.task.training_part.labels)
+    def training_data(self, variables: dict[str, Any]) -> LabelledInputs:
+        return self.task.labelled_inputs(variables)
 
-    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
+    def refresh(self, state: TrainState, data: LabelledInputs) -> TrainState:
         """Clusters the embeddings of the whole training set anew."""
         embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
         part = Part(self.task.training_part, embeddings)
         found = fine_grained.find_clusters(
-            self.task.config,
             jax.random.fold_in(state.step_key(), _REFRESH),
             part,
             self.task.config.train.clusters_per_class,
         )
         return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.labels, found))
 
-    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(self, state: TrainState, data: LabelledInputs) -> tuple[TrainState, dict[str, jax.Array]]:
         train = self.task.config.train
         draw_key, change_key = jax.random.split(state.step_key())
         index: ClusterIndex = state.method_state

@@ -24,7 +24,7 @@ from fsljax.config import (
     shared_config,
 )
 from fsljax.data.augment import Augmentation, augment_at_step
-from fsljax.data.dataset import ImageDataset, Splits, merge
+from fsljax.data.dataset import ImageDataset, Splits, spread_classes
 from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episode
 from fsljax.errors import UserError
 from fsljax.evaluation import episodic
@@ -34,7 +34,7 @@ from fsljax.losses import prototypical_loss
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.methods import Evaluation
 from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
-from fsljax.training.state import TrainState, make_optimizer
+from fsljax.training.state import TrainState, first_state
 
 # Omniglot, accuracy: the paper's table 1, and the PyTorch reimplementation of its protocol.
 PUBLISHED = {
@@ -110,11 +110,7 @@ def check(config: ConfigDict) -> None:
             f"config.train.support_turns is {config.train.support_turns}, but a class has shot + queries = "
             f"{drawn} images in an episode: that many turns at most."
         )
-    if config.network.trainable == "head" and not config.network.embedding:
-        raise UserError(
-            "config.network.trainable is 'head', but there is no head: give its layers, "
-            "--config.network.embedding=256, or train more of the network."
-        )
+    networks.check_head(config)
     networks.build(config)
 
 
@@ -136,9 +132,7 @@ class ProtoNet:
 
     @cached_property
     def training_part(self) -> ImageDataset:
-        if self.config.data.train_on == "train_and_validation":
-            return merge(self.splits.train, self.splits.validation)
-        return self.splits.train
+        return self.splits.training_part(self.config.data.train_on)
 
     @property
     def refresh_every(self) -> int:
@@ -152,18 +146,7 @@ class ProtoNet:
         return TrainingData(part.images, class_table(part.labels))
 
     def init(self, key: jax.Array) -> TrainState:
-        init_key, run_key = jax.random.split(key)
-        images = jnp.zeros((1, *self.splits.test.images.shape[1:]))
-        variables = self.network.init(init_key, images, running_average=True)
-        state = TrainState.create(
-            apply_fn=self.network.apply,
-            params=variables["params"],
-            tx=make_optimizer(self.config),
-            batch_stats=variables["batch_stats"],
-            averaged=jax.tree.map(jnp.copy, variables["params"]) if self.config.train.ema else None,
-            key=run_key,
-        )
-        return state.replace(step=jnp.zeros((), jnp.int32))
+        return first_state(self.config, self.network, self.splits.test.images.shape[1:], key)
 
     def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
         episode_key, augment_key = jax.random.split(state.step_key())
@@ -235,7 +218,7 @@ class ProtoNet:
             name = setting.name + ("_transductive" if transductive else "")
             interval = {"ci95": ci95} if np.isfinite(ci95) else {}  # of a single episode there is none
             results[name] = {"accuracy": mean, **interval, "episodes": len(accuracies)}
-        chosen = np.flatnonzero(np.isin(test.labels, _spread(test.num_classes, _CLASSES_ON_MAP)))
+        chosen = np.flatnonzero(np.isin(test.labels, spread_classes(test.num_classes, _CLASSES_ON_MAP)))
         return Evaluation(
             test=results,
             published=PUBLISHED.get(self.config.data.name, {}),
@@ -357,8 +340,3 @@ def build(config: ConfigDict, splits: Splits) -> ProtoNet:
     if config.eval.write_episodes:
         episodic.check_writable(Path(config.eval.write_episodes).expanduser())
     return method
-
-
-def _spread(classes: int, count: int) -> np.ndarray:
-    """`count` classes spread evenly over all of them."""
-    return np.unique(np.linspace(0, classes - 1, min(count, classes)).astype(int))

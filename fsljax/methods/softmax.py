@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,10 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from fsljax.config import check_share
 from fsljax.data.dataset import Splits
 from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.fine_grained import Part, Task
+from fsljax.methods.fine_grained import LabelledInputs, Part, Task
 from fsljax.training.state import TrainState
 
 
@@ -28,14 +29,7 @@ def default_config() -> ConfigDict:
 def check(config: ConfigDict) -> None:
     """Raises a UserError for values that cannot work, whatever the data."""
     fine_grained.check(config)
-    fine_grained.check_share(config, "loss.label_smoothing")
-
-
-class TrainingData(NamedTuple):
-    """Inputs of the network `[n, …]` and the classes of their examples `[n]`."""
-
-    inputs: jax.Array | np.ndarray
-    labels: jax.Array | np.ndarray
+    check_share(config, "loss.label_smoothing")
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Softmax:
     def refresh_every(self) -> int:
         return 0
 
-    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
+    def refresh(self, state: TrainState, data: LabelledInputs) -> TrainState:
         return state
 
     def init(self, key: jax.Array) -> TrainState:
@@ -62,10 +56,10 @@ class Softmax:
         classifier = {"kernel": kernel, "bias": jnp.zeros(shape[1])}
         return self.task.embedder.init(network_key, more_params={"classifier": classifier})
 
-    def training_data(self, variables: dict[str, Any]) -> TrainingData:
-        return TrainingData(self.task.inputs(variables), self.task.training_part.labels)
+    def training_data(self, variables: dict[str, Any]) -> LabelledInputs:
+        return self.task.labelled_inputs(variables)
 
-    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(self, state: TrainState, data: LabelledInputs) -> tuple[TrainState, dict[str, jax.Array]]:
         train = self.task.config.train
         rows = fine_grained.shuffled_rows(
             state.key, state.step, len(data.labels), train.clusters * train.examples

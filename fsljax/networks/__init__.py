@@ -20,7 +20,7 @@ from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet_small
 from fsljax.networks.weights import check_suffix, content_hash, load_weights
 
 __all__ = ["Conv4", "Embedding", "InceptionV3", "LeNet", "MobileNetV2", "ResNet", "Settings",
-           "build", "content_hash", "last_stage", "load_weights", "trainable_mask"]  # fmt: skip
+           "build", "check_head", "content_hash", "last_stage", "load_weights", "trainable_mask"]  # fmt: skip
 
 _BACKBONES: dict[str, Callable[[Settings], LeNet | MobileNetV2 | ResNet | InceptionV3]] = {
     "lenet": LeNet,
@@ -50,6 +50,15 @@ def build(config: ConfigDict) -> nn.Module:
         frozen=network.trainable == "head",
     )
     return backbone if embedding == Embedding(backbone) and network.trainable == "all" else embedding
+
+
+def check_head(config: ConfigDict) -> None:
+    """Raises a UserError if the head alone is to be trained and there is none."""
+    if config.network.trainable == "head" and not config.network.embedding:
+        raise UserError(
+            "config.network.trainable is 'head', but there is no head: give its layers, "
+            "--config.network.embedding=256, or train more of the network."
+        )
 
 
 def last_stage(config: ConfigDict) -> tuple[str, ...]:

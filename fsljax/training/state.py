@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +88,37 @@ class TrainState(train_state.TrainState):
             lambda new, old, mean: jnp.where(new == old, old, mean), state.params, state.averaged, moved
         )
         return state.replace(averaged=averaged)
+
+
+def first_state(
+    config: ConfigDict,
+    network: nn.Module,
+    image_shape: tuple[int, ...],
+    key: jax.Array,
+    *,
+    more_params: dict[str, Any] | None = None,
+) -> TrainState:
+    """The state of a network before its first step.
+
+    Args:
+      config: of the experiment.
+      network: that `config.network` describes.
+      image_shape: `(height, width, channel)`.
+      key: of the network's first parameters and of the run's random numbers.
+      more_params: parameters of the method beside the network's.
+    """
+    init_key, run_key = jax.random.split(key)
+    variables = network.init(init_key, jnp.zeros((1, *image_shape)), running_average=True)
+    params = {**variables["params"], **(more_params or {})}
+    state = TrainState.create(
+        apply_fn=network.apply,
+        params=params,
+        tx=make_optimizer(config),
+        batch_stats=variables.get("batch_stats", {}),
+        averaged=jax.tree.map(jnp.copy, params) if config.train.ema else None,
+        key=run_key,
+    )
+    return state.replace(step=jnp.zeros((), jnp.int32))
 
 
 def network_variables(variables: dict[str, Any]) -> dict[str, Any]:
