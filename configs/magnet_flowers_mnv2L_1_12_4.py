@@ -1,4 +1,4 @@
-"""Oxford Flowers, a MobileNetV2 trained through at 128 pixels, with augmentation: magnet.
+"""Oxford Flowers, a MobileNetV2 trained through at 160 pixels, with augmentation: magnet.
 
 Needs the weights: --config.network.weights=FILE (.safetensors or .npz, torchvision's names).
 """
@@ -11,10 +11,10 @@ from fsljax.methods import magnet
 def get_config() -> ConfigDict:
     config = magnet.default_config()
     config.name = "magnet_flowers_mnv2L_1_12_4"
-    config.data.update({"name": "oxford_flowers102", "image_size": 128, "channels": 3})
-    config.network.update({"name": "mobilenet_v2", "embedding": (256,)})
+    config.data.update({"name": "oxford_flowers102", "image_size": 160, "channels": 3})
+    config.network.update({"name": "mobilenet_v2", "embedding": (256,), "frozen_statistics": True})
     config.network.update({"padding": "same", "input_mean": (0.5,), "input_std": (0.5,)})
-    config.train.update({"steps": 3_000, "clusters": 12, "examples": 4})
+    config.train.update({"steps": 1_200, "clusters": 12, "examples": 4})
     config.train.update({"clusters_per_class": 1, "refresh_every": 200})
     config.eval.clusters_per_class = 1
     config.train.update({"learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 100})

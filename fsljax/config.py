@@ -57,6 +57,7 @@ def shared_config() -> ConfigDict:
                 "init_from": "",  # a workdir or shipped model whose network training begins with
                 "weights": "",  # .safetensors or .npz with torchvision's names that training begins with
                 "trainable": "all",  # or "last_stage", or "head": the rest stays as it begins
+                "frozen_statistics": False,  # batch norm keeps its running averages, and normalises by them
                 "padding": "symmetric",  # as PyTorch's networks; "same": TensorFlow's
                 "input_mean": (0.0,),  # taken from pixels in [0, 1]: one number, or one a channel
                 "input_std": (1.0,),  # and what they are then divided by

@@ -17,10 +17,11 @@ from fsljax.networks.layers import PADDINGS, TRAINABLE, Settings
 from fsljax.networks.lenet import LeNet
 from fsljax.networks.mobilenet_v2 import MobileNetV2
 from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet_small
-from fsljax.networks.weights import check_suffix, content_hash, load_weights
+from fsljax.networks.weights import check_suffix, content_hash, has_folded_norm, load_weights
 
 __all__ = ["Conv4", "Embedding", "InceptionV3", "LeNet", "MobileNetV2", "ResNet", "Settings",
-           "build", "check_head", "content_hash", "last_stage", "load_weights", "trainable_mask"]  # fmt: skip
+           "build", "check_head", "content_hash", "has_folded_norm", "last_stage", "load_weights",
+           "trainable_mask"]  # fmt: skip
 
 _BACKBONES: dict[str, Callable[[Settings], LeNet | MobileNetV2 | ResNet | InceptionV3]] = {
     "lenet": LeNet,
@@ -48,6 +49,7 @@ def build(config: ConfigDict) -> nn.Module:
         tuple(network.input_mean),
         tuple(network.input_std),
         frozen=network.trainable == "head",
+        frozen_statistics=network.frozen_statistics,
     )
     return backbone if embedding == Embedding(backbone) and network.trainable == "all" else embedding
 

@@ -24,6 +24,7 @@ class Embedding(nn.Module):
       normalize: scale embeddings to length 1.
       input_mean, input_std: subtracted from pixels in [0, 1], then divided by: one number, or one a channel.
       frozen: the backbone gets no gradient.
+      frozen_statistics: the backbone's batch norm keeps its running averages and normalises by them.
     """
 
     backbone: nn.Module
@@ -32,6 +33,7 @@ class Embedding(nn.Module):
     input_mean: tuple[float, ...] = (0.0,)
     input_std: tuple[float, ...] = (1.0,)
     frozen: bool = False
+    frozen_statistics: bool = False
 
     def setup(self) -> None:
         self.head = Head(self.dense)
@@ -43,6 +45,7 @@ class Embedding(nn.Module):
     def features(self, images: jax.Array, *, running_average: bool) -> jax.Array:
         """The backbone's features of images in [0, 1], `[..., n, features]`."""
         mean, std = (jnp.asarray(value, images.dtype) for value in (self.input_mean, self.input_std))
+        running_average = running_average or self.frozen_statistics
         features = self.backbone((images - mean) / std, running_average=running_average)
         return jax.lax.stop_gradient(features) if self.frozen else features
 

@@ -69,6 +69,13 @@ def load_weights(path: Path, variables: dict[str, Any]) -> dict[str, Any]:
     return {**variables, **unflatten_dict(flat)}
 
 
+def has_folded_norm(variables: dict[str, Any]) -> bool:
+    """Whether every batch norm's running averages are those of no data: folded into the convolutions."""
+    averages = flatten_dict(variables["batch_stats"])
+    means = [values for place, values in averages.items() if place[-1] == "mean"]
+    return bool(means) and not any(np.any(values) for values in means)
+
+
 def torch_names(variables: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Where each of torchvision's tensors has its place: `{"layer1.0.conv1.weight": ("params", …)}`.
 

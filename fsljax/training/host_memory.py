@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory() -> None:
@@ -21,9 +21,7 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    gigabyte = 1 << 30
-    if not mallopt(_M_MMAP_THRESHOLD, gigabyte):  # too much for old versions
-        mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, gigabyte)
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, -1)  # never
     mallopt(_M_TOP_PAD, 64 << 20)
     mallopt(_M_ARENA_MAX, 1)

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.errors import DivergedError
+from fsljax.errors import DivergedError, UserError
 from fsljax.methods import Method
-from fsljax.networks import load_weights
+from fsljax.networks import has_folded_norm, load_weights
 from fsljax.training import devices
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.interruption import Interruption, Stopped
@@ -44,7 +44,9 @@ def train(
     elif config.network.weights:
         source = Path(config.network.weights).expanduser()
         network = network_variables(state.inference_variables())
-        state = state.started_from(load_weights(source, network), str(source))
+        loaded = load_weights(source, network)
+        _check_norm(config, loaded, source)
+        state = state.started_from(loaded, str(source))
     step = int(state.step)
     total = config.train.steps
     if step >= total:
@@ -134,6 +136,15 @@ def _validate_and_save(
     log.flush()
     named = {f"validation {name}": value for name, value in validation.items()}
     progress.update(step, figures | named, important=True)
+
+
+def _check_norm(config: ConfigDict, variables: dict[str, Any], source: Path) -> None:
+    network = config.network
+    if network.trainable != "head" and not network.frozen_statistics and has_folded_norm(variables):
+        raise UserError(
+            f"{source} has batch norm folded into its convolutions, which training by the statistics of "
+            "batches would undo: set --config.network.frozen_statistics=True."
+        )
 
 
 def _check_finite(losses: np.ndarray, first: int, checkpoints: Checkpoints) -> None:

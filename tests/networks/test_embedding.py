@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -87,3 +88,20 @@ def test_a_last_stage_is_known_by_whole_names():
     params = {"backbone": {"layer4": {"kernel": 0}, "layer40": {"kernel": 0}}}
     mask = trainable_mask(params, "last_stage", ("layer4",))
     assert mask == {"backbone": {"layer4": {"kernel": True}, "layer40": {"kernel": False}}}
+
+
+def test_frozen_statistics_hold_in_training_while_parameters_are_trained():
+    network = Embedding(BACKBONE, (3,), frozen_statistics=True)
+    images = jax.random.normal(jax.random.key(0), (6, 8, 8, 1)) + 2
+    variables = network.init(jax.random.key(1), images, running_average=True)
+    found, changed = network.apply(variables, images, running_average=False, mutable=["batch_stats"])
+    np.testing.assert_array_equal(found, network.apply(variables, images, running_average=True))
+    jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"], variables["batch_stats"])
+
+    def loss(params):
+        held = {**variables, "params": params}
+        outputs, _ = network.apply(held, images, running_average=False, mutable=["batch_stats"])
+        return jnp.sum(jnp.square(outputs))
+
+    gradients = jax.grad(loss)(variables["params"])
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients["backbone"]))

@@ -185,6 +185,10 @@ def test_training_starts_from_weights_in_a_file_and_leaves_what_is_frozen(config
             tensors[f"{name}.{leaf}"] = np.full(length, value, np.float32)
     with pytest.raises(UserError, match=r"There is no file of weights at .*w\.npz"):
         run(config, mode="train", folder=tmp_path / "run")
+    folded = {name: np.zeros_like(array) if "mean" in name else array for name, array in tensors.items()}
+    np.savez(tmp_path / "w.npz", **folded)
+    with pytest.raises(UserError, match=r"w\.npz has batch norm folded .*network\.frozen_statistics=True"):
+        run(config, mode="train", folder=tmp_path / "run")
     np.savez(tmp_path / "w.npz", **tensors)
     run(config, mode="train_and_evaluate", folder=tmp_path / "run")
     model = Checkpoints(tmp_path / "run").restore_model().variables
