@@ -224,7 +224,7 @@ def _depthwise_kernel_gradient(
     padded = jnp.pad(images, ((0, missing), *padding, (0, 0)))
     gradient = jnp.pad(gradient, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
-    def add(totals: list[jax.Array], chunk: tuple[jax.Array, jax.Array]) -> tuple[list[jax.Array], None]:
+    def add(totals: list[jax.Array], chunk: tuple[jax.Array, ...]) -> tuple[list[jax.Array], None]:
         images, gradient = chunk
         for image, upstream in zip(images, gradient, strict=True):
             shifted = _shifted(image[None], rows, columns, stride, stride)
