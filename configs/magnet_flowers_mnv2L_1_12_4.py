@@ -14,8 +14,8 @@ def get_config() -> ConfigDict:
     config.data.update({"name": "oxford_flowers102", "image_size": 160, "channels": 3})
     config.network.update({"name": "mobilenet_v2", "embedding": (256,), "frozen_statistics": True})
     config.network.update({"padding": "same", "input_mean": (0.5,), "input_std": (0.5,)})
-    config.train.update({"steps": 1_200, "clusters": 12, "examples": 4})
-    config.train.update({"clusters_per_class": 1, "refresh_every": 200})
+    config.train.update({"steps": 600, "clusters": 12, "examples": 4})
+    config.train.update({"clusters_per_class": 1, "refresh_every": 100})
     config.eval.clusters_per_class = 1
     config.train.update({"learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 100})
     config.augment.update({"crop_scale": 0.3, "flip": True})
