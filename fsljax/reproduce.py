@@ -32,12 +32,14 @@ class Row:
       config: file in configs/, without its ending.
       setting: of `results.json`, whose accuracy is shown.
       overrides: of the config.
+      start: a run whose network this one begins with, instead of weights from a file.
     """
 
     name: str
     config: str
     setting: str
     overrides: tuple[str, ...] = ()
+    start: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def _three(task: str, settings: tuple[str, str, str], overrides: tuple[str, ...]
 
 
 _ON_BOTH = ("--config.data.train_on=train_and_validation",)
+_HALF = "--config.train.steps=600"
 _FLOWERS = ("softmax", "nearest_cluster", "nearest_cluster")
 _RECOVERY = ("hierarchy_recovery",) * 3
 TABLES = {
@@ -71,6 +74,13 @@ TABLES = {
             Row("logistic regression", "softmax_flowers_mnv2F_1_12_4", "logistic_regression", _ON_BOTH),
             Row("nearest class mean", "softmax_flowers_mnv2F_1_12_4", "nearest_class_mean", _ON_BOTH),
             *_three("flowers_mnv2F_1_12_4", _FLOWERS, _ON_BOTH).rows,
+            Row(
+                "magnet after softmax",
+                "magnet_flowers_mnv2F_1_24_2",
+                "nearest_cluster",
+                _ON_BOTH,
+                Row("softmax", "softmax_flowers_mnv2F_1_12_4", "softmax", (*_ON_BOTH, _HALF)),
+            ),
         )
     ),
     "glyphs": _three("glyphs_2", _FLOWERS),
@@ -95,16 +105,29 @@ def reproduce(name: str, overrides: list[str]) -> None:
     table = TABLES[name]
     correct = {}
     for row in table.rows:
-        # Rows that differ in the setting alone share their runs.
-        digest = hashlib.sha256(repr((row.config, row.overrides, overrides)).encode()).hexdigest()[:8]
-        workdirs = [_RUNS / name / f"{row.config}-{digest}-{seed}" for seed in table.seeds]
-        runs = zip(workdirs, table.seeds, strict=True)
-        correct[row.name] = np.stack([_run(workdir, row, seed, overrides) for workdir, seed in runs])
+        correct[row.name] = np.stack([_correct(_RUNS / name, row, seed, overrides) for seed in table.seeds])
     print(_text(table, correct))
 
 
-def _run(workdir: Path, row: Row, seed: int, overrides: list[str]) -> np.ndarray:
-    """Trains and evaluates unless that is done; which test examples are right, bool `[n]`."""
+def _correct(folder: Path, row: Row, seed: int, overrides: list[str]) -> np.ndarray:
+    """Which test examples a run, trained if it is not yet, classifies rightly, bool `[n]`."""
+    workdir = _run(folder, row, seed, overrides)
+    with np.load(workdir / "correct.npz") as arrays:
+        if row.setting not in arrays:
+            raise UserError(f"{workdir} has no setting {row.setting!r}: evaluate it anew.")
+        return arrays[row.setting]
+
+
+def _run(folder: Path, row: Row, seed: int, overrides: list[str]) -> Path:
+    """Trains and evaluates unless that is done; returns the workdir."""
+    if row.start:
+        start = _run(folder, row.start, seed, overrides)
+        weights = "--config.network.weights="
+        overrides = [one for one in overrides if not one.startswith(weights)]
+        overrides.append(f"--config.network.init_from={start}")
+    # Rows that differ in the setting alone share their runs.
+    digest = hashlib.sha256(repr((row.config, row.overrides, overrides)).encode()).hexdigest()[:8]
+    workdir = folder / f"{row.config}-{digest}-{seed}"
     command = [
         sys.executable, "launch.py", f"--config=configs/{row.config}.py", f"--workdir={workdir}",
         *row.overrides, *overrides, f"--config.seed={seed}",
@@ -120,10 +143,7 @@ def _run(workdir: Path, row: Row, seed: int, overrides: list[str]) -> np.ndarray
         if not results.exists():
             raise UserError(f"The run in {workdir} was stopped: give the same command again to go on.")
         done.write_text(json.dumps(wanted))
-    with np.load(results) as arrays:
-        if row.setting not in arrays:
-            raise UserError(f"{workdir} has no setting {row.setting!r}: evaluate it anew.")
-        return arrays[row.setting]
+    return workdir
 
 
 def _config_file(row: Row) -> Path:

@@ -17,7 +17,9 @@ def test_every_row_of_a_table_has_its_config(name: str):
     table = reproduce.TABLES[name]
     assert len({row.name for row in table.rows}) == len(table.rows)
     for row in table.rows:
-        assert (ROOT / "configs" / f"{row.config}.py").is_file()
+        while row:
+            assert (ROOT / "configs" / f"{row.config}.py").is_file()
+            row = row.start
 
 
 def test_the_table_tells_errors_and_paired_differences():
@@ -47,12 +49,16 @@ def test_a_table_is_run_once_and_shown_again(monkeypatch: pytest.MonkeyPatch, tm
         reproduce.Row(name, "magnet_glyphs_2", "nearest_cluster", (f"--config.train.steps={steps}",))
         for name, steps in (("short", 2), ("long", 60))
     )
+    steps = ("--config.train.steps=2",)
+    start = reproduce.Row("softmax", "softmax_glyphs_2", "softmax", steps)
+    rows = (reproduce.Row("after softmax", "magnet_glyphs_2", "nearest_cluster", steps, start), *rows)
     monkeypatch.setitem(reproduce.TABLES, "tiny", reproduce.Table(rows, seeds=(0,)))
     monkeypatch.setattr(reproduce, "_RUNS", tmp_path)
     monkeypatch.chdir(ROOT)
     assert reproduce.main(["tiny", "--config.data.max_classes=20"]) == 0
     shown = capsys.readouterr()
     assert "short, seed 0" in shown.err
+    assert "softmax, seed 0" in shown.err
     assert reproduce.main(["tiny", "--config.data.max_classes=20"]) == 0
     again = capsys.readouterr()
     assert again.out == shown.out
