@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.name = "triplet_tiny_imagenet_2_12_4"
     config.data.update({"name": "tiny_imagenet", "image_size": 32, "channels": 3})
     config.data.train_on = "train_and_validation"
-    config.train.update({"steps": 3_000, "clusters": 12, "examples": 4})
+    config.train.update({"steps": 1_500, "clusters": 12, "examples": 4})
     config.train.update({"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100})
     config.augment.update({"shift": 3.0, "flip": True})
     config.eval.clusters_per_class = 2
