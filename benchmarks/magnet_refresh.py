@@ -1,0 +1,87 @@
+"""Times Magnet's refresh: every training image embedded, every class clustered.
+
+    python benchmarks/magnet_refresh.py [--config=configs/magnet_tiny_imagenet_2_12_4.py]
+
+The images are those of the config, from TFDS_DATA_DIR; let nothing else run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+from pathlib import Path
+from typing import Any
+
+import duel
+
+CONFIG = Path(__file__).parents[1] / "configs" / "magnet_tiny_imagenet_2_12_4.py"
+STEPS = 20
+
+
+def read_config(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("config", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+
+    import jax
+
+    from fsljax import data, methods
+    from fsljax.methods import fine_grained
+    from fsljax.methods.fine_grained import Part
+    from fsljax.training import devices
+    from fsljax.training.host_memory import keep_freed_memory
+
+    keep_freed_memory()
+    config = read_config(arguments.config)
+    method: Any = methods.build(config, data.load(config))
+    state = jax.jit(method.init)(jax.random.key(0))
+    given = jax.device_put(method.training_data(state.inference_variables()))
+    part = method.task.training_part
+    step = devices.compile_steps(method.train_step, 1)
+    embeddings: Any = None
+
+    def embed() -> None:
+        nonlocal embeddings
+        embeddings = method.task.embedder.embed(state.inference_variables(), given.inputs)
+
+    def cluster() -> None:
+        clusters = config.train.clusters_per_class
+        jax.block_until_ready(fine_grained.find_clusters(jax.random.key(1), Part(part, embeddings), clusters))
+
+    def train() -> None:
+        nonlocal state
+        for _ in range(STEPS):
+            state, _ = step(state, given)
+        jax.block_until_ready(state)
+
+    for work in (embed, cluster):
+        work()  # compiles
+    state = method.refresh(state, given)
+    train()
+    seconds = {
+        work.__name__: statistics.median(duel.seconds(work) for _ in range(arguments.rounds))
+        for work in (embed, cluster, train)
+    }
+    refresh, one_step = seconds["embed"] + seconds["cluster"], seconds["train"] / STEPS
+    share = refresh / (refresh + config.train.refresh_every * one_step)
+    print(
+        f"{len(part):,} images of {part.num_classes} classes, {config.train.clusters_per_class} clusters each"
+    )
+    print(f"embedding   {seconds['embed']:.2f} s, {len(part) / seconds['embed']:,.0f} images/s")
+    print(f"clustering  {seconds['cluster']:.2f} s")
+    print(f"step        {1000 * one_step:.1f} ms")
+    print(f"refreshed every {config.train.refresh_every} steps: {100 * share:.0f} % of the time of training")
+
+
+if __name__ == "__main__":
+    main()
