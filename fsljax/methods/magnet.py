@@ -22,7 +22,8 @@ from fsljax.data.neighbourhoods import (
 from fsljax.errors import UserError
 from fsljax.losses import magnet_loss
 from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.fine_grained import LabelledInputs, Part, Task
+from fsljax.methods.fine_grained import LabelledInputs, Task
+from fsljax.methods.fine_grained_evaluation import Part, find_clusters
 from fsljax.training.state import TrainState
 
 # Accuracy: the paper's table 1.
@@ -81,7 +82,7 @@ class Magnet:
         """Clusters the embeddings of the whole training set anew."""
         embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
         part = Part(self.task.training_part, embeddings)
-        found = fine_grained.find_clusters(
+        found = find_clusters(
             jax.random.fold_in(state.step_key(), _REFRESH),
             part,
             self.task.config.train.clusters_per_class,

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from fsljax.config import check_share
 from fsljax.data.dataset import Splits
 from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.fine_grained import LabelledInputs, Part, Task
+from fsljax.methods.fine_grained import LabelledInputs, Task
+from fsljax.methods.fine_grained_evaluation import Part
 from fsljax.training.state import TrainState
 
 
