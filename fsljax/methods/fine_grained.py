@@ -25,7 +25,7 @@ from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.episodes import ClassTable, draw_distinct
 from fsljax.errors import UserError
 from fsljax.evaluation import linear_probe, nearest_cluster
-from fsljax.methods import Evaluation
+from fsljax.methods import Evaluation, TrainingData
 from fsljax.methods.embedder import Embedder, build_embedder
 from fsljax.methods.fine_grained_evaluation import (
     Part,
@@ -35,11 +35,11 @@ from fsljax.methods.fine_grained_evaluation import (
 )
 
 
-class LabelledInputs(NamedTuple):
-    """Inputs of the network `[n, …]` and the classes of their examples `[n]`."""
+class LabelledBatch(NamedTuple):
+    """Positions of a batch's examples in the training set, int32 `[batch]`, and their classes `[batch]`."""
 
-    inputs: jax.Array | np.ndarray
-    labels: jax.Array | np.ndarray
+    rows: jax.Array
+    labels: jax.Array
 
 
 def default_config(method: str) -> ConfigDict:
@@ -108,13 +108,9 @@ class Task:
     def training_part(self) -> ImageDataset:
         return self.splits.training_part(self.config.data.train_on)
 
-    def inputs(self, variables: dict[str, Any]) -> np.ndarray:
-        """What the network is given of the training part."""
-        return self.embedder.inputs(variables, self.training_part, training=True)
-
-    def labelled_inputs(self, variables: dict[str, Any]) -> LabelledInputs:
-        """The training part's `inputs` with their classes."""
-        return LabelledInputs(self.inputs(variables), self.training_part.labels)
+    def training_data(self, variables: dict[str, Any], index: Any) -> TrainingData:
+        """What the network is given of the training part, with what batches are drawn from."""
+        return TrainingData(self.embedder.inputs(variables, self.training_part, training=True), index)
 
     def part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
         """A part and its embeddings."""

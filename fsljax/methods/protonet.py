@@ -25,13 +25,13 @@ from fsljax.config import (
 )
 from fsljax.data.augment import Augmentation, augment_at_step
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episode
+from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episodes
 from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Setting
 from fsljax.losses import prototypical_loss
 from fsljax.losses.prototypical import DISTANCES
-from fsljax.methods import Evaluation, few_shot_evaluation
+from fsljax.methods import Evaluation, TrainingData, few_shot_evaluation
 from fsljax.methods.few_shot_evaluation import test_settings
 from fsljax.training.state import TrainState, first_state
 
@@ -109,11 +109,10 @@ def check(config: ConfigDict) -> None:
     networks.build(config)
 
 
-class TrainingData(NamedTuple):
-    """Images uint8 `[n, height, width, channel]` and where those of each class are."""
+class Batch(NamedTuple):
+    """Positions of the images of a step's episodes, int32 `[episodes, way, shot + queries]`."""
 
-    images: jax.Array | np.ndarray
-    table: ClassTable
+    rows: jax.Array
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,10 @@ class ProtoNet:
     def refresh_every(self) -> int:
         return 0
 
+    @property
+    def draws_ahead(self) -> bool:
+        return True
+
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
         return state
 
@@ -143,13 +146,22 @@ class ProtoNet:
     def init(self, key: jax.Array) -> TrainState:
         return first_state(self.config, self.network, self.splits.test.images.shape[1:], key)
 
-    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
-        episode_key, augment_key = jax.random.split(state.step_key())
-        rows = self._draw(episode_key, data.table).images
-        images = data.images[rows].astype(jnp.float32) / 255
+    def draw(self, state: TrainState, index: ClassTable) -> Batch:
+        episode_key, _ = jax.random.split(state.step_key())
+        train = self.config.train
+        episodes = draw_episodes(
+            episode_key, index, train.episodes_per_step, way=train.way, shot=train.shot, queries=train.queries
+        )
+        return Batch(jnp.asarray(episodes.images))
+
+    def learn(
+        self, state: TrainState, batch: Batch, inputs: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        _, augment_key = jax.random.split(state.step_key())
+        images = inputs.astype(jnp.float32) / 255
         images = images.reshape(-1, *images.shape[-3:])
         images = augment_at_step(state.step, augment_key, images, self.amounts)
-        images = images.reshape(*rows.shape, *images.shape[-3:])
+        images = images.reshape(*batch.rows.shape, *images.shape[-3:])
         loss_of = jax.value_and_grad(self.loss, has_aux=True)
         (loss, (batch_stats, accuracy)), gradients = loss_of(state.params, state.batch_stats, images)
         state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
@@ -235,12 +247,6 @@ class ProtoNet:
         options = self.config.validation
         setting = Setting(options.way, options.shot, options.queries)
         return episodic.sample(jax.random.key(0), self.splits.validation, setting, options.episodes)
-
-    def _draw(self, key: jax.Array, table: ClassTable) -> Episodes:
-        train = self.config.train
-        return jax.vmap(
-            lambda k: draw_episode(k, table, way=train.way, shot=train.shot, queries=train.queries)
-        )(jax.random.split(key, train.episodes_per_step))
 
 
 def build(config: ConfigDict, splits: Splits) -> ProtoNet:
