@@ -115,11 +115,15 @@ class EncodedImages:
         Raises:
           ValueError: the others are of another data set or size.
         """
-        if self._kind() != other._kind():
+        if not self.is_like(other):
             raise ValueError(
                 "Images of different data sets or sizes cannot be joined while they are encoded."
             )
         return replace(self, records=np.concatenate([self.records, other.records]))
+
+    def is_like(self, other: EncodedImages) -> bool:
+        """Whether the others are of the same data set and decoded in the same way."""
+        return self._kind() == other._kind()
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' content, the records and how they are decoded."""

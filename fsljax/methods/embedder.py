@@ -23,6 +23,7 @@ from fsljax.training.checkpoints import digest
 from fsljax.training.state import TrainState, first_state
 
 _FEATURES_A_BATCH = 1024
+_IMAGES_A_BATCH = 128
 # Of config.network, what features depend on beside the weights.
 _BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
 
@@ -109,7 +110,7 @@ class Embedder:
 
     def embed(self, variables: dict[str, Any], inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
-        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else 128
+        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else _IMAGES_A_BATCH
         held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
         return embed_in_batches(partial(self._embeddings, variables), held, batch=batch)
 

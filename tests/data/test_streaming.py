@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fsljax.data.encoded_images import EncodedImages
-from fsljax.data.streaming import fits, stream
+from fsljax.data.streaming import fits, read, stream
 
 ROWS = np.random.default_rng(0).integers(0, 28, (9, 4))
 
@@ -50,6 +50,13 @@ def test_batches_may_differ_in_size(source, pictures: np.ndarray):
     rows = [np.arange(5), np.array([27]), np.arange(10, 20)]
     for batch, expected in zip(stream(source, rows), rows, strict=True):
         np.testing.assert_array_equal(batch, pictures[expected])
+
+
+def test_rows_may_have_any_shape_and_occur_twice(source, pictures: np.ndarray):
+    rows = [np.array([[3, 3, 27], [0, 3, 8]]), np.array([[[5]]])]
+    for batch, expected in zip(stream(source, rows), rows, strict=True):
+        np.testing.assert_array_equal(batch, pictures[expected])
+        np.testing.assert_array_equal(read(source, expected), pictures[expected])
 
 
 def test_a_stream_may_be_left_before_its_end(source, pictures: np.ndarray):
