@@ -21,10 +21,10 @@ from fsljax.data.dataset import Splits
 from fsljax.data.encoded_images import EncodedImages
 from fsljax.evaluation import episodic
 from fsljax.methods import TrainingData, embedder, magnet, protonet, softmax, triplet
-from fsljax.training import devices, steps
+from fsljax.training import steps
 from fsljax.training.progress import Progress
 from fsljax.training.state import TrainState
-from fsljax.training.steps import Steps, on_device, placed
+from fsljax.training.steps import Steps, placed
 
 METHODS = [magnet, protonet, softmax, triplet]
 STEPS, REFRESH = 9, 4
@@ -34,9 +34,9 @@ STOPPING = SimpleNamespace(requested=True)
 
 def make_config(module: ModuleType, data_dir: Path, **fields: Any) -> ConfigDict:
     config = module.default_config()
-    config.data.update({"name": "cifar100", "data_dir": str(data_dir), "image_size": 16, "channels": 3})
-    config.network.update({"filters": 8, "blocks": 2})
-    config.augment.update({"shift": 1.0, "flip": True})
+    config.data.update({"name": "cifar100", "data_dir": str(data_dir), "image_size": 8, "channels": 3})
+    config.network.update({"filters": 4, "blocks": 2, "kernels": "xla"})
+    config.augment.update({"flip": True, "brightness": 0.2})
     config.train.update({"steps": STEPS, "learning_rate": 1e-2, "schedule": "constant"})
     if module is protonet:
         config.data.fractions = (0.5, 0.25, 0.25)
@@ -125,30 +125,17 @@ def test_a_streamed_run_goes_on_from_any_step_with_the_same_bits(in_memory, publ
     assert_same(go(method, config, state, data, first=5)[0], wanted)
 
 
-def test_a_step_on_data_in_memory_is_one_pure_function(in_memory, published_set: Path):
-    module, wanted, _ = in_memory
-    config = make_config(module, published_set, **{"train.ema": 0.5})
-    method, state, data = start(config)
-    data = placed(data, config.data.device_budget_gb)
-    step = devices.compile_steps(on_device(method), 1)
-    for number in range(STEPS):
-        if method.refresh_every and number % method.refresh_every == 0:
-            state = method.refresh(state, data)
-        state, _ = step(state, data)
-    assert_same(state, wanted)
-
-
 @pytest.mark.parametrize("module", METHODS)
 def test_draws_that_are_known_before_hang_on_key_and_step_alone(module: ModuleType, published_set: Path):
     method, state, data = start(make_config(module, published_set))
     if not method.draws_ahead:
         assert module is magnet
         return
-    data, key = placed(data, 4.0), state.key
+    data, key, draw = placed(data, 4.0), state.key, jax.jit(method.draw)
     other = jax.jit(method.init)(jax.random.key(1)).replace(key=key)
     for step in (0, 7):
         one, another, bare = (
-            method.draw(of.replace(step=np.int32(step)), data.index)
+            draw(of.replace(step=np.int32(step)), data.index)
             for of in (state, other, steps._key_alone(state))
         )
         jax.tree.map(np.testing.assert_array_equal, one, another)
@@ -194,16 +181,9 @@ def test_features_of_a_frozen_backbone_are_held_to_the_budget_and_streamed(
     assert_same(*states)
 
 
-@pytest.mark.parametrize("module", [magnet, protonet])
-def test_no_more_than_a_batch_of_encoded_images_is_read_at_once(
-    module: ModuleType, published_set: Path, monkeypatch: pytest.MonkeyPatch
-):
-    fields = {"data.host_budget_gb": 0.0, "data.device_budget_gb": 0.0}
-    if module is magnet:
-        fields["data.train_on"] = "train_and_validation"
-    config = make_config(module, published_set, **fields)
-    decoded = data_sources.load(make_config(module, published_set))
-    method, state, data = start(config)
+@pytest.fixture
+def sizes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many encoded images are decoded at once, each time."""
     read, sizes = EncodedImages.read, []
 
     def counting(self, index, **options):
@@ -212,14 +192,36 @@ def test_no_more_than_a_batch_of_encoded_images_is_read_at_once(
         return images
 
     monkeypatch.setattr(EncodedImages, "read", counting)
+    return sizes
+
+
+ENCODED = {"data.host_budget_gb": 0.0, "data.device_budget_gb": 0.0}
+
+
+def test_magnet_embeds_streamed_images_batch_by_batch(
+    published_set: Path, sizes_read: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(embedder, "_IMAGES_A_BATCH", 16)
+    config = make_config(magnet, published_set, **ENCODED)
+    method, state, data = start(config)
+    state = method.refresh(state, placed(data, 0.0))
+    assert sizes_read == [16] * 6
+    assert int(state.method_state.counts.sum()) == 96
+
+
+@pytest.mark.parametrize("module", [protonet, pytest.param(magnet, marks=pytest.mark.slow)])
+def test_encoded_images_are_evaluated_as_decoded_ones_without_being_in_memory_at_once(
+    module: ModuleType, published_set: Path, sizes_read: list[int], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(embedder, "_IMAGES_A_BATCH", 16)
     monkeypatch.setattr(episodic, "embed_in_batches", partial(episodic.embed_in_batches, batch=16))
-    state, _ = go(method, config, state, placed(data, 0.0), last=5)
-    assert max(sizes) <= 24 < len(data.inputs) // 2  # of a step
-    evaluation = method.evaluate(state.inference_variables())
-    assert max(sizes) <= 100  # that a report looks through
-    whole = methods.build(make_config(module, published_set, **fields), decoded)
-    assert evaluation.test == whole.evaluate(state.inference_variables()).test
+    config = make_config(module, published_set, **ENCODED, **{"data.train_on": "train_and_validation"})
+    method, state, _ = start(config)
+    variables = state.inference_variables()
+    evaluation = method.evaluate(variables)
+    assert max(sizes_read) <= 100  # that a report looks through
+    decoded = methods.build(config, data_sources.load(make_config(module, published_set)))
+    assert evaluation.test == decoded.evaluate(variables).test
 
 
 @pytest.mark.slow
