@@ -54,17 +54,21 @@ class Steps:
       method: whose steps they are.
       config: of the run.
       data: as `placed` left them.
-      progress: is told of compilation.
+      progress: is told of streaming and compilation.
     """
 
     def __init__(self, method: Method, config: ConfigDict, data: TrainingData, progress: Progress):
         self._progress = progress
         self._warm = False
-        self._advance = (
-            _InMemory(method, config, data)
-            if isinstance(data.inputs, jax.Array)
-            else _Streamed(method, config, data)
-        )
+        self._advance: _InMemory | _Streamed
+        if isinstance(data.inputs, jax.Array):
+            self._advance = _InMemory(method, config, data)
+        else:
+            progress.say(
+                f"the training data take {data.inputs.nbytes / 1e9:.3g} GB, more than "
+                "config.data.device_budget_gb: they are streamed"
+            )
+            self._advance = _Streamed(method, config, data)
 
     def __enter__(self) -> Steps:
         return self

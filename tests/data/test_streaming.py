@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from fsljax.data.encoded_images import EncodedImages
 from fsljax.data.streaming import fits, read, stream
+from fsljax.errors import UserError
 
 ROWS = np.random.default_rng(0).integers(0, 28, (9, 4))
 
@@ -89,6 +91,21 @@ def test_an_image_that_is_not_there_is_an_error_of_its_batch(source):
 def test_processes_give_the_same_batches(pictures_folder: Path, pictures: np.ndarray, workers: int):
     batches = list(stream(encoded_pictures(pictures_folder), ROWS, start=2, workers=workers, prefetch=1))
     np.testing.assert_array_equal(np.stack(batches), pictures[ROWS[2:]])
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_told_in_a_sentence(pictures_folder: Path):
+    batches = stream(encoded_pictures(pictures_folder), np.tile(ROWS, (100, 1)), workers=1, prefetch=1)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(UserError) as caught:
+        list(batches)
+    assert str(caught.value).startswith(
+        f"A process that reads the images in {pictures_folder} came to an end"
+    )
+    assert "config.data.workers=0" in str(caught.value)
+    assert not multiprocessing.active_children()
 
 
 def test_tensorflow_is_not_loaded(pictures_folder: Path):
