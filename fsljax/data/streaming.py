@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing.connection
 import os
 import signal
 import threading
 from collections.abc import Generator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from absl import flags
@@ -71,9 +72,11 @@ def _stream(
         return
     batches: Any = _batches(images, rows_of_steps, workers, prefetch)
     try:
-        yield from batches
+        for batch in batches:
+            # What processes send lies in memory that they share, until nothing refers to it.
+            yield np.array(batch) if _in_processes(images, workers) else batch
     except RuntimeError as error:
-        if not workers or not isinstance(images, EncodedImages):
+        if not _in_processes(images, workers):
             raise
         raise UserError(
             f"A process that reads the images in {images.folder} came to an end ({error}): give it more "
@@ -81,6 +84,10 @@ def _stream(
         ) from error
     finally:
         batches.close()
+        if _in_processes(images, workers):
+            # Grain's iterators refer to each other: memory that they share would be left to the end of all.
+            del batches
+            gc.collect()
 
 
 def _batches(
@@ -92,7 +99,7 @@ def _batches(
     # Imported where used: it takes a second.
     from grain import MapDataset, MultiprocessingOptions, ReadOptions
 
-    in_processes = workers > 0 and isinstance(images, EncodedImages)
+    in_processes = _in_processes(images, workers)
     # A batch is decoded by as many threads as there are processors, unless the processes are those.
     read_batch = partial(read, images, threads=1 if in_processes else None)
     ahead = 0 if in_processes else prefetch
@@ -116,6 +123,10 @@ def read(images: np.ndarray | EncodedImages, rows: np.ndarray, *, threads: int |
     if isinstance(images, EncodedImages):
         return images.read(rows, threads=threads)
     return np.asarray(images[rows])
+
+
+def _in_processes(images: np.ndarray | EncodedImages, workers: int) -> TypeGuard[EncodedImages]:
+    return workers > 0 and isinstance(images, EncodedImages)
 
 
 def _begin_worker(index: int, count: int) -> None:
