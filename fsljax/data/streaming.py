@@ -73,8 +73,11 @@ def _stream(
     batches: Any = _batches(images, rows_of_steps, workers, prefetch)
     try:
         for batch in batches:
-            # What processes send lies in memory that they share, until nothing refers to it.
-            yield np.array(batch) if _in_processes(images, workers) else batch
+            if _in_processes(images, workers):
+                batch = np.array(
+                    batch
+                )  # what processes send lies in shared memory until nothing refers to it
+            yield batch
     except RuntimeError as error:
         if not _in_processes(images, workers):
             raise
