@@ -10,14 +10,14 @@ def stop(*_: object) -> None:
     sys.exit(0)
 
 
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, stop)
+if __name__ == "__main__":  # processes that read images import this file, too, and need none of it
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
 
-from fsljax.training.host_memory import keep_freed_memory  # noqa: E402
+    from fsljax.training.host_memory import keep_freed_memory
 
-keep_freed_memory()  # before anything large is allocated and threads start
+    keep_freed_memory()  # before anything large is allocated and threads start
 
-from fsljax.training.command_line import main  # noqa: E402
+    from fsljax.training.command_line import main
 
-if __name__ == "__main__":
     main()

@@ -31,6 +31,7 @@ def serve_ours() -> None:
     from fsljax.methods import magnet
     from fsljax.training import devices
     from fsljax.training.host_memory import keep_freed_memory
+    from fsljax.training.steps import on_device
 
     keep_freed_memory()
     config = magnet.default_config()
@@ -45,7 +46,7 @@ def serve_ours() -> None:
     state = jax.jit(method.init)(jax.random.key(0))
     data = jax.device_put(method.training_data(state.inference_variables()))
     state = method.refresh(state, data)
-    step = devices.compile_steps(method.train_step, 1)
+    step = devices.compile_steps(on_device(method), 1)
 
     def steps() -> None:
         nonlocal state

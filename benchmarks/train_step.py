@@ -43,6 +43,7 @@ def serve_ours(kernels: str) -> None:
     from fsljax.methods import protonet
     from fsljax.training import devices
     from fsljax.training.host_memory import keep_freed_memory
+    from fsljax.training.steps import on_device
 
     keep_freed_memory()
     config = protonet.default_config()
@@ -54,7 +55,7 @@ def serve_ours(kernels: str) -> None:
     method = methods.build(config, Splits(part, part, part))
     state = jax.jit(method.init)(jax.random.key(0))
     data = jax.device_put(method.training_data(state.inference_variables()))
-    step = devices.compile_steps(method.train_step, 1)
+    step = devices.compile_steps(on_device(method), 1)
 
     def steps() -> None:
         nonlocal state

@@ -46,7 +46,9 @@ def shared_config() -> ConfigDict:
                 "max_classes": 0,  # chosen by the seed; 0: all. With split_by="examples", as is merge
                 "merge": "",  # "pairs" of classes or "alphabets" (Omniglot) become one class
                 "host_budget_gb": 8.0,  # larger published sets stay encoded (1 GB is 10⁹ bytes)
-                "device_budget_gb": 4.0,  # images to train on that take more are refused
+                "device_budget_gb": 4.0,  # images or features to train on that take more are streamed
+                "workers": 0,  # processes that decode streamed images; 0: threads of this one
+                "prefetch": 2,  # batches of them read ahead, by each worker
             },
             "network": {
                 "name": "conv4",
@@ -119,7 +121,7 @@ def check_shared(config: ConfigDict) -> None:
         config,
         0,
         "train.warmup_steps", "train.weight_decay", "augment.stop_at", "data.fractions", "data.max_classes",
-        "data.host_budget_gb", "data.device_budget_gb",
+        "data.host_budget_gb", "data.device_budget_gb", "data.workers", "data.prefetch",
     )  # fmt: skip
     check_seeds(config, "seed", "data.split_seed")
     check_whole(config, "train.restarts")

@@ -24,7 +24,7 @@ AT_LEAST_1 = [
 ]  # fmt: skip
 AT_LEAST_0 = [
     "seed", "train.warmup_steps", "train.weight_decay", "data.split_seed", "data.max_classes",
-    "data.host_budget_gb", "data.device_budget_gb",
+    "data.host_budget_gb", "data.device_budget_gb", "data.workers", "data.prefetch",
 ]  # fmt: skip
 AUGMENTED = [
     "rotation", "scale", "stretch", "shear", "shift", "elastic", "brightness", "contrast", "saturation",

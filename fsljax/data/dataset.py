@@ -23,6 +23,8 @@ class ImageDataset:
       fine_labels: int32 `[n]`, indices into `fine_class_names`, where classes were made by uniting finer
         ones (`fsljax.data.hierarchy`); else None. For evaluation alone.
       fine_class_names: one name a fine class, the same in all parts; else None.
+      source: the same images as they are encoded in their files, where they are of a prepared data set: what
+        tells them from others, whether they are decoded or not.
     """
 
     images: np.ndarray
@@ -30,6 +32,7 @@ class ImageDataset:
     class_names: tuple[str, ...]
     fine_labels: np.ndarray | None = None
     fine_class_names: tuple[str, ...] | None = None
+    source: EncodedImages | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,14 +48,15 @@ class ImageDataset:
     def fingerprint(self) -> str:
         """SHA-256 of shapes, pixels and labels: equal only for the same data in the same order.
 
-        Of images that are decoded as they are read, their records take the place of the pixels.
+        Where the images have a source, its records take the place of the pixels.
         """
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for array in (self.images, self.labels, self.fine_labels):
+        pixels = self.images if self.source is None else self.source
+        for array in (pixels, self.labels, self.fine_labels):
             if array is None:
                 continue
             digest.update(repr((array.shape, array.dtype.str)).encode())
@@ -106,7 +110,9 @@ def merge(first: ImageDataset, second: ImageDataset) -> ImageDataset:
     if (first.fine_labels is None) != (second.fine_labels is None):
         raise ValueError("One of the two data sets has fine labels and the other has none.")
     labels, names = _united(first.labels, first.class_names, second.labels, second.class_names)
-    merged = ImageDataset(_joined(first.images, second.images), labels, names)
+    merged = ImageDataset(
+        _joined(first.images, second.images), labels, names, source=_joined_source(first, second)
+    )
     if first.fine_labels is None or second.fine_labels is None:
         return merged
     fine_labels, fine_names = _united(
@@ -143,6 +149,7 @@ def take_rows(data: ImageDataset, rows: np.ndarray) -> ImageDataset:
         else images[rows],
         labels=data.labels[rows],
         fine_labels=None if data.fine_labels is None else data.fine_labels[rows],
+        source=None if data.source is None else data.source.take(rows),
     )
 
 
@@ -150,6 +157,12 @@ def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if isinstance(first, EncodedImages) and isinstance(second, EncodedImages):
         return first.joined(second)
     return np.concatenate([first, second])
+
+
+def _joined_source(first: ImageDataset, second: ImageDataset) -> EncodedImages | None:
+    if first.source is None or second.source is None or not first.source.is_like(second.source):
+        return None
+    return first.source.joined(second.source)
 
 
 def _united(

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from fsljax.errors import UserError
 
 
+class _Reader(NamedTuple):
+    """Open files: all their records, how one is parsed, and after how many records each file ends."""
+
+    records: Any
+    parse: Callable[[bytes], dict[str, Any]]
+    paths: list[str]
+    ends: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class EncodedImages:
     """Images of a prepared TFDS data set in array_record files; reads like uint8 `[n, size, size, channels]`.
 
-    An index (an integer, a slice, or an array of integers or of bools) decodes what it asks for, in one
-    thread a processor; `take` and `joined` decode nothing. It can be sent to another process, which
+    An index (an integer, a slice, or an array of integers of any shape or of bools) decodes what it asks for,
+    in one thread a processor; `take` and `joined` decode nothing. It can be sent to another process, which
     opens the files for itself.
 
     Attributes:
@@ -75,19 +85,18 @@ class EncodedImages:
         Raises:
           UserError: one of them cannot be read.
         """
-        chosen = self.records[index]
+        chosen = np.asarray(self.records[index])
+        records = chosen.reshape(-1)
         self._open()  # once, before threads would each do it
-        if np.ndim(chosen) == 0:
-            return self._decode(int(chosen))
-        images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+        images = np.empty((len(records), *self.shape[1:]), np.uint8)
 
         def decode_into(row: int) -> None:
-            images[row] = self._decode(int(chosen[row]))
+            images[row] = self._decode(int(records[row]))
 
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-            for _ in pool.map(decode_into, range(len(chosen))):
+            for _ in pool.map(decode_into, range(len(records))):
                 pass
-        return images
+        return images.reshape(*chosen.shape, *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """All images; for sets that do fit into memory."""
@@ -106,11 +115,15 @@ class EncodedImages:
         Raises:
           ValueError: the others are of another data set or size.
         """
-        if self._kind() != other._kind():
+        if not self.is_like(other):
             raise ValueError(
                 "Images of different data sets or sizes cannot be joined while they are encoded."
             )
         return replace(self, records=np.concatenate([self.records, other.records]))
+
+    def is_like(self, other: EncodedImages) -> bool:
+        """Whether the others are of the same data set and decoded in the same way."""
+        return self._kind() == other._kind()
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' content, the records and how they are decoded."""
@@ -122,17 +135,19 @@ class EncodedImages:
         return self.folder, self.content, self.splits, self.image_size, self.channels, self.resampling
 
     @cached_property
-    def _reader(self) -> Any:
+    def _reader(self) -> _Reader:
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
         from fsljax.data import tfds_source
 
         info = tfds_source.dataset_info(self.folder)
-        paths = [str(path) for split in self.splits for path in info.splits[split].filepaths]
+        parts = [info.splits[split] for split in self.splits]
+        paths = [str(path) for part in parts for path in part.filepaths]
+        ends = np.cumsum([length for part in parts for length in part.shard_lengths])
         parse = tfds_source.example_parser(info, encoded=tfds_source.image_features(info))
-        return ArrayRecordDataSource(paths), parse
+        return _Reader(ArrayRecordDataSource(paths), parse, paths, ends)
 
-    def _open(self) -> Any:
+    def _open(self) -> _Reader:
         try:
             return self._reader
         except (RuntimeError, OSError, ValueError, KeyError) as error:
@@ -143,17 +158,19 @@ class EncodedImages:
     def _decode(self, record: int) -> np.ndarray:
         from fsljax.data.decode import decode_bytes
 
-        records, parse = self._open()
+        reader = self._open()
         try:
             return decode_bytes(
-                parse(records[record])["image"],
+                reader.parse(reader.records[record])["image"],
                 image_size=self.image_size,
                 channels=self.channels,
                 resampling=self.resampling,
                 cut_first=True,
             )
         except (RuntimeError, OSError, ValueError, UserError) as error:
+            file = int(np.searchsorted(reader.ends, record, side="right"))
+            first = int(reader.ends[file - 1]) if file else 0
             raise UserError(
-                f"Image {record} of {' and '.join(self.splits)} in {self.folder} cannot be read: {error} "
+                f"Image {record - first} of {reader.paths[file]} cannot be read: {error} "
                 "Copy the data set anew."
             ) from error

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.data.cache import cached_arrays
+from fsljax.data.encoded_images import EncodedImages
 from fsljax.errors import UserError
 
 _VERSION = 1  # to be raised whenever equal fingerprints would give other features
@@ -24,7 +25,7 @@ Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 def frozen_features(
     embed: Callable[[jax.Array], jax.Array],
-    images: np.ndarray,
+    images: np.ndarray | EncodedImages,
     *,
     fingerprint: str,
     views: int = 1,
@@ -36,7 +37,7 @@ def frozen_features(
 
     Args:
       embed: compiled; float `[batch, height, width, channel]` in [0, 1] to `[batch, dim]`.
-      images: uint8 `[n, height, width, channel]`; may be memory-mapped, a batch is read at a time.
+      images: uint8 `[n, height, width, channel]`; may be memory-mapped or encoded, a batch is read at a time.
       fingerprint: of all that features depend on besides what is given here: the images, the weights,
         padding and scaling, and `augment` with its amounts (see `fingerprint_of`).
       views: features of each image. One is that of the plain image, unless `augment` is given.
@@ -76,17 +77,21 @@ def fingerprint_of(*parts: Any) -> str:
 
 
 def _compute(
-    features_of: Callable[[np.ndarray, int], np.ndarray], images: np.ndarray, batch: int
+    features_of: Callable[[np.ndarray, int], np.ndarray], images: np.ndarray | EncodedImages, batch: int
 ) -> np.ndarray:
-    """Features of all images, batch by batch, telling how far it is."""
-    count, parts = len(images), []
+    """Features of all images, put batch by batch into one array, telling how far it is."""
+    count = len(images)
+    features: np.ndarray | None = None
     began = last_line = time.monotonic()
     first = 0
     for start in range(0, count, batch):
         part = np.asarray(images[start : start + batch])
         if len(part) < batch:
             part = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
-        parts.append(features_of(part, start))
+        found = features_of(part, start)
+        if features is None:
+            features = np.empty((count, *found.shape[1:]), np.float32)
+        features[start : start + batch] = found[: count - start]
         done, now = min(start + batch, count), time.monotonic()
         if not start:  # what compiling took is no measure of the time left
             began, first = now, done
@@ -96,4 +101,5 @@ def _compute(
             left = timedelta(seconds=round((count - done) / speed)) if speed else "?"
             line = f"features of {done:,}/{count:,} images  {speed:.1f} images/s  {left} left"
             print(line, file=sys.stderr, flush=True)
-    return np.concatenate(parts)[:count]
+    assert features is not None  # there are images
+    return features

@@ -107,9 +107,15 @@ def load(
             f"of their images ({len(untrained):,}): {first_few(untrained)}."
         )
     records = np.flatnonzero(present[labels])
-    images = _images(source, records, present, image_size, channels, host_budget_gb)
+    content = f"{_ARRAYS_VERSION} {source.content}"
+    encoded = EncodedImages(
+        folder, source.splits, records, image_size, channels, int(facts.resampling), content
+    )
+    images = _images(source, encoded, present, host_budget_gb)
     renumbered = (np.cumsum(present) - 1).astype(np.int32)
-    everything = ImageDataset(images, renumbered[labels[records]], tuple(names[present].tolist()))
+    everything = ImageDataset(
+        images, renumbered[labels[records]], tuple(names[present].tolist()), source=encoded
+    )
     if not shared_classes:
         return _divided(everything, fractions, seed)
 
@@ -158,20 +164,12 @@ def _index(source: _Source) -> dict[str, np.ndarray]:
 
 
 def _images(
-    source: _Source,
-    records: np.ndarray,
-    present: np.ndarray,
-    image_size: int,
-    channels: Literal[1, 3],
-    host_budget_gb: float,
+    source: _Source, encoded: EncodedImages, present: np.ndarray, host_budget_gb: float
 ) -> np.ndarray:
-    resampling = int(source.facts.resampling)
-    encoded = EncodedImages(
-        source.folder, source.splits, records, image_size, channels, resampling, source.content
-    )
     if encoded.nbytes > host_budget_gb * 1e9:
         return cast(np.ndarray, encoded)  # it reads like one
-    about = f"{_ARRAYS_VERSION} {image_size} {channels} {resampling} {present.tolist()} {source.content}"
+    decoding = f"{encoded.image_size} {encoded.channels} {encoded.resampling}"
+    about = f"{_ARRAYS_VERSION} {decoding} {present.tolist()} {source.content}"
     return cached_arrays(source.name, _digest(about), lambda: {"images": _decode(source, encoded)})["images"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.data.dataset import ImageDataset
+from fsljax.data.encoded_images import EncodedImages
 from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episodes
 from fsljax.errors import UserError
 from fsljax.files import replacing
 
 _FLOATS_A_CHUNK = 4_000_000
+_BATCHES_IN_FLIGHT = 8
 
 
 @dataclass(frozen=True)
@@ -260,23 +263,30 @@ def _fits(episodes: Episodes, setting: Setting, data: ImageDataset) -> bool:
 
 
 def embed_in_batches(
-    embed: Callable[[np.ndarray], jax.Array], images: np.ndarray, *, batch: int = 128
+    embed: Callable[[np.ndarray], jax.Array], images: np.ndarray | EncodedImages, *, batch: int = 128
 ) -> np.ndarray:
-    """Embeds a data set in batches of one shape.
+    """Embeds a data set in batches of one shape, which are read one after another.
 
     Args:
       embed: compiled; uint8 `[batch, height, width, channel]` to `[batch, dim]`.
-      images: uint8 `[n, height, width, channel]`.
+      images: uint8 `[n, height, width, channel]`; mapped from a file or encoded, they stay so.
       batch: images at a time.
 
     Returns:
       float32 `[n, dim]`.
     """
-    pending = [embed(part) for part in _batches(images, batch)]
-    return np.concatenate([np.asarray(part, np.float32) for part in pending])[: len(images)]
+    pending: deque[jax.Array] = deque()
+    embeddings: list[np.ndarray] = []
+    for part in _batches(images, batch):
+        pending.append(embed(part))
+        # A batch is held until it is embedded: so many may be on the device or on their way to it.
+        if len(pending) > _BATCHES_IN_FLIGHT:
+            embeddings.append(np.asarray(pending.popleft(), np.float32))
+    embeddings += [np.asarray(part, np.float32) for part in pending]
+    return np.concatenate(embeddings)[: len(images)]
 
 
-def _batches(images: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+def _batches(images: np.ndarray | EncodedImages, batch: int) -> Iterator[np.ndarray]:
     for start in range(0, len(images), batch):
         part = np.asarray(images[start : start + batch])
         if len(part) < batch:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from fsljax.config import check_fields
 from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.encoded_images import EncodedImages
 from fsljax.errors import UserError
 from fsljax.reporting.sections import Section
 from fsljax.training.state import TrainState
@@ -42,6 +43,18 @@ class Evaluation(NamedTuple):
     correct: dict[str, np.ndarray] = {}  # noqa: RUF012
 
 
+class TrainingData(NamedTuple):
+    """What a method trains on.
+
+    Attributes:
+      inputs: of the network, `[n, …]`: images or features; on the host where they don't fit on the device.
+      index: arrays, or a tree of them, that `Method.draw` reads, such as the classes of the inputs.
+    """
+
+    inputs: jax.Array | np.ndarray | EncodedImages
+    index: Any
+
+
 class Method(Protocol):
     """What the training loop asks of a method."""
 
@@ -49,17 +62,32 @@ class Method(Protocol):
     def refresh_every(self) -> int:
         """Steps between calls of `refresh`; 0: it is never called."""
 
-    def training_data(self, variables: dict[str, Any]) -> Any:
-        """Arrays that `train_step` reads; put on the device once, passed at every step."""
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether `draw` reads nothing of the state but its key and step: batches are then known before."""
 
-    def refresh(self, state: TrainState, data: Any) -> TrainState:
+    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+        """What is trained on: put on the device once, or read batch by batch where it doesn't fit."""
+
+    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
         """What must be made anew from the whole training set, before steps 0, `refresh_every`, and so on."""
 
     def init(self, key: jax.Array) -> TrainState:
         """The state before the first step."""
 
-    def train_step(self, state: TrainState, data: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One step, a pure function; the metrics are scalars and "loss" is one of them."""
+    def draw(self, state: TrainState, index: Any) -> Any:
+        """A batch, as a NamedTuple: `rows`, int `[…]`, are positions in the inputs; a pure function.
+
+        It holds whatever else `learn` needs, such as classes.
+        """
+
+    def learn(
+        self, state: TrainState, batch: Any, inputs: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One step on a batch and its inputs, those at `batch.rows`, `[*rows.shape, …]`; a pure function.
+
+        The metrics are scalars and "loss" is one of them.
+        """
 
     def validate(self, variables: dict[str, Any]) -> dict[str, float]:
         """Figures on the validation part; "accuracy" chooses the best checkpoint. Empty: there is none."""

@@ -16,14 +16,14 @@ from fsljax import networks
 from fsljax.config import plain
 from fsljax.data.augment import Augmentation, augment, augment_at_step
 from fsljax.data.dataset import ImageDataset
+from fsljax.data.encoded_images import EncodedImages
 from fsljax.data.features import fingerprint_of, frozen_features
-from fsljax.data.streaming import fits
-from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.training.checkpoints import digest
 from fsljax.training.state import TrainState, first_state
 
 _FEATURES_A_BATCH = 1024
+_IMAGES_A_BATCH = 128
 # Of config.network, what features depend on beside the weights.
 _BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
 
@@ -64,26 +64,16 @@ class Embedder:
         return embeddings.shape[-1]
 
     def inputs(self, variables: dict[str, Any], part: ImageDataset, *, training: bool) -> np.ndarray:
-        """What the network is given of a part: its images, or their features by a frozen backbone.
+        """What the network is given of a part: its images, as they are kept, or their features.
 
         Args:
           variables: of the network; with a frozen backbone they must hold its weights.
           part: of the data set.
           training: take `config.network.views` changed views of each image where the backbone is frozen,
             else the plain image alone.
-
-        Raises:
-          UserError: if images to train on don't fit on the device.
         """
         if not self.frozen:
-            if training and not fits(part.images, self.config.data.device_budget_gb):
-                raise UserError(
-                    f"The training images take {part.images.nbytes / 1e9:.1f} GB, above "
-                    f"config.data.device_budget_gb = {self.config.data.device_budget_gb}: raise it, "
-                    "take a smaller config.data.image_size, or freeze the backbone "
-                    "(--config.network.trainable=head)."
-                )
-            return np.asarray(part.images) if training else part.images
+            return part.images
         views = self.config.network.views if training else 0
         backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
         amounts = plain(self.config.augment) if views else {}
@@ -118,9 +108,9 @@ class Embedder:
         )
         return embeddings, changed.get("batch_stats", batch_stats)
 
-    def embed(self, variables: dict[str, Any], inputs: np.ndarray | jax.Array) -> np.ndarray:
+    def embed(self, variables: dict[str, Any], inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
-        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else 128
+        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else _IMAGES_A_BATCH
         held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
         return embed_in_batches(partial(self._embeddings, variables), held, batch=batch)
 

@@ -1,4 +1,4 @@
-"""What methods of fine-grained classification share: defaults, checks, and the evaluation of embeddings."""
+"""What methods of fine-grained classification share: defaults, checks, batches, and a task's parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.clustering import KMeansResult, kmeans, kmeans_per_class
 from fsljax.config import (
     check_at_least,
     check_seeds,
@@ -22,34 +21,25 @@ from fsljax.config import (
     plain,
     shared_config,
 )
-from fsljax.data.dataset import ImageDataset, Splits, spread_classes
+from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.episodes import ClassTable, draw_distinct
-from fsljax.errors import DivergedError, UserError
-from fsljax.evaluation import linear_probe, nearest_cluster, retrieval
-from fsljax.evaluation.agreement import normalized_mutual_information
-from fsljax.evaluation.paired import accuracy_and_ci95
-from fsljax.methods import Evaluation
+from fsljax.errors import UserError
+from fsljax.evaluation import linear_probe, nearest_cluster
+from fsljax.methods import Evaluation, TrainingData
 from fsljax.methods.embedder import Embedder, build_embedder
-from fsljax.reporting.classification import cluster_gallery_section, confused_pairs_section
-from fsljax.reporting.embedding_map import Clusters
-from fsljax.reporting.sections import embedding_map_section
-
-_CLASSES_ON_MAP = 20
-_RESTARTS = 5
-
-
-class Part(NamedTuple):
-    """A part of the data set and its embeddings `[n, dim]`."""
-
-    data: ImageDataset
-    embeddings: np.ndarray
+from fsljax.methods.fine_grained_evaluation import (
+    Part,
+    evaluate,
+    evaluation_clusters,
+    nearest_cluster_predictions,
+)
 
 
-class LabelledInputs(NamedTuple):
-    """Inputs of the network `[n, …]` and the classes of their examples `[n]`."""
+class LabelledBatch(NamedTuple):
+    """Positions of a batch's examples in the training set, int32 `[batch]`, and their classes `[batch]`."""
 
-    inputs: jax.Array | np.ndarray
-    labels: jax.Array | np.ndarray
+    rows: jax.Array
+    labels: jax.Array
 
 
 def default_config(method: str) -> ConfigDict:
@@ -118,13 +108,9 @@ class Task:
     def training_part(self) -> ImageDataset:
         return self.splits.training_part(self.config.data.train_on)
 
-    def inputs(self, variables: dict[str, Any]) -> np.ndarray:
-        """What the network is given of the training part."""
-        return self.embedder.inputs(variables, self.training_part, training=True)
-
-    def labelled_inputs(self, variables: dict[str, Any]) -> LabelledInputs:
-        """The training part's `inputs` with their classes."""
-        return LabelledInputs(self.inputs(variables), self.training_part.labels)
+    def training_data(self, variables: dict[str, Any], index: Any) -> TrainingData:
+        """What the network is given of the training part, with what batches are drawn from."""
+        return TrainingData(self.embedder.inputs(variables, self.training_part, training=True), index)
 
     def part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
         """A part and its embeddings."""
@@ -139,7 +125,7 @@ class Task:
             return {}
         part = self.part(variables, self.splits.validation)
         if predict is None:
-            found = _clusters(self.config, self.part(variables, self.splits.train))
+            found = evaluation_clusters(self.config, self.part(variables, self.splits.train))
             predicted = nearest_cluster_predictions(self.config, found, part)
         else:
             predicted = predict(part)
@@ -246,115 +232,3 @@ def draw_classes(
     any_member = jax.random.randint(any_key, (classes, examples), 0, counts[:, None])
     columns = jnp.where(counts[:, None] >= examples, distinct, any_member)
     return chosen, jnp.asarray(table.rows)[chosen[:, None], columns]
-
-
-def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeansResult:
-    """k-means of each class's embeddings.
-
-    Raises:
-      DivergedError: if an embedding is not a finite number.
-    """
-    if not np.isfinite(part.embeddings).all():
-        raise DivergedError(
-            "The network's embeddings are no longer finite numbers: the run stops. Earlier checkpoints stay. "
-            "Try a lower config.train.learning_rate."
-        )
-    return kmeans_per_class(
-        key,
-        part.embeddings,
-        part.data.labels,
-        num_classes=part.data.num_classes,
-        clusters_per_class=clusters_per_class,
-        num_restarts=_RESTARTS,
-    )
-
-
-def nearest_cluster_predictions(config: ConfigDict, found: KMeansResult, test: Part) -> np.ndarray:
-    """Predicted classes int32 `[n]` of the test part, by the clusters of the training part."""
-    variance = float(np.sum(found.inertia)) / max(int(np.sum(found.counts)) - 1, 1)
-    return nearest_cluster.classify(
-        test.embeddings, found.centroids, found.counts, variance, num_nearest=config.eval.num_nearest
-    ).predictions
-
-
-def evaluate(
-    config: ConfigDict,
-    train: Part,
-    test: Part,
-    *,
-    published: dict[str, dict[str, float]],
-    predictions: dict[str, np.ndarray] | None = None,
-) -> Evaluation:
-    """Figures of the embeddings of a part of classes that were trained on.
-
-    Args:
-      config: of the experiment.
-      train: the part whose clusters and neighbours decide.
-      test: the part that is classified.
-      published: figures of others, `{setting: {source: value}}`.
-      predictions: the method's own, `{setting: classes [n]}`, to be reported first.
-    """
-    labels = test.data.labels
-    own = dict(predictions or {})
-    found = _clusters(config, train)
-    own["nearest_cluster"] = nearest_cluster_predictions(config, found, test)
-    own["nearest_neighbour"] = retrieval.knn_predictions(
-        test.embeddings, train.embeddings, train.data.labels, neighbours=config.eval.neighbours
-    )
-    correct = {setting: predicted == labels for setting, predicted in own.items()}
-    if test.data.fine_labels is not None:
-        correct["hierarchy_recovery"] = _recovered(config, train, test)
-    results = {}
-    for setting, right in correct.items():
-        accuracy, ci95 = accuracy_and_ci95(right)
-        results[setting] = {"accuracy": accuracy, "ci95": ci95, "examples": len(right)}
-    results["nearest_neighbour"] |= _retrieval_figures(config, test)
-    first = next(iter(own.values()))
-    clusters = Clusters(np.asarray(found.centroids), np.asarray(found.counts))
-    chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
-    names, images = test.data.class_names, test.data.images
-    return Evaluation(
-        test=results,
-        published=published,
-        sections=[
-            embedding_map_section(
-                test.embeddings, labels, names, images, clusters=clusters, classes_seen=True
-            ),
-            confused_pairs_section(labels, first, names, images),
-            cluster_gallery_section(train.embeddings, train.data.labels, names, train.data.images, clusters),
-        ],
-        embeddings=test.embeddings[chosen],
-        shown=ImageDataset(np.asarray(images[chosen]), labels[chosen], names),
-        correct=correct,
-    )
-
-
-def _clusters(config: ConfigDict, train: Part) -> KMeansResult:
-    return find_clusters(jax.random.key(config.eval.seed), train, config.eval.clusters_per_class)
-
-
-def _recovered(config: ConfigDict, train: Part, test: Part) -> np.ndarray:
-    """Whether the nearest training example is of the fine class, bool `[n]`."""
-    fine, coarse = train.data.fine_labels, train.data.labels
-    assert fine is not None and test.data.fine_labels is not None and test.data.fine_class_names is not None
-    coarse_of_fine = np.zeros(len(test.data.fine_class_names), np.int32)
-    coarse_of_fine[fine] = coarse
-    return retrieval.hierarchy_recovery(
-        test.embeddings,
-        test.data.fine_labels,
-        coarse_of_fine,
-        train.embeddings,
-        fine,
-        neighbours=config.eval.neighbours,
-    ).correct
-
-
-def _retrieval_figures(config: ConfigDict, test: Part) -> dict[str, Any]:
-    """Retrieval among the test examples, and how well clusters of them agree with the classes."""
-    if test.data.class_counts().max() < 2:
-        return {}
-    at = [k for k in retrieval.RECALL_AT if k < len(test.data)]
-    figures: dict[str, Any] = retrieval.retrieve(test.embeddings, test.data.labels, at=at).figures()
-    present = int((test.data.class_counts() > 0).sum())
-    found = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
-    return figures | {"nmi": normalized_mutual_information(np.asarray(found.assignments), test.data.labels)}

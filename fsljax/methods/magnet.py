@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from fsljax.config import check_at_least
 from fsljax.data.dataset import Splits
 from fsljax.data.neighbourhoods import (
-    ClusterIndex,
+    Neighbourhood,
     draw_neighbourhood,
     empty_index,
     refreshed,
@@ -21,8 +21,9 @@ from fsljax.data.neighbourhoods import (
 )
 from fsljax.errors import UserError
 from fsljax.losses import magnet_loss
-from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.fine_grained import LabelledInputs, Part, Task
+from fsljax.methods import Evaluation, TrainingData, fine_grained
+from fsljax.methods.fine_grained import Task
+from fsljax.methods.fine_grained_evaluation import Part, find_clusters
 from fsljax.training.state import TrainState
 
 # Accuracy: the paper's table 1.
@@ -65,6 +66,10 @@ class Magnet:
     def refresh_every(self) -> int:
         return self.task.config.train.refresh_every
 
+    @property
+    def draws_ahead(self) -> bool:
+        return False  # the losses of a step decide on the next batch
+
     def init(self, key: jax.Array) -> TrainState:
         index = empty_index(
             self.task.training_part.num_classes,
@@ -74,32 +79,36 @@ class Magnet:
         )
         return self.task.embedder.init(key).replace(method_state=index)
 
-    def training_data(self, variables: dict[str, Any]) -> LabelledInputs:
-        return self.task.labelled_inputs(variables)
+    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+        return self.task.training_data(variables, self.task.training_part.labels)
 
-    def refresh(self, state: TrainState, data: LabelledInputs) -> TrainState:
+    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
         """Clusters the embeddings of the whole training set anew."""
         embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
         part = Part(self.task.training_part, embeddings)
-        found = fine_grained.find_clusters(
+        found = find_clusters(
             jax.random.fold_in(state.step_key(), _REFRESH),
             part,
             self.task.config.train.clusters_per_class,
         )
-        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.labels, found))
+        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.index, found))
 
-    def train_step(self, state: TrainState, data: LabelledInputs) -> tuple[TrainState, dict[str, jax.Array]]:
+    def draw(self, state: TrainState, index: jax.Array) -> Neighbourhood:
+        draw_key, _ = jax.random.split(state.step_key())
         train = self.task.config.train
-        draw_key, change_key = jax.random.split(state.step_key())
-        index: ClusterIndex = state.method_state
-        batch = draw_neighbourhood(
+        return draw_neighbourhood(
             draw_key,
-            index,
+            state.method_state,
             clusters=train.clusters,
             examples=train.examples,
             largest_cluster=self._largest_class,
         )
-        inputs = data.inputs[batch.rows.reshape(-1)]
+
+    def learn(
+        self, state: TrainState, batch: Neighbourhood, inputs: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        _, change_key = jax.random.split(state.step_key())
+        inputs = inputs.reshape(-1, *inputs.shape[2:])
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
@@ -110,8 +119,9 @@ class Magnet:
             return output.loss, (output, batch_stats)
 
         (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        state = state.updated(gradients, batch_stats, ema=train.ema)
-        state = state.replace(method_state=with_losses(index, batch.rows, output.example_losses))
+        state = state.updated(gradients, batch_stats, ema=self.task.config.train.ema)
+        clusters = with_losses(state.method_state, batch.rows, output.example_losses)
+        state = state.replace(method_state=clusters)
         apart = jnp.mean(output.example_losses == 0, dtype=jnp.float32)
         return state, {"loss": loss, "apart": apart, "variance": output.variance}
 

@@ -24,16 +24,15 @@ from fsljax.config import (
     shared_config,
 )
 from fsljax.data.augment import Augmentation, augment_at_step
-from fsljax.data.dataset import ImageDataset, Splits, spread_classes
-from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episode
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episodes
 from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Setting
-from fsljax.evaluation.transductive import transductive_accuracies
 from fsljax.losses import prototypical_loss
 from fsljax.losses.prototypical import DISTANCES
-from fsljax.methods import Evaluation
-from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
+from fsljax.methods import Evaluation, TrainingData, few_shot_evaluation
+from fsljax.methods.few_shot_evaluation import test_settings
 from fsljax.training.state import TrainState, first_state
 
 # Omniglot, accuracy: the paper's table 1, and the PyTorch reimplementation of its protocol.
@@ -45,10 +44,6 @@ PUBLISHED = {
         "20way_5shot": {"Snell et al. 2017": 0.989, "PyTorch port": 0.9859},
     }
 }
-
-_EPISODES_SHOWN = 2  # and the hardest of those that are looked through
-_EPISODES_LOOKED_THROUGH = 100
-_CLASSES_ON_MAP = 20
 
 
 def default_config() -> ConfigDict:
@@ -114,11 +109,10 @@ def check(config: ConfigDict) -> None:
     networks.build(config)
 
 
-class TrainingData(NamedTuple):
-    """Images uint8 `[n, height, width, channel]` and where those of each class are."""
+class Batch(NamedTuple):
+    """Positions of the images of a step's episodes, int32 `[episodes, way, shot + queries]`."""
 
-    images: jax.Array | np.ndarray
-    table: ClassTable
+    rows: jax.Array
 
 
 @dataclass(frozen=True)
@@ -138,6 +132,10 @@ class ProtoNet:
     def refresh_every(self) -> int:
         return 0
 
+    @property
+    def draws_ahead(self) -> bool:
+        return True
+
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
         return state
 
@@ -148,13 +146,22 @@ class ProtoNet:
     def init(self, key: jax.Array) -> TrainState:
         return first_state(self.config, self.network, self.splits.test.images.shape[1:], key)
 
-    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
-        episode_key, augment_key = jax.random.split(state.step_key())
-        rows = self._draw(episode_key, data.table).images
-        images = data.images[rows].astype(jnp.float32) / 255
+    def draw(self, state: TrainState, index: ClassTable) -> Batch:
+        episode_key, _ = jax.random.split(state.step_key())
+        train = self.config.train
+        episodes = draw_episodes(
+            episode_key, index, train.episodes_per_step, way=train.way, shot=train.shot, queries=train.queries
+        )
+        return Batch(jnp.asarray(episodes.images))
+
+    def learn(
+        self, state: TrainState, batch: Batch, inputs: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        _, augment_key = jax.random.split(state.step_key())
+        images = inputs.astype(jnp.float32) / 255
         images = images.reshape(-1, *images.shape[-3:])
         images = augment_at_step(state.step, augment_key, images, self.amounts)
-        images = images.reshape(*rows.shape, *images.shape[-3:])
+        images = images.reshape(*batch.rows.shape, *images.shape[-3:])
         loss_of = jax.value_and_grad(self.loss, has_aux=True)
         (loss, (batch_stats, accuracy)), gradients = loss_of(state.params, state.batch_stats, images)
         state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
@@ -197,50 +204,30 @@ class ProtoNet:
         if self.config.data.train_on == "train_and_validation":
             return {}
         embeddings = self.embed(variables, self.splits.validation.images)
-        accuracies = self._accuracies(embeddings, self._validation_episodes, self.config.validation.shot)
+        accuracies = episodic.episode_accuracies(
+            embeddings,
+            self._validation_episodes,
+            shot=self.config.validation.shot,
+            distance=self.config.loss.distance,
+        )
         return {"accuracy": float(np.mean(accuracies))}
 
     def evaluate(self, variables: dict[str, Any]) -> Evaluation:
-        test = self.splits.test
-        embeddings = self.embed(variables, test.images)
-        episodes = self.test_episodes()
         transductive = self.config.eval.batch_statistics == "episode"
-        results = {}
-        for setting, drawn in episodes.items():
-            if transductive:
-                embed = partial(self._embed_images, variables, running_average=False)
-                accuracies = transductive_accuracies(
-                    embed, test.images, drawn, shot=setting.shot, distance=self.config.loss.distance
-                )
-            else:
-                accuracies = self._accuracies(embeddings, drawn, setting.shot)
-            mean, ci95 = episodic.mean_and_ci95(accuracies)
-            name = setting.name + ("_transductive" if transductive else "")
-            interval = {"ci95": ci95} if np.isfinite(ci95) else {}  # of a single episode there is none
-            results[name] = {"accuracy": mean, **interval, "episodes": len(accuracies)}
-        chosen = np.flatnonzero(np.isin(test.labels, spread_classes(test.num_classes, _CLASSES_ON_MAP)))
-        return Evaluation(
-            test=results,
+        return few_shot_evaluation.evaluate(
+            self.config,
+            self.splits.test,
+            self.embed(variables, self.splits.test.images),
+            self.test_episodes(),
+            embed_episodes=partial(self._embed_images, variables, running_average=False)
+            if transductive
+            else None,
             published=PUBLISHED.get(self.config.data.name, {}),
-            sections=self._sections(embeddings, episodes, chosen),
-            embeddings=embeddings[chosen],
-            shown=ImageDataset(test.images[chosen], test.labels[chosen], test.class_names),
         )
 
     def test_episodes(self) -> dict[Setting, Episodes]:
         """The episodes of every test setting: drawn by `eval.seed`, or read from a file."""
-        options = self.config.eval
-        if options.read_episodes:
-            return episodic.read_episodes(Path(options.read_episodes).expanduser(), self.splits.test)
-        key = jax.random.key(options.seed)
-        episodes = {
-            setting: episodic.sample(setting.key(key), self.splits.test, setting, options.episodes)
-            for setting in test_settings(self.config)
-        }
-        if options.write_episodes:
-            path = Path(options.write_episodes).expanduser()
-            episodic.write_episodes(path, self.splits.test, episodes)
-        return episodes
+        return few_shot_evaluation.test_episodes(self.config, self.splits.test)
 
     def embed(self, variables: dict[str, Any], images: np.ndarray) -> np.ndarray:
         """Embeddings `[n, dim]` of uint8 images `[n, height, width, channel]`, by running averages."""
@@ -260,60 +247,6 @@ class ProtoNet:
         options = self.config.validation
         setting = Setting(options.way, options.shot, options.queries)
         return episodic.sample(jax.random.key(0), self.splits.validation, setting, options.episodes)
-
-    def _draw(self, key: jax.Array, table: ClassTable) -> Episodes:
-        train = self.config.train
-        return jax.vmap(
-            lambda k: draw_episode(k, table, way=train.way, shot=train.shot, queries=train.queries)
-        )(jax.random.split(key, train.episodes_per_step))
-
-    def _accuracies(self, embeddings: np.ndarray, episodes: Episodes, shot: int) -> np.ndarray:
-        return episodic.episode_accuracies(
-            embeddings, episodes, shot=shot, distance=self.config.loss.distance
-        )
-
-    def _may_move(self) -> bool:
-        """Distances between points don't change when all move; angles at the origin do."""
-        return self.config.loss.distance == "squared_euclidean"
-
-    def _sections(
-        self, embeddings: np.ndarray, episodes: dict[Setting, Episodes], chosen: np.ndarray
-    ) -> list[Section]:
-        setting, drawn = next(iter(episodes.items()))
-        first = Episodes(drawn.classes[:_EPISODES_LOOKED_THROUGH], drawn.images[:_EPISODES_LOOKED_THROUGH])
-        hardest = int(np.argmin(self._accuracies(embeddings, first, setting.shot)))
-        remarks = dict.fromkeys(range(min(_EPISODES_SHOWN, len(first.images))), "")
-        remarks[hardest] = f"the hardest of the first {len(first.images)} episodes"
-        test = self.splits.test
-        centred = embeddings - embeddings.mean(axis=0) * self._may_move()
-        pictures = []
-        for index, remark in remarks.items():
-            rows, classes = drawn.images[index], drawn.classes[index]
-            predicted, _ = episodic.predict(
-                jnp.asarray(centred[rows]), shot=setting.shot, distance=self.config.loss.distance
-            )
-            way, queries = predicted.shape
-            pictures.append(
-                EpisodePicture(
-                    support_images=test.images[rows[:, : setting.shot]],
-                    support_names=[test.class_names[c] for c in classes],
-                    query_images=test.images[rows[:, setting.shot :].reshape(-1)],
-                    query_labels=np.repeat(np.arange(way), queries),
-                    predictions=np.asarray(predicted).reshape(-1),
-                    remark=remark,
-                )
-            )
-        return [
-            episodes_section(pictures),
-            embedding_map_section(
-                embeddings[chosen], test.labels[chosen], test.class_names, test.images[chosen]
-            ),
-        ]
-
-
-def test_settings(config: ConfigDict) -> list[Setting]:
-    """Every way with every shot of `config.eval`."""
-    return [Setting(way, shot, config.eval.queries) for way in config.eval.ways for shot in config.eval.shots]
 
 
 def build(config: ConfigDict, splits: Splits) -> ProtoNet:

@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from fsljax.config import check_share
 from fsljax.data.dataset import Splits
-from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.fine_grained import LabelledInputs, Part, Task
+from fsljax.methods import Evaluation, TrainingData, fine_grained
+from fsljax.methods.fine_grained import LabelledBatch, Task
+from fsljax.methods.fine_grained_evaluation import Part
 from fsljax.training.state import TrainState
 
 
@@ -46,7 +47,11 @@ class Softmax:
     def refresh_every(self) -> int:
         return 0
 
-    def refresh(self, state: TrainState, data: LabelledInputs) -> TrainState:
+    @property
+    def draws_ahead(self) -> bool:
+        return True
+
+    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
         return state
 
     def init(self, key: jax.Array) -> TrainState:
@@ -56,29 +61,30 @@ class Softmax:
         classifier = {"kernel": kernel, "bias": jnp.zeros(shape[1])}
         return self.task.embedder.init(network_key, more_params={"classifier": classifier})
 
-    def training_data(self, variables: dict[str, Any]) -> LabelledInputs:
-        return self.task.labelled_inputs(variables)
+    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+        return self.task.training_data(variables, self.task.training_part.labels)
 
-    def train_step(self, state: TrainState, data: LabelledInputs) -> tuple[TrainState, dict[str, jax.Array]]:
+    def draw(self, state: TrainState, index: jax.Array) -> LabelledBatch:
         train = self.task.config.train
-        rows = fine_grained.shuffled_rows(
-            state.key, state.step, len(data.labels), train.clusters * train.examples
-        )
-        inputs, labels = data.inputs[rows], data.labels[rows]
+        rows = fine_grained.shuffled_rows(state.key, state.step, len(index), train.clusters * train.examples)
+        return LabelledBatch(rows, index[rows])
 
+    def learn(
+        self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, state.step_key(), state.step
             )
             logits = _logits(params, embeddings)
             targets = optax.smooth_labels(
-                jax.nn.one_hot(labels, logits.shape[-1]), self.task.config.loss.label_smoothing
+                jax.nn.one_hot(batch.labels, logits.shape[-1]), self.task.config.loss.label_smoothing
             )
             loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
-            return loss, (jnp.mean(jnp.argmax(logits, -1) == labels, dtype=jnp.float32), batch_stats)
+            return loss, (jnp.mean(jnp.argmax(logits, -1) == batch.labels, dtype=jnp.float32), batch_stats)
 
         (loss, (accuracy, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        state = state.updated(gradients, batch_stats, ema=train.ema)
+        state = state.updated(gradients, batch_stats, ema=self.task.config.train.ema)
         return state, {"loss": loss, "accuracy": accuracy}
 
     def validate(self, variables: dict[str, Any]) -> dict[str, float]:

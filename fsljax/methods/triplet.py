@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax.config import check_choice
@@ -16,8 +15,8 @@ from fsljax.data.episodes import ClassTable, class_table
 from fsljax.errors import UserError
 from fsljax.losses import triplet_loss
 from fsljax.losses.triplet import MINING
-from fsljax.methods import Evaluation, fine_grained
-from fsljax.methods.fine_grained import Task
+from fsljax.methods import Evaluation, TrainingData, fine_grained
+from fsljax.methods.fine_grained import LabelledBatch, Task
 from fsljax.training.state import TrainState
 
 # Accuracy: Rippel et al., table 1, their own triplet network classified by its nearest neighbours.
@@ -49,13 +48,6 @@ def check(config: ConfigDict) -> None:
         )
 
 
-class TrainingData(NamedTuple):
-    """Inputs of the network `[n, …]` and where those of each class are."""
-
-    inputs: jax.Array | np.ndarray
-    table: ClassTable
-
-
 @dataclass(frozen=True)
 class Triplet:
     """A triplet network on a data set; see `fsljax.methods.Method`."""
@@ -66,6 +58,10 @@ class Triplet:
     def refresh_every(self) -> int:
         return 0
 
+    @property
+    def draws_ahead(self) -> bool:
+        return True
+
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
         return state
 
@@ -73,25 +69,27 @@ class Triplet:
         return self.task.embedder.init(key)
 
     def training_data(self, variables: dict[str, Any]) -> TrainingData:
-        return TrainingData(self.task.inputs(variables), class_table(self.task.training_part.labels))
+        return self.task.training_data(variables, class_table(self.task.training_part.labels))
 
-    def train_step(self, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, jax.Array]]:
-        draw_key, change_key = jax.random.split(state.step_key())
+    def draw(self, state: TrainState, index: ClassTable) -> LabelledBatch:
+        draw_key, _ = jax.random.split(state.step_key())
+        train = self.task.config.train
         classes, rows = fine_grained.draw_classes(
-            draw_key,
-            data.table,
-            classes=self.task.config.train.clusters,
-            examples=self.task.config.train.examples,
+            draw_key, index, classes=train.clusters, examples=train.examples
         )
-        labels = jnp.repeat(classes, rows.shape[1])
-        inputs = data.inputs[rows.reshape(-1)]
+        return LabelledBatch(rows.reshape(-1), jnp.repeat(classes, train.examples))
+
+    def learn(
+        self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        _, change_key = jax.random.split(state.step_key())
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )
             loss = self.task.config.loss
-            output = triplet_loss(embeddings, labels, margin=loss.margin, mining=loss.mining)
+            output = triplet_loss(embeddings, batch.labels, margin=loss.margin, mining=loss.mining)
             return output.loss, (output.active, batch_stats)
 
         (loss, (active, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

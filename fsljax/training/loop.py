@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -14,12 +15,12 @@ from ml_collections import ConfigDict
 from fsljax.errors import DivergedError, UserError
 from fsljax.methods import Method
 from fsljax.networks import has_folded_norm, load_weights
-from fsljax.training import devices
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.interruption import Interruption, Stopped
 from fsljax.training.metrics_log import MetricsLog
 from fsljax.training.progress import Progress
 from fsljax.training.state import TrainState, learning_rate, network_variables
+from fsljax.training.steps import Steps, placed
 
 
 def train(
@@ -52,11 +53,15 @@ def train(
     if step >= total:
         print(f"the training is complete: {step} of {total} steps", file=sys.stderr)
         return
-    with Progress(total, step) as progress, MetricsLog(workdir, resume_step=step) as log:
+    with (
+        Progress(total, step) as progress,
+        MetricsLog(workdir, resume_step=step) as log,
+        contextlib.ExitStack() as held,
+    ):
         if step:
             progress.say(f"going on from step {step} of {total}")
-        data = jax.device_put(method.training_data(state.inference_variables()))
-        run_steps = _Steps(method, config, progress)
+        data = placed(method.training_data(state.inference_variables()), config.data.device_budget_gb)
+        run_steps = held.enter_context(Steps(method, config, data, progress))
         rate = learning_rate(config)
         interruption.polled = True
         while step < total:
@@ -67,7 +72,7 @@ def train(
             began = time.monotonic()
             if method.refresh_every and step % method.refresh_every == 0:
                 state = method.refresh(state, data)
-            state, metrics = run_steps(state, data, step, goal, interruption)
+            state, metrics = run_steps(state, step, goal, interruption)
             first, step = step, step + len(metrics["loss"])
             _check_finite(metrics["loss"], first, checkpoints)
             figures = {name: float(np.mean(values)) for name, values in metrics.items()}
@@ -87,36 +92,6 @@ def train(
                 raise Stopped
         checkpoints.check_saved(total)
         interruption.polled = False
-
-
-class _Steps:
-    """Runs steps up to a goal, compiling at the first call and saying so."""
-
-    def __init__(self, method: Method, config: ConfigDict, progress: Progress):
-        self._count = devices.steps_per_dispatch(config.train.steps_per_dispatch)
-        self._compiled = {
-            count: devices.compile_steps(method.train_step, count) for count in {1, self._count}
-        }
-        self._progress = progress
-        self._warm = False
-
-    def __call__(
-        self, state: TrainState, data: Any, step: int, goal: int, interruption: Interruption
-    ) -> tuple[TrainState, dict[str, np.ndarray]]:
-        collected: list[dict[str, jax.Array]] = []
-        while step < goal and not (interruption.requested and collected):
-            count = self._count if goal - step >= self._count else 1
-            if not self._warm:
-                self._progress.say("compiling the training step …")
-            state, metrics = self._compiled[count](state, data)
-            if not self._warm:
-                jax.block_until_ready(metrics)
-                self._progress.start_clock()
-                self._warm = True
-            collected.append(metrics)
-            step += count
-        fetched = jax.device_get(collected)
-        return state, {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
 
 
 def _validate_and_save(

@@ -21,7 +21,7 @@ IMAGES = "images.json"
 # Where things are and how they are shown changes nothing in what is trained.
 _MAY_DIFFER = ("eval", "data.data_dir", "data.path", "checkpoint", "train.log_every",
                "train.steps_per_dispatch", "network.kernels", "data.host_budget_gb",
-               "data.device_budget_gb")  # fmt: skip
+               "data.device_budget_gb", "data.workers", "data.prefetch")  # fmt: skip
 
 
 @contextlib.contextmanager

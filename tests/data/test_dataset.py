@@ -1,9 +1,11 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fsljax.data.dataset import ImageDataset, Splits, merge, take_classes, take_rows
+from fsljax.data.encoded_images import EncodedImages
 
 
 def dataset(labels, names, size=2, start=0):
@@ -71,6 +73,30 @@ def test_merge_unites_classes_of_one_name():
     names_before = [*"abb", *"bcab"]
     assert [merged.class_names[label] for label in merged.labels] == names_before
     np.testing.assert_array_equal(merged.class_counts(), [2, 4, 1])
+
+
+def with_source(data, folder="here", content="v1"):
+    source = EncodedImages(Path(folder), ("train",), np.arange(len(data)), 2, 1, 2, content)
+    return dataclasses.replace(data, source=source)
+
+
+def test_a_source_takes_the_place_of_the_pixels_in_the_fingerprint():
+    decoded = with_source(dataset([0, 1, 1], "ab"))
+    encoded = dataclasses.replace(decoded, images=decoded.source)
+    assert encoded.fingerprint() == decoded.fingerprint() != dataset([0, 1, 1], "ab").fingerprint()
+    assert with_source(decoded, content="v2").fingerprint() != decoded.fingerprint()
+    for rows in ([1, 2], [2, 0]):
+        taken = [take_rows(data, np.array(rows)) for data in (decoded, encoded)]
+        assert taken[0].fingerprint() == taken[1].fingerprint() != decoded.fingerprint()
+        np.testing.assert_array_equal(taken[0].source.records, rows)
+    both = merge(decoded, take_rows(decoded, np.array([2])))
+    np.testing.assert_array_equal(both.source.records, [0, 1, 2, 2])
+
+
+def test_images_of_two_sources_have_none():
+    data = dataset([0, 1, 1], "ab")
+    assert merge(with_source(data), with_source(data, folder="there")).source is None
+    assert merge(with_source(data), data).source is None
 
 
 def test_merge_of_different_sizes_fails():

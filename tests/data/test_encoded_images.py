@@ -36,6 +36,7 @@ def test_every_image_is_that_of_its_record(encoded: EncodedImages, pictures: np.
         slice(20, 26),
         slice(None, None, -5),
         [3, 3, 27, 0],
+        np.array([[3, 3, 27], [0, -1, 8]]),
         np.array([], np.int64),
         np.arange(28) % 4 == 1,
     ],
@@ -114,7 +115,7 @@ def test_an_image_that_cannot_be_decoded_is_named(encoded: EncodedImages, tmp_pa
     damaged = dataclasses.replace(encoded, folder=copy)
     if file.read_bytes() == content:
         pytest.fail("the pictures are stored in another form: damage them otherwise")
-    with pytest.raises(UserError, match=rf"^Image 23 of train and test in {copy} cannot be read: "):
+    with pytest.raises(UserError, match=rf"^Image 0 of {file} cannot be read: .* Copy the data set anew\.$"):
         damaged[23]
     assert intact.shape == (6, 6, 3)
 

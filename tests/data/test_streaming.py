@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from fsljax.data.encoded_images import EncodedImages
-from fsljax.data.streaming import fits, stream
+from fsljax.data.streaming import fits, read, stream
+from fsljax.errors import UserError
 
 ROWS = np.random.default_rng(0).integers(0, 28, (9, 4))
 
@@ -52,6 +54,13 @@ def test_batches_may_differ_in_size(source, pictures: np.ndarray):
         np.testing.assert_array_equal(batch, pictures[expected])
 
 
+def test_rows_may_have_any_shape_and_occur_twice(source, pictures: np.ndarray):
+    rows = [np.array([[3, 3, 27], [0, 3, 8]]), np.array([[[5]]])]
+    for batch, expected in zip(stream(source, rows), rows, strict=True):
+        np.testing.assert_array_equal(batch, pictures[expected])
+        np.testing.assert_array_equal(read(source, expected), pictures[expected])
+
+
 def test_a_stream_may_be_left_before_its_end(source, pictures: np.ndarray):
     batches = stream(source, ROWS)
     np.testing.assert_array_equal(next(batches), pictures[ROWS[0]])
@@ -82,6 +91,21 @@ def test_an_image_that_is_not_there_is_an_error_of_its_batch(source):
 def test_processes_give_the_same_batches(pictures_folder: Path, pictures: np.ndarray, workers: int):
     batches = list(stream(encoded_pictures(pictures_folder), ROWS, start=2, workers=workers, prefetch=1))
     np.testing.assert_array_equal(np.stack(batches), pictures[ROWS[2:]])
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_told_in_a_sentence(pictures_folder: Path):
+    batches = stream(encoded_pictures(pictures_folder), np.tile(ROWS, (100, 1)), workers=1, prefetch=1)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(UserError) as caught:
+        list(batches)
+    assert str(caught.value).startswith(
+        f"A process that reads the images in {pictures_folder} came to an end"
+    )
+    assert "config.data.workers=0" in str(caught.value)
+    assert not multiprocessing.active_children()
 
 
 def test_tensorflow_is_not_loaded(pictures_folder: Path):

@@ -14,6 +14,7 @@ from fsljax.data.episodes import class_table
 from fsljax.errors import UserError
 from fsljax.methods import fine_grained, magnet, softmax, triplet
 from fsljax.training import devices
+from fsljax.training.steps import on_device
 
 CLASSES, SIDE = 6, 8
 METHODS = [magnet, softmax, triplet]
@@ -52,7 +53,7 @@ def trained(module: ModuleType, splits: Splits, steps: int = 60, **fields):
     method = module.build(make_config(module, **fields), splits)
     state = jax.jit(method.init)(jax.random.key(0))
     data = jax.device_put(method.training_data(state.inference_variables()))
-    step = devices.compile_steps(method.train_step, 1)
+    step = devices.compile_steps(on_device(method), 1)
     metrics = []
     for number in range(steps):
         if method.refresh_every and number % method.refresh_every == 0:
@@ -171,7 +172,7 @@ def test_dropped_features_are_other_ones_in_each_step_and_none_in_testing(
 def test_training_on_both_parts_uses_both_and_validates_nothing(splits: Splits):
     method = magnet.build(make_config(magnet, **{"data.train_on": "train_and_validation"}), splits)
     state = jax.jit(method.init)(jax.random.key(0))
-    assert len(method.training_data(state.inference_variables()).labels) == 48 + 24
+    assert len(method.training_data(state.inference_variables()).inputs) == 48 + 24
     assert method.validate(state.inference_variables()) == {}
 
 
@@ -225,11 +226,3 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(
 ):
     with pytest.raises(UserError, match=message):
         module.build(make_config(module, **fields), splits)
-
-
-def test_images_that_do_not_fit_on_the_device_are_refused_with_ways_out(splits: Splits):
-    config = make_config(magnet, **{"data.device_budget_gb": 1e-9})
-    method = magnet.build(config, splits)
-    state = jax.jit(method.init)(jax.random.key(0))
-    with pytest.raises(UserError, match="device_budget_gb"):
-        method.training_data(state.inference_variables())

@@ -27,7 +27,7 @@ def test_the_method_is_that_of_the_config(splits: Splits):
     method = methods.build(config, splits)
     assert isinstance(method, protonet.ProtoNet)
     assert method.config is config
-    for name in ("training_data", "init", "train_step", "validate", "evaluate"):
+    for name in ("training_data", "init", "draw", "learn", "validate", "evaluate"):
         assert callable(getattr(method, name))
 
 

@@ -19,6 +19,7 @@ from fsljax.methods import protonet
 from fsljax.methods.protonet import ProtoNet
 from fsljax.training import devices
 from fsljax.training.state import TrainState
+from fsljax.training.steps import on_device
 
 IMAGES_A_CLASS = 6
 
@@ -123,7 +124,7 @@ def test_one_turn_is_the_published_loss(splits: Splits, started):
 def test_a_step_is_the_same_each_time_and_the_next_draws_another_episode(splits: Splits):
     method, state = start(make_config(**{"augment.shift": 1.0}), splits)
     data = jax.device_put(method.training_data(state.inference_variables()))
-    step = jax.jit(method.train_step)
+    step = jax.jit(on_device(method))
     once, again = step(state, data), step(state, data)
     assert_same(
         (once[0].params, once[0].batch_stats, once[1]), (again[0].params, again[0].batch_stats, again[1])
@@ -136,7 +137,7 @@ def test_a_step_is_the_same_each_time_and_the_next_draws_another_episode(splits:
 def test_training_lowers_the_loss_on_easy_pictures(splits: Splits, fields: dict[str, int]):
     method, state = start(make_config(**fields), splits)
     data = jax.device_put(method.training_data(state.inference_variables()))
-    step = jax.jit(method.train_step)
+    step = jax.jit(on_device(method))
     before = method.validate(state.inference_variables())["accuracy"]
     metrics = []
     for _ in range(100):
@@ -153,7 +154,7 @@ def test_averaged_parameters_follow_the_trained_ones(splits: Splits, started):
     method, state = start(make_config(**{"train.ema": 0.75}), splits)
     assert_same(state.averaged, state.params)
     data = jax.device_put(method.training_data(state.inference_variables()))
-    after, _ = jax.jit(method.train_step)(state, data)
+    after, _ = jax.jit(on_device(method))(state, data)
     expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.averaged, after.params)
     assert_close(after.averaged, expected, tolerance=1e-7)
     assert after.inference_variables()["params"] is after.averaged
@@ -163,7 +164,7 @@ def test_averaged_parameters_follow_the_trained_ones(splits: Splits, started):
 def test_several_steps_in_one_call_are_the_same_steps_one_by_one(started):
     method, state = started
     data = jax.device_put(method.training_data(state.inference_variables()))
-    one, three = (devices.compile_steps(method.train_step, count) for count in (1, 3))
+    one, three = (devices.compile_steps(on_device(method), count) for count in (1, 3))
     together, metrics = three(jax.tree.map(jnp.copy, state), data)
     single, losses = jax.tree.map(jnp.copy, state), []
     for _ in range(3):
@@ -263,16 +264,16 @@ def test_test_episodes_are_those_of_the_seed(splits: Splits):
 def test_training_on_train_and_validation_uses_both_and_validates_nothing(splits: Splits):
     method, state = start(make_config(**{"data.train_on": "train_and_validation"}), splits)
     data = method.training_data(state.inference_variables())
-    assert len(data.table.counts) == 12
-    assert len(data.images) == 12 * IMAGES_A_CLASS
+    assert len(data.index.counts) == 12
+    assert len(data.inputs) == 12 * IMAGES_A_CLASS
     assert method.validate(state.inference_variables()) == {}
 
 
 def test_training_on_train_alone_never_sees_validation(splits: Splits):
     method, state = start(make_config(), splits)
     data = method.training_data(state.inference_variables())
-    np.testing.assert_array_equal(data.images, splits.train.images)
-    assert len(data.table.counts) == 8
+    np.testing.assert_array_equal(data.inputs, splits.train.images)
+    assert len(data.index.counts) == 8
 
 
 @pytest.mark.parametrize(

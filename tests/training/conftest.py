@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -79,13 +80,64 @@ def launch(config_file: Path, tmp_path: Path) -> Launch:
 def start(config_file: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts launch.py and returns at once; standard error can be read line by line."""
 
-    def run(*arguments: object) -> subprocess.Popen[str]:
+    def run(*arguments: object, own_group: bool = False) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command(config_file, *arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
+            start_new_session=own_group,
         )
 
     return run
+
+
+PUBLISHED_CLASSES, PUBLISHED_COUNTS = 12, {"train": 9, "test": 4}
+
+
+@pytest.fixture(scope="session")
+def published_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of TFDS data sets with a small cifar100: a pattern of its own under noise for each class."""
+    return prepare_published(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="session")
+def damaged_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but the first training picture of each class was stored cut short."""
+    return prepare_published(tmp_path_factory.mktemp("damaged"), damaged=True)
+
+
+def prepare_published(data_dir: Path, *, damaged: bool = False) -> Path:
+    import tensorflow_datasets as tfds
+
+    class Cifar100(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("3.0.2")
+        name = "cifar100"
+
+        def _info(self):
+            names = [f"class{number:02d}" for number in range(PUBLISHED_CLASSES)]
+            features = {
+                "image": tfds.features.Image(shape=(32, 32, 3), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=names),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(split) for split in PUBLISHED_COUNTS}
+
+        def _generate_examples(self, split):
+            generator = np.random.default_rng(0)
+            patterns = np.kron(generator.uniform(size=(PUBLISHED_CLASSES, 4, 4, 3)), np.ones((1, 8, 8, 1)))
+            for label, pattern in enumerate(patterns):
+                for number in range(PUBLISHED_COUNTS[split]):
+                    noisy = np.clip(pattern + 0.1 * generator.normal(size=pattern.shape), 0, 1)
+                    file = io.BytesIO()
+                    Image.fromarray(np.uint8(255 * noisy)).save(file, "PNG")
+                    stored = file.getvalue()
+                    if damaged and split == "train" and not number:
+                        stored = stored[:50]
+                    yield f"{label}/{number}", {"image": io.BytesIO(stored), "label": label}
+
+    Cifar100(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    return data_dir
