@@ -36,18 +36,18 @@ def main() -> None:
     import jax
 
     from fsljax import data, methods
-    from fsljax.methods import fine_grained
-    from fsljax.methods.fine_grained import Part
-    from fsljax.training import devices
+    from fsljax.methods.fine_grained_evaluation import Part, find_clusters
+    from fsljax.training import devices, steps
     from fsljax.training.host_memory import keep_freed_memory
 
     keep_freed_memory()
     config = read_config(arguments.config)
     method: Any = methods.build(config, data.load(config))
     state = jax.jit(method.init)(jax.random.key(0))
-    given = jax.device_put(method.training_data(state.inference_variables()))
+    variables = state.inference_variables()
+    given = steps.placed(method.training_data(variables), config.data.device_budget_gb)
     part = method.task.training_part
-    step = devices.compile_steps(method.train_step, 1)
+    step = devices.compile_steps(steps.on_device(method), 1)
     embeddings: Any = None
 
     def embed() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
 
     def cluster() -> None:
         clusters = config.train.clusters_per_class
-        jax.block_until_ready(fine_grained.find_clusters(jax.random.key(1), Part(part, embeddings), clusters))
+        jax.block_until_ready(find_clusters(jax.random.key(1), Part(part, embeddings), clusters))
 
     def train() -> None:
         nonlocal state
