@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-_ROWS_A_BLOCK = 2048
+_ROWS_A_BLOCK = 5000  # at most
 _FLOATS_TO_COPY = 2**23  # 32 MB
 
 
@@ -61,7 +61,7 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
     """
     count, dim = points.shape
     kind = jnp.promote_types(points.dtype, jnp.float32)
-    rows = min(count, _ROWS_A_BLOCK)
+    rows = -(-count // -(-count // _ROWS_A_BLOCK))  # of equal blocks, as far as that goes
     weights = jnp.ones(count, kind) if mask is None else mask.astype(kind)
 
     def block(start: jax.Array) -> tuple[jax.Array, jax.Array]:
