@@ -51,9 +51,17 @@ class Embedder:
     def frozen(self) -> bool:
         return self.config.network.trainable == "head"
 
-    def init(self, key: jax.Array, *, more_params: dict[str, Any] | None = None) -> TrainState:
-        """The state before the first step; `more_params` are the method's own parameters."""
-        return first_state(self.config, self.network, self.image_shape, key, more_params=more_params)
+    def init(
+        self,
+        key: jax.Array,
+        *,
+        more_params: dict[str, Any] | None = None,
+        rates: dict[str, float] | None = None,
+    ) -> TrainState:
+        """The state before the first step; `more_params` are the method's own, `rates` of their learning."""
+        return first_state(
+            self.config, self.network, self.image_shape, key, more_params=more_params, rates=rates
+        )
 
     def dim(self) -> int:
         """Dimensions of an embedding."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +32,7 @@ from fsljax.methods import Evaluation
 from fsljax.methods.embedder import Embedder, build_embedder
 from fsljax.reporting.classification import cluster_gallery_section, confused_pairs_section
 from fsljax.reporting.embedding_map import Clusters
-from fsljax.reporting.sections import embedding_map_section
+from fsljax.reporting.sections import Section, embedding_map_section
 
 _CLASSES_ON_MAP = 20
 _RESTARTS = 5
@@ -43,6 +43,10 @@ class Part(NamedTuple):
 
     data: ImageDataset
     embeddings: np.ndarray
+
+
+Report = Callable[[Part, Part, np.ndarray], list[Section]]
+"""Sections of a training part, a test part and its predicted classes."""
 
 
 class LabelledInputs(NamedTuple):
@@ -69,10 +73,15 @@ def default_config(method: str) -> ConfigDict:
     return config
 
 
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for values that cannot work, whatever the data."""
+def check(config: ConfigDict, *, unseen_classes: bool = False) -> None:
+    """Raises a UserError for values that cannot work, whatever the data.
+
+    Args:
+      config: of the experiment.
+      unseen_classes: the method can be tested on classes that it was not trained on.
+    """
     check_shared(config)
-    if config.data.split_by != "examples":
+    if config.data.split_by != "examples" and not unseen_classes:
         raise UserError(
             f"config.data.split_by is {config.data.split_by!r}, but {config.method} tests on classes that it "
             "was trained on: set --config.data.split_by=examples."
@@ -151,6 +160,7 @@ class Task:
         *,
         published: dict[str, dict[str, dict[str, float]]] | None = None,
         predict: dict[str, Callable[[Part], np.ndarray]] | None = None,
+        report: Report | None = None,
     ) -> Evaluation:
         """Figures on the test part.
 
@@ -158,6 +168,7 @@ class Task:
           variables: of the network.
           published: figures of others, `{data set: {setting: {source: value}}}`.
           predict: the method's own rules, `{setting: rule}`.
+          report: what is shown instead of the training part's clusters.
         """
         test = self.part(variables, self.splits.test)
         return evaluate(
@@ -166,6 +177,7 @@ class Task:
             test,
             published=(published or {}).get(self.config.data.name, {}),
             predictions={setting: rule(test) for setting, rule in (predict or {}).items()},
+            report=report,
         )
 
     def probes(self, variables: dict[str, Any]) -> dict[str, Callable[[Part], np.ndarray]]:
@@ -284,6 +296,7 @@ def evaluate(
     *,
     published: dict[str, dict[str, float]],
     predictions: dict[str, np.ndarray] | None = None,
+    report: Report | None = None,
 ) -> Evaluation:
     """Figures of the embeddings of a part of classes that were trained on.
 
@@ -293,6 +306,7 @@ def evaluate(
       test: the part that is classified.
       published: figures of others, `{setting: {source: value}}`.
       predictions: the method's own, `{setting: classes [n]}`, to be reported first.
+      report: what is shown instead of the training part's clusters.
     """
     labels = test.data.labels
     own = dict(predictions or {})
@@ -309,24 +323,28 @@ def evaluate(
         accuracy, ci95 = accuracy_and_ci95(right)
         results[setting] = {"accuracy": accuracy, "ci95": ci95, "examples": len(right)}
     results["nearest_neighbour"] |= _retrieval_figures(config, test)
-    first = next(iter(own.values()))
-    clusters = Clusters(np.asarray(found.centroids), np.asarray(found.counts))
+    report = report or partial(
+        _cluster_sections, Clusters(np.asarray(found.centroids), np.asarray(found.counts))
+    )
     chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
     names, images = test.data.class_names, test.data.images
     return Evaluation(
         test=results,
         published=published,
-        sections=[
-            embedding_map_section(
-                test.embeddings, labels, names, images, clusters=clusters, classes_seen=True
-            ),
-            confused_pairs_section(labels, first, names, images),
-            cluster_gallery_section(train.embeddings, train.data.labels, names, train.data.images, clusters),
-        ],
+        sections=report(train, test, next(iter(own.values()))),
         embeddings=test.embeddings[chosen],
         shown=ImageDataset(np.asarray(images[chosen]), labels[chosen], names),
         correct=correct,
     )
+
+
+def _cluster_sections(clusters: Clusters, train: Part, test: Part, predicted: np.ndarray) -> list[Section]:
+    names, labels, images = test.data.class_names, test.data.labels, test.data.images
+    return [
+        embedding_map_section(test.embeddings, labels, names, images, clusters=clusters, classes_seen=True),
+        confused_pairs_section(labels, predicted, names, images),
+        cluster_gallery_section(train.embeddings, train.data.labels, names, train.data.images, clusters),
+    ]
 
 
 def _clusters(config: ConfigDict, train: Part) -> KMeansResult:
