@@ -24,6 +24,7 @@ from fsljax.training.checkpoints import digest
 from fsljax.training.state import TrainState, first_state
 
 _FEATURES_A_BATCH = 1024
+_IMAGES_A_BATCH = 128
 # Of config.network, what features depend on beside the weights.
 _BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
 
@@ -128,9 +129,30 @@ class Embedder:
 
     def embed(self, variables: dict[str, Any], inputs: np.ndarray | jax.Array) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
-        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else 128
+        batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else _IMAGES_A_BATCH
         held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
         return embed_in_batches(partial(self._embeddings, variables), held, batch=batch)
+
+    def embed_as_in_training(
+        self, variables: dict[str, Any], inputs: np.ndarray | jax.Array, key: jax.Array
+    ) -> np.ndarray:
+        """Embeddings float32 `[n, dim]` of inputs as they are, where training puts them.
+
+        Where batch norm learns its averages, in shuffled batches by their own statistics: early in training
+        the running averages place embeddings elsewhere.
+        """
+        if self.frozen or self.config.network.frozen_statistics:
+            return self.embed(variables, inputs)
+        held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
+        order = np.asarray(jax.random.permutation(key, len(held)))
+        batch = min(_IMAGES_A_BATCH, len(held))
+        embeddings: dict[int, np.ndarray] = {}
+        for start in range(0, len(held), batch):
+            # The last batch is filled up with other images: an empty one would be part of its statistics.
+            rows = np.resize(np.roll(order, -start), batch)
+            found = np.asarray(self._embeddings_of_batch(variables, held[rows]), np.float32)
+            embeddings |= dict(zip(rows.tolist(), found, strict=True))
+        return np.stack([embeddings[row] for row in range(len(held))])
 
     @cached_property
     def _features(self) -> Any:
@@ -138,6 +160,14 @@ class Embedder:
             return self.network.apply(variables, images, running_average=True, method="features")
 
         return jax.jit(features)
+
+    @cached_property
+    def _embeddings_of_batch(self) -> Any:
+        def embed(variables: dict[str, Any], images: jax.Array) -> Any:
+            pixels = images.astype(jnp.float32) / 255
+            return self.network.apply(variables, pixels, running_average=False, mutable=["batch_stats"])[0]
+
+        return jax.jit(embed)
 
     @cached_property
     def _embeddings(self) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax.config import check_at_least, check_choice
-from fsljax.data.dataset import Splits
+from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.episodes import ClassTable, class_table
 from fsljax.distances import normalize
 from fsljax.errors import UserError
@@ -55,12 +55,13 @@ def default_config() -> ConfigDict:
             "start": "clusters",  # of the embeddings of the training set; or "random"
             "reset_every": 0,  # steps between clusterings anew; 0: none after the start
             "reset_until": 0,  # step from which they are learned only
-            "normalize": False,  # to length 1
+            "normalize": True,  # to length 1, as embeddings are by network.normalize
             "learn_sigma": False,  # from loss.sigma on
             "rate": 1.0,  # by which the learning rate is multiplied for them
             "sigma_rate": 1.0,  # and for σ
         }
     )
+    config.network.normalize = True
     config.train.batches = "classes"  # train.examples of each of train.clusters classes, or "shuffled"
     config.validation = ConfigDict(dict(few_shot.VALIDATION))
     config.eval.update(few_shot.EVALUATION)
@@ -166,9 +167,12 @@ class RepMet:
         options, step = self.config.representatives, int(state.step)
         if not (step < options.reset_until or (step == 0 and options.start == "clusters")):
             return state
-        embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
+        shuffle_key, cluster_key = jax.random.split(jax.random.fold_in(state.step_key(), _RESET))
+        embeddings = self.task.embedder.embed_as_in_training(
+            state.inference_variables(), data.inputs, shuffle_key
+        )
         found = fine_grained.find_clusters(
-            jax.random.fold_in(state.step_key(), _RESET),
+            cluster_key,
             Part(self.task.training_part, embeddings),
             options.per_class,
         )
@@ -343,14 +347,19 @@ def build(config: ConfigDict, splits: Splits) -> RepMet:
       UserError: if the config asks for batches or episodes that the data cannot give.
     """
     check(config)
+    for part in (splits.train, splits.validation):
+        _check_labels(part)
     task = fine_grained.build_task(config, splits)
-    labels, classes = task.training_part.labels, task.training_part.num_classes
-    if labels.min() < 0 or labels.max() >= classes:
-        raise UserError(
-            f"The training images' labels lie from {labels.min()} to {labels.max()}; they must be 0 to "
-            f"{classes - 1}."
-        )
     fine_grained.check_batch(config, task.training_part, distinct_classes=config.train.batches == "classes")
     if config.data.split_by == "classes":
         few_shot.check_parts(config, splits.validation, splits.test)
     return RepMet(task)
+
+
+def _check_labels(part: ImageDataset) -> None:
+    """A label beyond the classes would make a loss of NaN in compiled code, which names no label."""
+    if len(part) and (part.labels.min() < 0 or part.labels.max() >= part.num_classes):
+        raise UserError(
+            f"The images' labels lie from {part.labels.min()} to {part.labels.max()}; they must be 0 to "
+            f"{part.num_classes - 1}."
+        )

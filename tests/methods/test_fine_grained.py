@@ -169,6 +169,22 @@ def test_dropped_features_are_other_ones_in_each_step_and_none_in_testing(
     np.testing.assert_allclose(np.mean(many, axis=0), whole, atol=6 * np.std(many) / 20)
 
 
+@pytest.mark.parametrize("frozen_statistics", [False, True])
+def test_embeddings_are_where_training_puts_them(splits: Splits, frozen_statistics: bool):
+    config = make_config(magnet, **{"network.frozen_statistics": frozen_statistics})
+    embedder = magnet.build(config, splits).task.embedder
+    state = jax.jit(embedder.init)(jax.random.key(0))
+    variables, images = state.inference_variables(), np.tile(splits.train.images, (3, 1, 1, 1))
+    found = embedder.embed_as_in_training(variables, images, jax.random.key(0))
+    trained, _ = embedder.embed_for_training(
+        state.params, state.batch_stats, jnp.asarray(images), jax.random.key(1), 0
+    )
+    # In two batches of 128 of the 144, whose statistics are nearly those of all.
+    np.testing.assert_allclose(found, trained, atol=0.3 * float(jnp.std(trained)))
+    tested = embedder.embed(variables, images)
+    assert np.allclose(found, tested, atol=1e-4) == frozen_statistics
+
+
 def test_training_on_both_parts_uses_both_and_validates_nothing(splits: Splits):
     method = magnet.build(make_config(magnet, **{"data.train_on": "train_and_validation"}), splits)
     state = jax.jit(method.init)(jax.random.key(0))
