@@ -10,8 +10,8 @@ def get_config() -> ConfigDict:
     config.name = "repmet_flowers_3_12_4"
     config.data.update({"name": "oxford_flowers102", "image_size": 64, "channels": 3})
     config.network.update({"name": "resnet_small", "embedding": (256,)})
-    config.loss.sigma = 0.4
-    config.representatives.per_class = 3
+    config.loss.sigma = 0.3
+    config.representatives.update({"per_class": 3, "start": "random"})
     config.train.update({"steps": 6_000, "clusters": 12, "examples": 4})
     config.train.update({"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100})
     config.eval.clusters_per_class = 3

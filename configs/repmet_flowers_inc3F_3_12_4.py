@@ -14,8 +14,8 @@ def get_config() -> ConfigDict:
     config.data.update({"name": "oxford_flowers102", "image_size": 299, "channels": 3})
     config.network.update({"name": "inception_v3", "trainable": "head", "embedding": (256,)})
     config.network.update({"input_mean": (0.5,), "input_std": (0.5,)})
-    config.loss.sigma = 0.4
-    config.representatives.per_class = 3
+    config.loss.sigma = 0.3
+    config.representatives.update({"per_class": 3, "start": "random"})
     config.train.update({"steps": 3_000, "clusters": 12, "examples": 4})
     config.train.learning_rate = 1e-3
     config.network.views = 8

@@ -13,8 +13,8 @@ def get_config() -> ConfigDict:
     config.data.update({"name": "oxford_flowers102", "image_size": 160, "channels": 3})
     config.network.update({"name": "inception_v3", "embedding": (256,)})
     config.network.update({"input_mean": (0.5,), "input_std": (0.5,)})
-    config.loss.sigma = 0.4
-    config.representatives.per_class = 1
+    config.loss.sigma = 0.3
+    config.representatives.update({"per_class": 1, "start": "random"})
     config.train.update({"steps": 6_000, "clusters": 12, "examples": 4})
     config.train.update({"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100})
     config.eval.clusters_per_class = 1

@@ -15,8 +15,8 @@ def get_config() -> ConfigDict:
     config.data.update({"name": "oxford_flowers102", "image_size": 160, "channels": 3})
     config.network.update({"name": "mobilenet_v2", "embedding": (256,), "frozen_statistics": True})
     config.network.update({"padding": "same", "input_mean": (0.5,), "input_std": (0.5,)})
-    config.loss.sigma = 0.4
-    config.representatives.per_class = 1
+    config.loss.sigma = 0.3
+    config.representatives.update({"per_class": 1, "start": "random"})
     config.train.update({"steps": 1_200, "clusters": 12, "examples": 4})
     config.train.update({"learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 100})
     config.eval.clusters_per_class = 1

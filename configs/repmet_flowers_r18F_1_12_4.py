@@ -1,4 +1,4 @@
-"""Oxford Flowers on the frozen features of a ResNet-18: RepMet, one representative a class, one linear layer trained.
+"""Oxford Flowers on the frozen features of a ResNet-18: RepMet, one representative a class.
 
 Needs the weights: --config.network.weights=FILE (.safetensors or .npz, torchvision's names).
 """
@@ -14,8 +14,8 @@ def get_config() -> ConfigDict:
     config.data.update({"name": "oxford_flowers102", "image_size": 224, "channels": 3})
     config.network.update({"name": "resnet18", "trainable": "head", "embedding": (256,)})
     config.network.update({"input_mean": (0.485, 0.456, 0.406), "input_std": (0.229, 0.224, 0.225)})
-    config.loss.sigma = 0.4
-    config.representatives.per_class = 1
+    config.loss.sigma = 0.3
+    config.representatives.update({"per_class": 1, "start": "random"})
     config.train.update({"steps": 3_000, "clusters": 12, "examples": 4})
     config.train.learning_rate = 1e-3
     config.network.views = 8
