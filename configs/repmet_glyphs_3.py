@@ -9,6 +9,7 @@ def get_config() -> ConfigDict:
     config = repmet.default_config()
     config.name = "repmet_glyphs_3"
     config.data.update({"name": "glyphs", "max_classes": 200, "train_on": "train_and_validation"})
+    config.loss.sigma = 0.3
     config.representatives.update({"per_class": 3, "start": "random"})
     config.train.update({"steps": 2_000, "clusters": 12, "examples": 4})
     config.train.update({"learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 100})
