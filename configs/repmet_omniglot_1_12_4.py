@@ -14,7 +14,8 @@ def get_config() -> ConfigDict:
     config.name = "repmet_omniglot_1_12_4"
     config.data.update({"name": "omniglot", "train_on": "train_and_validation"})
     config.loss.sigma = 0.3
-    config.representatives.update({"per_class": 1, "start": "random"})
+    config.representatives.update({"per_class": 1, "rate": 10.0})
+    config.representatives.update({"reset_every": 250, "reset_until": 1_500})
     config.train.update({"steps": 2_000, "clusters": 12, "examples": 4})
     config.train.update({"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100})
     config.augment.update({"rotation": 10.0, "scale": 0.1, "shear": 0.1, "shift": 1.0})

@@ -218,7 +218,7 @@ class RepMet:
         (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
         right = jnp.argmax(output.posteriors, axis=-1) == batch.labels
-        moved = state.params["representatives"] - state.method_state
+        moved = self._representatives(state.params) - self._scaled(state.method_state)
         figures = {
             "loss": loss,
             "accuracy": jnp.mean(right, dtype=jnp.float32),
@@ -282,7 +282,9 @@ class RepMet:
         return few_shot.evaluate(self.config, self.task.part(variables, self.task.splits.test), rules)
 
     def _representatives(self, params: Any) -> jax.Array:
-        held = params["representatives"]
+        return self._scaled(params["representatives"])
+
+    def _scaled(self, held: jax.Array) -> jax.Array:
         return normalize(held) if self.config.representatives.normalize else held
 
     def _sigma(self, params: Any) -> jax.Array | float:
