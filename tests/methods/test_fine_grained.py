@@ -45,6 +45,8 @@ def make_config(module: ModuleType, **fields):
         config.train.update({"clusters_per_class": 2, "refresh_every": 20})
     if module is repmet:
         config.loss.alpha = 0.0
+        # Representatives stay where they were learned: running averages must be there too, in 60 steps.
+        config.network.momentum = 0.9
         config.representatives.per_class = 2
     for name, value in fields.items():
         config.update_from_flattened_dict({name: value})
