@@ -170,8 +170,54 @@ def serve_magnet_step(name: str) -> None:
     duel.serve(lambda: {"step": duel.seconds(steps) / STEPS_A_TURN}, {"version": version})
 
 
+def serve_repmet_step(name: str) -> None:
+    import repmet_step as task
+
+    torch.manual_seed(0)
+    head = nn.Linear(task.FEATURES, task.DIM)
+    representatives = nn.Parameter(
+        functional.normalize(torch.randn(task.CLASSES, task.REPRESENTATIVES, task.DIM), dim=-1)
+    )
+    optimizer = torch.optim.Adam([*head.parameters(), representatives], lr=1e-3, fused=True)
+    features = torch.randn(task.CLASSES, task.IMAGES_A_CLASS, task.FEATURES)
+
+    def loss_of(batch: Tensor, labels: Tensor) -> Tensor:
+        embeddings, centres = head(batch), representatives.view(-1, task.DIM)
+        if "products" in name:
+            lengths = embeddings.square().sum(-1)[:, None] + centres.square().sum(-1)
+            squares = lengths - 2 * embeddings @ centres.T
+        else:
+            squares = (embeddings[:, None] - centres).square().sum(-1)
+        logs = (
+            (-squares / (2 * task.SIGMA**2))
+            .view(len(batch), task.CLASSES, task.REPRESENTATIVES)
+            .logsumexp(-1)
+        )
+        return functional.relu(functional.cross_entropy(logs, labels, reduction="none") + task.ALPHA).mean()
+
+    compiled = torch.compile(loss_of) if "compiled" in name else loss_of
+
+    def steps() -> None:
+        for _ in range(task.STEPS_A_TURN):
+            classes = torch.randperm(task.CLASSES)[: task.BATCH_CLASSES]
+            drawn = torch.rand(task.BATCH_CLASSES, task.IMAGES_A_CLASS).argsort(1)[:, : task.EXAMPLES]
+            optimizer.zero_grad(set_to_none=True)
+            batch = features[classes[:, None], drawn].flatten(0, 1)
+            compiled(batch, classes.repeat_interleave(task.EXAMPLES)).backward()
+            optimizer.step()
+
+    steps()
+    version = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
+    duel.serve(lambda: {"step": duel.seconds(steps) / task.STEPS_A_TURN}, {"version": version})
+
+
 if __name__ == "__main__":
     if duel.TUNED in sys.argv[2]:
         keep_freed_memory()
-    serve = {"train_step": serve_train_step, "evaluate": serve_evaluate, "magnet_step": serve_magnet_step}
+    serve = {
+        "train_step": serve_train_step,
+        "evaluate": serve_evaluate,
+        "magnet_step": serve_magnet_step,
+        "repmet_step": serve_repmet_step,
+    }
     serve[sys.argv[1]](sys.argv[2])

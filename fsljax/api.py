@@ -18,14 +18,13 @@ from ml_collections import ConfigDict
 from fsljax import networks
 from fsljax.config import check_at_least, check_choice, get, with_later_fields
 from fsljax.data.given_images import Images, prepare
+from fsljax.enrolled import Compared, Enrolled, Label, Prototypes, Representatives, label_array, listed_labels
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.files import replacing
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model, digest
-
-Label = str | int
 
 _ENROLLED = "enrolled.npz"
 
@@ -36,6 +35,9 @@ _COMPARED_BY = {"distance": "squared_euclidean", "temperature": 1.0}
 class Classifier:
     """Names images by the nearest class prototype; classes are enrolled from a few images each.
 
+    A network trained by RepMet names them by representatives instead: the embeddings of a class's images, or
+    k-means of them.
+
     Images are given as paths, as Pillow images (one of these, or several), or as arrays `[n, height, width]`
     or `[n, height, width, channel]` of uint8 (0 … 255) or floats (0 … 1); they are brought to the size and
     the channels that the network was trained with. A network trained on Omniglot or glyphs expects bright
@@ -45,30 +47,48 @@ class Classifier:
       unknown: confidence, from 0 to 1, below which `predict` answers None; None: never. See `confidence`.
     """
 
-    def __init__(self, config: ConfigDict, model: Model, *, unknown: float | None = None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        model: Model,
+        *,
+        unknown: float | None = None,
+        representatives: int | None = None,
+    ):
         self._config = config
         self._model = model
         self._network = networks.build(config)
-        self._sums: dict[Label, np.ndarray] = {}
-        self._counts: dict[Label, int] = {}
+        self._enrolled = _enrolled(config, model, representatives)
         self.unknown = _checked(unknown)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, unknown: float | None = None) -> Classifier:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        unknown: float | None = None,
+        representatives: int | None = None,
+    ) -> Classifier:
         """Loads a run's workdir, a shipped model, or what `save` wrote.
 
         Args:
           path: the folder.
           unknown: replaces the threshold that was saved.
+          representatives: of a network trained by RepMet, how many a class gets at most, by k-means of its
+            images' embeddings; 0: every one is a representative. None: as saved, or as its config evaluates.
 
         Raises:
-          UserError: if the folder holds none of these, or nothing that can be read.
+          UserError: if the folder holds none of these, or nothing that can be read, or representatives are
+            asked of another method's network.
         """
         folder = Path(path).expanduser()
         config = _read_config(folder)
-        classifier = cls(config, Checkpoints(folder).restore_model(), unknown=unknown)
+        model = Checkpoints(folder).restore_model()
+        classifier = cls(config, model, unknown=unknown, representatives=representatives)
         if (folder / _ENROLLED).exists():
             classifier._read_enrolled(folder / _ENROLLED, keep_threshold=unknown is not None)
+            if representatives is not None:
+                classifier._representatives().per_class = representatives
         return classifier
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -93,26 +113,45 @@ class Classifier:
     @property
     def classes(self) -> list[Label]:
         """The enrolled labels, in the order of their first enrolment."""
-        return list(self._sums)
+        return self._enrolled.labels
 
-    def enroll(self, images: Images, labels: Label | Iterable[Label] | np.ndarray) -> Classifier:
+    def enroll(
+        self,
+        images: Images,
+        labels: Label | Iterable[Label] | np.ndarray,
+        *,
+        fine_tune_steps: int = 0,
+        fine_tune_rate: float = 0.1,
+    ) -> Classifier:
         """Adds classes, or images to classes; a prototype is the mean of all images of its class.
 
         Args:
           images: `n` of them.
           labels: `n` labels (strings or integers), or one for all.
+          fine_tune_steps: of a network trained by RepMet, steps in which the representatives of all classes
+            enrolled, and they alone, learn from all images enrolled.
+          fine_tune_rate: how fast; see `fsljax.evaluation.representatives.fine_tuned`.
 
         Returns:
           this classifier.
 
         Raises:
           UserError: if there are no images, not as many labels, a label is neither a string nor an integer,
-            or an image cannot be read.
+            or an image cannot be read; if fine-tuning is asked of another method's network, or of one class.
         """
+        if fine_tune_steps < 0 or not fine_tune_rate >= 0:
+            raise UserError(
+                f"fine_tune_steps is {fine_tune_steps} and fine_tune_rate {fine_tune_rate}: give 0 or more."
+            )
+        if fine_tune_steps:
+            self._representatives()
         embeddings = self.embed(images)
-        for label, embedding in zip(_labels(labels, len(embeddings)), embeddings, strict=True):
-            self._sums[label] = self._sums.get(label, 0) + embedding.astype(np.float64)
-            self._counts[label] = self._counts.get(label, 0) + 1
+        given = listed_labels(labels, len(embeddings))
+        if fine_tune_steps and len({*self.classes, *given}) < 2:
+            raise UserError("Two classes must be enrolled for their representatives to learn: there is one.")
+        self._enrolled.add(given, embeddings)
+        if fine_tune_steps:
+            self._representatives().fine_tune(fine_tune_steps, fine_tune_rate)
         return self
 
     def forget(self, label: Label) -> Classifier:
@@ -121,9 +160,9 @@ class Classifier:
         Raises:
           UserError: if it is not enrolled.
         """
-        if label not in self._sums:
+        if label not in self.classes:
             raise UserError(f"{label!r} is not enrolled; enrolled are {self.classes}.")
-        del self._sums[label], self._counts[label]
+        self._enrolled.forget(label)
         return self
 
     def predict(self, images: Images, *, unknown: float | None = None) -> np.ndarray:
@@ -137,34 +176,48 @@ class Classifier:
           an array of strings or of integers; of objects, if there are both among the classes, or a threshold.
         """
         threshold = self.unknown if unknown is None else _checked(unknown)
-        distances = self._distances(images)
-        nearest = np.argmin(distances, axis=1)
+        compared = self._compare(images)
         if threshold is None:
-            return _label_array(self.classes)[nearest]
-        answers = np.array(self.classes, object)[nearest]
-        answers[self._confidence(distances) < threshold] = None
+            return label_array(self.classes)[compared.predictions]
+        answers = np.array(self.classes, object)[compared.predictions]
+        answers[self._confidence(compared) < threshold] = None
         return answers
 
     def predict_proba(self, images: Images) -> np.ndarray:
         """Probabilities of the enrolled classes: softmax over negative distances to prototypes.
 
+        Of a network trained by RepMet the soft posterior.
+
         Returns:
           float32 `[n, classes]`, columns in the order of `classes`.
         """
-        return self._softmax(self._distances(images))
+        return self._compare(images).probabilities
+
+    def background(self, images: Images) -> np.ndarray:
+        """Probability that an image belongs to none of the enrolled classes, float32 `[n]`: 1 − max p.
+
+        p falls with the distance in units of the σ that the network was trained with; see `confidence` for a
+        figure that depends on the enrolled classes alone.
+
+        Raises:
+          UserError: if the network was trained by another method than RepMet, or no class is enrolled.
+        """
+        known = self._representatives()
+        self._check_enrolled()
+        return known.background(self.embed(images))
 
     def confidence(self, images: Images) -> np.ndarray:
         """How sure it is that an image belongs to the class it is nearest to, `[n]`, from 0 to 1.
 
-        The class's probability among those enrolled, times r / (r + d): d is the distance to its prototype
-        (squared, where the loss takes squares), and r half of that between a prototype and its nearest
-        neighbour, in the mean. An image of no enrolled class lies about as far from prototypes as these from
-        each other: about ⅓.
+        The class's probability among those enrolled, times r / (r + d): d is the distance to the nearest
+        prototype or representative (squared, where the loss takes squares), and r half of that between a
+        class and its nearest neighbour, in the mean. An image of no enrolled class lies about as far from
+        all as these from each other: about ⅓.
 
         Raises:
           UserError: if fewer than two classes are enrolled.
         """
-        return self._confidence(self._distances(images))
+        return self._confidence(self._compare(images))
 
     def embed(self, images: Images) -> np.ndarray:
         """Embeddings, float32 `[n, dim]`.
@@ -184,30 +237,25 @@ class Classifier:
 
         return jax.jit(embed)
 
-    def _prototypes(self) -> np.ndarray:
-        if not self._sums:
-            raise UserError("No class is enrolled: call enroll(images, labels) first.")
-        return np.stack([self._sums[label] / self._counts[label] for label in self._sums]).astype(np.float32)
+    def _compare(self, images: Images) -> Compared:
+        embeddings = self.embed(images)
+        self._check_enrolled()
+        return self._enrolled.compare(embeddings)
 
-    def _distances(self, images: Images) -> np.ndarray:
-        return self._between(self.embed(images), self._prototypes())
-
-    def _between(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        distance = DISTANCES[self._config.loss.distance]
-        return np.array(distance(jnp.asarray(rows), jnp.asarray(others)))
-
-    def _softmax(self, distances: np.ndarray) -> np.ndarray:
-        return np.asarray(jax.nn.softmax(-distances / self._config.loss.temperature, axis=1))
-
-    def _confidence(self, distances: np.ndarray) -> np.ndarray:
-        prototypes = self._prototypes()
-        if len(prototypes) < 2:
+    def _confidence(self, compared: Compared) -> np.ndarray:
+        if len(self.classes) < 2:
             raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
-        between = self._between(prototypes, prototypes)
-        np.fill_diagonal(between, np.inf)
-        radius = 0.5 * between.min(axis=1).mean()
-        nearest = distances.min(axis=1)
-        return self._softmax(distances).max(axis=1) * radius / np.maximum(radius + nearest, 1e-30)
+        radius = self._enrolled.radius()
+        return compared.probabilities.max(axis=1) * radius / np.maximum(radius + compared.nearest, 1e-30)
+
+    def _representatives(self) -> Representatives:
+        if not isinstance(self._enrolled, Representatives):
+            raise _no_representatives(self._config)
+        return self._enrolled
+
+    def _check_enrolled(self) -> None:
+        if not self.classes:
+            raise UserError("No class is enrolled: call enroll(images, labels) first.")
 
     def _may_go_to(self, folder: Path, checkpoints: Checkpoints) -> bool:
         """Whether a folder holds this model, or none."""
@@ -224,8 +272,7 @@ class Classifier:
         labels = json.dumps(self.classes)  # keeps strings and integers apart
         arrays = {
             "labels": np.array(labels),
-            "counts": np.array(list(self._counts.values()), np.int64),
-            "sums": np.array(list(self._sums.values()), np.float64),
+            **self._enrolled.arrays(),
             "model": np.array(digest(self._model.variables)),
             "unknown": np.array(np.nan if self.unknown is None else self.unknown),
         }
@@ -237,8 +284,7 @@ class Classifier:
             with np.load(path, allow_pickle=False) as arrays:
                 model = str(arrays["model"]) if "model" in arrays else None
                 labels = json.loads(str(arrays["labels"]))
-                self._sums = dict(zip(labels, arrays["sums"], strict=True))
-                self._counts = dict(zip(labels, arrays["counts"].tolist(), strict=True))
+                self._enrolled.restore(labels, arrays)
                 threshold = float(arrays["unknown"])
         except Exception as error:  # damage comes as many types
             raise UserError(
@@ -251,6 +297,30 @@ class Classifier:
             )
         if not keep_threshold:
             self.unknown = None if np.isnan(threshold) else threshold
+
+
+def _enrolled(config: ConfigDict, model: Model, representatives: int | None) -> Enrolled:
+    """What keeps the classes of a network, by the method that trained it."""
+    if config.get("method") != "repmet":
+        if representatives is not None:
+            raise _no_representatives(config)
+        return Prototypes(config.loss.distance, config.loss.temperature)
+    if representatives is not None and representatives < 0:
+        raise UserError(f"representatives is {representatives}; it must be 0 or more.")
+    loss = config.loss.to_dict()
+    params = model.variables["params"]
+    if "sigma" in params:
+        loss["sigma"] = float(jax.nn.softplus(params["sigma"]))
+    return Representatives(
+        loss, config.eval.support_representatives if representatives is None else representatives
+    )
+
+
+def _no_representatives(config: ConfigDict) -> UserError:
+    return UserError(
+        f"This network was trained by {config.get('method')!r}, whose classes have no representatives: load "
+        "one that was trained by 'repmet'."
+    )
 
 
 def _read_config(folder: Path) -> ConfigDict:
@@ -295,27 +365,6 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _not_writable(folder: Path, error: OSError) -> UserError:
     return UserError(f"{folder} cannot be written ({error.strerror or error}): give another folder.")
-
-
-def _labels(labels: Any, count: int) -> list[Label]:
-    """One label an image, as Python's own strings and integers."""
-    if hasattr(labels, "tolist"):
-        labels = labels.tolist()
-    one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)
-    listed = [labels] * count if one_for_all else list(labels)
-    if len(listed) != count:
-        raise UserError(f"{count} images were given with {len(listed)} labels: one label an image.")
-    listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
-    for number, label in enumerate(listed):
-        if isinstance(label, bool) or not isinstance(label, str | int):
-            raise UserError(f"The label of image {number} is {label!r}; it must be a string or an integer.")
-    return listed
-
-
-def _label_array(labels: list[Label]) -> np.ndarray:
-    """An array of strings or of integers, or of objects where one of these would change a label."""
-    array = np.array(labels)
-    return array if array.dtype.kind in "Uiu" and array.tolist() == labels else np.array(labels, object)
 
 
 def _batch(count: int) -> int:

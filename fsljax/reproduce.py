@@ -49,10 +49,12 @@ class Table:
     Attributes:
       rows: the methods; the last is compared with each other one.
       seeds: each method is trained with every one.
+      beside: setting and metric of `results.json` that are shown too, in per cent, as the mean over seeds.
     """
 
     rows: tuple[Row, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
+    beside: tuple[str, str] | None = None
 
 
 def _three(task: str, settings: tuple[str, str, str], overrides: tuple[str, ...] = ()) -> Table:
@@ -62,6 +64,21 @@ def _three(task: str, settings: tuple[str, str, str], overrides: tuple[str, ...]
         for method, setting in zip(methods, settings, strict=True)
     ]
     return Table(tuple(rows))
+
+
+def _repmet_flowers(k: int, version: str) -> Row:
+    """The margin compares nearest representatives, and has no posterior of its own."""
+    setting = "nearest_representative" if version == "margin" else "soft_posterior"
+    overrides = (*_ON_BOTH, f"--config.loss.version={version}")
+    return Row(f"RepMet {version}, k = {k}", f"repmet_flowers_mnv2F_{k}_12_4", setting, overrides)
+
+
+def _repmet_omniglot(merge: str) -> Table:
+    overrides = (f"--config.data.merge={merge}",)
+    rows = [
+        Row(f"RepMet, k = {k}", f"repmet_omniglot_{k}_12_4", "soft_posterior", overrides) for k in (1, 3, 5)
+    ]
+    return Table(tuple(rows), beside=("nearest_representative", "purity"))
 
 
 _ON_BOTH = ("--config.data.train_on=train_and_validation",)
@@ -86,6 +103,15 @@ TABLES = {
     "glyphs": _three("glyphs_2", _FLOWERS),
     "hierarchy_omniglot_pairs": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
     "hierarchy_omniglot_alphabets": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=alphabets",)),
+    "repmet_flowers": Table(
+        (
+            Row("logistic regression", "softmax_flowers_mnv2F_1_12_4", "logistic_regression", _ON_BOTH),
+            *_three("flowers_mnv2F_1_12_4", _FLOWERS, _ON_BOTH).rows,
+            *(_repmet_flowers(k, version) for version in ("margin", "v1", "v2") for k in (3, 1)),
+        )
+    ),
+    "repmet_omniglot_pairs": _repmet_omniglot("pairs"),
+    "repmet_omniglot_alphabets": _repmet_omniglot("alphabets"),
     "hierarchy_tiny_imagenet": _three("tiny_imagenet_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
 }
 
@@ -103,19 +129,21 @@ def reproduce(name: str, overrides: list[str]) -> None:
             "There is no launch.py here: run this in the folder that holds launch.py and configs/."
         )
     table = TABLES[name]
-    correct = {}
+    correct, beside = {}, {}
     for row in table.rows:
-        correct[row.name] = np.stack([_correct(_RUNS / name, row, seed, overrides) for seed in table.seeds])
-    print(_text(table, correct))
+        runs = [_run(_RUNS / name, row, seed, overrides) for seed in table.seeds]
+        correct[row.name] = np.stack([_correct(run, row.setting) for run in runs])
+        if table.beside:
+            beside[row.name] = float(np.mean([_figure(run, *table.beside) for run in runs]))
+    print(_text(table, correct, beside))
 
 
-def _correct(folder: Path, row: Row, seed: int, overrides: list[str]) -> np.ndarray:
-    """Which test examples a run, trained if it is not yet, classifies rightly, bool `[n]`."""
-    workdir = _run(folder, row, seed, overrides)
+def _correct(workdir: Path, setting: str) -> np.ndarray:
+    """Which test examples a run classified rightly, bool `[n]`."""
     with np.load(workdir / "correct.npz") as arrays:
-        if row.setting not in arrays:
-            raise UserError(f"{workdir} has no setting {row.setting!r}: evaluate it anew.")
-        return arrays[row.setting]
+        if setting not in arrays:
+            raise UserError(f"{workdir} has no setting {setting!r}: evaluate it anew.")
+        return arrays[setting]
 
 
 def _run(folder: Path, row: Row, seed: int, overrides: list[str]) -> Path:
@@ -146,14 +174,20 @@ def _run(folder: Path, row: Row, seed: int, overrides: list[str]) -> Path:
     return workdir
 
 
+def _figure(workdir: Path, setting: str, metric: str) -> float:
+    return json.loads((workdir / "results.json").read_text())["test"][setting][metric]
+
+
 def _config_file(row: Row) -> Path:
     return Path("configs") / f"{row.config}.py"
 
 
-def _text(table: Table, correct: dict[str, np.ndarray]) -> str:
+def _text(table: Table, correct: dict[str, np.ndarray], beside: dict[str, float] | None = None) -> str:
     """The table: error of each method, and how far the last is from each other one."""
     last = table.rows[-1].name
     header = ["method", "setting", "error, %", "by seed", f"{last} better by, points"]
+    if beside and table.beside:
+        header.insert(4, f"{table.beside[1].replace('_', ' ')}, %")
     rows: list[list[Any]] = []
     for row in table.rows:
         right = correct[row.name]
@@ -167,6 +201,8 @@ def _text(table: Table, correct: dict[str, np.ndarray]) -> str:
         by_seed = " ".join(f"{100 * (1 - one.mean()):.2f}" for one in right)
         error = f"{100 * (1 - right.mean()):.2f} ± {100 * ci95:.2f}"
         rows.append([row.name, row.setting.replace("_", " "), error, by_seed, difference])
+        if beside:
+            rows[-1].insert(4, f"{100 * beside[row.name]:.2f}")
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))

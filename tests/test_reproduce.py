@@ -33,6 +33,16 @@ def test_the_table_tells_errors_and_paired_differences():
     assert "+5.00 (" in line
 
 
+def test_a_figure_of_another_kind_is_shown_beside():
+    rows = (reproduce.Row("one", "c", "soft_posterior"), reproduce.Row("three", "c", "soft_posterior"))
+    table = reproduce.Table(rows, beside=("nearest_representative", "purity"))
+    right = np.arange(10)[None] > 2
+    text = reproduce._text(table, {"one": right, "three": right}, {"one": 0.5, "three": 0.75})
+    header, _, one, three = text.splitlines()
+    at = header.index("purity, %")
+    assert one[at:].startswith("50.00") and three[at:].startswith("75.00")
+
+
 def test_what_cannot_be_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     assert reproduce.main(["imagenet"]) == 2
     assert "There is no table 'imagenet'" in capsys.readouterr().err

@@ -58,16 +58,26 @@ def mean_and_ci95(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
 
 
+Classify = Callable[[jax.Array, jax.Array], jax.Array]
+"""Names queries `[way, queries, dim]` by a support `[way, shot, dim]`: classes int32 `[way, queries]`."""
+
+
 def episode_accuracies(
-    embeddings: jax.Array | np.ndarray, episodes: Episodes, *, shot: int, distance: str = "squared_euclidean"
+    embeddings: jax.Array | np.ndarray,
+    episodes: Episodes,
+    *,
+    shot: int,
+    distance: str = "squared_euclidean",
+    classify: Classify | None = None,
 ) -> np.ndarray:
-    """Accuracy of nearest-prototype classification in each episode.
+    """Accuracy in each episode, by the nearest prototype unless another rule is given.
 
     Args:
       embeddings: `[n, dim]`, of the images that episodes point to.
       episodes: `images` `[episodes, way, shot + queries]`.
       shot: how many of each class's images are its support.
-      distance: "squared_euclidean" or "cosine".
+      distance: "squared_euclidean" or "cosine"; the former with a rule of one's own.
+      classify: the rule, hashable, for it is compiled in; None: `predict`.
 
     Returns:
       float64 `[episodes]`.
@@ -83,7 +93,7 @@ def episode_accuracies(
     count, way, drawn = images.shape
     chunk = max(1, min(count, _FLOATS_A_CHUNK // (way * drawn * embeddings.shape[1])))
     accuracies = [
-        _chunk_accuracies(embeddings, _filled(images[start : start + chunk], chunk), shot, distance)
+        _chunk_accuracies(embeddings, _filled(images[start : start + chunk], chunk), shot, distance, classify)
         for start in range(0, count, chunk)
     ]
     return np.concatenate([np.asarray(part) for part in accuracies])[:count].astype(np.float64)
@@ -95,20 +105,30 @@ def _filled(images: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([images, np.repeat(images[:1], missing, axis=0)]) if missing else images
 
 
-@partial(jax.jit, static_argnames=("shot", "distance"))
-def _chunk_accuracies(embeddings: jax.Array, images: jax.Array, shot: int, distance: str) -> jax.Array:
-    return jax.vmap(lambda rows: jnp.mean(predict(embeddings[rows], shot=shot, distance=distance)[1]))(images)
+@partial(jax.jit, static_argnames=("shot", "distance", "classify"))
+def _chunk_accuracies(
+    embeddings: jax.Array, images: jax.Array, shot: int, distance: str, classify: Classify | None
+) -> jax.Array:
+    def accuracy(rows: jax.Array) -> jax.Array:
+        return jnp.mean(predict(embeddings[rows], shot=shot, distance=distance, classify=classify)[1])
+
+    return jax.vmap(accuracy)(images)
 
 
 def predict(
-    embeddings: jax.Array, *, shot: int, distance: str = "squared_euclidean"
+    embeddings: jax.Array,
+    *,
+    shot: int,
+    distance: str = "squared_euclidean",
+    classify: Classify | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Classifies the queries of one episode by the nearest prototype.
+    """Classifies the queries of one episode by the nearest prototype, or by the rule given.
 
     Args:
       embeddings: `[way, shot + queries, dim]`, near the origin (see `episode_accuracies`).
       shot: how many of each class's are its support.
       distance: "squared_euclidean" or "cosine".
+      classify: another rule.
 
     Returns:
       predicted classes int32 and whether they are right, `[way, queries]` each.
@@ -121,8 +141,11 @@ def predict(
     way, drawn, _ = embeddings.shape
     if not 0 < shot < drawn:
         raise ValueError(f"shot is {shot}; of {drawn} images a class it must leave support and queries.")
-    prototypes = jnp.mean(embeddings[:, :shot], axis=1)
     queries = embeddings[:, shot:]
+    if classify is not None:
+        predicted = classify(embeddings[:, :shot], queries)
+        return predicted, predicted == jnp.arange(way)[:, None]
+    prototypes = jnp.mean(embeddings[:, :shot], axis=1)
     scores = jnp.einsum("wqd,cd->wqc", queries, prototypes, precision="highest")
     if distance == "cosine":
         # The query's own length scales all its scores alike and cannot change their order.

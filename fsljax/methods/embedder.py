@@ -51,9 +51,17 @@ class Embedder:
     def frozen(self) -> bool:
         return self.config.network.trainable == "head"
 
-    def init(self, key: jax.Array, *, more_params: dict[str, Any] | None = None) -> TrainState:
-        """The state before the first step; `more_params` are the method's own parameters."""
-        return first_state(self.config, self.network, self.image_shape, key, more_params=more_params)
+    def init(
+        self,
+        key: jax.Array,
+        *,
+        more_params: dict[str, Any] | None = None,
+        rates: dict[str, float] | None = None,
+    ) -> TrainState:
+        """The state before the first step; `more_params` are the method's own, `rates` of their learning."""
+        return first_state(
+            self.config, self.network, self.image_shape, key, more_params=more_params, rates=rates
+        )
 
     def dim(self) -> int:
         """Dimensions of an embedding."""
@@ -114,12 +122,41 @@ class Embedder:
         held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
         return embed_in_batches(partial(self._embeddings, variables), held, batch=batch)
 
+    def embed_as_in_training(
+        self, variables: dict[str, Any], inputs: np.ndarray | jax.Array | EncodedImages, key: jax.Array
+    ) -> np.ndarray:
+        """Embeddings float32 `[n, dim]` of inputs as they are, where training puts them.
+
+        Where batch norm learns its averages, in shuffled batches by their own statistics: early in training
+        the running averages place embeddings elsewhere.
+        """
+        if self.frozen or self.config.network.frozen_statistics:
+            return self.embed(variables, inputs)
+        held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
+        order = np.asarray(jax.random.permutation(key, len(held)))
+        batch = min(_IMAGES_A_BATCH, len(held))
+        embeddings: dict[int, np.ndarray] = {}
+        for start in range(0, len(held), batch):
+            # The last batch is filled up with other images: an empty one would be part of its statistics.
+            rows = np.resize(np.roll(order, -start), batch)
+            found = np.asarray(self._embeddings_of_batch(variables, held[rows]), np.float32)
+            embeddings |= dict(zip(rows.tolist(), found, strict=True))
+        return np.stack([embeddings[row] for row in range(len(held))])
+
     @cached_property
     def _features(self) -> Any:
         def features(variables: dict[str, Any], images: jax.Array) -> Any:
             return self.network.apply(variables, images, running_average=True, method="features")
 
         return jax.jit(features)
+
+    @cached_property
+    def _embeddings_of_batch(self) -> Any:
+        def embed(variables: dict[str, Any], images: jax.Array) -> Any:
+            pixels = images.astype(jnp.float32) / 255
+            return self.network.apply(variables, pixels, running_average=False, mutable=["batch_stats"])[0]
+
+        return jax.jit(embed)
 
     @cached_property
     def _embeddings(self) -> Any:

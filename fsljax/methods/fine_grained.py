@@ -29,6 +29,7 @@ from fsljax.methods import Evaluation, TrainingData
 from fsljax.methods.embedder import Embedder, build_embedder
 from fsljax.methods.fine_grained_evaluation import (
     Part,
+    Report,
     evaluate,
     evaluation_clusters,
     nearest_cluster_predictions,
@@ -59,10 +60,15 @@ def default_config(method: str) -> ConfigDict:
     return config
 
 
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for values that cannot work, whatever the data."""
+def check(config: ConfigDict, *, unseen_classes: bool = False) -> None:
+    """Raises a UserError for values that cannot work, whatever the data.
+
+    Args:
+      config: of the experiment.
+      unseen_classes: the method can be tested on classes that it was not trained on.
+    """
     check_shared(config)
-    if config.data.split_by != "examples":
+    if config.data.split_by != "examples" and not unseen_classes:
         raise UserError(
             f"config.data.split_by is {config.data.split_by!r}, but {config.method} tests on classes that it "
             "was trained on: set --config.data.split_by=examples."
@@ -137,6 +143,7 @@ class Task:
         *,
         published: dict[str, dict[str, dict[str, float]]] | None = None,
         predict: dict[str, Callable[[Part], np.ndarray]] | None = None,
+        report: Report | None = None,
     ) -> Evaluation:
         """Figures on the test part.
 
@@ -144,6 +151,7 @@ class Task:
           variables: of the network.
           published: figures of others, `{data set: {setting: {source: value}}}`.
           predict: the method's own rules, `{setting: rule}`.
+          report: what is shown instead of the training part's clusters.
         """
         test = self.part(variables, self.splits.test)
         return evaluate(
@@ -152,6 +160,7 @@ class Task:
             test,
             published=(published or {}).get(self.config.data.name, {}),
             predictions={setting: rule(test) for setting, rule in (predict or {}).items()},
+            report=report,
         )
 
     def probes(self, variables: dict[str, Any]) -> dict[str, Callable[[Part], np.ndarray]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +19,7 @@ from fsljax.evaluation.paired import accuracy_and_ci95
 from fsljax.methods import Evaluation
 from fsljax.reporting.classification import cluster_gallery_section, confused_pairs_section
 from fsljax.reporting.embedding_map import Clusters
-from fsljax.reporting.sections import embedding_map_section
+from fsljax.reporting.sections import Section, embedding_map_section
 
 _CLASSES_ON_MAP = 20
 _RESTARTS = 5
@@ -28,6 +30,10 @@ class Part(NamedTuple):
 
     data: ImageDataset
     embeddings: np.ndarray
+
+
+Report = Callable[[Part, Part, np.ndarray], list[Section]]
+"""Sections of a training part, a test part and its predicted classes."""
 
 
 def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeansResult:
@@ -66,6 +72,7 @@ def evaluate(
     *,
     published: dict[str, dict[str, float]],
     predictions: dict[str, np.ndarray] | None = None,
+    report: Report | None = None,
 ) -> Evaluation:
     """Figures of the embeddings of a part of classes that were trained on.
 
@@ -75,6 +82,7 @@ def evaluate(
       test: the part that is classified.
       published: figures of others, `{setting: {source: value}}`.
       predictions: the method's own, `{setting: classes [n]}`, to be reported first.
+      report: what is shown instead of the training part's clusters.
     """
     labels = test.data.labels
     own = dict(predictions or {})
@@ -91,24 +99,28 @@ def evaluate(
         accuracy, ci95 = accuracy_and_ci95(right)
         results[setting] = {"accuracy": accuracy, "ci95": ci95, "examples": len(right)}
     results["nearest_neighbour"] |= _retrieval_figures(config, test)
-    first = next(iter(own.values()))
-    clusters = Clusters(np.asarray(found.centroids), np.asarray(found.counts))
+    report = report or partial(
+        _cluster_sections, Clusters(np.asarray(found.centroids), np.asarray(found.counts))
+    )
     chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
     names, images = test.data.class_names, test.data.images
     return Evaluation(
         test=results,
         published=published,
-        sections=[
-            embedding_map_section(
-                test.embeddings, labels, names, images, clusters=clusters, classes_seen=True
-            ),
-            confused_pairs_section(labels, first, names, images),
-            cluster_gallery_section(train.embeddings, train.data.labels, names, train.data.images, clusters),
-        ],
+        sections=report(train, test, next(iter(own.values()))),
         embeddings=test.embeddings[chosen],
         shown=ImageDataset(np.asarray(images[chosen]), labels[chosen], names),
         correct=correct,
     )
+
+
+def _cluster_sections(clusters: Clusters, train: Part, test: Part, predicted: np.ndarray) -> list[Section]:
+    names, labels, images = test.data.class_names, test.data.labels, test.data.images
+    return [
+        embedding_map_section(test.embeddings, labels, names, images, clusters=clusters, classes_seen=True),
+        confused_pairs_section(labels, predicted, names, images),
+        cluster_gallery_section(train.embeddings, train.data.labels, names, train.data.images, clusters),
+    ]
 
 
 def evaluation_clusters(config: ConfigDict, train: Part) -> KMeansResult:

@@ -74,6 +74,7 @@ def cluster_gallery_section(
     clusters: Clusters,
     *,
     losses: np.ndarray | None = None,
+    called: str = "cluster",
     max_classes: int = 4,
     max_images: int = 8,
 ) -> Section:
@@ -87,6 +88,7 @@ def cluster_gallery_section(
       clusters: several a class.
       losses: `[classes, k]`, the mean loss of each cluster; with them the classes are those whose clusters
         have the highest, else they are spread evenly over all.
+      called: "cluster", or "representative": those exist that are the nearest to no image too.
       max_classes: how many classes.
       max_images: how many images of each cluster.
 
@@ -99,10 +101,11 @@ def cluster_gallery_section(
             f"{len(embeddings)} embeddings, {len(labels)} labels and {len(images)} images: one of each."
         )
     counts = np.asarray(clusters.counts)
-    clustered = np.flatnonzero((counts > 0).any(axis=1))
-    title = "Clusters"
+    exists = (counts > 0) | (called == "representative")
+    clustered = np.flatnonzero(exists.any(axis=1))
+    title = f"{called.capitalize()}s"
     if not len(clustered) or not np.isfinite(embeddings).all():
-        return Section(title, "<p>There are no finite clusters to show.</p>")
+        return Section(title, f"<p>There are no finite {called}s to show.</p>")
     if losses is None:
         chosen = clustered[np.unique(np.linspace(0, len(clustered) - 1, max_classes).astype(int))]
         which = "a few classes"
@@ -117,7 +120,7 @@ def cluster_gallery_section(
         members = np.flatnonzero(labels == label)
         nearest = clusters.nearest(embeddings[members], labels[members])
         rows = []
-        for cluster in np.flatnonzero(counts[label] > 0):
+        for cluster in np.flatnonzero(exists[label]):
             own = members[nearest == cluster]
             far = np.sum((embeddings[own] - np.float64(clusters.centroids[label][cluster])) ** 2, axis=1)
             rows.append(
@@ -131,8 +134,33 @@ def cluster_gallery_section(
                 }
             )
         shown.append({"name": str(class_names[label]), "rows": rows})
-    text = f"The clusters of {which}, each with the images nearest to its centroid."
-    return Section(title, render("gallery", classes=shown, drawings=drawings), text)
+    place = "its centroid" if called == "cluster" else "it"
+    text = f"The {called}s of {which}, each with the images nearest to {place}."
+    return Section(title, render("gallery", classes=shown, drawings=drawings, called=called), text)
+
+
+def representatives_in_use_section(
+    counts: np.ndarray, class_names: Sequence[str], *, max_classes: int = 200
+) -> Section:
+    """How many representatives of each class are the nearest to an image of it.
+
+    Args:
+      counts: `[classes, k]`, training images whose nearest representative of their class each is.
+      class_names: one a class.
+      max_classes: how many are listed by name, those with the fewest in use first.
+    """
+    counts = np.asarray(counts)
+    used = (counts > 0).sum(axis=1)
+    summary = [(number, int((used == number).sum())) for number in range(counts.shape[1], -1, -1)]
+    rows = [
+        (str(class_names[label]), int(used[label]), ", ".join(f"{n:,}" for n in -np.sort(-counts[label])))
+        for label in np.argsort(used, kind="stable")[:max_classes]
+    ]
+    text = (
+        f"{int(used.sum()):,} of {counts.size:,} representatives are the nearest of their class to a training"
+        " image or more; the figures of a class tell to how many."
+    )
+    return Section("Representatives in use", render("usage", summary=summary, rows=rows), text)
 
 
 def _example(

@@ -173,6 +173,7 @@ def embedding_map_section(
     max_points: int = 600,
     max_classes: int | None = None,
     clusters: Clusters | None = None,
+    called: str = "cluster",
     classes_seen: bool = False,
 ) -> Section:
     """A t-SNE map of embeddings, with an example of each class and, where given, its clusters.
@@ -185,6 +186,7 @@ def embedding_map_section(
       max_points, max_classes: more are thinned out at random, by a fixed seed; by default 20 classes, or with
         clusters as many as there are colours, for shapes then tell the clusters of a class apart.
       clusters: of the training set; marks their centroids, and counts each image to its class's nearest.
+      called: what the clusters are, "cluster" or "representative".
       classes_seen: the classes, though not the images, were seen in training, as those with clusters were.
     """
     embeddings, labels = np.asarray(embeddings), np.asarray(labels)
@@ -207,6 +209,7 @@ def embedding_map_section(
         width=embedding_map.WIDTH,
         height=embedding_map.HEIGHT,
         thumb=embedding_map.THUMB,
+        mark="centroid of a cluster" if called == "cluster" else called,
     )
     unseen = "" if classes_seen or clusters is not None else " never seen in training"
     text = (
@@ -214,9 +217,10 @@ def embedding_map_section(
         " neighbours on the map are neighbours in the embedding; directions and large distances mean nothing."
     )
     if clusters is not None:
+        marks = "the centroids of the training set's clusters" if called == "cluster" else f"the {called}s"
         text += (
-            " Large marks with an outline are the centroids of the training set's clusters; each image has"
-            " the shape of the nearest cluster of its class."
+            f" Large marks with an outline are {marks}; each image has the shape of the nearest {called} of"
+            " its class."
         )
     return Section("Map of embeddings", html, text)
 

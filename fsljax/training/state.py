@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +17,7 @@ from fsljax import networks
 from fsljax.errors import UserError
 
 # Parameters that a method has beside those of its network.
-_BESIDE_THE_NETWORK = ("classifier", "representatives")
+_BESIDE_THE_NETWORK = ("classifier", "representatives", "sigma")
 
 
 class TrainState(train_state.TrainState):
@@ -97,6 +98,7 @@ def first_state(
     key: jax.Array,
     *,
     more_params: dict[str, Any] | None = None,
+    rates: dict[str, float] | None = None,
 ) -> TrainState:
     """The state of a network before its first step.
 
@@ -106,6 +108,7 @@ def first_state(
       image_shape: `(height, width, channel)`.
       key: of the network's first parameters and of the run's random numbers.
       more_params: parameters of the method beside the network's.
+      rates: by what the learning rate of some of these is multiplied, by their names.
     """
     init_key, run_key = jax.random.split(key)
     variables = network.init(init_key, jnp.zeros((1, *image_shape)), running_average=True)
@@ -113,7 +116,7 @@ def first_state(
     state = TrainState.create(
         apply_fn=network.apply,
         params=params,
-        tx=make_optimizer(config),
+        tx=make_optimizer(config, rates),
         batch_stats=variables.get("batch_stats", {}),
         averaged=jax.tree.map(jnp.copy, params) if config.train.ema else None,
         key=run_key,
@@ -137,12 +140,18 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): tuple(np.shape(leaf)) for path, leaf in leaves}
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+def make_optimizer(config: ConfigDict, rates: dict[str, float] | None = None) -> optax.GradientTransformation:
     """The optax optimiser that `config.train` describes, for what `config.network.trainable` names.
 
     All other parameters keep every bit.
+
+    Args:
+      config: of the experiment.
+      rates: by what the learning rate is multiplied, for parameters of these names at the top of the tree.
     """
     optimizer = _optimizer(config)
+    if rates:
+        optimizer = optax.chain(optimizer, optax.stateless(_multiplied(rates)))
     if config.network.trainable == "all":
         return optimizer
     stage = networks.last_stage(config)
@@ -152,6 +161,18 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
         return jax.tree.map(lambda trained: "trained" if trained else "frozen", mask)
 
     return optax.multi_transform({"trained": optimizer, "frozen": optax.stateless(_nothing)}, labels)
+
+
+def _multiplied(rates: dict[str, float]) -> Callable[[Any, Any], Any]:
+    """Multiplies updates, which the learning rate is a factor of, by those of their parameter's name."""
+
+    def multiply(updates: Any, _: Any) -> Any:
+        return {
+            name: jax.tree.map(lambda update: update * rates[name], tree) if name in rates else tree  # noqa: B023
+            for name, tree in updates.items()
+        }
+
+    return multiply
 
 
 def _nothing(updates: Any, _: Any) -> Any:

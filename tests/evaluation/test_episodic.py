@@ -110,6 +110,24 @@ def test_accuracies_equal_a_loop_over_queries(data: ImageDataset, episodes: Epis
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
+def nearest_support(support: jax.Array, queries: jax.Array) -> jax.Array:
+    """The class of the nearest of all supports."""
+    squares = jnp.sum(jnp.square(queries[:, :, None, None] - support), axis=-1)
+    return jnp.argmin(jnp.min(squares, axis=-1), axis=-1)
+
+
+def test_another_rule_may_classify(data: ImageDataset, episodes: Episodes):
+    embeddings = clusters(data)
+    right = []
+    for of_episode in np.float64(embeddings)[episodes.images]:
+        support, queries = of_episode[:, : SETTING.shot], of_episode[:, SETTING.shot :]
+        far = np.sum((queries[:, :, None, None] - support) ** 2, axis=-1).min(axis=-1)
+        right.append(np.mean(far.argmin(axis=-1) == np.arange(SETTING.way)[:, None]))
+    ours = episode_accuracies(embeddings, episodes, shot=SETTING.shot, classify=nearest_support)
+    np.testing.assert_allclose(ours, right, atol=1e-6)
+    assert (ours != accuracies(embeddings, episodes)).any()
+
+
 @pytest.mark.parametrize("offset", [30.0, 1e4])
 def test_a_large_common_offset_costs_no_accuracy(data: ImageDataset, episodes: Episodes, offset: float):
     """As x·p − ‖p‖²/2 scores lose their digits far from the origin, unless the points are moved there."""

@@ -12,12 +12,12 @@ import pytest
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.episodes import class_table
 from fsljax.errors import UserError
-from fsljax.methods import fine_grained, magnet, softmax, triplet
+from fsljax.methods import fine_grained, magnet, repmet, softmax, triplet
 from fsljax.training import devices
 from fsljax.training.steps import on_device
 
 CLASSES, SIDE = 6, 8
-METHODS = [magnet, softmax, triplet]
+METHODS = [magnet, repmet, softmax, triplet]
 SETTINGS = {"nearest_cluster", "nearest_neighbour"}
 
 
@@ -44,6 +44,11 @@ def make_config(module: ModuleType, **fields):
     config.train.update({"clusters": 4, "examples": 2, "learning_rate": 1e-2, "steps": 60})
     if module is magnet:
         config.train.update({"clusters_per_class": 2, "refresh_every": 20})
+    if module is repmet:
+        config.loss.alpha = 0.0
+        # Representatives stay where they were learned: running averages must be there too, in 60 steps.
+        config.network.momentum = 0.9
+        config.representatives.per_class = 2
     for name, value in fields.items():
         config.update_from_flattened_dict({name: value})
     return config
@@ -78,11 +83,9 @@ def test_training_lowers_the_loss_and_classifies_easy_pictures(module: ModuleTyp
         assert figures["examples"] == len(evaluation.correct[setting]) == 30
         assert figures["accuracy"] == pytest.approx(evaluation.correct[setting].mean())
     assert 0 < evaluation.test["nearest_neighbour"]["map_at_r"] <= 1
-    assert [section.title for section in evaluation.sections] == [
-        "Map of embeddings",
-        "Confused classes",
-        "Clusters",
-    ]
+    shown = ["Representatives", "Representatives in use"] if module is repmet else ["Clusters"]
+    titles = [section.title for section in evaluation.sections]
+    assert titles == ["Map of embeddings", "Confused classes", *shown]
 
 
 @pytest.mark.parametrize("module", METHODS)
@@ -169,6 +172,22 @@ def test_dropped_features_are_other_ones_in_each_step_and_none_in_testing(
     np.testing.assert_allclose(np.mean(many, axis=0), whole, atol=6 * np.std(many) / 20)
 
 
+@pytest.mark.parametrize("frozen_statistics", [False, True])
+def test_embeddings_are_where_training_puts_them(splits: Splits, frozen_statistics: bool):
+    config = make_config(magnet, **{"network.frozen_statistics": frozen_statistics})
+    embedder = magnet.build(config, splits).task.embedder
+    state = jax.jit(embedder.init)(jax.random.key(0))
+    variables, images = state.inference_variables(), np.tile(splits.train.images, (3, 1, 1, 1))
+    found = embedder.embed_as_in_training(variables, images, jax.random.key(0))
+    trained, _ = embedder.embed_for_training(
+        state.params, state.batch_stats, jnp.asarray(images), jax.random.key(1), 0
+    )
+    # In two batches of 128 of the 144, whose statistics are nearly those of all.
+    np.testing.assert_allclose(found, trained, atol=0.3 * float(jnp.std(trained)))
+    tested = embedder.embed(variables, images)
+    assert np.allclose(found, tested, atol=1e-4) == frozen_statistics
+
+
 def test_training_on_both_parts_uses_both_and_validates_nothing(splits: Splits):
     method = magnet.build(make_config(magnet, **{"data.train_on": "train_and_validation"}), splits)
     state = jax.jit(method.init)(jax.random.key(0))
@@ -217,6 +236,14 @@ def test_classes_of_a_batch_are_distinct_and_so_are_their_examples_where_there_a
         (softmax, {"train.examples": 20}, "there are 48 images"),
         (triplet, {"loss.mining": "easy"}, "config.loss.mining is 'easy'"),
         (triplet, {"loss.margin": 0.0}, "config.loss.margin"),
+        (repmet, {"loss.version": "v3"}, "config.loss.version is 'v3'"),
+        (repmet, {"loss.sigma": 0.0}, "config.loss.sigma is 0.0"),
+        (repmet, {"loss.squared": True}, "config.loss.squared is for the margin"),
+        (repmet, {"representatives.per_class": 0}, "config.representatives.per_class is 0"),
+        (repmet, {"representatives.start": "zeros"}, "config.representatives.start"),
+        (repmet, {"train.batches": "sorted"}, "config.train.batches"),
+        (repmet, {"train.clusters": 7}, "there are 6 classes"),
+        (repmet, {"data.split_by": "classes"}, "5-way episodes need 5|20-way episodes|need 16 images"),
         (triplet, {"train.examples": 1}, "config.train.examples is 1"),
         (triplet, {"network.trainable": "head"}, "there is no head"),
     ],

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsljax.reporting.classification import cluster_gallery_section, confused_pairs_section
+from fsljax.reporting.classification import (
+    cluster_gallery_section,
+    confused_pairs_section,
+    representatives_in_use_section,
+)
 from fsljax.reporting.embedding_map import Clusters
 
 EVIL = '<script>alert("&")</script>'
@@ -101,6 +105,33 @@ def test_each_cluster_is_shown_by_the_images_nearest_to_its_centroid(points):
     assert page.shown == [2, 0, 6, 1, 3, 5, 4]
     fewer = cluster_gallery_section(embeddings, labels, NAMES, numbered(8), clusters, max_images=1)
     assert Page(fewer.html).shown == [2, 1, 5]
+
+
+def test_representatives_exist_that_no_image_is_nearest_to(points):
+    embeddings, labels, _ = points
+    everywhere = np.array([[[0.0], [1000]], [[100], [200]], [[50], [51]]])
+    used = Clusters(everywhere, np.array([[5, 0], [2, 0], [1, 0]]))
+    section = cluster_gallery_section(
+        embeddings, labels, NAMES, numbered(8), used, called="representative", max_classes=1
+    )
+    assert section.title == "Representatives"
+    assert "images nearest to it." in section.text_before
+    unused = "0 images None of the images at hand is nearest to it."
+    assert Page(section.html).text == f"ant 2 representatives 5 images {unused}"
+
+
+def test_representatives_in_use_are_counted_and_listed_with_the_least_used_first():
+    counts = np.array([[3, 4, 1], [0, 9, 0], [2, 0, 5], [6, 1, 1]])
+    section = representatives_in_use_section(counts, NAMES)
+    assert section.text_before.startswith("9 of 12 representatives are the nearest")
+    texts = Page(section.html).texts
+    assert texts[:10] == ["in use", "classes", "3", "2", "2", "1", "1", "1", "0", "0"]
+    rows = texts[texts.index("images of each") + 1 :]
+    assert rows[:6] == ["bee", "1", "9, 0, 0", "cat", "2", "5, 2, 0"]
+    fewer = representatives_in_use_section(counts, (EVIL,) * 4, max_classes=1)
+    assert Page(fewer.html).tags["script"] == 0
+    assert fewer.html.count("<td>9, 0, 0</td>") == 1
+    assert "<td>5, 2, 0</td>" not in fewer.html
 
 
 def test_with_losses_the_hardest_classes_come_first(points):

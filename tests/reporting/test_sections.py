@@ -183,6 +183,13 @@ def test_a_map_with_clusters_marks_their_centroids():
     assert "Large marks with an outline are the centroids" in section.text_before
     assert page.classes["centroid"] == 16
     assert page.classes["points"] == page.classes["mark"] == 16
+    of_representatives = embedding_map_section(
+        embeddings, labels, names, images, clusters=clusters, called="representative"
+    )
+    assert "outline are the representatives; each image" in of_representatives.text_before
+    assert "shape of the nearest representative" in of_representatives.text_before
+    assert ": representative</title>" in of_representatives.html
+    assert "centroid of a cluster" not in of_representatives.html
     without = embedding_map_section(embeddings, labels, names, images, classes_seen=True)
     assert without.text_before.startswith("120 images of 12 classes, placed by t-SNE")
     assert "centroid" not in without.text_before

@@ -127,6 +127,23 @@ def test_optimizers_follow_their_formulas(optimizer: str, formula, schedule: str
     assert int(state.step) == len(GRADIENTS)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_parameters_of_a_name_have_a_multiple_of_the_learning_rate(optimizer: str, trainable: str):
+    start = {"w": jnp.array([1.0, -2.0, 0.5]), "v": {"a": jnp.array([1.0, -2.0, 0.5])}}
+    gradients = {"w": jnp.asarray(GRADIENTS[0]), "v": {"a": jnp.asarray(GRADIENTS[0])}}
+    config = make_config(optimizer=optimizer, weight_decay=0.3)
+    config.network.trainable = trainable
+    moved = {}
+    for rates in (None, {"v": 0.25, "not there": 2.0}):
+        tx = make_optimizer(config, rates)
+        updates, _ = tx.update(gradients, tx.init(start), start)
+        moved[rates is None] = updates
+    np.testing.assert_array_equal(moved[True]["w"], moved[False]["w"])
+    np.testing.assert_array_equal(moved[True]["v"]["a"], moved[True]["w"])
+    np.testing.assert_allclose(moved[False]["v"]["a"], 0.25 * moved[True]["v"]["a"], rtol=1e-6)
+
+
 def test_averaged_parameters_keep_their_share_at_each_step():
     state = make_state(make_config(schedule="constant"), averaging=True)
     averaged = np.asarray(state.params["w"], np.float64)

@@ -1,0 +1,25 @@
+"""Oxford Flowers on the frozen features of an Inception-v3: RepMet, three representatives a class.
+
+Needs the weights: --config.network.weights=FILE (.safetensors or .npz, torchvision's names).
+"""
+
+from ml_collections import ConfigDict
+
+from fsljax.methods import repmet
+
+
+def get_config() -> ConfigDict:
+    config = repmet.default_config()
+    config.name = "repmet_flowers_inc3F_3_12_4"
+    config.data.update({"name": "oxford_flowers102", "image_size": 299, "channels": 3})
+    config.network.update({"name": "inception_v3", "trainable": "head", "embedding": (256,)})
+    config.network.update({"input_mean": (0.5,), "input_std": (0.5,)})
+    config.loss.sigma = 0.3
+    config.representatives.update({"per_class": 3, "start": "random"})
+    config.train.update({"steps": 3_000, "clusters": 12, "examples": 4})
+    config.train.learning_rate = 1e-3
+    config.network.views = 8
+    config.augment.update({"crop_scale": 0.4, "flip": True})
+    config.checkpoint.every = 200
+    config.eval.clusters_per_class = 3
+    return config

@@ -1,0 +1,177 @@
+"""The RepMet losses (Karlinsky et al., 2019, https://arxiv.org/abs/1806.04728)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.distances import squared_euclidean
+
+VERSIONS = ("v1", "v2", "margin")
+
+
+class RepMetOutput(NamedTuple):
+    """Result of `repmet_loss`.
+
+    Attributes:
+      loss: `[]`, mean over the batch.
+      example_losses: `[batch]`, 0 where the hinge holds.
+      posteriors: `[batch, classes]`, soft: the share of a class in the sum of all p_ij.
+      background: `[batch]`, 1 − max p_ij, the probability of being of none of the classes.
+    """
+
+    loss: jax.Array
+    example_losses: jax.Array
+    posteriors: jax.Array
+    background: jax.Array
+
+
+def repmet_loss(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    representatives: jax.Array,
+    *,
+    sigma: float | jax.Array = 0.5,
+    alpha: float = 1.0,
+    version: str = "v1",
+    squared: bool = False,
+) -> RepMetOutput:
+    """Loss of a batch against k representatives of each class.
+
+    With D_ij the distance of an embedding E of class c to representative j of class i, and
+    p_ij = exp(−D_ij²/2σ²) (equation 1), the loss of an example is
+
+    - "v1": [ −log( max_j p_cj / Σ_{i≠c} Σ_j p_ij ) + α ]₊ , as the Magnet loss has it;
+    - "v2": [ −log( Σ_j p_cj / Σ_i Σ_j p_ij ) + α ]₊ , cross-entropy of the soft posterior (equation 3); the
+      ratio is at most 1, so that with α ≥ 0 the hinge never holds;
+    - "margin": [ min_j D_cj − min_{i≠c, j} D_ij + α ]₊ (equation 4).
+
+    All in logarithms: an example far from every representative has a large, finite loss. Where an embedding
+    coincides with a representative its distance has the gradient 0.
+
+    Args:
+      embeddings: `[batch, dim]`.
+      labels: int `[batch]`, 0 … classes − 1. Where they are traced, a label beyond makes the loss NaN.
+      representatives: `[classes, k, dim]`, two classes or more; gradients flow to them too.
+      sigma: σ above 0, a number or `[]`; "margin" takes it for posteriors and background alone.
+      alpha: α, in units of 2σ², or with "margin" of the distance.
+      version: "v1", "v2" or "margin".
+      squared: "margin" compares squared distances.
+
+    Returns:
+      A `RepMetOutput`, float32 (float64 if an input is).
+
+    Raises:
+      AssertionError: if shapes don't agree, there are no examples, no representatives, or fewer than two
+        classes.
+      ValueError: if `version` has another name, `squared` is asked of another version, `sigma` is a number
+        not above 0, or (where the labels are at hand, not traced) a label is outside the classes.
+    """
+    _check(embeddings, labels, representatives, sigma, version, squared)
+    kind = jnp.promote_types(jnp.result_type(embeddings, representatives), jnp.float32)
+    embeddings, representatives = jnp.asarray(embeddings, kind), jnp.asarray(representatives, kind)
+    classes, k, dim = representatives.shape
+    labels = jnp.asarray(labels, jnp.int32)
+    labels = jnp.where(labels < 0, classes, labels)  # no class's, where it would be the last one's
+    flat = representatives.reshape(classes * k, dim)
+    squares = _squared_distances(embeddings, flat).reshape(-1, classes, k)
+    scale = 0.5 / jnp.square(jnp.asarray(sigma, kind))
+    nearest = jnp.min(squares, axis=(1, 2))
+    # Differences are taken before they are scaled: far from everything, they keep the digits.
+    logs = (jax.lax.stop_gradient(nearest)[:, None, None] - squares) * scale
+    others = jnp.arange(classes) != labels[:, None]
+    own_squares = _of_own_class(squares, labels)
+    if version == "v1":
+        gaps = (jnp.min(own_squares, axis=1)[:, None, None] - squares) * scale
+        ratios = jax.nn.logsumexp(jnp.where(others[..., None], gaps, -jnp.inf), axis=(1, 2))
+    elif version == "v2":
+        own = jax.nn.logsumexp(_of_own_class(logs, labels), axis=1)
+        rest = jax.nn.logsumexp(jnp.where(others[..., None], logs, -jnp.inf), axis=(1, 2))
+        ratios = jax.nn.softplus(rest - own)
+    else:
+        own_nearest = labels * k + jnp.argmin(own_squares, axis=1)
+        foreign = jnp.where(others[..., None], squares, jnp.inf).reshape(-1, classes * k)
+        near, far = (
+            jnp.sum(jnp.square(embeddings - jnp.take(flat, chosen, axis=0)), axis=-1)
+            for chosen in (own_nearest, jnp.argmin(foreign, axis=1))
+        )
+        ratios = near - far if squared else _root(near) - _root(far)
+    losses = jax.nn.relu(ratios + alpha)
+    return RepMetOutput(
+        loss=jnp.mean(losses),
+        example_losses=losses,
+        posteriors=jax.nn.softmax(jax.nn.logsumexp(logs, axis=2), axis=1),
+        background=-jnp.expm1(-nearest * scale),
+    )
+
+
+@jax.custom_jvp
+def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`squared_euclidean`, whose gradient is taken as matrix products about one of the points.
+
+    The sum over differences, derived as it is written, passes over `[n, m, dim]` numbers three times.
+    """
+    return squared_euclidean(x, y)
+
+
+@_squared_distances.defjvp
+def _squared_distances_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x, y), (dx, dy) = primals, tangents
+    x, y = x - y[:1], y - y[:1]
+
+    def product(rows: jax.Array, others: jax.Array) -> jax.Array:
+        # What accelerators take for a float32 product otherwise has 8 or 11 bits.
+        return jnp.matmul(rows, others.T, precision="highest")
+
+    own = jnp.sum(x * dx, axis=1)[:, None] + jnp.sum(y * dy, axis=1)
+    return _squared_distances(*primals), 2 * (own - product(x, dy) - product(dx, y))
+
+
+def _of_own_class(values: jax.Array, labels: jax.Array) -> jax.Array:
+    """`[batch, k]` of `[batch, classes, k]`; NaN for a label beyond the classes."""
+    return jnp.take_along_axis(values, labels[:, None, None], axis=1, mode="fill")[:, 0]
+
+
+def _root(squares: jax.Array) -> jax.Array:
+    """Square roots whose gradient at 0 is 0, not infinite."""
+    zero = squares == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
+
+
+def _check(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    representatives: jax.Array,
+    sigma: float | jax.Array,
+    version: str,
+    squared: bool,
+) -> None:
+    shapes = [list(np.shape(array)) for array in (embeddings, labels, representatives)]
+    told = "The embeddings are {}, the labels {} and the representatives {}".format(*shapes)
+    if [len(shape) for shape in shapes] != [2, 1, 3] or shapes[0][0] != shapes[1][0]:
+        raise AssertionError(f"{told}; they must be [batch, dim], [batch] and [classes, k, dim].")
+    if shapes[0][1] != shapes[2][2]:
+        raise AssertionError(f"{told}: embeddings and representatives must have as many dimensions.")
+    if 0 in shapes[0] or 0 in shapes[2]:
+        raise AssertionError(f"{told}; there must be one or more of each.")
+    if shapes[2][0] < 2:
+        raise AssertionError(f"{told}: two classes are needed, that one be kept from the other.")
+    if version not in VERSIONS:
+        raise ValueError(f"version is {version!r}; it can be {', '.join(map(repr, VERSIONS))}.")
+    if squared and version != "margin":
+        raise ValueError(
+            f"squared is for the version 'margin'; {version!r} takes squared distances as it is."
+        )
+    if isinstance(sigma, int | float) and not sigma > 0:
+        raise ValueError(f"sigma is {sigma}; it must be above 0.")
+    if not isinstance(labels, jax.core.Tracer):
+        given = np.asarray(labels)
+        if given.min() < 0 or given.max() >= shapes[2][0]:
+            raise ValueError(
+                f"The labels lie from {given.min()} to {given.max()}; they must be 0 to {shapes[2][0] - 1}."
+            )
