@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from fsljax import methods
 from fsljax.config import plain
-from fsljax.methods import protonet
+from fsljax.methods import few_shot, protonet
 
 FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -70,7 +70,7 @@ def test_fields_can_be_overridden_and_no_others_added():
 @pytest.mark.parametrize("name", OMNIGLOT)
 def test_omniglot_is_reported_in_the_four_published_settings_with_10_000_episodes(name: str):
     config = load(name)
-    settings = protonet.test_settings(config)
+    settings = few_shot.test_settings(config)
     assert {(s.way, s.shot, s.queries) for s in settings} == {(w, s, 15) for w in (5, 20) for s in (1, 5)}
     assert {s.name for s in settings} == set(protonet.PUBLISHED["omniglot"])
     assert config.eval.episodes == 10_000

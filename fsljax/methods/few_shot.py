@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -16,6 +16,7 @@ from fsljax.data.episodes import Episodes
 from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Classify, Setting
+from fsljax.evaluation.transductive import transductive_accuracies
 from fsljax.methods import Evaluation
 from fsljax.methods.fine_grained_evaluation import Part
 from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
@@ -33,6 +34,9 @@ EVALUATION = {
 _EPISODES_SHOWN = 2  # and the hardest of those that are looked through
 _EPISODES_LOOKED_THROUGH = 100
 _CLASSES_ON_MAP = 20
+
+Rules = Mapping[str, Classify | None]
+"""Ways to name queries by a support, by the suffix of the setting's name; None: the nearest prototype."""
 
 
 def check(config: ConfigDict) -> None:
@@ -83,104 +87,112 @@ def test_episodes(config: ConfigDict, test: ImageDataset) -> dict[Setting, Episo
 
 
 def validation_accuracy(
-    config: ConfigDict, validation: ImageDataset, embeddings: np.ndarray, classify: Classify
+    config: ConfigDict,
+    validation: ImageDataset,
+    embeddings: np.ndarray,
+    classify: Classify | None = None,
+    *,
+    distance: str = "squared_euclidean",
 ) -> float:
     """Mean accuracy over the validation episodes, always the same ones."""
     setting = _validation_setting(config)
     episodes = episodic.sample(jax.random.key(0), validation, setting, config.validation.episodes)
-    return float(
-        np.mean(
-            episodic.episode_accuracies(embeddings, episodes, shot=setting.shot, classify=classify)
-        )
-    )  # fmt: skip
+    accuracies = episodic.episode_accuracies(
+        embeddings, episodes, shot=setting.shot, distance=distance, classify=classify
+    )
+    return float(np.mean(accuracies))
 
 
-def results(
-    embeddings: np.ndarray, episodes: dict[Setting, Episodes], rules: dict[str, Classify]
-) -> dict[str, dict[str, float]]:
-    """Accuracy in every setting.
-
-    Args:
-      embeddings: `[n, dim]`, that episodes point to.
-      episodes: of each setting.
-      rules: by the suffix of the setting's name, such as "" and "_ft5".
-
-    Returns:
-      `{setting: {metric: value}}`, as in `results.json`.
-    """
-    found = {}
-    for setting, drawn in episodes.items():
-        for suffix, classify in rules.items():
-            accuracies = episodic.episode_accuracies(embeddings, drawn, shot=setting.shot, classify=classify)
-            mean, ci95 = episodic.mean_and_ci95(accuracies)
-            interval = {"ci95": ci95} if np.isfinite(ci95) else {}  # of a single episode there is none
-            found[setting.name + suffix] = {"accuracy": mean, **interval, "episodes": len(accuracies)}
-    return found
-
-
-def evaluate(config: ConfigDict, test: Part, rules: dict[str, Classify]) -> Evaluation:
+def evaluate(
+    config: ConfigDict,
+    test: Part,
+    rules: Rules,
+    *,
+    distance: str = "squared_euclidean",
+    published: dict[str, dict[str, float]] | None = None,
+    embed_episodes: Callable[[np.ndarray], jax.Array] | None = None,
+) -> Evaluation:
     """Figures in every setting, with a few episodes and a map of a few classes.
 
     Args:
       config: of the experiment.
-      test: the part and its embeddings.
-      rules: by the suffix of the setting's name, such as "" and "_ft5"; the first is shown.
+      test: the part and its embeddings, by running averages.
+      rules: the first is shown.
+      distance: of prototypes.
+      published: figures of others, `{setting: {source: value}}`.
+      embed_episodes: embeds the images of whole episodes by their own statistics
+        (`fsljax.evaluation.transductive`), for transductive figures of prototypes; None: of `test`.
     """
     episodes = test_episodes(config, test.data)
+    results = {}
+    for setting, drawn in episodes.items():
+        if embed_episodes is not None:
+            accuracies = transductive_accuracies(
+                embed_episodes, test.data.images, drawn, shot=setting.shot, distance=distance
+            )
+            results[f"{setting.name}_transductive"] = _figures(accuracies)
+            continue
+        for suffix, classify in rules.items():
+            accuracies = episodic.episode_accuracies(
+                test.embeddings, drawn, shot=setting.shot, distance=distance, classify=classify
+            )
+            results[setting.name + suffix] = _figures(accuracies)
     labels, names = test.data.labels, test.data.class_names
     chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
-    embeddings, images = test.embeddings[chosen], np.asarray(test.data.images[chosen])
+    shown = ImageDataset(np.asarray(test.data.images[chosen]), labels[chosen], names)
     return Evaluation(
-        test=results(test.embeddings, episodes, rules),
-        published={},
+        test=results,
+        published=published or {},
         sections=[
-            pictures(test.embeddings, episodes, test.data, next(iter(rules.values()))),
-            embedding_map_section(embeddings, labels[chosen], names, images),
+            _pictures(test, episodes, next(iter(rules.values())), distance),
+            embedding_map_section(test.embeddings[chosen], shown.labels, names, shown.images),
         ],
-        embeddings=embeddings,
-        shown=ImageDataset(images, labels[chosen], names),
+        embeddings=test.embeddings[chosen],
+        shown=shown,
     )
 
 
-def pictures(
-    embeddings: np.ndarray, episodes: dict[Setting, Episodes], test: ImageDataset, classify: Classify
+def _figures(accuracies: np.ndarray) -> dict[str, float]:
+    mean, ci95 = episodic.mean_and_ci95(accuracies)
+    interval = {"ci95": ci95} if np.isfinite(ci95) else {}  # of a single episode there is none
+    return {"accuracy": mean, **interval, "episodes": len(accuracies)}
+
+
+def _pictures(
+    test: Part, episodes: dict[Setting, Episodes], classify: Classify | None, distance: str
 ) -> Section:
-    """A few episodes of the first setting, and the hardest of the first hundred, with what was predicted."""
+    """The first episodes of the first setting, and the hardest of those that are looked through."""
     setting, drawn = next(iter(episodes.items()))
     first = Episodes(drawn.classes[:_EPISODES_LOOKED_THROUGH], drawn.images[:_EPISODES_LOOKED_THROUGH])
-    accuracies = episodic.episode_accuracies(embeddings, first, shot=setting.shot, classify=classify)
+    accuracies = episodic.episode_accuracies(
+        test.embeddings, first, shot=setting.shot, distance=distance, classify=classify
+    )
     remarks = dict.fromkeys(range(min(_EPISODES_SHOWN, len(first.images))), "")
     remarks[int(np.argmin(accuracies))] = f"the hardest of the first {len(first.images)} episodes"
-    centred = embeddings - embeddings.mean(axis=0)
-    return episodes_section(
-        [
-            _picture(centred, drawn, index, setting, test, classify, remark)
-            for index, remark in remarks.items()
-        ]
-    )
+    # Distances between points don't change when all move; angles at the origin do.
+    may_move = distance == "squared_euclidean"
+    centred = test.embeddings - test.embeddings.mean(axis=0) * may_move
+    pictures = []
+    for index, remark in remarks.items():
+        rows = np.asarray(drawn.images[index])
+        predicted, _ = episodic.predict(
+            jnp.asarray(centred[rows]), shot=setting.shot, distance=distance, classify=classify
+        )
+        names = [test.data.class_names[label] for label in np.asarray(drawn.classes[index])]
+        pictures.append(_picture(test.data, rows, names, setting.shot, np.asarray(predicted), remark))
+    return episodes_section(pictures)
 
 
 def _picture(
-    embeddings: np.ndarray,
-    episodes: Episodes,
-    index: int,
-    setting: Setting,
-    test: ImageDataset,
-    classify: Classify,
-    remark: str,
+    test: ImageDataset, rows: np.ndarray, names: Sequence[str], shot: int, predicted: np.ndarray, remark: str
 ) -> EpisodePicture:
-    rows = np.asarray(episodes.images[index])
-    names: Sequence[str] = [test.class_names[label] for label in np.asarray(episodes.classes[index])]
-    predicted, _ = episodic.predict(jnp.asarray(embeddings[rows]), shot=setting.shot, classify=classify)
     way, queries = predicted.shape
     return EpisodePicture(
-        support_images=np.asarray(test.images[rows[:, : setting.shot].reshape(-1)]).reshape(
-            way, setting.shot, *test.images.shape[1:]
-        ),
+        support_images=test.images[rows[:, :shot]],
         support_names=names,
-        query_images=np.asarray(test.images[rows[:, setting.shot :].reshape(-1)]),
+        query_images=test.images[rows[:, shot:].reshape(-1)],
         query_labels=np.repeat(np.arange(way), queries),
-        predictions=np.asarray(predicted).reshape(-1),
+        predictions=predicted.reshape(-1),
         remark=remark,
     )
 

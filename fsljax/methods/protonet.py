@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,21 +17,19 @@ from fsljax.config import (
     BATCH_STATISTICS,
     check_at_least,
     check_choice,
-    check_seeds,
     check_shared,
-    check_whole,
     shared_config,
 )
 from fsljax.data.augment import Augmentation, augment_at_step
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episodes
+from fsljax.data.episodes import ClassTable, class_table, draw_episodes
 from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Setting
 from fsljax.losses import prototypical_loss
 from fsljax.losses.prototypical import DISTANCES
-from fsljax.methods import Evaluation, TrainingData, few_shot_evaluation
-from fsljax.methods.few_shot_evaluation import test_settings
+from fsljax.methods import Evaluation, TrainingData, few_shot
+from fsljax.methods.fine_grained_evaluation import Part
 from fsljax.training.state import TrainState, first_state
 
 # Omniglot, accuracy: the paper's table 1, and the PyTorch reimplementation of its protocol.
@@ -60,19 +57,10 @@ def default_config() -> ConfigDict:
             "support_turns": 1,  # choices of support and query in a step's images; 1: as published
         }
     )
-    config.validation = ConfigDict({"way": 5, "shot": 1, "queries": 15, "episodes": 1000})
-    config.eval = ConfigDict(
-        {
-            "ways": (5, 20),
-            "shots": (1, 5),
-            "queries": 15,
-            "episodes": 10_000,
-            "batch_statistics": "running",  # "episode": each test episode by its own, transductive
-            "seed": 0,
-            "read_episodes": "",  # a file written by an earlier run
-            "write_episodes": "",
-        }
-    )
+    config.validation = ConfigDict(dict(few_shot.VALIDATION))
+    config.eval = ConfigDict(dict(few_shot.EVALUATION))
+    config.eval.seed = 0
+    config.eval.batch_statistics = "running"  # "episode": each test episode by its own, transductive
     return config.lock()
 
 
@@ -86,17 +74,11 @@ def check(config: ConfigDict) -> None:
         )
     check_choice(config, "loss.distance", tuple(DISTANCES))
     check_choice(config, "eval.batch_statistics", BATCH_STATISTICS)
-    check_at_least(config, 2, "train.way", "validation.way", "eval.ways")
+    few_shot.check(config)
+    check_at_least(config, 2, "train.way")
     check_at_least(
-        config, 1,
-        "train.shot", "train.queries", "train.episodes_per_step", "train.support_turns",
-        "validation.shot", "validation.queries", "validation.episodes",
-        "eval.shots", "eval.queries", "eval.episodes",
+        config, 1, "train.shot", "train.queries", "train.episodes_per_step", "train.support_turns"
     )  # fmt: skip
-    check_whole(config, "eval.ways", "eval.shots")
-    check_seeds(config, "eval.seed")
-    if config.eval.read_episodes and config.eval.write_episodes:
-        raise UserError("config.eval.read_episodes and config.eval.write_episodes are both given: give one.")
     if not config.loss.temperature > 0:
         raise UserError(f"config.loss.temperature is {config.loss.temperature}; it must be above 0.")
     drawn = config.train.shot + config.train.queries
@@ -203,31 +185,26 @@ class ProtoNet:
     def validate(self, variables: dict[str, Any]) -> dict[str, float]:
         if self.config.data.train_on == "train_and_validation":
             return {}
-        embeddings = self.embed(variables, self.splits.validation.images)
-        accuracies = episodic.episode_accuracies(
-            embeddings,
-            self._validation_episodes,
-            shot=self.config.validation.shot,
-            distance=self.config.loss.distance,
-        )
-        return {"accuracy": float(np.mean(accuracies))}
+        validation = self.splits.validation
+        embeddings = self.embed(variables, validation.images)
+        distance = self.config.loss.distance
+        return {
+            "accuracy": few_shot.validation_accuracy(self.config, validation, embeddings, distance=distance)
+        }
 
     def evaluate(self, variables: dict[str, Any]) -> Evaluation:
         transductive = self.config.eval.batch_statistics == "episode"
-        return few_shot_evaluation.evaluate(
+        test = self.splits.test
+        return few_shot.evaluate(
             self.config,
-            self.splits.test,
-            self.embed(variables, self.splits.test.images),
-            self.test_episodes(),
+            Part(test, self.embed(variables, test.images)),
+            {"": None},
+            distance=self.config.loss.distance,
+            published=PUBLISHED.get(self.config.data.name, {}),
             embed_episodes=partial(self._embed_images, variables, running_average=False)
             if transductive
             else None,
-            published=PUBLISHED.get(self.config.data.name, {}),
         )
-
-    def test_episodes(self) -> dict[Setting, Episodes]:
-        """The episodes of every test setting: drawn by `eval.seed`, or read from a file."""
-        return few_shot_evaluation.test_episodes(self.config, self.splits.test)
 
     def embed(self, variables: dict[str, Any], images: np.ndarray) -> np.ndarray:
         """Embeddings `[n, dim]` of uint8 images `[n, height, width, channel]`, by running averages."""
@@ -242,12 +219,6 @@ class ProtoNet:
 
         return jax.jit(embed, static_argnames="running_average")
 
-    @cached_property
-    def _validation_episodes(self) -> Episodes:
-        options = self.config.validation
-        setting = Setting(options.way, options.shot, options.queries)
-        return episodic.sample(jax.random.key(0), self.splits.validation, setting, options.episodes)
-
 
 def build(config: ConfigDict, splits: Splits) -> ProtoNet:
     """A prototypical network on `splits`.
@@ -258,18 +229,9 @@ def build(config: ConfigDict, splits: Splits) -> ProtoNet:
     check(config)
     amounts = Augmentation(**config.augment.to_dict())
     method = ProtoNet(config, splits, networks.build(config), amounts)
-    train, validation = config.train, config.validation
+    train = config.train
     episodic.check_setting(
         method.training_part, Setting(train.way, train.shot, train.queries), part="training", where="train"
     )
-    if config.data.train_on == "train":
-        setting = Setting(validation.way, validation.shot, validation.queries)
-        episodic.check_setting(splits.validation, setting, part="validation", where="validation")
-    for setting in test_settings(config):
-        episodic.check_setting(splits.test, setting, part="test", where="eval")
-    # Before hours of training, not after them.
-    if config.eval.read_episodes:
-        method.test_episodes()
-    if config.eval.write_episodes:
-        episodic.check_writable(Path(config.eval.write_episodes).expanduser())
+    few_shot.check_parts(config, splits.validation, splits.test)
     return method

@@ -15,7 +15,7 @@ from fsljax.config import get
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.losses import prototypical_loss
-from fsljax.methods import protonet
+from fsljax.methods import few_shot, protonet
 from fsljax.methods.protonet import ProtoNet
 from fsljax.training import devices
 from fsljax.training.state import TrainState
@@ -210,7 +210,7 @@ def test_evaluation_is_a_plain_loop_over_episodes(splits: Splits, batch_statisti
     assert set(evaluation.test) == {f"3way_1shot{suffix}", f"3way_2shot{suffix}"}
 
     network = jax.jit(method.network.apply, static_argnames="running_average")
-    for setting, drawn in method.test_episodes().items():
+    for setting, drawn in few_shot.test_episodes(method.config, method.splits.test).items():
         accuracies = []
         for rows in drawn.images:
             images = splits.test.images[rows.reshape(-1)] / np.float32(255)
@@ -251,7 +251,9 @@ def test_published_figures_are_those_of_the_four_settings(started):
 def test_test_episodes_are_those_of_the_seed(splits: Splits):
     def drawn(seed: int) -> list[np.ndarray]:
         method = protonet.build(make_config(**{"eval.seed": seed}), splits)
-        return [episodes.images for episodes in method.test_episodes().values()]
+        return [
+            episodes.images for episodes in few_shot.test_episodes(method.config, method.splits.test).values()
+        ]
 
     first, again, other = drawn(0), drawn(0), drawn(1)
     assert [images.shape for images in first] == [(50, 3, 4), (50, 3, 5)]
