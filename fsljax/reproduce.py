@@ -81,6 +81,22 @@ def _repmet_omniglot(merge: str) -> Table:
     return Table(tuple(rows), beside=("nearest_representative", "purity"))
 
 
+def _recovery_after_softmax(task: str, merge: str, half: int, k: int) -> Table:
+    """Magnet with k clusters a class, for the second half of its steps; softmax and triplet for all of them."""
+    merged, setting = f"--config.data.merge={merge}", "hierarchy_recovery"
+    steps = f"--config.train.steps={half}"
+    clusters = (f"--config.train.clusters_per_class={k}", f"--config.eval.clusters_per_class={k}")
+    magnet = (merged, steps, "--config.train.learning_rate=3e-4", *clusters)
+    start = Row("softmax", f"softmax_{task}", setting, (merged, steps))
+    return Table(
+        (
+            Row("softmax", f"softmax_{task}", setting, (merged,)),
+            Row("triplet", f"triplet_{task}", setting, (merged,)),
+            Row(f"magnet after softmax, k = {k}", f"magnet_{task}", setting, magnet, start),
+        )
+    )
+
+
 _ON_BOTH = ("--config.data.train_on=train_and_validation",)
 _HALF = "--config.train.steps=600"
 _FLOWERS = ("softmax", "nearest_cluster", "nearest_cluster")
@@ -102,7 +118,8 @@ TABLES = {
     ),
     "glyphs": _three("glyphs_2", _FLOWERS),
     "hierarchy_omniglot_pairs": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
-    "hierarchy_omniglot_alphabets": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=alphabets",)),
+    "hierarchy_omniglot_alphabets": _recovery_after_softmax("omniglot_2_12_4", "alphabets", 1_000, 32),
+    "hierarchy_tiny_imagenet": _recovery_after_softmax("tiny_imagenet_2_12_4", "pairs", 750, 2),
     "repmet_flowers": Table(
         (
             Row("logistic regression", "softmax_flowers_mnv2F_1_12_4", "logistic_regression", _ON_BOTH),
@@ -112,7 +129,6 @@ TABLES = {
     ),
     "repmet_omniglot_pairs": _repmet_omniglot("pairs"),
     "repmet_omniglot_alphabets": _repmet_omniglot("alphabets"),
-    "hierarchy_tiny_imagenet": _three("tiny_imagenet_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
 }
 
 
