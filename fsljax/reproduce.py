@@ -82,7 +82,7 @@ def _repmet_omniglot(merge: str) -> Table:
 
 
 def _recovery_after_softmax(task: str, merge: str, half: int, k: int) -> Table:
-    """Magnet with k clusters a class, for the second half of its steps; softmax and triplet for all of them."""
+    """Magnet with k clusters a class, the second half after softmax; softmax and triplet all the way."""
     merged, setting = f"--config.data.merge={merge}", "hierarchy_recovery"
     steps = f"--config.train.steps={half}"
     clusters = (f"--config.train.clusters_per_class={k}", f"--config.eval.clusters_per_class={k}")
