@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ def kmeans_per_class(
     """`kmeans` of the points of each class by themselves, all classes in one compiled call.
 
     A class with fewer points than `clusters_per_class` gets as many clusters as it has (distinct) points;
-    the counts of the others are 0.
+    the counts of the others are 0. Where the labels are at hand a warning tells of such classes.
 
     Args:
       key: a JAX random key, for the seeds.
@@ -130,7 +131,9 @@ def kmeans_per_class(
         chex.assert_shape(initial_centroids, (num_classes, clusters_per_class, points.shape[1]))
     _check_numbers(clusters_per_class, max_iterations, tolerance, num_restarts)
     if not _traced(labels):
-        most = _check_labels(np.asarray(labels), num_classes)
+        counts = _check_labels(np.asarray(labels), num_classes)
+        _tell_of_small_classes(counts, clusters_per_class)
+        most = int(counts.max())
         if max_points_per_class is not None and most > max_points_per_class:
             raise ValueError(
                 f"A class has {most} points, more than max_points_per_class = {max_points_per_class}."
@@ -238,8 +241,8 @@ def _check_numbers(k: int, max_iterations: int, tolerance: float, restarts: int)
         raise ValueError(f"k-means has tolerance {tolerance}; it must be 0 or more.")
 
 
-def _check_labels(labels: np.ndarray, num_classes: int) -> int:
-    """Raises for impossible labels; returns the points of the largest class."""
+def _check_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Raises for impossible labels; returns the points of each class."""
     if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
         raise ValueError(
             f"Labels go from {labels.min()} to {labels.max()}; of {num_classes} classes they must be "
@@ -248,7 +251,18 @@ def _check_labels(labels: np.ndarray, num_classes: int) -> int:
     counts: np.ndarray = np.bincount(labels, minlength=num_classes)
     if not counts.all():
         raise ValueError(f"Class {int(np.argmin(counts))} has no point: every class needs one at least.")
-    return int(counts.max())
+    return counts
+
+
+def _tell_of_small_classes(counts: np.ndarray, clusters: int) -> None:
+    small = np.flatnonzero(counts < clusters)
+    if len(small):
+        named = ", ".join(map(str, small[:5])) + (" …" if len(small) > 5 else "")
+        warnings.warn(
+            f"{len(small)} of {len(counts)} classes have fewer points than clusters_per_class = {clusters}, "
+            f"and get as many clusters as they have points: {named}.",
+            stacklevel=3,
+        )
 
 
 def _check_finite(points: jax.Array | np.ndarray, result: KMeansResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from fsljax.config import (
     check_seeds,
     check_shared,
     check_whole,
+    get,
     plain,
     shared_config,
 )
@@ -214,6 +216,20 @@ def check_batch(config: ConfigDict, part: ImageDataset, *, distinct_classes: boo
         raise UserError(
             f"config.train.clusters × config.train.examples is {train.clusters * train.examples}, but there "
             f"are {len(part)} images to train on: ask for fewer."
+        )
+
+
+def tell_of_small_classes(config: ConfigDict, part: ImageDataset, name: str) -> None:
+    """Prints which classes have fewer images than the clusters that the field `name` asks for."""
+    clusters = get(config, name)
+    small = np.flatnonzero(part.class_counts() < clusters)
+    if len(small):
+        names = ", ".join(part.class_names[label] for label in small[:3])
+        more = f" and {len(small) - 3} more" if len(small) > 3 else ""
+        print(
+            f"Classes with fewer images to train on than config.{name} = {clusters}, which get a cluster an "
+            f"image: {names}{more}.",
+            file=sys.stderr,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -47,14 +48,16 @@ def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeans
             "The network's embeddings are no longer finite numbers: the run stops. Earlier checkpoints stay. "
             "Try a lower config.train.learning_rate."
         )
-    return kmeans_per_class(
-        key,
-        part.embeddings,
-        part.data.labels,
-        num_classes=part.data.num_classes,
-        clusters_per_class=clusters_per_class,
-        num_restarts=_RESTARTS,
-    )
+    with warnings.catch_warnings():  # of small classes, which the method told of once
+        warnings.simplefilter("ignore", UserWarning)
+        return kmeans_per_class(
+            key,
+            part.embeddings,
+            part.data.labels,
+            num_classes=part.data.num_classes,
+            clusters_per_class=clusters_per_class,
+            num_restarts=_RESTARTS,
+        )
 
 
 def nearest_cluster_predictions(config: ConfigDict, found: KMeansResult, test: Part) -> np.ndarray:

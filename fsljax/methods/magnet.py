@@ -153,4 +153,5 @@ def build(config: ConfigDict, splits: Splits) -> Magnet:
             f"{others} clusters of others: ask for {others + 1} at most, or for more clusters a class "
             "(config.train.clusters_per_class)."
         )
+    fine_grained.tell_of_small_classes(config, task.training_part, "train.clusters_per_class")
     return Magnet(task)

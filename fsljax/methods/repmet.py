@@ -342,6 +342,7 @@ def build(config: ConfigDict, splits: Splits) -> RepMet:
     fine_grained.check_batch(config, task.training_part, distinct_classes=config.train.batches == "classes")
     if config.data.split_by == "classes":
         few_shot.check_parts(config, splits.validation, splits.test)
+    fine_grained.tell_of_small_classes(config, task.training_part, "representatives.per_class")
     return RepMet(task)
 
 

@@ -260,7 +260,10 @@ def test_each_class_is_clustered_by_itself(dim: int):
 @pytest.mark.parametrize("dim", [5, 100])
 def test_a_class_with_fewer_points_than_clusters_gets_as_many_as_it_has(dim: int):
     points = blobs(n=150, dim=dim)
-    result = kmeans_per_class(KEY, points, RAGGED, num_classes=4, clusters_per_class=5)
+    with pytest.warns(
+        UserWarning, match=r"1 of 4 classes have fewer points .* = 5, .* as they have points: 1\."
+    ):
+        result = kmeans_per_class(KEY, points, RAGGED, num_classes=4, clusters_per_class=5)
     assert result.counts[1].tolist() == [1, 1, 0, 0, 0]
     assert result.counts.sum(1).tolist() == [40, 2, 17, 91]
     np.testing.assert_allclose(result.inertia[1], 0, atol=1e-3)

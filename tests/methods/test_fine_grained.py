@@ -253,3 +253,20 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(
 ):
     with pytest.raises(UserError, match=message):
         module.build(make_config(module, **fields), splits)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(magnet, "train.clusters_per_class"), (repmet, "representatives.per_class")]
+)
+def test_classes_with_fewer_images_than_clusters_are_told(
+    module: ModuleType, name: str, splits: Splits, capsys
+):
+    section, field = name.split(".")
+    config = make_config(module)
+    most = int(splits.train.class_counts().max())
+    for clusters, told in ((most, False), (most + 1, True)):
+        config[section][field] = clusters
+        module.build(config, splits)
+        assert (
+            f"fewer images to train on than config.{name} = {clusters}" in capsys.readouterr().err
+        ) == told
