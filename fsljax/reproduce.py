@@ -81,17 +81,18 @@ def _repmet_omniglot(merge: str) -> Table:
     return Table(tuple(rows), beside=("nearest_representative", "purity"))
 
 
-def _recovery_after_softmax(task: str, merge: str, half: int, k: int) -> Table:
-    """Magnet with k clusters a class, the second half after softmax; softmax and triplet all the way."""
+def _recovery_after_softmax(task: str, merge: str, first: int, then: int, k: int) -> Table:
+    """Magnet with k clusters a class after so many steps of softmax; softmax and triplet all the way."""
     merged, setting = f"--config.data.merge={merge}", "hierarchy_recovery"
-    steps = f"--config.train.steps={half}"
     clusters = (f"--config.train.clusters_per_class={k}", f"--config.eval.clusters_per_class={k}")
-    magnet = (merged, steps, "--config.train.learning_rate=3e-4", *clusters)
-    start = Row("softmax", f"softmax_{task}", setting, (merged, steps))
+    batches = ("--config.train.clusters=24", "--config.train.examples=2", "--config.train.refresh_every=200")
+    magnet = (merged, f"--config.train.steps={then}", *batches, *clusters)
+    start = Row("softmax", f"softmax_{task}", setting, (merged, f"--config.train.steps={first}"))
+    whole = (merged, f"--config.train.steps={first + then}")
     return Table(
         (
-            Row("softmax", f"softmax_{task}", setting, (merged,)),
-            Row("triplet", f"triplet_{task}", setting, (merged,)),
+            Row("softmax", f"softmax_{task}", setting, whole),
+            Row("triplet", f"triplet_{task}", setting, whole),
             Row(f"magnet after softmax, k = {k}", f"magnet_{task}", setting, magnet, start),
         )
     )
@@ -118,8 +119,8 @@ TABLES = {
     ),
     "glyphs": _three("glyphs_2", _FLOWERS),
     "hierarchy_omniglot_pairs": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
-    "hierarchy_omniglot_alphabets": _recovery_after_softmax("omniglot_2_12_4", "alphabets", 1_000, 32),
-    "hierarchy_tiny_imagenet": _recovery_after_softmax("tiny_imagenet_2_12_4", "pairs", 750, 2),
+    "hierarchy_omniglot_alphabets": _recovery_after_softmax("omniglot_2_12_4", "alphabets", 2_000, 1_000, 32),
+    "hierarchy_tiny_imagenet": _recovery_after_softmax("tiny_imagenet_2_12_4", "pairs", 750, 750, 2),
     "repmet_flowers": Table(
         (
             Row("logistic regression", "softmax_flowers_mnv2F_1_12_4", "logistic_regression", _ON_BOTH),
