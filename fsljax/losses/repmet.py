@@ -99,7 +99,7 @@ def repmet_loss(
             for chosen in (own_nearest, jnp.argmin(foreign, axis=1))
         )
         ratios = near - far if squared else _root(near) - _root(far)
-    losses = jax.nn.relu(ratios + alpha)
+    losses = jnp.where(labels < classes, jax.nn.relu(ratios + alpha), jnp.nan)
     return RepMetOutput(
         loss=jnp.mean(losses),
         example_losses=losses,
