@@ -12,6 +12,8 @@ import pytest
 
 USER_ID = getattr(os, "getuid", int)()  # 0 where the system has no such ids
 
+MAPPINGS_KEPT = 20_000  # Linux allows 65,530 a process unless told otherwise
+
 # In the environment too, for the programs that tests start; kept from one test session to the next.
 COMPILATION_CACHE = os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"fsljax-tests-xla-{USER_ID}")
@@ -27,6 +29,15 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
         yield home
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_compiled_programs() -> Iterator[None]:
+    """Each compiled program takes memory mappings, and a process that has used them all up is killed."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and len(mappings.read_bytes().splitlines()) > MAPPINGS_KEPT:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
