@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -112,6 +113,11 @@ def best_peer(contestants: list[Contestant], figure: str) -> Contestant:
     if not peers:
         sys.exit("No peer could run: name an interpreter with PyTorch, --peer_python=PATH.")
     return min(peers, key=lambda peer: peer.median(figure))
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits of them, without an exponent."""
+    return f"{1000 * seconds:.{max(0, 2 - math.floor(math.log10(1000 * seconds)))}f}"
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:

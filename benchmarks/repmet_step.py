@@ -11,18 +11,17 @@ else run meanwhile.
 
 from __future__ import annotations
 
-import argparse
-import platform
-import sys
-from pathlib import Path
-
 import duel
+import step_duel
 
 CLASSES, REPRESENTATIVES, DIM = 102, 3, 1024
 BATCH_CLASSES, EXAMPLES, IMAGES_A_CLASS, FEATURES = 12, 4, 20, 1280
 SIGMA, ALPHA = 10.0, 1.0
 STEPS_A_TURN = 50
-PEERS = ("differences", "differences compiled", "products", "products compiled", f"products, {duel.TUNED}")
+PEERS = (
+    "differences", "differences compiled", "products", "products compiled", "products, CUDA graphs",
+    f"products, {duel.TUNED}",
+)  # fmt: skip
 
 
 def serve_ours() -> None:
@@ -35,8 +34,6 @@ def serve_ours() -> None:
     from fsljax.methods import TrainingData, fine_grained, repmet
     from fsljax.methods.embedder import Embedder
     from fsljax.networks import Embedding
-    from fsljax.training import devices
-    from fsljax.training import steps as run_steps
     from fsljax.training.host_memory import keep_freed_memory
 
     class Given(nn.Module):
@@ -58,53 +55,8 @@ def serve_ours() -> None:
     state = jax.jit(method.init)(jax.random.key(0))
     features = np.random.default_rng(0).normal(size=(len(labels), 1, FEATURES)).astype(np.float32)
     data = jax.device_put(TrainingData(features, repmet.Index(labels, class_table(labels))))
-    step = devices.compile_steps(run_steps.on_device(method), 1)
-
-    def steps() -> None:
-        nonlocal state
-        for _ in range(STEPS_A_TURN):
-            state, _ = step(state, data)
-        jax.block_until_ready(state)
-
-    steps()
-    duel.serve(
-        lambda: {"step": duel.seconds(steps) / STEPS_A_TURN},
-        {"version": f"JAX {jax.__version__}, Python {platform.python_version()}"},
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--peer_python", default=sys.executable, help="an interpreter with PyTorch")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.serve:
-        serve_ours()
-        return
-    torch = [arguments.peer_python, str(Path(__file__).with_name("torch_peer.py")), "repmet_step"]
-    contestants = duel.run(
-        [
-            duel.Contestant("fsljax", [sys.executable, str(Path(__file__).absolute()), "--serve"]),
-            *(duel.Contestant(f"PyTorch {name}", [*torch, name]) for name in PEERS),
-        ],
-        arguments.rounds,
-    )
-    ours, best = contestants[0], duel.best_peer(contestants, "step")
-    rows = [
-        [
-            one.name,
-            f"{1000 * one.median('step'):.2f}",
-            " – ".join(f"{1000 * seconds:.2f}" for seconds in one.spread("step")),
-            f"{duel.ratio(ours, one, 'step'):.2f}",
-            one.about["version"],
-        ]
-        for one in contestants
-    ]
-    duel.print_table(["step", "ms", "least – most", "its time / ours", "version"], rows)
-    print(f"the best peer that is as it comes: {best.name}")
-    print(f"ratio {duel.ratio(ours, best, 'step'):.3f}")
+    step_duel.serve_steps(method, state, data, STEPS_A_TURN)
 
 
 if __name__ == "__main__":
-    main()
+    step_duel.main(__doc__ or "", __file__, serve_ours, PEERS)

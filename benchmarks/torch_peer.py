@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
 
 import duel
 import numpy as np
 import torch
+from step_duel import ON_ACCELERATORS
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fsljax.training.host_memory import keep_freed_memory
+
+ON_GPU = torch.cuda.is_available()
 
 
 def conv4(filters: int = 64, *, bias: bool = False) -> nn.Sequential:
@@ -27,6 +31,30 @@ def conv4(filters: int = 64, *, bias: bool = False) -> nn.Sequential:
 
 def memory_format(name: str) -> torch.memory_format:
     return torch.channels_last if "channels_last" in name else torch.contiguous_format
+
+
+def compiled_if_named(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    if "CUDA graphs" in name:
+        if not ON_GPU:
+            sys.exit("There is no GPU.")
+        return torch.compile(function, mode="reduce-overhead")
+    return torch.compile(function) if "compiled" in name else function
+
+
+def serve_steps(step: Callable[[], None], count: int) -> None:
+    """Serves turns of `count` steps on a CPU, of as many as ours takes on a GPU."""
+    count *= ON_ACCELERATORS if ON_GPU else 1
+
+    def steps() -> None:
+        for _ in range(count):
+            step()
+        if ON_GPU:
+            torch.cuda.synchronize()
+
+    steps()
+    device = torch.cuda.get_device_name() if ON_GPU else "cpu"
+    version = f"PyTorch {torch.__version__}, Python {platform.python_version()}, {device}"
+    duel.serve(lambda: {"step": duel.seconds(steps) / count}, {"version": version})
 
 
 def serve_train_step(name: str) -> None:
@@ -46,20 +74,17 @@ def serve_train_step(name: str) -> None:
         distances = (queries[:, None] - prototypes[None]).square().sum(-1)
         return functional.cross_entropy(-distances, own_class)
 
-    compiled = torch.compile(loss_of) if "compiled" in name else loss_of
+    compiled = compiled_if_named(loss_of, name)
 
-    def steps() -> None:
-        for _ in range(STEPS_A_TURN):
-            classes = torch.randperm(CLASSES)[:WAY]
-            drawn = torch.rand(WAY, IMAGES_A_CLASS).argsort(1)[:, : SHOT + QUERIES]
-            batch = images[classes[:, None], drawn].flatten(0, 1).float() / 255
-            optimizer.zero_grad(set_to_none=True)
-            compiled(batch.contiguous(memory_format=layout)).backward()
-            optimizer.step()
+    def step() -> None:
+        classes = torch.randperm(CLASSES)[:WAY]
+        drawn = torch.rand(WAY, IMAGES_A_CLASS).argsort(1)[:, : SHOT + QUERIES]
+        batch = images[classes[:, None], drawn].flatten(0, 1).float() / 255
+        optimizer.zero_grad(set_to_none=True)
+        compiled(batch.contiguous(memory_format=layout)).backward()
+        optimizer.step()
 
-    steps()
-    version = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
-    duel.serve(lambda: {"step": duel.seconds(steps) / STEPS_A_TURN}, {"version": version})
+    serve_steps(step, STEPS_A_TURN)
 
 
 def serve_evaluate(name: str) -> None:
@@ -155,19 +180,16 @@ def serve_magnet_step(name: str) -> None:
         impostors = torch.where(other, -distances * scale, -torch.inf).logsumexp(-1)
         return functional.relu(own * scale + 1 + impostors).mean()
 
-    compiled = torch.compile(loss_of) if "compiled" in name else loss_of
+    compiled = compiled_if_named(loss_of, name)
 
-    def steps() -> None:
-        for _ in range(STEPS_A_TURN):
-            drawn = torch.randint(len(images), (CLUSTERS * EXAMPLES,))
-            batch = images[drawn].float() / 255
-            optimizer.zero_grad(set_to_none=True)
-            compiled(batch.contiguous(memory_format=layout)).backward()
-            optimizer.step()
+    def step() -> None:
+        drawn = torch.randint(len(images), (CLUSTERS * EXAMPLES,))
+        batch = images[drawn].float() / 255
+        optimizer.zero_grad(set_to_none=True)
+        compiled(batch.contiguous(memory_format=layout)).backward()
+        optimizer.step()
 
-    steps()
-    version = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
-    duel.serve(lambda: {"step": duel.seconds(steps) / STEPS_A_TURN}, {"version": version})
+    serve_steps(step, STEPS_A_TURN)
 
 
 def serve_repmet_step(name: str) -> None:
@@ -195,25 +217,26 @@ def serve_repmet_step(name: str) -> None:
         )
         return functional.relu(functional.cross_entropy(logs, labels, reduction="none") + task.ALPHA).mean()
 
-    compiled = torch.compile(loss_of) if "compiled" in name else loss_of
+    compiled = compiled_if_named(loss_of, name)
 
-    def steps() -> None:
-        for _ in range(task.STEPS_A_TURN):
-            classes = torch.randperm(task.CLASSES)[: task.BATCH_CLASSES]
-            drawn = torch.rand(task.BATCH_CLASSES, task.IMAGES_A_CLASS).argsort(1)[:, : task.EXAMPLES]
-            optimizer.zero_grad(set_to_none=True)
-            batch = features[classes[:, None], drawn].flatten(0, 1)
-            compiled(batch, classes.repeat_interleave(task.EXAMPLES)).backward()
-            optimizer.step()
+    def step() -> None:
+        classes = torch.randperm(task.CLASSES)[: task.BATCH_CLASSES]
+        drawn = torch.rand(task.BATCH_CLASSES, task.IMAGES_A_CLASS).argsort(1)[:, : task.EXAMPLES]
+        optimizer.zero_grad(set_to_none=True)
+        batch = features[classes[:, None], drawn].flatten(0, 1)
+        compiled(batch, classes.repeat_interleave(task.EXAMPLES)).backward()
+        optimizer.step()
 
-    steps()
-    version = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
-    duel.serve(lambda: {"step": duel.seconds(steps) / task.STEPS_A_TURN}, {"version": version})
+    serve_steps(step, task.STEPS_A_TURN)
 
 
 if __name__ == "__main__":
     if duel.TUNED in sys.argv[2]:
         keep_freed_memory()
+    if ON_GPU:
+        torch.set_default_device("cuda")
+        torch.set_float32_matmul_precision("high")  # as XLA does by itself
+        torch.backends.cudnn.benchmark = True
     serve = {
         "train_step": serve_train_step,
         "evaluate": serve_evaluate,

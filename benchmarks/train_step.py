@@ -10,16 +10,19 @@ meanwhile.
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from pathlib import Path
 
 import duel
+import step_duel
 
 WAY, SHOT, QUERIES = 60, 1, 5
 STEPS_A_TURN = 5
 CLASSES, IMAGES_A_CLASS, SIZE, FILTERS = 4112, 20, 28, 64
-PEERS = ("nchw", "channels_last", "nchw compiled", "channels_last compiled", f"channels_last, {duel.TUNED}")
+PEERS = (
+    "nchw", "channels_last", "nchw compiled", "channels_last compiled", "channels_last, CUDA graphs",
+    f"channels_last, {duel.TUNED}",
+)  # fmt: skip
 
 
 def gigaflop_a_step() -> float:
@@ -41,9 +44,7 @@ def serve_ours(kernels: str) -> None:
     from fsljax import methods
     from fsljax.data.dataset import ImageDataset, Splits
     from fsljax.methods import protonet
-    from fsljax.training import devices
     from fsljax.training.host_memory import keep_freed_memory
-    from fsljax.training.steps import on_device
 
     keep_freed_memory()
     config = protonet.default_config()
@@ -55,26 +56,14 @@ def serve_ours(kernels: str) -> None:
     method = methods.build(config, Splits(part, part, part))
     state = jax.jit(method.init)(jax.random.key(0))
     data = jax.device_put(method.training_data(state.inference_variables()))
-    step = devices.compile_steps(on_device(method), 1)
-
-    def steps() -> None:
-        nonlocal state
-        for _ in range(STEPS_A_TURN):
-            state, _ = step(state, data)
-        jax.block_until_ready(state)
-
     matrix = jnp.ones((2048, 2048))
     multiply = jax.jit(lambda a: a @ a)
 
     def peak() -> float:
         return 2 * 2048**3 / 1e9 / duel.seconds(lambda: multiply(matrix).block_until_ready())
 
-    steps()
     multiply(matrix).block_until_ready()
-    duel.serve(
-        lambda: {"step": duel.seconds(steps) / STEPS_A_TURN, "peak": peak()},
-        {"version": f"JAX {jax.__version__}, Python {platform.python_version()}"},
-    )
+    step_duel.serve_steps(method, state, data, STEPS_A_TURN, lambda: {"peak": peak()})
 
 
 def main() -> None:
@@ -90,7 +79,7 @@ def main() -> None:
     torch = [arguments.peer_python, str(Path(__file__).with_name("torch_peer.py")), "train_step"]
     contestants = duel.run(
         [
-            duel.Contestant("fsljax", [*this, "cpu"]),
+            duel.Contestant("fsljax", [*this, "auto"]),
             duel.Contestant("fsljax, XLA's convolutions", [*this, "xla"]),
             *(duel.Contestant(f"PyTorch {name}", [*torch, name]) for name in PEERS),
         ],
@@ -104,8 +93,8 @@ def main() -> None:
         rows.append(
             [
                 contestant.name,
-                f"{1000 * median:.0f}",
-                f"{1000 * least:.0f} – {1000 * most:.0f}",
+                duel.milliseconds(median),
+                f"{duel.milliseconds(least)} – {duel.milliseconds(most)}",
                 f"{gigaflop_a_step() / median:.0f}",
                 f"{duel.ratio(ours, contestant, 'step'):.2f}",
                 contestant.about["version"],
