@@ -76,9 +76,9 @@ def _repmet_flowers(k: int, version: str) -> Row:
 def _repmet_omniglot(merge: str) -> Table:
     overrides = (f"--config.data.merge={merge}",)
     rows = [
-        Row(f"RepMet, k = {k}", f"repmet_omniglot_{k}_12_4", "soft_posterior", overrides) for k in (1, 3, 5)
+        Row(f"RepMet, k = {k}", f"repmet_omniglot_{k}_48_4", "soft_posterior", overrides) for k in (1, 3, 5)
     ]
-    return Table(tuple(rows), beside=("nearest_representative", "purity"))
+    return Table(tuple(rows), seeds=(0,), beside=("nearest_representative", "purity"))
 
 
 def _recovery_after_softmax(task: str, merge: str, first: int, then: int, k: int) -> Table:

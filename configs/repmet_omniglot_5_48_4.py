@@ -11,12 +11,11 @@ from fsljax.methods import repmet
 
 def get_config() -> ConfigDict:
     config = repmet.default_config()
-    config.name = "repmet_omniglot_5_12_4"
+    config.name = "repmet_omniglot_5_48_4"
     config.data.update({"name": "omniglot", "train_on": "train_and_validation"})
     config.loss.sigma = 0.3
-    config.representatives.update({"per_class": 5, "rate": 10.0})
-    config.representatives.update({"reset_every": 250, "reset_until": 1_500})
-    config.train.update({"steps": 2_000, "clusters": 12, "examples": 4})
+    config.representatives.update({"per_class": 5, "start": "clusters", "rate": 3.0})
+    config.train.update({"steps": 6_000, "clusters": 48, "examples": 4})
     config.train.update({"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 100})
     config.augment.update({"rotation": 10.0, "scale": 0.1, "shear": 0.1, "shift": 1.0})
     config.eval.clusters_per_class = 5
