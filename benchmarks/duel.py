@@ -49,7 +49,8 @@ def run(contestants: list[Contestant], rounds: int) -> list[Contestant]:
       those that could start; why another could not is told on standard error.
     """
     # Through the module search path, so that an interpreter in which fsljax isn't installed finds it too.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    paths = [str(ROOT), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     processes = []
     for contestant in contestants:
         print(f"starting {contestant.name} …", file=sys.stderr, flush=True)

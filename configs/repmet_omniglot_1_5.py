@@ -13,10 +13,10 @@ def get_config() -> ConfigDict:
     config = repmet.default_config()
     config.name = "repmet_omniglot_1_5"
     config.data.update({"split_by": "classes", "train_on": "train_and_validation"})
-    config.loss.sigma = 0.2
-    config.representatives.update({"per_class": 1, "rate": 10.0})
-    config.representatives.update({"reset_every": 500, "reset_until": 2_000})
-    config.train.update({"steps": 6_000, "clusters": 60, "examples": 6})
+    config.network.normalize = False
+    config.loss.sigma = 1.0
+    config.representatives.update({"per_class": 1, "start": "random", "normalize": False, "rate": 3.0})
+    config.train.update({"steps": 8_000, "clusters": 60, "examples": 6})
     config.train.update({"learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 200})
     config.augment.update({"rotation": 15.0, "scale": 0.15, "shear": 0.2, "shift": 2.0})
     config.validation.update({"way": 5, "shot": 1})
