@@ -134,7 +134,7 @@ def check_boxes(boxes: np.ndarray | jax.Array, height: float, width: float, wher
         )
     rows = np.asarray(rows, np.float32)
     finite = np.isfinite(rows).all(axis=1)
-    limits = np.float32([height, width])
+    limits = np.array([height, width], np.float32)
     outside = ((rows[:, :2] < -ROUNDING) | (rows[:, 2:] > limits + ROUNDING)).any(axis=1)
     for wrong, what in (
         (~finite, "has a value that is no finite number"),
