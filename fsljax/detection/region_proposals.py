@@ -119,7 +119,9 @@ def propose(
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
             count = min(options.before_nms, len(level_logits))
             best, places = jax.lax.top_k(level_logits, count)
-            boxes.append(clip(decode(level_deltas[places], jnp.asarray(level_anchors)[places]), height, width))
+            boxes.append(
+                clip(decode(level_deltas[places], jnp.asarray(level_anchors)[places]), height, width)
+            )
             scores.append(best)
         joined, joined_scores = jnp.concatenate(boxes), jax.nn.sigmoid(jnp.concatenate(scores))
         sides = joined[:, 2:] - joined[:, :2]
