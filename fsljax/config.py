@@ -102,9 +102,14 @@ def shared_config() -> ConfigDict:
     )
 
 
-def check_shared(config: ConfigDict) -> None:
-    """Raises a UserError for a value that cannot work, before anything is loaded or compiled."""
-    check_choice(config, "data.name", DATA_SETS)
+def check_shared(config: ConfigDict, data_sets: Sequence[str] = DATA_SETS) -> None:
+    """Raises a UserError for a value that cannot work, before anything is loaded or compiled.
+
+    Args:
+      config: of the experiment.
+      data_sets: that `config.data.name` can name.
+    """
+    check_choice(config, "data.name", data_sets)
     check_choice(config, "data.train_on", TRAIN_ON)
     check_choice(config, "data.split_by", SPLIT_BY)
     check_choice(config, "data.merge", MERGE)

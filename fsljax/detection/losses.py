@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -110,19 +111,16 @@ def detector_losses(
     proposals = run("propose_from", outputs, levels)
     anchor_key, region_key = jax.random.split(key)
     anchors = jnp.concatenate(outputs.anchors)
-    proposed = jax.vmap(
-        lambda *of_image: proposal_losses(
-            *of_image[:3], anchors, *of_image[3:], network.options.proposals
-        )
-    )(
-        jax.random.split(anchor_key, len(images)),
+    keys_of_images = partial(jax.random.split, num=len(images))
+    proposed = jax.vmap(partial(proposal_losses, anchors=anchors, options=network.options.proposals))(
+        keys_of_images(anchor_key),
         jnp.concatenate(outputs.logits, axis=1),
         jnp.concatenate(outputs.deltas, axis=1),
-        truths.boxes,
-        truths.mask,
-    )  # fmt: skip
-    regions = jax.vmap(lambda *of_image: roi_targets(*of_image, options.rois))(
-        jax.random.split(region_key, len(images)), proposals.boxes, proposals.valid, *truths
+        truths=truths.boxes,
+        mask=truths.mask,
+    )
+    regions = jax.vmap(partial(roi_targets, options=options.rois))(
+        keys_of_images(region_key), proposals.boxes, proposals.valid, *truths
     )
     positive = regions.labels != BACKGROUND
     roi = run("roi_features", levels, regions.boxes)
@@ -135,7 +133,7 @@ def detector_losses(
         0.0,
     )
     class_losses = jnp.zeros(positive.shape)
-    figures = {}
+    figures: dict[str, jax.Array] = {}
     if representatives is not None:
         embeddings = run("embed", roi)
         nearest = jnp.min(squared_distances(embeddings, representatives), axis=-1)
