@@ -25,7 +25,7 @@ _TRIES = 12  # positions of which a character takes the first that is free
 
 
 class Scene(NamedTuple):
-    """An image and its truths; rows whose mask is False are zeros. A batch has a leading axis more.
+    """An image and its truths, the last rows zeros where mask is False; a batch has a leading axis more.
 
     Attributes:
       image: float32 `[size, size, 1]`, in [0, 1].
@@ -86,11 +86,12 @@ def draw_scene(
     fragments, centres = render_fragments(keys[4], drawings if clutter is None else clutter, options)
     canvas = _paste(ink.patches * placed[:, None, None], corners - ink.boxes[:, :2], options.size)
     canvas += _paste(fragments, centres - fragments.shape[-1] // 2, options.size)
-    mask = placed[:slots]
+    there_first = jnp.argsort(~placed[:slots])
+    mask = placed[there_first]
     return Scene(
         image=_lit(keys[5], keys[6], jnp.minimum(canvas, 1.0), options)[..., None],
-        boxes=jnp.where(mask[:, None], boxes[:slots], 0).astype(jnp.float32),
-        labels=jnp.where(mask, labels, 0),
+        boxes=jnp.where(mask[:, None], boxes[there_first], 0).astype(jnp.float32),
+        labels=jnp.where(mask, labels[there_first], 0),
         mask=mask,
     )
 
