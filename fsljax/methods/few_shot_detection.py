@@ -6,6 +6,7 @@ the boxes of its support.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -167,44 +168,26 @@ def evaluate(method: RepMetDetector, variables: dict[str, Any]) -> Result:
     ]
     if options.ceiling:
         columns += [Column(_CEILING, shots, 0) for shots in options.shots]
-    enrol = enrol_options(config)
     found: dict[Column, list[Found]] = {column: [] for column in columns}
     shown = None
     for numbers, images in _images(drawings, episodes, options.distractors):
         regions = {name: _regions(finder, episodes, numbers, *images) for name, finder in finders.items()}
+        truths = _truths(episodes, numbers)
         for column in columns:
-            name = _DISTANCE if column.rule == _VANILLA else column.rule * (column.rule == _DISTANCE)
-            support, queries = regions[name]
-            held = {
-                _REPMET: lambda of: of.layer("embedding"),
-                _CEILING: lambda of: of.layer("embedding"),
-                _DISTANCE: lambda of: None,
-                _VANILLA: lambda of: of.layer("linear"),
-            }[column.rule](finders[name])
-            seen = jax.device_get(
-                _detect(
-                    support,
-                    queries,
-                    _truths(episodes, numbers),
-                    held,
-                    column,
-                    replace(enrol, sigma=options.distance_sigma) if column.rule == _DISTANCE else enrol,
-                    options.iou_threshold,
-                    options.keep,
-                )
-            )
+            name = _DISTANCE if column.rule in (_DISTANCE, _VANILLA) else _REPMET
+            candidates = _candidates(config, finders[name], column, *regions[name])
+            seen = _found(*candidates, truths, iou_threshold=options.iou_threshold, keep=options.keep)
+            first = jax.device_get(seen if shown is None else seen._replace(boxes=np.zeros(len(numbers))))
             if shown is None:
-                shown = EpisodeFound(*(of[0] for of in images), jax.tree.map(lambda of: of[0], seen))
+                shown = EpisodeFound(*(np.asarray(of[0]) for of in images), jax.tree.map(lambda of: of[0], first))
             kept = len(np.unique(numbers))  # the last group is filled up
-            found[column].append(jax.tree.map(lambda of: of[:kept], seen._replace(boxes=np.zeros(len(numbers)))))
+            found[column].append(jax.tree.map(lambda of, kept=kept: of[:kept], first))
     assert shown is not None
-    verdicts = {
-        column: _verdicts(parts, episodes) for column, parts in found.items()
-    }
-    named = {column: column.setting(episodes.way, options.distractors) for column in columns}
+    verdicts = {column: _verdicts(parts, episodes) for column, parts in found.items()}
+    names = {column: column.setting(episodes.way, options.distractors) for column in columns}
     return Result(
-        {named[column]: figures for column, figures in _figures(verdicts).items()},
-        {named[column]: of for column, of in verdicts.items()},
+        {names[column]: figures for column, figures in _figures(verdicts).items()},
+        {names[column]: of for column, of in verdicts.items()},
         shown,
         episodes,
     )
@@ -223,7 +206,8 @@ def scenes_of(config: ConfigDict, drawings: SceneDrawings) -> Episodes:
     content = scene_episodes.content_of(drawings)
     path = Path(options.episodes_file).expanduser()
     if not options.episodes_file:
-        path = cache_folder() / f"detection_episodes-{content[:12]}-{abs(hash(scenes)) % 10**8}-{options.seed}.json"
+        told = hashlib.sha256(f"{content} {scenes}".encode()).hexdigest()[:16]
+        path = cache_folder() / f"detection_episodes-{told}-{options.seed}.json"
     if not path.exists():
         print(f"writing the episodes to {path} …", file=sys.stderr)
         made = scene_episodes.make_episodes(
@@ -300,36 +284,53 @@ def _examine(network: Detector, *rest: Any) -> Examined:
     return examine(network, *rest)
 
 
-@partial(jax.jit, static_argnames=("column", "options", "iou_threshold", "keep"))
-def _detect(
-    support: Support,
-    queries: Examined,
-    truths: Truths,
-    layer: Layer | None,
-    column: Column,
-    options: EnrolOptions,
-    iou_threshold: float,
-    keep: int,
+class _Candidates(NamedTuple):
+    """Of queries: boxes `[g, q, p, 4]`, valid `[g, q, p]`, scores `[g, q, p, 1 + way]`."""
+
+    boxes: jax.Array
+    valid: jax.Array
+    scores: jax.Array
+
+
+def _candidates(
+    config: ConfigDict, finder: Finder, column: Column, support: Support, queries: Examined
+) -> _Candidates:
+    """The regions of queries, scored by the first supports of each class."""
+    known = queries.boxes.shape[2] - finder.network.options.proposals.keep
+    if column.rule == _CEILING:
+        boxes, rows = queries.boxes[:, :, :known], slice(None, known)
+    else:
+        boxes, rows = queries.refined[:, :, known:], slice(known, None)
+    options = enrol_options(config)
+    layer = None
+    if column.rule == _DISTANCE:
+        options = replace(options, sigma=config.eval.distance_sigma, normalize=True)
+    else:
+        layer = finder.layer("linear" if column.rule == _VANILLA else "embedding")
+    few = jax.tree.map(lambda of: of[:, :, : column.shots], support)
+    rule = scores_by_linear if column.rule == _VANILLA else scores_by_representatives
+    scores = _scores(few, queries.features[:, :, rows], layer, rule, options, column.epochs)
+    return _Candidates(boxes, queries.valid[:, :, rows], scores)
+
+
+@partial(jax.jit, static_argnames=("rule", "options", "epochs"))
+def _scores(
+    support: Support, features: jax.Array, layer: Layer | None, rule: Any, options: EnrolOptions, epochs: int
+) -> jax.Array:
+    score = partial(rule, options=options, epochs=epochs)
+    return jax.vmap(lambda support, features: score(support, features, layer))(support, features)
+
+
+@partial(jax.jit, static_argnames=("iou_threshold", "keep"))
+def _found(
+    boxes: jax.Array, valid: jax.Array, scores: jax.Array, truths: Truths, *, iou_threshold: float, keep: int
 ) -> Found:
-    """What is found in the queries of episodes `[g, q, …]`, by the first supports of each class."""
-    known = truths.mask.shape[-1]
-    rows = slice(None, known) if column.rule == _CEILING else slice(known, None)
-    boxes = (queries.boxes if column.rule == _CEILING else queries.refined)[:, :, rows]
-    valid, features = queries.valid[:, :, rows], queries.features[:, :, rows]
-    support = jax.tree.map(lambda of: of[:, :, : column.shots], support)
-
-    def scores_of(support: Support, features: jax.Array) -> jax.Array:
-        if column.rule == _VANILLA:
-            assert layer is not None
-            return scores_by_linear(support, features, layer, options, epochs=column.epochs)
-        return scores_by_representatives(support, features, layer, options, epochs=column.epochs)
-
     def of_query(boxes: jax.Array, valid: jax.Array, scores: jax.Array, truths: Truths) -> Found:
         found = detections(boxes, valid, scores, iou_threshold=iou_threshold, keep=keep)
         verdict = judge_image(found.boxes, found.labels, found.valid, *truths)
         return Found(found.boxes, found.scores, found.labels.astype(jnp.int8), *verdict)
 
-    return jax.vmap(jax.vmap(of_query))(boxes, valid, jax.vmap(scores_of)(support, features), truths)
+    return jax.vmap(jax.vmap(of_query))(boxes, valid, scores, truths)
 
 
 def _verdicts(parts: list[Found], episodes: Episodes) -> Verdicts:
