@@ -1,13 +1,59 @@
-"""From scored regions to detections."""
+"""From images to regions, and from scored regions to detections."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from fsljax.detection.detector import Detector
 from fsljax.detection.nms import nms
+
+
+class Regions(NamedTuple):
+    """What may hold an object in each image of a batch, whatever its class.
+
+    Attributes:
+      boxes: `[b, p, 4]`, refined.
+      objectness: `[b, p]`, probabilities by the proposal head.
+      valid: bool `[b, p]`, False where there were fewer.
+      features: `[b, p, hidden]`, what embeddings and linear scores are made of.
+      embeddings: `[b, p, dim]`.
+    """
+
+    boxes: jax.Array
+    objectness: jax.Array
+    valid: jax.Array
+    features: jax.Array
+    embeddings: jax.Array
+
+
+def find_regions(
+    network: Detector,
+    variables: Any,
+    images: jax.Array,
+    height: float | jax.Array = math.inf,
+    width: float | jax.Array = math.inf,
+) -> Regions:
+    """The regions of images.
+
+    Args:
+      network: a detector.
+      variables: of it.
+      images: `[b, height, width, channel]` in [0, 1].
+      height, width: of the images without their padding, numbers or `[b]`; by default all of it.
+    """
+    whole = images.shape[1:3]
+    height, width = (jnp.minimum(side, limit) for side, limit in zip((height, width), whole, strict=True))
+    levels = network.apply(variables, images, method="trunk")
+    proposals: Any = network.apply(variables, levels, height, width, method="propose")
+    features: Any = network.apply(variables, levels, proposals.boxes, method="roi_features")
+    ends = [jnp.reshape(side, (-1, 1)) for side in (height, width)]
+    boxes: Any = network.apply(variables, features, proposals.boxes, *ends, method="refine")
+    embeddings: Any = network.apply(variables, features, method="embed")
+    return Regions(boxes, proposals.scores, proposals.valid, features, embeddings)
 
 
 class Detections(NamedTuple):
