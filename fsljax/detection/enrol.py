@@ -169,8 +169,8 @@ def scores_by_linear(
     """Probabilities of background and of a support's classes, by a linear layer.
 
     Background keeps the weights that were trained. A class begins with imprinted ones (Qi et al., 2018,
-    https://arxiv.org/abs/1712.07136): the direction of the mean of its regions' features, with the mean length and
-    the mean bias that the trained classes have.
+    https://arxiv.org/abs/1712.07136): the direction of the mean of its regions' features, with the mean
+    length and the mean bias of the trained classes.
 
     Args:
       support, queries, epochs: as of `scores_by_representatives`; it is learned through cross-entropy.

@@ -46,13 +46,17 @@ class Verdicts(NamedTuple):
     def of_episode(self, number: int) -> Judged:
         """The detections of one episode, ranked."""
         kept = self.counted[number]
-        own = (of[number][kept] for of in (self.scores, self.labels, self.right))
-        return _ranked(*own, self.positives[number])
+        return _ranked(
+            self.scores[number][kept],
+            self.labels[number][kept],
+            self.right[number][kept],
+            self.positives[number],
+        )
 
     def pooled(self) -> Judged:
         """The detections of all episodes, ranked together."""
-        own = (of[self.counted] for of in (self.scores, self.labels, self.right))
-        return _ranked(*own, self.positives.sum(axis=0))
+        kept = self.counted
+        return _ranked(self.scores[kept], self.labels[kept], self.right[kept], self.positives.sum(axis=0))
 
     def mean_average_precisions(self) -> np.ndarray:
         """`[episodes]`: the mean average precision over those of an episode's classes that have truths."""
@@ -134,7 +138,7 @@ def resampled_pooled(verdicts: Verdicts, times: np.ndarray) -> np.ndarray:
 
 
 def resamples(episodes: int, count: int = 2_000, seed: int = 0) -> np.ndarray:
-    """How often each episode is drawn, with replacement, in each of `count` samples: int `[count, episodes]`."""
+    """How often each episode is drawn, with replacement, in each sample: int `[count, episodes]`."""
     return np.random.default_rng(seed).multinomial(episodes, np.full(episodes, 1 / episodes), size=count)
 
 

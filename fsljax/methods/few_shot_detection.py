@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,20 +23,31 @@ from fsljax.data import scene_episodes
 from fsljax.data.cache import cache_folder
 from fsljax.data.detection_episodes import Episodes, read_episodes, write_episodes
 from fsljax.data.scene_drawings import SceneDrawings
-from fsljax.detection.detections import detections
-from fsljax.detection.detector import Detector
-from fsljax.detection.enrol import (
-    EnrolOptions,
-    Layer,
-    Support,
-    scores_by_linear,
-    scores_by_representatives,
-)
-from fsljax.detection.given import Examined, examine
+from fsljax.data.scenes import SceneOptions
+from fsljax.detection.enrol import EnrolOptions
 from fsljax.errors import UserError
+from fsljax.evaluation.average_precision import ImageDetections, ImageTruths, average_precision
 from fsljax.evaluation.paired import bootstrap_ci95, paired_bootstrap
-from fsljax.evaluation.average_precision import average_precision
-from fsljax.evaluation.verdicts import Verdicts, half_width, judge_image, resampled_pooled, resamples
+from fsljax.evaluation.verdicts import Verdicts, half_width, resampled_pooled, resamples
+from fsljax.methods import Evaluation
+from fsljax.methods.detector_data import Scenes
+from fsljax.methods.episode_detections import (
+    CEILING,
+    DISTANCE,
+    REPMET,
+    VANILLA,
+    Column,
+    Finder,
+    Found,
+    candidates_of,
+    found_in,
+    regions_of,
+    truths_of,
+)
+from fsljax.reporting.detection import DetectionPicture, precision_recall_section
+from fsljax.reporting.detection_episode import SupportPicture, episode_section
+from fsljax.reporting.sections import Section
+from fsljax.reporting.tables import setting_title
 
 if TYPE_CHECKING:
     from fsljax.methods.repmet_detector import RepMetDetector
@@ -60,7 +70,9 @@ PUBLISHED: dict[str, dict[str, float]] = {}
 
 _WRITTEN = 500  # episodes of a file
 _TOGETHER = 5  # episodes that are enrolled at once
-_REPMET, _DISTANCE, _VANILLA, _CEILING = "", "distance", "vanilla", "ceiling"
+_SUPPORTS_SHOWN = 2  # of a class
+_QUERIES_SHOWN = 10
+_CURVES = 8
 
 
 def check(config: ConfigDict) -> None:
@@ -71,39 +83,6 @@ def check(config: ConfigDict) -> None:
     check_share(config, "eval.enrol.positive_fraction", "eval.enrol.overlap")
     if not config.eval.distance_sigma > 0:
         raise UserError(f"config.eval.distance_sigma is {config.eval.distance_sigma}; it must be above 0.")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A rule, from so many shots, after so many epochs of fine-tuning."""
-
-    rule: str
-    shots: int
-    epochs: int
-
-    def setting(self, way: int, distractors: bool) -> str:
-        """Its name in `results.json`."""
-        parts = ["distractors"] * distractors + [self.rule] * bool(self.rule)
-        return "_".join([f"{way}way", f"{self.shots}shot", f"ft{self.epochs}", *parts])
-
-
-class Truths(NamedTuple):
-    """Of the queries: boxes `[…, t, 4]`, labels, mask and difficult `[…, t]`."""
-
-    boxes: jax.Array
-    labels: jax.Array
-    mask: jax.Array
-    difficult: jax.Array
-
-
-class Found(NamedTuple):
-    """Detections of queries `[…, keep]`, best first, and which are right and are counted."""
-
-    boxes: jax.Array
-    scores: jax.Array
-    labels: jax.Array
-    right: jax.Array
-    counted: jax.Array
 
 
 class EpisodeFound(NamedTuple):
@@ -130,58 +109,57 @@ class Result(NamedTuple):
     episodes: Episodes
 
 
-@dataclass(frozen=True)
-class Finder:
-    """A trained detector and what its rules need of it.
+def with_episodes(method: RepMetDetector, variables: dict[str, Any], evaluation: Evaluation) -> Evaluation:
+    """An evaluation on trained classes, and before it that in episodes of others.
 
-    Attributes:
-      network: that proposes as many regions as are looked at in tests.
-      variables: of it.
+    A linear head has no new classes of its own: it is evaluated as the baseline of a detector by RepMet.
     """
+    config = method.config
+    if config.head.kind != "repmet" or not isinstance(method.data, Scenes) or not config.eval.episodes:
+        return evaluation
+    result = evaluate(method, method.data.drawings, variables)
+    return evaluation._replace(
+        test={**result.test, **evaluation.test},
+        sections=[*_sections(config, result), *evaluation.sections],
+    )
 
-    network: Detector
-    variables: Any
 
-    def layer(self, name: str) -> Layer:
-        """A linear layer of the head: "embedding" or "linear"."""
-        held = self.variables["params"]["head"][name]
-        return Layer(held["kernel"], held["bias"])
-
-
-def evaluate(method: RepMetDetector, variables: dict[str, Any]) -> Result:
+def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[str, Any]) -> Result:
     """Runs the episodes by every rule, shot and length of fine-tuning that the config asks for.
 
     Raises:
       UserError: if the episodes cannot be read or written, or there is no such baseline.
     """
     config, options = method.config, method.config.eval
-    drawings = method.data.drawings
     episodes = scenes_of(config, drawings)
-    finders = {_REPMET: Finder(method.test_network, variables)}
+    finders = {REPMET: Finder(method.test_network, variables)}
     if options.baseline:
-        finders[_DISTANCE] = _baseline(config, Path(options.baseline).expanduser())
+        finders[DISTANCE] = _baseline(config, Path(options.baseline).expanduser())
     columns = [
         Column(rule, shots, epochs)
-        for rule in ((_REPMET, _DISTANCE, _VANILLA) if options.baseline else (_REPMET,))
+        for rule in ((REPMET, DISTANCE, VANILLA) if options.baseline else (REPMET,))
         for epochs in options.fine_tune_epochs
         for shots in options.shots
     ]
     if options.ceiling:
-        columns += [Column(_CEILING, shots, 0) for shots in options.shots]
+        columns += [Column(CEILING, shots, 0) for shots in options.shots]
+    trained = enrol_options(config)
+    enrol = trained, replace(trained, sigma=options.distance_sigma, normalize=True)
     found: dict[Column, list[Found]] = {column: [] for column in columns}
     shown = None
     for numbers, images in _images(drawings, episodes, options.distractors):
-        regions = {name: _regions(finder, episodes, numbers, *images) for name, finder in finders.items()}
-        truths = _truths(episodes, numbers)
+        regions = {name: regions_of(finder, episodes, numbers, *images) for name, finder in finders.items()}
+        truths = truths_of(episodes, numbers)
         for column in columns:
-            name = _DISTANCE if column.rule in (_DISTANCE, _VANILLA) else _REPMET
-            candidates = _candidates(config, finders[name], column, *regions[name])
-            seen = _found(*candidates, truths, iou_threshold=options.iou_threshold, keep=options.keep)
-            first = jax.device_get(seen if shown is None else seen._replace(boxes=np.zeros(len(numbers))))
+            name = DISTANCE if column.rule in (DISTANCE, VANILLA) else REPMET
+            candidates = candidates_of(finders[name], column, *regions[name], enrol[column.rule == DISTANCE])
+            seen = found_in(candidates, truths, iou_threshold=options.iou_threshold, keep=options.keep)
+            on_host = jax.device_get(seen if shown is None else seen._replace(boxes=np.zeros(len(numbers))))
             if shown is None:
-                shown = EpisodeFound(*(np.asarray(of[0]) for of in images), jax.tree.map(lambda of: of[0], first))
+                of_first: Found = jax.tree.map(lambda of: of[0], on_host)
+                shown = EpisodeFound(np.asarray(images[0][0]), np.asarray(images[1][0]), of_first)
             kept = len(np.unique(numbers))  # the last group is filled up
-            found[column].append(jax.tree.map(lambda of, kept=kept: of[:kept], first))
+            found[column].append(jax.tree.map(lambda of, kept=kept: of[:kept], on_host))
     assert shown is not None
     verdicts = {column: _verdicts(parts, episodes) for column, parts in found.items()}
     names = {column: column.setting(episodes.way, options.distractors) for column in columns}
@@ -199,8 +177,6 @@ def scenes_of(config: ConfigDict, drawings: SceneDrawings) -> Episodes:
     Raises:
       UserError: if the file cannot be read or written, or holds fewer than are asked for.
     """
-    from fsljax.data.scenes import SceneOptions
-
     options = config.eval
     scenes = dataclass_from(SceneOptions, config.scenes)
     content = scene_episodes.content_of(drawings)
@@ -251,94 +227,15 @@ def _images(
         yield numbers, (jnp.stack([of.support for of in drawn]), jnp.stack([of.query for of in drawn]))
 
 
-def _truths(episodes: Episodes, numbers: np.ndarray) -> Truths:
-    return Truths(*(of[numbers] for of in (episodes.boxes, episodes.labels, episodes.mask, episodes.difficult)))
-
-
-def _regions(
-    finder: Finder, episodes: Episodes, numbers: np.ndarray, support: jax.Array, query: jax.Array
-) -> tuple[Support, Examined]:
-    """The regions of supports `[g, way, shots, …]` and of queries `[g, q, …]`, with the boxes that are known."""
-    see = partial(_examine, finder.network)
-    boxes = episodes.support_boxes[numbers][..., None, :]
-    of_support = _each(see, finder.variables, support, boxes, np.ones(boxes.shape[:-1], bool))
-    truths = _truths(episodes, numbers)
-    of_query = _each(see, finder.variables, query, truths.boxes, truths.mask)
-    return Support(of_support.features, of_support.boxes, of_support.valid), of_query
-
-
-def _each(see: Any, variables: Any, images: jax.Array, given: np.ndarray, mask: np.ndarray) -> Examined:
-    """One episode after another: a batch of all would outgrow the processor's caches."""
-    around = images.shape[1:-3]
-    flat = (-1, *images.shape[-3:]), (-1, *given.shape[-2:]), (-1, mask.shape[-1])
-    seen = [
-        see(variables, *(jnp.asarray(of).reshape(shape) for of, shape in zip(one, flat, strict=True)))
-        for one in zip(images, given, mask, strict=True)
-    ]
-    stacked = jax.tree.map(lambda *of: jnp.stack(of), *seen)
-    return jax.tree.map(lambda of: of.reshape(len(images), *around, *of.shape[2:]), stacked)
-
-
-@partial(jax.jit, static_argnums=0)
-def _examine(network: Detector, *rest: Any) -> Examined:
-    return examine(network, *rest)
-
-
-class _Candidates(NamedTuple):
-    """Of queries: boxes `[g, q, p, 4]`, valid `[g, q, p]`, scores `[g, q, p, 1 + way]`."""
-
-    boxes: jax.Array
-    valid: jax.Array
-    scores: jax.Array
-
-
-def _candidates(
-    config: ConfigDict, finder: Finder, column: Column, support: Support, queries: Examined
-) -> _Candidates:
-    """The regions of queries, scored by the first supports of each class."""
-    known = queries.boxes.shape[2] - finder.network.options.proposals.keep
-    if column.rule == _CEILING:
-        boxes, rows = queries.boxes[:, :, :known], slice(None, known)
-    else:
-        boxes, rows = queries.refined[:, :, known:], slice(known, None)
-    options = enrol_options(config)
-    layer = None
-    if column.rule == _DISTANCE:
-        options = replace(options, sigma=config.eval.distance_sigma, normalize=True)
-    else:
-        layer = finder.layer("linear" if column.rule == _VANILLA else "embedding")
-    few = jax.tree.map(lambda of: of[:, :, : column.shots], support)
-    rule = scores_by_linear if column.rule == _VANILLA else scores_by_representatives
-    scores = _scores(few, queries.features[:, :, rows], layer, rule, options, column.epochs)
-    return _Candidates(boxes, queries.valid[:, :, rows], scores)
-
-
-@partial(jax.jit, static_argnames=("rule", "options", "epochs"))
-def _scores(
-    support: Support, features: jax.Array, layer: Layer | None, rule: Any, options: EnrolOptions, epochs: int
-) -> jax.Array:
-    score = partial(rule, options=options, epochs=epochs)
-    return jax.vmap(lambda support, features: score(support, features, layer))(support, features)
-
-
-@partial(jax.jit, static_argnames=("iou_threshold", "keep"))
-def _found(
-    boxes: jax.Array, valid: jax.Array, scores: jax.Array, truths: Truths, *, iou_threshold: float, keep: int
-) -> Found:
-    def of_query(boxes: jax.Array, valid: jax.Array, scores: jax.Array, truths: Truths) -> Found:
-        found = detections(boxes, valid, scores, iou_threshold=iou_threshold, keep=keep)
-        verdict = judge_image(found.boxes, found.labels, found.valid, *truths)
-        return Found(found.boxes, found.scores, found.labels.astype(jnp.int8), *verdict)
-
-    return jax.vmap(jax.vmap(of_query))(boxes, valid, scores, truths)
-
-
 def _verdicts(parts: list[Found], episodes: Episodes) -> Verdicts:
     """Of the detections of all episodes, `[episodes, queries · keep]`."""
-    _, *held = (np.concatenate(of) for of in zip(*parts, strict=True))
+    _, *held = (np.concatenate(of).reshape(len(episodes), -1) for of in zip(*parts, strict=True))
     counted = episodes.mask & ~episodes.difficult
-    positives = np.stack([(counted & (episodes.labels == label)).sum((1, 2)) for label in range(episodes.way)])
-    return Verdicts(*(of.reshape(len(episodes), -1) for of in held), positives.T)
+    positives = np.stack(
+        [(counted & (episodes.labels == label)).sum((1, 2)) for label in range(episodes.way)]
+    )
+    scores, labels, right, judged = held
+    return Verdicts(scores, labels, right, judged, positives.T)
 
 
 def _figures(verdicts: dict[Column, Verdicts]) -> dict[Column, dict[str, float]]:
@@ -357,8 +254,8 @@ def _figures(verdicts: dict[Column, Verdicts]) -> dict[Column, dict[str, float]]
             "map50_ci95": bootstrap_ci95(means[column]),
             "episodes": count,
         }
-        ours = replace(column, rule=_REPMET)
-        if column.rule in (_DISTANCE, _VANILLA):
+        ours = replace(column, rule=REPMET)
+        if column.rule in (DISTANCE, VANILLA):
             difference = paired_bootstrap(means[ours], means[column])
             own |= {
                 "ap50_pooled_below": pooled[ours] - pooled[column],
@@ -387,3 +284,31 @@ def _baseline(config: ConfigDict, folder: Path) -> Finder:
                 f"with {config.data[name]}: give a baseline of the same data."
             )
     return Finder(stored.network, jax.device_put(stored.variables))
+
+
+def _sections(config: ConfigDict, result: Result) -> list[Section]:
+    """The first episode, as RepMet saw it, and precision over recall of every setting."""
+    episodes, shown = result.episodes, result.shown
+    names = [episodes.class_names[label] for label in episodes.classes[0]]
+    supports = [
+        SupportPicture(shown.support[label, shot], episodes.support_boxes[0, label, shot], name)
+        for label, name in enumerate(names)
+        for shot in range(min(config.eval.shots[0], _SUPPORTS_SHOWN))
+    ]
+    queries = np.linspace(0, len(shown.query) - 1, _QUERIES_SHOWN).astype(int)
+    pictures = [_picture(shown, episodes, int(query)) for query in queries]
+    curves = {setting_title(name): of.pooled() for name, of in list(result.verdicts.items())[:_CURVES]}
+    return [
+        episode_section(supports, pictures, names),
+        replace(precision_recall_section(curves), title="Precision and recall on new classes"),
+    ]
+
+
+def _picture(shown: EpisodeFound, episodes: Episodes, query: int) -> DetectionPicture:
+    found = jax.tree.map(lambda of: of[query], shown.found)
+    valid, mask = found.scores > 0, episodes.mask[0, query]
+    return DetectionPicture(
+        shown.query[query],
+        ImageDetections(found.boxes[valid], found.scores[valid], found.labels[valid].astype(int)),
+        ImageTruths(episodes.boxes[0, query][mask], episodes.labels[0, query][mask]),
+    )

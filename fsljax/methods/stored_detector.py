@@ -41,7 +41,9 @@ def load(folder: Path) -> StoredDetector:
     try:
         content = json.loads(path.read_text())
         if content["method"] != "repmet_detector":
-            raise UserError(f"{folder} holds a run of the method {content['method']!r}, which is no detector.")
+            raise UserError(
+                f"{folder} holds a run of the method {content['method']!r}, which is no detector."
+            )
         # Fields that came after the run was made have their defaults.
         config = repmet_detector.default_config()
         with config.unlocked():

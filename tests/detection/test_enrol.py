@@ -98,7 +98,9 @@ def test_fine_tuning_lowers_the_surprise_at_the_support(support: Support, layer:
 
     def surprise(epochs: int) -> float:
         scores = scores_by_representatives(support, support.features, layer, options, epochs=epochs)
-        return float(-np.log(np.take_along_axis(np.asarray(scores), labels[..., None], axis=-1))[counted].mean())
+        return float(
+            -np.log(np.take_along_axis(np.asarray(scores), labels[..., None], axis=-1))[counted].mean()
+        )
 
     assert surprise(5) < 0.95 * surprise(0)
 
