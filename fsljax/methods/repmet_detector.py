@@ -89,7 +89,8 @@ def check(config: ConfigDict) -> None:
         "pyramid.channels", "head.hidden", "head.dim", "representatives.per_class",
         "representatives.reset_images", "train.images", "rois.sampled", "rois.output_size", "rois.samples",
         "rois.canonical_size", "proposals.sizes", "proposals.keep", "proposals.keep_in_test",
-        "proposals.before_nms", "proposals.sampled", "validation.images", "eval.images", "eval.classes", "eval.keep",
+        "proposals.before_nms", "proposals.sampled", "validation.images", "eval.images",
+        "eval.classes", "eval.keep",
     )  # fmt: skip
     check_at_least(
         config, 0,
