@@ -93,7 +93,7 @@ class Detector(nn.Module):
         self.head = RoIHead(options.hidden, options.dim, options.linear_classes, options.normalize)
 
     def __call__(self, images: jax.Array, *, running_average: bool = True) -> jax.Array:
-        """Passes through every part once, as `init` needs it; proposing, which has no parameters, is left out.
+        """Passes through every part once, as `init` needs it; what has no parameters is left out.
 
         Args:
           images: `[b, height, width, channel]`.
