@@ -143,6 +143,25 @@ def _decode(
         )
 
 
+def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """An image file at its full size, with its own mode; see `upright`.
+
+    Raises:
+      UserError: the file is missing, damaged, no image, or a decompression bomb (Pillow's limit).
+    """
+    try:
+        with Image.open(Path(path), formats=_FORMATS) as image:
+            image.load()
+            return image
+    except Exception as error:
+        raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
+
+
+def upright(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
+    """An opened image turned by its EXIF orientation, without transparency, as grey or RGB of 8 bits."""
+    return _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+
+
 def fit_image(
     image: Image.Image,
     *,
@@ -161,7 +180,7 @@ def fit_image(
       uint8 `[height, width, channels]`.
     """
     height, width = np.broadcast_to(image_size, 2).tolist()
-    flat = _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+    flat = upright(image, channels)
     box = _centre(flat.size, width / height)
     if cut_first:
         flat, box = flat.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])

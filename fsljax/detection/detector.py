@@ -93,12 +93,21 @@ class Detector(nn.Module):
         self.head = RoIHead(options.hidden, options.dim, options.linear_classes, options.normalize)
 
     def __call__(self, images: jax.Array, *, running_average: bool = True) -> jax.Array:
-        """Embeddings `[b, p, dim]` of the regions proposed in images `[b, height, width, channel]`."""
-        levels = self.trunk(images, train=not running_average)
-        roi = self.roi_features(levels, self.propose(levels).boxes)
-        if self.options.linear_classes:
+        """Passes through every part once, as `init` needs it; what has no parameters is left out.
+
+        Args:
+          images: `[b, height, width, channel]`.
+          running_average: as of the backbone.
+
+        Returns:
+          `[b, dim]`, the embedding of a region without content.
+        """
+        options, levels = self.options, self.trunk(images, train=not running_average)
+        self.proposals(levels)
+        roi = self.head(jnp.zeros((len(images), options.output_size, options.output_size, options.channels)))
+        self.head.box_changes(roi)
+        if options.linear_classes:
             self.linear_logits(roi)
-        self.refine(roi, jnp.zeros((*roi.shape[:-1], 4)))
         return self.embed(roi)
 
     def trunk(self, images: jax.Array, train: bool = False) -> list[jax.Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +28,13 @@ class Examined(NamedTuple):
 
 
 def examine(
-    network: Detector, variables: Any, images: jax.Array, given: jax.Array, mask: jax.Array
+    network: Detector,
+    variables: Any,
+    images: jax.Array,
+    given: jax.Array,
+    mask: jax.Array,
+    height: float | jax.Array = math.inf,
+    width: float | jax.Array = math.inf,
 ) -> Examined:
     """Pools features of the boxes that are given and of what is proposed.
 
@@ -36,14 +43,17 @@ def examine(
       images: `[b, height, width, channel]` in [0, 1].
       given: `[b, g, 4]`.
       mask: bool `[b, g]`, False for padding.
+      height, width: of the images without their padding, numbers or `[b]`; by default all of it.
 
     Returns:
       `Examined`, p = g + proposals.
     """
-    height, width = map(float, images.shape[1:3])
+    whole = images.shape[1:3]
+    height, width = (jnp.minimum(side, limit) for side, limit in zip((height, width), whole, strict=True))
     levels = network.apply(variables, images, method="trunk")
-    proposals: Any = network.apply(variables, levels, method="propose")
+    proposals: Any = network.apply(variables, levels, height, width, method="propose")
     boxes = jnp.concatenate([given, proposals.boxes], axis=1)
     features: Any = network.apply(variables, levels, boxes, method="roi_features")
-    refined: Any = network.apply(variables, features, boxes, height, width, method="refine")
+    ends = [jnp.reshape(side, (-1, 1)) for side in (height, width)]
+    refined: Any = network.apply(variables, features, boxes, *ends, method="refine")
     return Examined(boxes, jnp.concatenate([mask, proposals.valid], axis=1), features, refined)

@@ -33,7 +33,9 @@ class LossOptions:
       rois: which regions are learned from.
       hard: regions of an image whose losses count, those of the largest; 0: all.
       sigma, scale: of the scores by representatives.
-      alpha: margin of the embedding loss, in squared distance.
+      version: of the embedding loss, see `fsljax.losses.repmet_loss`; "margin" compares squared distances.
+      alpha: its margin, in squared distance, or with the others in units of 2σ².
+      embedding_sigma: σ of the versions other than the margin's.
       embedding, linear, boxes: weights of the embedding loss, of the linear classifier's and of the boxes';
         those of the proposals and of the classes have weight 1.
     """
@@ -42,7 +44,9 @@ class LossOptions:
     hard: int = 0
     sigma: float = 0.5
     scale: float = 15.0
+    version: str = "margin"
     alpha: float = 0.5
+    embedding_sigma: float = 0.5
     embedding: float = 1.0
     linear: float = 0.0
     boxes: float = 1.0
@@ -89,7 +93,7 @@ def detector_losses(
     """The losses of a batch (Karlinsky et al., 2019, section 3; Ren et al., 2015, equation 1).
 
     With representatives, a region's class is learned through softmax(scale · [background, p_1 … p_C]), and
-    the embeddings of positive regions by the margin loss on squared distances; without, its class is learned
+    the embeddings of positive regions by a RepMet loss; without, its class is learned
     through the linear classifier alone.
 
     Args:
@@ -177,17 +181,17 @@ def proposal_recall(proposals: Proposals, truths: Truths, threshold: float = 0.5
 def _embedding_loss(
     embeddings: jax.Array, labels: jax.Array, representatives: jax.Array, options: LossOptions
 ) -> jax.Array:
-    """Mean margin loss of positive regions, which come first in every image."""
+    """Mean embedding loss of positive regions, which come first in every image."""
     most = max(int(labels.shape[1] * options.rois.positive_fraction), 1)
     embeddings, labels = embeddings[:, :most].reshape(-1, embeddings.shape[-1]), labels[:, :most].reshape(-1)
     losses = repmet_loss(
         embeddings,
         jnp.maximum(labels - 1, 0),
         representatives,
-        sigma=options.sigma,
+        sigma=options.embedding_sigma,
         alpha=options.alpha,
-        version="margin",
-        squared=True,
+        version=options.version,
+        squared=options.version == "margin",
     ).example_losses
     return _mean(losses, labels != BACKGROUND)
 

@@ -30,6 +30,7 @@ from fsljax.detection.losses import LossOptions, detector_losses
 from fsljax.detection.region_proposals import ProposalOptions
 from fsljax.distances import normalize
 from fsljax.errors import UserError
+from fsljax.losses.repmet import VERSIONS
 from fsljax.methods import Evaluation, TrainingData, detector_evaluation, few_shot_detection
 from fsljax.methods.detector_data import DRAWINGS, SOURCES, DetectionBatch, DetectionData, load
 from fsljax.training.state import TrainState, first_state
@@ -84,13 +85,14 @@ def check(config: ConfigDict) -> None:
     check_shared(config, SOURCES)
     check_choice(config, "data.drawings", DRAWINGS)
     check_choice(config, "head.kind", KINDS)
+    check_choice(config, "loss.version", VERSIONS)
     check_at_least(
         config, 1,
         "pyramid.channels", "head.hidden", "head.dim", "representatives.per_class",
         "representatives.reset_images", "train.images", "rois.sampled", "rois.output_size", "rois.samples",
         "rois.canonical_size", "proposals.sizes", "proposals.keep", "proposals.keep_in_test",
-        "proposals.before_nms", "proposals.sampled", "validation.images", "eval.images", "eval.classes",
-        "eval.keep",
+        "proposals.before_nms", "proposals.sampled", "validation.images", "eval.images",
+        "eval.classes", "eval.keep",
     )  # fmt: skip
     check_at_least(
         config, 0,
@@ -101,7 +103,7 @@ def check(config: ConfigDict) -> None:
     check_whole(config, "scenes.characters", "scenes.fragments")
     check_seeds(config, "eval.seed")
     few_shot_detection.check(config)
-    for name in ("loss.sigma", "loss.scale"):
+    for name in ("loss.sigma", "loss.embedding_sigma", "loss.scale"):
         section, field = name.split(".")
         if not config[section][field] > 0:
             raise UserError(f"config.{name} is {config[section][field]}; it must be above 0.")

@@ -31,8 +31,8 @@ class StoredDetector(NamedTuple):
     step: int
 
 
-def load(folder: Path) -> StoredDetector:
-    """Reads the best checkpoint of a detector's run.
+def read_config(folder: Path) -> ConfigDict:
+    """The config of a detector's run.
 
     Raises:
       UserError: if there is none, or it cannot be read.
@@ -48,17 +48,28 @@ def load(folder: Path) -> StoredDetector:
         config = repmet_detector.default_config()
         with config.unlocked():
             config.update(ConfigDict(content))
-        classes = 2  # of no consequence but to a linear head, whose own number follows
-        network = repmet_detector.build_network(config, classes, in_test=True)
+        repmet_detector.build_network(config, 2)
     except OSError:
-        raise UserError(f"There is no detector in {folder}: give the workdir of a run.") from None
+        raise UserError(
+            f"There is no detector in {folder}: give the workdir of a run, or a folder written by save."
+        ) from None
     except UserError:
         raise
     except Exception as error:  # damage comes as many types
         raise UserError(f"{path} cannot be read: {type(error).__name__}, {error}.") from error
+    return config
+
+
+def load(folder: Path) -> StoredDetector:
+    """Reads the best checkpoint of a detector's run.
+
+    Raises:
+      UserError: if there is none, or it cannot be read.
+    """
+    config = read_config(folder)
     model = Checkpoints(folder).restore_model()
     linear = model.variables["params"]["head"].get("linear")
-    if linear is not None:
-        classes = linear["kernel"].shape[1] - 1
-        network = repmet_detector.build_network(config, classes, in_test=True)
+    # Representatives are no part of the network; a linear head is.
+    classes = 2 if linear is None else linear["kernel"].shape[1] - 1
+    network = repmet_detector.build_network(config, classes, in_test=True)
     return StoredDetector(config, network, model.variables, model.step)
