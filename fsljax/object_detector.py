@@ -178,11 +178,11 @@ class Detector:
                 prepared.images[filled], prepared.sizes[filled], self._padded(wanted), len(wanted), most
             )
             for place, row in enumerate(rows):
-                one: Detections = jax.tree.map(lambda of, place=place: of[place], of_batch)
-                good = one.valid & (one.scores >= threshold)
-                found.boxes.append(one.boxes[good] / prepared.scales[row])
-                found.scores.append(one.scores[good])
-                found.labels.append(names[one.labels[good]])
+                boxes, scores, numbers, valid = (np.asarray(of)[place] for of in of_batch)
+                good = valid & (scores >= threshold)
+                found.boxes.append(boxes[good] / prepared.scales[row])
+                found.scores.append(scores[good])
+                found.labels.append(names[numbers[good]])
         return found
 
     @property

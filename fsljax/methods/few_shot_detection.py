@@ -61,9 +61,7 @@ EVALUATION = {
     "baseline": "",  # workdir of a detector with a linear head, by which the baselines are run
     "distance_sigma": 0.5,  # σ of the baseline by distances
     "episodes_file": "",  # written where it is missing; "": in the cache folder
-    "enrol": dataclass_fields(
-        EnrolOptions, sigma=None, scale=None, alpha=None, embedding=None, normalize=None
-    ),
+    "enrol": dataclass_fields(EnrolOptions, sigma=None, scale=None, normalize=None),
 }
 # AP50 pooled: ImageNet-LOC, its 5-way episodes of 214 animals; other images and classes than ours.
 PUBLISHED: dict[str, dict[str, float]] = {}
@@ -77,7 +75,15 @@ _CURVES = 8
 
 def check(config: ConfigDict) -> None:
     """Raises a UserError for values of `config.eval` that cannot work."""
-    check_at_least(config, 0, "eval.episodes", "eval.fine_tune_epochs", "eval.enrol.rate")
+    check_at_least(
+        config,
+        0,
+        "eval.episodes",
+        "eval.fine_tune_epochs",
+        "eval.enrol.rate",
+        "eval.enrol.alpha",
+        "eval.enrol.embedding",
+    )
     check_at_least(config, 1, "eval.shots", "eval.enrol.per_shot")
     check_whole(config, "eval.shots", "eval.fine_tune_epochs")
     check_share(config, "eval.enrol.positive_fraction", "eval.enrol.overlap")
@@ -208,8 +214,6 @@ def enrol_options(config: ConfigDict) -> EnrolOptions:
         config.eval.enrol,
         sigma=loss.sigma,
         scale=loss.scale,
-        alpha=loss.alpha,
-        embedding=loss.embedding,
         normalize=config.head.normalize,
     )
 

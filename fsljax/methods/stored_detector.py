@@ -41,9 +41,7 @@ def read_config(folder: Path) -> ConfigDict:
     try:
         content = json.loads(path.read_text())
         if content["method"] != "repmet_detector":
-            raise UserError(
-                f"{folder} holds a run of the method {content['method']!r}, which is no detector."
-            )
+            raise UserError(f"{folder} holds a run of the method {content['method']!r}, not a detector's.")
         # Fields that came after the run was made have their defaults.
         config = repmet_detector.default_config()
         with config.unlocked():
