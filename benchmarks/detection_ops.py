@@ -4,7 +4,7 @@
 
 PATH is an interpreter with PyTorch, this one by default. NMS keeps 300 of 2,000 boxes at IoU 0.7. RoIAlign
 takes 512 boxes × 7 × 7 bins × 256 channels, 2 × 2 points a bin, from the four levels of an image of
-800 × 1,024 pixels; its gradient is that of the levels. All in float32, on one image. PyTorch's RoIAlign gathers
+800 × 1,024 pixels; its gradient is that of the levels. All in float32, on one image. PyTorch gathers
 the four neighbours of each point, or asks `grid_sample` for the points. They take turns in one run; let
 nothing else run meanwhile.
 """
