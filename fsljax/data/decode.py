@@ -161,7 +161,7 @@ def fit_image(
       uint8 `[height, width, channels]`.
     """
     height, width = np.broadcast_to(image_size, 2).tolist()
-    flat = _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+    flat = flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
     box = _centre(flat.size, width / height)
     if cut_first:
         flat, box = flat.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])
@@ -177,7 +177,8 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _flatten(image: Image.Image, mode: str) -> Image.Image:
+def flatten(image: Image.Image, mode: str) -> Image.Image:
+    """The image in mode "L" or "RGB": transparency laid on white, more than 8 bits of grey scaled to 8."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     elif image.has_transparency_data:
