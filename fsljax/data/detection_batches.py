@@ -164,7 +164,8 @@ def load_batch(
         number = len(data.boxes[row])
         if number > most:
             raise UserError(
-                f"The image {data.ids[row]} has {number} boxes, but there is room for {most}: give more truths."
+                f"The image {data.ids[row]} has {number} boxes, but there is room for {most}: "
+                "give more truths."
             )
         boxes[place, :number] = data.boxes[row] * np.tile(scales[place], 2)
         labels[place, :number] = data.labels[row]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,8 +17,8 @@ from fsljax.data.image_layouts import first_few
 from fsljax.detection.boxes import check_boxes
 from fsljax.errors import UserError
 
-Picture = np.ndarray | Path | bytes
-"""uint8 `[height, width, 3]`, an image file, or the content of one."""
+Picture = np.ndarray | Path | Callable[[], bytes]
+"""uint8 `[height, width, 3]`, an image file, or a function that reads the content of one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class DetectionSet:
     """Images and their boxes; an image without boxes is background.
 
     Attributes:
-      images: one `Picture` an image, which may be read only when it is asked for.
+      images: one `Picture` an image; files are read when they are asked for.
       sizes: int32 `[n, 2]`, heights and widths.
       boxes: float32 `[boxes of the image, 4]` an image, `[y_min, x_min, y_max, x_max]` in pixels.
       labels: int32 `[boxes of the image]`, indices into `class_names`.
@@ -77,7 +77,7 @@ class DetectionSet:
             if isinstance(stored, np.ndarray):
                 image = Image.fromarray(stored)
             else:
-                image = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
+                image = Image.open(stored if isinstance(stored, Path) else io.BytesIO(stored()))
                 image.load()
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"The image {self.ids[number]} cannot be read: {error}.") from error
@@ -85,7 +85,7 @@ class DetectionSet:
         if image.size != (width, height):
             raise UserError(
                 f"The image {self.ids[number]} is {image.width} wide and {image.height} high, but its "
-                f"annotation says {width} and {height}: its boxes would lie elsewhere. Correct the annotation."
+                f"annotation says {width} and {height}: its boxes would lie elsewhere. Correct it."
             )
         return flatten(image, "RGB")
 
@@ -106,7 +106,6 @@ def collect(
     annotated: Iterable[Annotated],
     class_names: Sequence[str],
     *,
-    images: Sequence[Picture] | None = None,
     drop_bad_boxes: bool = False,
 ) -> DetectionSet:
     """Checks what was read and puts it together.
@@ -114,7 +113,6 @@ def collect(
     Args:
       annotated: image by image.
       class_names: all classes there are, in their order.
-      images: to be taken instead of those that were read one by one.
       drop_bad_boxes: boxes outside their image or without area are left out, with a note, instead of
         being an error.
 
@@ -128,8 +126,8 @@ def collect(
     for one in annotated:
         if unknown := [name for name in one.classes if name not in index]:
             raise UserError(
-                f"{one.where} has an object of class {unknown[0]!r}, which is none of the {len(index)} classes "
-                f"({first_few(class_names)}). Correct it, or name the class too."
+                f"{one.where} has an object of class {unknown[0]!r}, which is none of the {len(index)} "
+                f"classes ({first_few(class_names)}). Correct it, or name the class too."
             )
         if drop_bad_boxes:
             good = [row for row, box in enumerate(one.boxes) if _is_good(box, one.size)]
@@ -142,25 +140,19 @@ def collect(
         boxes.append(check_boxes(np.array(one.boxes, np.float64), *one.size, where=one.where))
         read.append(one)
     ids = tuple(one.id for one in read)
-    left_out = (
-        f"Boxes outside their image or without area, left out: {len(dropped)}, of {first_few(dropped)}."
-    )
+    left_out = f"Boxes outside their image or without area, left out: {len(dropped)} ({first_few(dropped)})."
     if len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise UserError(f"The image {twice} comes twice. Take one of its annotations out.")
     return DetectionSet(
-        images=[one.image for one in read] if images is None else images,
+        images=[one.image for one in read],
         sizes=np.array([one.size for one in read], np.int32).reshape(-1, 2),
         boxes=tuple(boxes),
         labels=tuple(np.array([index[name] for name in one.classes], np.int32) for one in read),
         difficult=tuple(np.array(one.difficult, bool) for one in read),
         class_names=tuple(class_names),
         ids=ids,
-        notes=(
-            f"Boxes outside their image or without area, left out: {len(dropped)}, of {first_few(dropped)}.",
-        )
-        if dropped
-        else (),
+        notes=(left_out,) if dropped else (),
     )
 
 

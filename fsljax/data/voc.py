@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,24 +96,20 @@ def load_tfds(
     names = tuple(info.features["objects"].feature["label"].names)
     examples = itertools.islice(tfds_source.data_source(folder, split), limit)
     return collect(
-        _from_tfds(examples, folder, names),
+        _from_tfds(examples, _TfdsRecords(folder, split), names),
         names,
-        images=_TfdsImages(folder, split),
         drop_bad_boxes=drop_bad_boxes,
     )
 
 
 @dataclass(frozen=True)
-class _TfdsImages(Sequence[bytes]):
-    """The encoded images of one split, read one by one; it can be sent to another process."""
+class _TfdsRecords:
+    """The records of one split, read one by one; it can be sent to another process."""
 
     folder: Path
     split: str
 
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, number: Any) -> Any:
+    def image(self, number: int) -> bytes:
         return self._parse(self._records[number])["image"]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,8 +131,10 @@ class _TfdsImages(Sequence[bytes]):
         return tfds_source.example_parser(tfds_source.dataset_info(self.folder))
 
 
-def _from_tfds(examples: Iterator[dict[str, Any]], folder: Path, names: Sequence[str]) -> Iterator[Annotated]:
-    for example in examples:
+def _from_tfds(
+    examples: Iterator[dict[str, Any]], records: _TfdsRecords, names: Sequence[str]
+) -> Iterator[Annotated]:
+    for number, example in enumerate(examples):
         identity = Path(example["image/filename"].decode()).stem
         with Image.open(io.BytesIO(example["image"])) as image:
             size = image.height, image.width
@@ -144,9 +142,9 @@ def _from_tfds(examples: Iterator[dict[str, Any]], folder: Path, names: Sequence
         # TFDS divides VOC's own numbers by the sides: its boxes begin at pixel 1 as they do.
         boxes = objects["bbox"].reshape(-1, 4) * [*size, *size] - [1, 1, 0, 0]
         yield Annotated(
-            image=b"",
+            image=partial(records.image, number),
             id=identity,
-            where=f"{identity} of {folder}",
+            where=f"{identity} of {records.folder}",
             size=size,
             boxes=boxes.round(2).tolist(),
             classes=[names[label] for label in objects["label"]],
