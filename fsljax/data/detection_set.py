@@ -79,7 +79,7 @@ class DetectionSet:
             else:
                 image = Image.open(stored if isinstance(stored, Path) else io.BytesIO(stored()))
                 image.load()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
             raise UserError(f"The image {self.ids[number]} cannot be read: {error}.") from error
         height, width = self.sizes[number].tolist()
         if image.size != (width, height):

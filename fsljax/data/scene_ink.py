@@ -169,13 +169,13 @@ def _warp(
     offsets = jnp.arange(patch) - (patch - 1) / 2
     rows, columns = offsets[None, :, None], offsets[None, None, :]
     cosine, sine = ((jnp.cos(angles) / scales)[:, None, None], (jnp.sin(angles) / scales)[:, None, None])
-    row = jnp.clip(cosine * rows - sine * columns + centres[:, 0, None, None] + 1, 0.0, side + 0.999)
-    column = jnp.clip(sine * rows + cosine * columns + centres[:, 1, None, None] + 1, 0.0, side + 0.999)
+    row = jnp.clip(cosine * rows - sine * columns + centres[:, 0, None, None] + 1, 0.0, side + 1.0)
+    column = jnp.clip(sine * rows + cosine * columns + centres[:, 1, None, None] + 1, 0.0, side + 1.0)
     top, left = row.astype(jnp.int32), column.astype(jnp.int32)
     down, right = row - top, column - left
     bordered = jnp.pad(_smoothed(pictures, scales), ((0, 0), (1, 2), (1, 2)))
     width = side + 3
-    flat, at = bordered.reshape(len(pictures), -1), top * width + left
+    flat, at = bordered.reshape(len(pictures), width * width), top * width + left
     take = jax.vmap(lambda values, index: values.at[index].get(mode="promise_in_bounds"))
     upper = take(flat, at) * (1 - right) + take(flat, at + 1) * right
     lower = take(flat, at + width) * (1 - right) + take(flat, at + width + 1) * right
