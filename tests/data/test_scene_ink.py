@@ -49,7 +49,7 @@ def test_smaller_pictures_keep_the_brightness_of_thin_strokes():
 def test_characters_have_the_asked_sides_and_tight_boxes():
     options = SceneOptions(sides=(24.0, 48.0), strength=(1.0, 1.0))
     labels = jnp.zeros(64, jnp.int32)
-    ink = render_characters(jax.random.key(0), line_and_dot(), labels, options)
+    ink = render_characters(jax.random.split(jax.random.key(0), 64), line_and_dot(), labels, options)
     heights, widths = np.asarray(ink.boxes[:, 2:] - ink.boxes[:, :2]).T
     longer = np.maximum(heights, widths)
     assert longer.min() >= 22 and longer.max() <= 50
@@ -61,7 +61,8 @@ def test_characters_have_the_asked_sides_and_tight_boxes():
 
 
 def test_small_drawings_are_enlarged_to_the_double_at_most():
-    ink = render_characters(jax.random.key(0), line_and_dot(), jnp.ones(8, jnp.int32), SceneOptions())
+    keys = jax.random.split(jax.random.key(0), 64)
+    ink = render_characters(keys, line_and_dot(), jnp.ones(64, jnp.int32), SceneOptions())
     assert np.asarray(ink.boxes[:, 2:] - ink.boxes[:, :2]).max() <= 9  # twice 3, and the turned corners
 
 
