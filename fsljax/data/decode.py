@@ -159,7 +159,7 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
 
 def upright(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
     """An opened image turned by its EXIF orientation, without transparency, as grey or RGB of 8 bits."""
-    return _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+    return flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
 
 
 def fit_image(
@@ -196,7 +196,8 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _flatten(image: Image.Image, mode: str) -> Image.Image:
+def flatten(image: Image.Image, mode: str) -> Image.Image:
+    """The image in mode "L" or "RGB": transparency laid on white, more than 8 bits of grey scaled to 8."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     elif image.has_transparency_data:

@@ -73,16 +73,16 @@ def draw_scene(
     if first is not None:
         labels = labels.at[0].set(first)
     wanted = some_of(keys[1], options.characters)
-    ink = render_characters(keys[2], drawings, labels, options)
     if distractors is not None:
-        count_key, choice_key, ink_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+        count_key, choice_key = jax.random.split(jax.random.fold_in(key, 1))
         chosen = jax.random.randint(choice_key, (options.distractors[1],), 0, len(distractors))
+        labels = jnp.concatenate([labels, distractors[chosen].astype(jnp.int32)])
         wanted = jnp.concatenate([wanted, some_of(count_key, options.distractors)])
-        added = render_characters(ink_key, drawings, distractors[chosen], options)
-        ink = jax.tree.map(lambda *parts: jnp.concatenate(parts), ink, added)
-    # A key a character: where one goes does not hang on how many come after it.
-    place_keys = jax.vmap(partial(jax.random.fold_in, keys[3]))(jnp.arange(len(wanted)))
-    corners, boxes, placed = _places(place_keys, ink, wanted, options)
+    # Keys of each character's own: nothing about one hangs on how many come after it.
+    keys_of_each = jax.vmap(jax.random.fold_in, (None, 0))
+    numbers = jnp.arange(len(labels))
+    ink = render_characters(keys_of_each(keys[2], numbers), drawings, labels, options)
+    corners, boxes, placed = _places(keys_of_each(keys[3], numbers), ink, wanted, options)
     fragments, centres = render_fragments(keys[4], drawings if clutter is None else clutter, options)
     canvas = _paste(ink.patches * placed[:, None, None], corners - ink.boxes[:, :2], options.size)
     canvas += _paste(fragments, centres - fragments.shape[-1] // 2, options.size)
