@@ -151,7 +151,7 @@ def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[st
         columns += [Column(CEILING, shots, 0) for shots in options.shots]
     trained = enrol_options(config)
     enrol = trained, replace(trained, sigma=options.distance_sigma, normalize=True)
-    found: dict[Column, list[Found]] = {column: [] for column in columns}
+    found: dict[Column, list[tuple[np.ndarray, ...]]] = {column: [] for column in columns}
     shown = None
     for numbers, images in _images(drawings, episodes, options.distractors):
         regions = {name: regions_of(finder, episodes, numbers, *images) for name, finder in finders.items()}
@@ -160,12 +160,12 @@ def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[st
             name = DISTANCE if column.rule in (DISTANCE, VANILLA) else REPMET
             candidates = candidates_of(finders[name], column, *regions[name], enrol[column.rule == DISTANCE])
             seen = found_in(candidates, truths, iou_threshold=options.iou_threshold, keep=options.keep)
-            on_host = jax.device_get(seen if shown is None else seen._replace(boxes=np.zeros(len(numbers))))
             if shown is None:
-                of_first: Found = jax.tree.map(lambda of: of[0], on_host)
+                of_first: Found = jax.tree.map(lambda of: np.asarray(of[0]), seen)
                 shown = EpisodeFound(np.asarray(images[0][0]), np.asarray(images[1][0]), of_first)
             kept = len(np.unique(numbers))  # the last group is filled up
-            found[column].append(jax.tree.map(lambda of, kept=kept: of[:kept], on_host))
+            judged = (seen.scores, seen.labels, seen.right, seen.counted)
+            found[column].append(tuple(np.asarray(of)[:kept].reshape(kept, -1) for of in judged))
     assert shown is not None
     verdicts = {column: _verdicts(parts, episodes) for column, parts in found.items()}
     names = {column: column.setting(episodes.way, options.distractors) for column in columns}
@@ -231,14 +231,13 @@ def _images(
         yield numbers, (jnp.stack([of.support for of in drawn]), jnp.stack([of.query for of in drawn]))
 
 
-def _verdicts(parts: list[Found], episodes: Episodes) -> Verdicts:
+def _verdicts(parts: list[tuple[np.ndarray, ...]], episodes: Episodes) -> Verdicts:
     """Of the detections of all episodes, `[episodes, queries · keep]`."""
-    _, *held = (np.concatenate(of).reshape(len(episodes), -1) for of in zip(*parts, strict=True))
+    scores, labels, right, judged = (np.concatenate(of) for of in zip(*parts, strict=True))
     counted = episodes.mask & ~episodes.difficult
     positives = np.stack(
         [(counted & (episodes.labels == label)).sum((1, 2)) for label in range(episodes.way)]
     )
-    scores, labels, right, judged = held
     return Verdicts(scores, labels, right, judged, positives.T)
 
 
