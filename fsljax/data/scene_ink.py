@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -77,8 +78,8 @@ def uniform(key: jax.Array, shape: tuple[int, ...], limits: tuple[float, float])
     return jax.random.uniform(key, shape, minval=limits[0], maxval=limits[1])
 
 
-def _log_uniform(key: jax.Array, count: int, limits: tuple[float, float]) -> jax.Array:
-    return limits[0] * (limits[1] / limits[0]) ** jax.random.uniform(key, (count,))
+def _between_in_logarithm(limits: tuple[float, float], share: jax.Array) -> jax.Array:
+    return limits[0] * (limits[1] / limits[0]) ** share
 
 
 def _pick(key: jax.Array, drawings: Drawings, labels: jax.Array) -> jax.Array:
@@ -87,12 +88,13 @@ def _pick(key: jax.Array, drawings: Drawings, labels: jax.Array) -> jax.Array:
     return drawings.images[labels, chosen].astype(jnp.float32) / 255
 
 
-def render_characters(key: jax.Array, drawings: Drawings, labels: jax.Array, options: SceneOptions) -> Ink:
-    """Renders characters turned and scaled, each in the middle of a patch."""
-    pick_key, angle_key, side_key, strength_key = jax.random.split(key, 4)
-    picked = _pick(pick_key, drawings, labels)
-    angles = jnp.deg2rad(options.rotation) * jax.random.uniform(angle_key, labels.shape, minval=-1.0)
-    sides = _log_uniform(side_key, len(labels), options.sides)
+def render_characters(keys: jax.Array, drawings: Drawings, labels: jax.Array, options: SceneOptions) -> Ink:
+    """Renders characters `[n]`, turned and scaled by a key each, each in the middle of a patch."""
+    pick_keys, keys = jnp.moveaxis(jax.vmap(partial(jax.random.split, num=2))(keys), 1, 0)
+    picked = jax.vmap(_pick, (0, None, 0))(pick_keys, drawings, labels)
+    turn, size, dark = jax.vmap(lambda key: jax.random.uniform(key, (3,)))(keys).T
+    angles = jnp.deg2rad(options.rotation) * (2 * turn - 1)
+    sides = _between_in_logarithm(options.sides, size)
     extents = _ink_box(picked)
     centres = (extents[:, :2] + extents[:, 2:] - 1) / 2
     height, width = (extents[:, 2:] - extents[:, :2]).T
@@ -102,7 +104,7 @@ def render_characters(key: jax.Array, drawings: Drawings, labels: jax.Array, opt
     # The barrier keeps the compiler from rendering once for the boxes and once more for the image.
     patches = jax.lax.optimization_barrier(_warp(picked, centres, angles, _scales(sides, turned), patch))
     boxes = _ink_box(patches)
-    strengths = uniform(strength_key, labels.shape, options.strength)
+    strengths = options.strength[0] + (options.strength[1] - options.strength[0]) * dark
     return Ink(patches * strengths[:, None, None], boxes)
 
 
@@ -123,7 +125,7 @@ def render_fragments(
     diameters = longer * uniform(keys[3], (count,), (0.2, 1 / 3))
     cut, centres = jax.vmap(_round_window)(picked, centres, diameters)
     fits = 3 * cut.sum((1, 2)) <= picked.sum((1, 2))
-    sides = _log_uniform(keys[4], count, options.sides)
+    sides = _between_in_logarithm(options.sides, jax.random.uniform(keys[4], (count,)))
     angles = uniform(keys[5], (count,), (0.0, 2 * jnp.pi))
     patch = 4 * (int(options.sides[1] / 3 + 3) // 4 + 1)
     shown = fits & some_of(keys[6], options.fragments)
@@ -169,13 +171,13 @@ def _warp(
     offsets = jnp.arange(patch) - (patch - 1) / 2
     rows, columns = offsets[None, :, None], offsets[None, None, :]
     cosine, sine = ((jnp.cos(angles) / scales)[:, None, None], (jnp.sin(angles) / scales)[:, None, None])
-    row = jnp.clip(cosine * rows - sine * columns + centres[:, 0, None, None] + 1, 0.0, side + 0.999)
-    column = jnp.clip(sine * rows + cosine * columns + centres[:, 1, None, None] + 1, 0.0, side + 0.999)
+    row = jnp.clip(cosine * rows - sine * columns + centres[:, 0, None, None] + 1, 0.0, side + 1.0)
+    column = jnp.clip(sine * rows + cosine * columns + centres[:, 1, None, None] + 1, 0.0, side + 1.0)
     top, left = row.astype(jnp.int32), column.astype(jnp.int32)
     down, right = row - top, column - left
     bordered = jnp.pad(_smoothed(pictures, scales), ((0, 0), (1, 2), (1, 2)))
     width = side + 3
-    flat, at = bordered.reshape(len(pictures), -1), top * width + left
+    flat, at = bordered.reshape(len(pictures), width * width), top * width + left
     take = jax.vmap(lambda values, index: values.at[index].get(mode="promise_in_bounds"))
     upper = take(flat, at) * (1 - right) + take(flat, at + 1) * right
     lower = take(flat, at + width) * (1 - right) + take(flat, at + width + 1) * right

@@ -25,7 +25,7 @@ _TRIES = 12  # positions of which a character takes the first that is free
 
 
 class Scene(NamedTuple):
-    """An image and its truths; rows whose mask is False are zeros. A batch has a leading axis more.
+    """An image and its truths, the last rows zeros where mask is False; a batch has a leading axis more.
 
     Attributes:
       image: float32 `[size, size, 1]`, in [0, 1].
@@ -73,24 +73,25 @@ def draw_scene(
     if first is not None:
         labels = labels.at[0].set(first)
     wanted = some_of(keys[1], options.characters)
-    ink = render_characters(keys[2], drawings, labels, options)
     if distractors is not None:
-        count_key, choice_key, ink_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+        count_key, choice_key = jax.random.split(jax.random.fold_in(key, 1))
         chosen = jax.random.randint(choice_key, (options.distractors[1],), 0, len(distractors))
+        labels = jnp.concatenate([labels, distractors[chosen].astype(jnp.int32)])
         wanted = jnp.concatenate([wanted, some_of(count_key, options.distractors)])
-        added = render_characters(ink_key, drawings, distractors[chosen], options)
-        ink = jax.tree.map(lambda *parts: jnp.concatenate(parts), ink, added)
-    # A key a character: where one goes does not hang on how many come after it.
-    place_keys = jax.vmap(partial(jax.random.fold_in, keys[3]))(jnp.arange(len(wanted)))
-    corners, boxes, placed = _places(place_keys, ink, wanted, options)
+    # Keys of each character's own: nothing about one hangs on how many come after it.
+    keys_of_each = jax.vmap(jax.random.fold_in, (None, 0))
+    numbers = jnp.arange(len(labels))
+    ink = render_characters(keys_of_each(keys[2], numbers), drawings, labels, options)
+    corners, boxes, placed = _places(keys_of_each(keys[3], numbers), ink, wanted, options)
     fragments, centres = render_fragments(keys[4], drawings if clutter is None else clutter, options)
     canvas = _paste(ink.patches * placed[:, None, None], corners - ink.boxes[:, :2], options.size)
     canvas += _paste(fragments, centres - fragments.shape[-1] // 2, options.size)
-    mask = placed[:slots]
+    there_first = jnp.argsort(~placed[:slots])
+    mask = placed[there_first]
     return Scene(
         image=_lit(keys[5], keys[6], jnp.minimum(canvas, 1.0), options)[..., None],
-        boxes=jnp.where(mask[:, None], boxes[:slots], 0).astype(jnp.float32),
-        labels=jnp.where(mask, labels, 0),
+        boxes=jnp.where(mask[:, None], boxes[there_first], 0).astype(jnp.float32),
+        labels=jnp.where(mask, labels[there_first], 0),
         mask=mask,
     )
 

@@ -31,7 +31,7 @@ from fsljax.detection.region_proposals import ProposalOptions
 from fsljax.distances import normalize
 from fsljax.errors import UserError
 from fsljax.losses.repmet import VERSIONS
-from fsljax.methods import Evaluation, TrainingData, detector_evaluation
+from fsljax.methods import Evaluation, TrainingData, detector_evaluation, few_shot_detection
 from fsljax.methods.detector_data import DRAWINGS, SOURCES, DetectionBatch, DetectionData, load
 from fsljax.training.state import TrainState, first_state
 
@@ -76,7 +76,7 @@ def default_config() -> ConfigDict:
     config.train.images = 16  # of a step
     config.train.flip = False  # photographs, half of them from left to right
     config.validation = ConfigDict({"images": 128})
-    config.eval = ConfigDict(dict(detector_evaluation.EVALUATION))
+    config.eval = ConfigDict({**detector_evaluation.EVALUATION, **few_shot_detection.EVALUATION})
     return config.lock()
 
 
@@ -102,6 +102,7 @@ def check(config: ConfigDict) -> None:
     )  # fmt: skip
     check_whole(config, "scenes.characters", "scenes.fragments")
     check_seeds(config, "eval.seed")
+    few_shot_detection.check(config)
     for name in ("loss.sigma", "loss.embedding_sigma", "loss.scale"):
         section, field = name.split(".")
         if not config[section][field] > 0:
@@ -292,7 +293,8 @@ class RepMetDetector:
         return detector_evaluation.validate(self, variables)
 
     def evaluate(self, variables: dict[str, Any]) -> Evaluation:
-        return detector_evaluation.evaluate(self, variables)
+        evaluation = detector_evaluation.evaluate(self, variables)
+        return few_shot_detection.with_episodes(self, variables, evaluation)
 
     def embed_truths(self, variables: dict[str, Any], images: jax.Array, boxes: jax.Array) -> jax.Array:
         """Embeddings `[b, t, dim]` of boxes `[b, t, 4]` in images `[b, height, width, channel]`."""
@@ -320,9 +322,13 @@ class RepMetDetector:
         return dataclass_from(LossOptions, self.config.loss, rois=rois)
 
     @cached_property
+    def test_network(self) -> Detector:
+        """The network that proposes as many regions as are looked at in tests."""
+        return build_network(self.config, self.classes, in_test=True)
+
+    @cached_property
     def _find(self) -> Any:
-        network = build_network(self.config, self.classes, in_test=True)
-        return jax.jit(partial(find_regions, network))
+        return jax.jit(partial(find_regions, self.test_network))
 
     @cached_property
     def _embed_truths(self) -> Any:
