@@ -271,7 +271,10 @@ def serve_detection_ops(name: str) -> None:
     def measure() -> dict[str, float]:
         with torch.inference_mode():
             forward = duel.seconds(lambda: align(levels))
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # its short operations wait for one another else
             suppression = duel.seconds(suppress)
+            torch.set_num_threads(threads)
         features = align(leaves)
         outer = torch.ones_like(features)
         gradient = duel.seconds(lambda: torch.autograd.grad(features, leaves, outer))

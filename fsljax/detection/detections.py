@@ -96,7 +96,7 @@ def detections(
     Returns:
       `Detections`.
     """
-    classes = scores.shape[1] - 1
+    boxes, classes = jnp.asarray(boxes), scores.shape[1] - 1
     pairs = jnp.where(valid[:, None], scores[:, 1:], -1.0).reshape(-1)
     best, places = jax.lax.top_k(pairs, min(candidates, len(pairs)))
     labels, chosen = (places % classes).astype(jnp.int32), boxes[places // classes]

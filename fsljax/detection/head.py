@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from fsljax.detection.boxes import iou
 from fsljax.detection.matching import IGNORED, POSITIVE, match, sample
+from fsljax.detection.region_proposals import without_difficult
 from fsljax.distances import normalize
 
 KINDS = ("repmet", "linear")
@@ -159,6 +160,7 @@ def roi_targets(
     labels: jax.Array,
     mask: jax.Array,
     options: RoIOptions,
+    difficult: jax.Array | None = None,
 ) -> RoITargets:
     """Draws the regions of one image that the head learns from: proposals, truths, regions around these.
 
@@ -170,12 +172,16 @@ def roi_targets(
       labels: int `[t]`, classes from 0.
       mask: bool `[t]`, False for padding.
       options: of matching and sampling.
+      difficult: bool `[t]`, truths on which nothing is background; None: there is none.
     """
     jitter_key, sample_key = jax.random.split(key)
     around = _jittered(jitter_key, truths, options.jittered, options.jitter)
     boxes = jnp.concatenate([truths, around, proposals])
     held = jnp.concatenate([mask, jnp.tile(mask, options.jittered), valid])
-    matched = match(iou(boxes, truths), mask, high=options.high, low=options.low, best_anchor_of_each=False)
+    overlaps = iou(boxes, truths)
+    matched = match(overlaps, mask, high=options.high, low=options.low, best_anchor_of_each=False)
+    if difficult is not None:
+        matched = matched._replace(labels=without_difficult(matched.labels, overlaps, difficult, options.low))
     drawn = sample(
         sample_key,
         jnp.where(held, matched.labels, IGNORED),

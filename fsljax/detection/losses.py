@@ -59,11 +59,18 @@ class Truths(NamedTuple):
       boxes: `[b, t, 4]`.
       labels: int `[b, t]`, classes from 0.
       mask: bool `[b, t]`, False for padding.
+      difficult: bool `[b, t]`; what lies on such an object is neither an object nor background. None: there
+        is none.
     """
 
     boxes: jax.Array
     labels: jax.Array
     mask: jax.Array
+    difficult: jax.Array | None = None
+
+    def wanted(self) -> jax.Array:
+        """Which are to be found, bool `[b, t]`."""
+        return self.mask if self.difficult is None else self.mask & ~self.difficult
 
 
 class Learned(NamedTuple):
@@ -89,6 +96,7 @@ def detector_losses(
     images: jax.Array,
     truths: Truths,
     options: LossOptions,
+    sizes: jax.Array | None = None,
 ) -> Learned:
     """The losses of a batch (Karlinsky et al., 2019, section 3; Ren et al., 2015, equation 1).
 
@@ -104,6 +112,7 @@ def detector_losses(
       images: `[b, height, width, channel]` in [0, 1].
       truths: of them.
       options: of the losses.
+      sizes: `[b, 2]`, heights and widths of the images without padding; None: there is none.
     """
     variables = {"params": params, "batch_stats": batch_stats}
 
@@ -112,19 +121,27 @@ def detector_losses(
 
     levels, changed = network.apply(variables, images, train=True, method="trunk", mutable=["batch_stats"])
     outputs = run("proposal_outputs", levels)
-    proposals = run("propose_from", outputs, levels)
+    proposals = run("propose_from", outputs, levels, *([] if sizes is None else jnp.moveaxis(sizes, 1, 0)))
     anchor_key, region_key = jax.random.split(key)
     anchors = jnp.concatenate(outputs.anchors)
+    difficult = None if truths.difficult is None else truths.mask & truths.difficult
     keys_of_images = partial(jax.random.split, num=len(images))
     proposed = jax.vmap(partial(proposal_losses, anchors=anchors, options=network.options.proposals))(
         keys_of_images(anchor_key),
         jnp.concatenate(outputs.logits, axis=1),
         jnp.concatenate(outputs.deltas, axis=1),
         truths=truths.boxes,
-        mask=truths.mask,
+        mask=truths.wanted(),
+        difficult=difficult,
     )
     regions = jax.vmap(partial(roi_targets, options=options.rois))(
-        keys_of_images(region_key), proposals.boxes, proposals.valid, *truths
+        keys_of_images(region_key),
+        proposals.boxes,
+        proposals.valid,
+        truths.boxes,
+        truths.labels,
+        truths.wanted(),
+        difficult=difficult,
     )
     positive = regions.labels != BACKGROUND
     roi = run("roi_features", levels, regions.boxes)
@@ -175,7 +192,7 @@ def proposal_recall(proposals: Proposals, truths: Truths, threshold: float = 0.5
     """Share `[]` of the truths with which a proposal overlaps so far."""
     overlaps = jax.vmap(iou)(proposals.boxes, truths.boxes)
     found = jnp.max(jnp.where(proposals.valid[..., None], overlaps, 0.0), axis=1) >= threshold
-    return _mean(found, truths.mask)
+    return _mean(found, truths.wanted())
 
 
 def _embedding_loss(

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from fsljax.detection.boxes import clip, decode, encode, iou
-from fsljax.detection.matching import NEGATIVE, POSITIVE, match, sample
+from fsljax.detection.matching import IGNORED, NEGATIVE, POSITIVE, match, sample
 from fsljax.detection.nms import nms
 from fsljax.detection.pyramid import BiasedConv
 from fsljax.networks.layers import Settings
@@ -156,6 +156,7 @@ def proposal_losses(
     truths: jax.Array,
     mask: jax.Array,
     options: ProposalOptions,
+    difficult: jax.Array | None = None,
 ) -> ProposalLosses:
     """The losses of one image (Ren et al., 2015, equation 1), each a mean over the sampled anchors.
 
@@ -167,9 +168,13 @@ def proposal_losses(
       truths: `[t, 4]`.
       mask: bool `[t]`, False for padding.
       options: of matching and sampling.
+      difficult: bool `[t]`, truths on which nothing is background; None: there is none.
     """
     anchors = jnp.asarray(anchors)
-    matched = match(iou(anchors, truths), mask, high=options.high, low=options.low)
+    overlaps = iou(anchors, truths)
+    matched = match(overlaps, mask, high=options.high, low=options.low)
+    if difficult is not None:
+        matched = matched._replace(labels=without_difficult(matched.labels, overlaps, difficult, options.low))
     drawn = sample(key, matched.labels, options.sampled, options.positive_fraction)
     labels = jnp.where(drawn.valid, matched.labels[drawn.indices], NEGATIVE)
     positive = drawn.valid & (labels == POSITIVE)
@@ -181,6 +186,21 @@ def proposal_losses(
         jnp.sum(jnp.where(drawn.valid, surprise, 0)) / count,
         jnp.sum(jnp.where(positive, wrong, 0)) / count,
     )
+
+
+def without_difficult(
+    labels: jax.Array, overlaps: jax.Array, difficult: jax.Array, least: float
+) -> jax.Array:
+    """Labels `[n]` in which what overlaps with a difficult truth is ignored rather than negative.
+
+    Args:
+      labels: `[n]`, as of `match`.
+      overlaps: IoU `[n, t]`.
+      difficult: bool `[t]`.
+      least: IoU from which it is ignored.
+    """
+    on_difficult = jnp.max(jnp.where(difficult, overlaps, 0.0), axis=1, initial=0.0) >= least
+    return jnp.where((labels == NEGATIVE) & on_difficult, IGNORED, labels)
 
 
 def smooth_l1(errors: jax.Array, *, beta: float) -> jax.Array:

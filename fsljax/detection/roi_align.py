@@ -128,8 +128,11 @@ def _weighted_mean_backward(saved, outer: jax.Array) -> tuple[jax.Array | None, 
     cells = rows[:, :, None, :, None] + columns[:, None, :, None, :]
     weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
     parts = outer[:, :, :, None, None] * weights[..., None]
-    gradient = zeros.at[cells.reshape(-1)].add(parts.reshape(-1, parts.shape[-1]), mode="promise_in_bounds")
-    return gradient, None, None, None, None
+    gradient = jnp.zeros(zeros.shape, parts.dtype)
+    gradient = gradient.at[cells.reshape(-1)].add(
+        parts.reshape(-1, parts.shape[-1]), mode="promise_in_bounds"
+    )
+    return gradient.astype(zeros.dtype), None, None, None, None
 
 
 _weighted_mean.defvjp(_weighted_mean_forward, _weighted_mean_backward)

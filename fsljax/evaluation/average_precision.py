@@ -116,7 +116,8 @@ def precision_recall(judged: Judged, label: int | None = None) -> tuple[np.ndarr
     right, positives = judged.right, int(judged.positives.sum())
     if label is not None:
         right, positives = right[judged.labels == label], int(judged.positives[label])
-    return _curve(right, np.ones(len(right)), positives)
+    found = np.cumsum(right)
+    return found / np.arange(1, len(right) + 1), found / max(positives, 1)
 
 
 def average_precision(judged: Judged, label: int | None = None, *, interpolation: str = "all") -> float:
@@ -196,20 +197,15 @@ def resampled_average_precisions(
     order = np.argsort(-np.concatenate([of.scores for of in parts]), kind="stable")
     right = np.concatenate([of.right for of in parts])[order]
     part = np.repeat(np.arange(len(parts)), [len(of.scores) for of in parts])[order]
-    positives = np.array([of.positives.sum() for of in parts])
-    return np.array(
-        [
-            _area(*_curve(right, sample[part], int(sample @ positives)), interpolation)
-            if sample @ positives
-            else np.nan
-            for sample in times
-        ]
-    )
-
-
-def _curve(right: np.ndarray, times: np.ndarray, positives: int) -> tuple[np.ndarray, np.ndarray]:
-    found, seen = np.cumsum(times * right), np.cumsum(times)
-    return found / np.maximum(seen, 1), found / max(positives, 1)
+    positives = times @ np.array([of.positives.sum() for of in parts])
+    # Precision is best where a detection is right: the curve between has no say, and is most of it.
+    at = np.flatnonzero(right)
+    figures = np.full(len(times), np.nan)
+    for sample in np.flatnonzero(positives):
+        seen = np.cumsum(times[sample][part])[at]
+        found = np.cumsum(times[sample][part[at]])
+        figures[sample] = _area(found / np.maximum(seen, 1), found / positives[sample], interpolation)
+    return figures
 
 
 def _area(precision: np.ndarray, recall: np.ndarray, interpolation: str) -> float:

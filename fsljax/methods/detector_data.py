@@ -21,7 +21,7 @@ from fsljax.detection.losses import Truths
 from fsljax.methods import TrainingData
 
 DRAWINGS = ("omniglot", "glyphs")
-SOURCES = ("scenes",)
+SOURCES = ("scenes", "coco", "voc", "imagenet_loc")
 
 _SCENES_A_BATCH = 16
 
@@ -33,18 +33,27 @@ class DetectionBatch(NamedTuple):
       rows: int32, positions of its images in the inputs.
       images: float `[images, height, width, channel]` where they are drawn rather than read, else None.
       truths: of the images.
+      sizes: int32 `[images, 2]`, heights and widths without padding; None: there is none.
     """
 
     rows: jax.Array
     images: jax.Array | None
     truths: Truths
+    sizes: jax.Array | None = None
 
 
 class LabelledImages(NamedTuple):
-    """Images float `[b, height, width, channel]` in [0, 1] and what is in them."""
+    """Images and what is in them.
+
+    Attributes:
+      images: float `[b, height, width, channel]` in [0, 1].
+      truths: of them.
+      sizes: int32 `[b, 2]`, heights and widths without padding; None: there is none.
+    """
 
     images: jax.Array
     truths: Truths
+    sizes: jax.Array | None = None
 
 
 class DetectionData(Protocol):
@@ -66,16 +75,19 @@ class DetectionData(Protocol):
     ) -> DetectionBatch:
         """The batch of a step, by its key, or by the run's and the step's number."""
 
-    def seen(self, batch: DetectionBatch, inputs: jax.Array) -> tuple[jax.Array, Truths]:
-        """Images `[b, height, width, channel]` in [0, 1] and their truths, of a batch and its inputs."""
+    def seen(self, key: jax.Array, batch: DetectionBatch, inputs: jax.Array) -> LabelledImages:
+        """What a step sees of a batch and its inputs, changed at random by the key."""
 
     def labelled_images(self, key: jax.Array, data: TrainingData, count: int) -> Iterator[LabelledImages]:
         """Batches of about so many training images."""
 
     def test_images(
-        self, count: int, seed: int, classes: np.ndarray | None = None
+        self, count: int, seed: int, classes: np.ndarray | None = None, *, training: bool = False
     ) -> Iterator[LabelledImages]:
-        """Batches of so many images that were never trained on, of some of the trained classes or of all."""
+        """Batches of so many images, of some of the trained classes or of all.
+
+        They were never trained on, unless those that were are asked for.
+        """
 
 
 class SceneIndex(NamedTuple):
@@ -124,9 +136,9 @@ class Scenes:
         scenes = self._draw(jax.random.split(key, count), index.base, jnp.arange(len(self.class_names)))
         return DetectionBatch(jnp.zeros(1, jnp.int32), scenes.image, _truths(scenes))
 
-    def seen(self, batch: DetectionBatch, inputs: jax.Array) -> tuple[jax.Array, Truths]:
+    def seen(self, key: jax.Array, batch: DetectionBatch, inputs: jax.Array) -> LabelledImages:
         assert batch.images is not None
-        return batch.images, batch.truths
+        return LabelledImages(batch.images, batch.truths)
 
     def labelled_images(self, key: jax.Array, data: TrainingData, count: int) -> Iterator[LabelledImages]:
         allowed = jnp.arange(len(self.class_names))
@@ -136,13 +148,14 @@ class Scenes:
             yield LabelledImages(scenes.image, _truths(scenes))
 
     def test_images(
-        self, count: int, seed: int, classes: np.ndarray | None = None
+        self, count: int, seed: int, classes: np.ndarray | None = None, *, training: bool = False
     ) -> Iterator[LabelledImages]:
+        drawings = self.drawings.base if training else self.drawings.base_test
         allowed = jnp.arange(len(self.class_names)) if classes is None else jnp.asarray(classes)
         key = jax.random.key(seed)
         for number in range(-(-count // _SCENES_A_BATCH)):
             keys = jax.random.split(jax.random.fold_in(key, number), _SCENES_A_BATCH)
-            scenes = self._drawn(keys, self.drawings.base_test, allowed, self.drawings.base)
+            scenes = self._drawn(keys, drawings, allowed, self.drawings.base)
             yield LabelledImages(scenes.image, _truths(scenes))
 
     def _draw(
@@ -162,6 +175,10 @@ def load(config: ConfigDict) -> DetectionData:
       UserError: if they are missing or unfit, saying what to do.
     """
     data = config.data
+    if data.name != "scenes":
+        from fsljax.methods import photographs
+
+        return photographs.load(config)
     drawings = scene_drawings.load(
         data.drawings,
         part="test" if data.train_on == "train_and_validation" else "validation",

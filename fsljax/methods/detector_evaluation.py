@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 EVALUATION = {
     "images": 1000,  # that are looked at
     "classes": 100,  # drawn at random, for a setting of its own
+    "training_images": False,  # a setting of its own on these: what was learned by heart
+    "least_side": 16.0,  # pixels: the root of a box's area from which it counts as no small one
     "iou_threshold": 0.3,  # of suppression
     "score_threshold": 0.0,
     "keep": 100,  # detections of an image
@@ -52,21 +54,25 @@ class Found(NamedTuple):
     Attributes:
       judged: by class.
       agnostic: whatever the class.
+      larger: by class, small truths left aside.
       pictures: of the first images.
       images: how many there were.
     """
 
     judged: Judged
     agnostic: Judged
+    larger: Judged
     pictures: list[DetectionPicture]
     images: int
 
     def figures(self) -> dict[str, Any]:
         """Average precision: the mean over classes, and that of boxes whatever the class; counts."""
         precisions = class_average_precisions(self.judged)
+        larger = class_average_precisions(self.larger)
         return {
             "map50": float(np.nanmean(precisions)) if np.isfinite(precisions).any() else 0.0,
             "ap50_agnostic": average_precision(self.agnostic),
+            "map50_larger": float(np.nanmean(larger)) if np.isfinite(larger).any() else 0.0,
             "examples": self.images,
             "classes": int(np.isfinite(precisions).sum()),
         }
@@ -88,6 +94,10 @@ def evaluate(method: RepMetDetector, variables: dict[str, Any]) -> Evaluation:
         few = np.sort(order[: options.classes])
         name = f"base_{options.classes}_classes"
         found[name] = detect_known(method, variables, options.images, seed=options.seed, classes=few)
+    if options.training_images:
+        found["training_images"] = detect_known(
+            method, variables, options.images, seed=options.seed, training=True
+        )
     embeddings, shown = _embedded_boxes(method, variables)
     return Evaluation(
         test={setting: part.figures() for setting, part in found.items()},
@@ -111,8 +121,9 @@ def detect_known(
     *,
     seed: int,
     classes: np.ndarray | None = None,
+    training: bool = False,
 ) -> Found:
-    """Detects trained classes in images that were never trained on.
+    """Detects trained classes in images.
 
     Args:
       method: a detector.
@@ -120,12 +131,13 @@ def detect_known(
       count: about how many images.
       seed: which images.
       classes: int `[c]`, the only ones that are in the images and compete; None: all.
+      training: take images that were trained on.
     """
     by_class: list[ImageDetections] = []
     agnostic: list[ImageDetections] = []
     truths: list[ImageTruths] = []
     pictures: list[DetectionPicture] = []
-    for batch in method.data.test_images(count, seed, classes):
+    for batch in method.data.test_images(count, seed, classes, training=training):
         named, whatever = _detect(method, variables, batch, classes)
         by_class += named
         agnostic += whatever
@@ -133,13 +145,22 @@ def detect_known(
         for place in range(min(_PICTURES - len(pictures), len(named))):
             image = np.asarray(batch.images[place])
             pictures.append(DetectionPicture(image, named[place], truths[place - len(named)]))
-    unnamed = [ImageTruths(of.boxes, np.zeros_like(of.labels)) for of in truths]
+    unnamed = [of._replace(labels=np.zeros_like(of.labels)) for of in truths]
+    larger = [_without_small(of, method.config.eval.least_side) for of in truths]
     return Found(
         judge(by_class, truths, num_classes=method.classes),
         judge(agnostic, unnamed, num_classes=1),
+        judge(by_class, larger, num_classes=method.classes),
         pictures,
         len(truths),
     )
+
+
+def _without_small(truths: ImageTruths, least: float) -> ImageTruths:
+    """Truths of which small ones need not be found."""
+    sides = np.maximum(truths.boxes[:, 2:] - truths.boxes[:, :2], 0)
+    small = sides[:, 0] * sides[:, 1] < least**2
+    return truths._replace(difficult=small if truths.difficult is None else truths.difficult | small)
 
 
 def clustered(
@@ -157,8 +178,9 @@ def clustered(
       held: representatives `[classes, k, dim]`, which classes that do not appear keep.
     """
     points, labels = [], []
-    for images, truths in batches:
-        found, mask = np.asarray(embed(images, truths.boxes)), np.asarray(truths.mask)
+    for batch in batches:
+        truths = batch.truths
+        found, mask = np.asarray(embed(batch.images, truths.boxes)), np.asarray(truths.wanted())
         points.append(found[mask])
         labels.append(np.asarray(truths.labels)[mask])
     joined, of_class = np.concatenate(points), np.concatenate(labels)
@@ -179,7 +201,7 @@ def _detect(
 ) -> tuple[list[ImageDetections], list[ImageDetections]]:
     """The detections of a batch by class, and whatever the class."""
     options = method.config.eval
-    regions = method.find(variables, batch.images)
+    regions = method.find(variables, batch.images, batch.sizes)
     named, whatever = _suppressed(
         regions.boxes,
         regions.valid,
@@ -211,9 +233,11 @@ def _image_detections(found: Detections, numbers: np.ndarray) -> Iterator[ImageD
 
 
 def _image_truths(batch: LabelledImages) -> Iterator[ImageTruths]:
-    boxes, labels, masks = map(np.asarray, batch.truths)
+    boxes, labels, masks = map(np.asarray, batch.truths[:3])
+    difficult = batch.truths.difficult
+    hard = np.zeros_like(masks) if difficult is None else np.asarray(difficult)
     for place, mask in enumerate(masks):
-        yield ImageTruths(boxes[place][mask], labels[place][mask])
+        yield ImageTruths(boxes[place][mask], labels[place][mask], hard[place][mask])
 
 
 def _embedded_boxes(method: RepMetDetector, variables: dict[str, Any]) -> tuple[np.ndarray, ImageDataset]:

@@ -52,7 +52,11 @@ def default_config() -> ConfigDict:
             "drawings": "omniglot",  # of which scenes are made; or "glyphs"
             "base": (),  # names of the classes that are trained; (): all of a set of photographs
             "novel": (),  # and of those that are not
-            "limit": 0,  # images of each part, for a dry run; 0: all
+            "limit": 0,  # images of each split, for a dry run; 0: all
+            "train_split": "train",  # of a set of photographs
+            "test_split": "val",
+            "years": (2007, 2012),  # of VOC; the test split is of the first
+            "drop_bad_boxes": False,  # those outside their image or without area, instead of an error
         }
     )
     config.scenes = ConfigDict(dataclass_fields(SceneOptions))
@@ -247,7 +251,8 @@ class RepMetDetector:
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One step on a batch and its inputs, those at `batch.rows`."""
         key = jax.random.fold_in(state.step_key(), _REGION)
-        images, truths = self.data.seen(batch, inputs)
+        region_key, change_key = jax.random.split(key)
+        images, truths, sizes = self.data.seen(change_key, batch, inputs)
 
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
             learned = detector_losses(
@@ -255,10 +260,11 @@ class RepMetDetector:
                 _of_network(params),
                 state.batch_stats,
                 self.representatives(params),
-                key,
+                region_key,
                 images,
                 truths,
                 self._loss_options,
+                sizes,
             )
             return learned.loss, learned
 
@@ -300,9 +306,17 @@ class RepMetDetector:
         """Embeddings `[b, t, dim]` of boxes `[b, t, 4]` in images `[b, height, width, channel]`."""
         return self._embed_truths(_inference(variables), images, boxes)
 
-    def find(self, variables: dict[str, Any], images: jax.Array) -> Regions:
-        """The regions of images `[b, height, width, channel]` that may hold an object."""
-        return self._find(_inference(variables), images)
+    def find(self, variables: dict[str, Any], images: jax.Array, sizes: jax.Array | None = None) -> Regions:
+        """The regions of images `[b, height, width, channel]` that may hold an object.
+
+        Args:
+          variables: of the network.
+          images: in [0, 1].
+          sizes: `[b, 2]`, heights and widths without padding; None: there is none.
+        """
+        whole = np.full((len(images), 2), images.shape[1:3], np.float32)
+        heights, widths = np.moveaxis(whole if sizes is None else np.asarray(sizes, np.float32), 1, 0)
+        return self._find(_inference(variables), images, heights, widths)
 
     def scores(
         self, variables: dict[str, Any], regions: Regions, classes: np.ndarray | None = None

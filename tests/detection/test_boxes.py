@@ -46,7 +46,7 @@ def test_iou_is_1_with_itself_and_0_without_area():
     rows = np.float32([[1, 2, 5, 8], [3, 3, 3, 9], [4, 4, 2, 2], [0, 0, 0, 0]])
     np.testing.assert_array_equal(boxes.iou(rows, rows), np.diag([1, 0, 0, 0]))
     np.testing.assert_array_equal(boxes.area(rows), [24, 0, 0, 0])
-    gradient = jax.grad(lambda x: boxes.iou(x, x).sum())(rows)
+    gradient = jax.jit(jax.grad(lambda x: boxes.iou(x, x).sum()))(rows)
     assert np.isfinite(gradient).all()
 
 
@@ -65,10 +65,9 @@ def test_growth_is_limited_and_padding_has_finite_targets_and_gradients():
     anchor = jnp.float32([[0, 0, 16, 16]])
     grown = boxes.decode(jnp.float32([[0, 0, 50, 50]]), anchor)
     np.testing.assert_allclose(grown, [[-492, -492, 508, 508]], rtol=1e-5)
+    encoded = jax.jit(jax.value_and_grad(lambda *x: boxes.encode(*x).sum(), argnums=(0, 1)))
     for truth, other in ((jnp.zeros((1, 4)), anchor), (anchor, jnp.zeros((1, 4)))):
-        values, gradients = jax.value_and_grad(lambda *x: boxes.encode(*x).sum(), argnums=(0, 1))(
-            truth, other
-        )
+        values, gradients = encoded(truth, other)
         assert np.isfinite(values)
         assert all(np.isfinite(of).all() for of in gradients)
 

@@ -95,7 +95,7 @@ def test_nms_is_the_greedy_loop(threshold, distinct_scores):
 def test_overlap_at_the_threshold_is_kept():
     boxes = np.float32([[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4.9]])
     scores = np.float32([0.9, 0.8, 0.7])
-    assert chosen(nms(boxes, scores, iou_threshold=0.5, keep=3)) == [0, 1]
+    assert chosen(jax.jit(partial(nms, iou_threshold=0.5, keep=3))(boxes, scores)) == [0, 1]
 
 
 def test_long_chains_of_overlaps():
@@ -108,16 +108,20 @@ def test_long_chains_of_overlaps():
 def test_few_boxes_none_and_boxes_without_area():
     boxes = np.float32([[5, 5, 5, 9], [5, 5, 5, 9], [0, 0, 9, 9], [0, 0, 9, 9], [4, 4, 2, 2]])
     scores = np.float32([0.5, 0.5, 0.4, np.nan, 0.6])
-    found = nms(boxes, scores, iou_threshold=0.5, keep=8)
+    hard = jax.jit(partial(nms, iou_threshold=0.5, keep=8))
+    gently = jax.jit(partial(soft_nms, keep=8))
+    everything, nothing = np.ones(5, bool), np.zeros(5, bool)
+    found = hard(boxes, scores, mask=everything)
     assert found.indices.shape == found.valid.shape == (8,)
     assert chosen(found) == [4, 0, 1, 2]
-    assert chosen(nms(boxes, scores, iou_threshold=0.5, keep=8, mask=np.zeros(5, bool))) == []
-    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    assert chosen(nms(*nothing, iou_threshold=0.5, keep=2)) == chosen(soft_nms(*nothing, keep=2)) == []
-    soft = soft_nms(boxes, scores, keep=8)
+    assert chosen(hard(boxes, scores, mask=nothing)) == []
+    no_boxes = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    assert chosen(jax.jit(partial(nms, iou_threshold=0.5, keep=2))(*no_boxes)) == []
+    assert chosen(soft_nms(*no_boxes, keep=2)) == []
+    soft = gently(boxes, scores, mask=everything)
     assert chosen(soft) == [4, 0, 1, 2]
     np.testing.assert_allclose(soft.scores, [0.6, 0.5, 0.5, 0.4, 0, 0, 0, 0])
-    assert chosen(soft_nms(boxes, scores, keep=8, mask=np.zeros(5, bool))) == []
+    assert chosen(gently(boxes, scores, mask=nothing)) == []
 
 
 def test_a_batch_is_its_images():
@@ -171,7 +175,11 @@ def test_choices_are_constant_near_a_point_and_have_no_gradient():
     assert chosen(suppress(boxes, scores, iou_threshold=threshold)) == chosen(
         suppress(nudged, scores, iou_threshold=threshold)
     )
+
+    def sum_of_chosen(call, boxes, scores):
+        picked = call(boxes, scores).indices
+        return jnp.sum(boxes[picked]), picked
+
     for call in (partial(nms, iou_threshold=threshold, keep=9), partial(soft_nms, keep=9)):
-        gradient = jax.grad(lambda b, call=call: jnp.sum(b[call(b, scores).indices]))(boxes)
-        picked = np.asarray(call(boxes, scores).indices)
+        gradient, picked = jax.jit(jax.grad(partial(sum_of_chosen, call), has_aux=True))(boxes, scores)
         np.testing.assert_array_equal(gradient, np.isin(np.arange(COUNT), picked)[:, None] * np.ones(4))

@@ -88,7 +88,7 @@ def test_features_are_those_of_the_reference():
 
 def test_other_bins_and_samples():
     maps, boxes = levels(1), random_boxes(1, 6)
-    found = roi_align(maps, boxes, output_size=3, samples=3, **SETTINGS)
+    found = jax.jit(partial(roi_align, output_size=3, samples=3, **SETTINGS))(maps, boxes)
     np.testing.assert_allclose(found, reference(maps, boxes, bins=3, samples=3), atol=2e-5)
 
 
@@ -135,18 +135,28 @@ def test_a_batch_is_its_images_and_boxes_have_no_gradient():
         return jnp.sum(jnp.square(jax.vmap(partial(roi_align, **SETTINGS))(x, y)))
 
     (of_maps, of_boxes) = jax.jit(jax.grad(total, argnums=(0, 1)))(maps, boxes)
+    of_one = jax.jit(jax.grad(lambda x, y: jnp.sum(jnp.square(roi_align(x, y, **SETTINGS)))))
     for image in (0, 1):
-        alone = jax.jit(jax.grad(lambda x, y: jnp.sum(jnp.square(roi_align(x, y, **SETTINGS)))))(
-            [of[image] for of in maps], boxes[image]
-        )
+        alone = of_one([of[image] for of in maps], boxes[image])
         for batched, single in zip(of_maps, alone, strict=True):
             np.testing.assert_allclose(batched[image], single, atol=1e-4)
     np.testing.assert_array_equal(of_boxes, 0)
 
 
+def test_maps_of_half_precision_are_summed_in_float32():
+    maps, boxes = [jnp.asarray(of, jnp.bfloat16) for of in levels(7)], random_boxes(7, 20)
+    value = jax.jit(jax.value_and_grad(lambda x: jnp.sum(roi_align(x, boxes, **SETTINGS))))
+    total, gradients = value(maps)
+    expected, wide = value([of.astype(jnp.float32) for of in maps])
+    np.testing.assert_allclose(total, expected, rtol=1e-4)
+    for of, exact in zip(gradients, wide, strict=True):
+        assert of.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.float32(of), exact, rtol=2**-8)
+
+
 def test_no_number_is_no_crash():
     boxes = np.float32([[np.nan] * 4, [0, 0, np.inf, np.inf], [4, 4, 20, 20]])
-    found = np.asarray(roi_align(levels(), boxes, **SETTINGS))
+    found = np.asarray(jax.jit(partial(roi_align, **SETTINGS))(levels(), boxes))
     assert np.isfinite(found[2]).all()
     with pytest.raises(ValueError, match="2 levels and 3 strides"):
         roi_align(levels()[:2], boxes, **SETTINGS)
