@@ -94,12 +94,12 @@ def test_objects_of_other_classes_are_difficult_in_training_and_forgotten_in_tes
 
 
 def test_classes_both_base_and_novel_are_refused(folder: Path):
-    with pytest.raises(UserError, match="in config.data.base and in config.data.novel"):
+    with pytest.raises(UserError, match=r"in config.data.base and in config.data.novel"):
         load(folder, base=("cat", "dog"), novel=("cat",))
 
 
 def test_a_missing_path_is_told_of(folder: Path):
-    with pytest.raises(UserError, match="config.data.path"):
+    with pytest.raises(UserError, match=r"config\.data\.path"):
         load(folder, name="coco", path="")
 
 
