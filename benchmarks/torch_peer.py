@@ -230,6 +230,81 @@ def serve_repmet_step(name: str) -> None:
     serve_steps(step, task.STEPS_A_TURN)
 
 
+def serve_detection_ops(name: str) -> None:
+    import detection_ops as task
+
+    boxes, scores = map(torch.from_numpy, task.crowd())
+    maps, rois = task.pyramid()
+    # Channels last for gathering cells, first for `grid_sample`, each as it likes them.
+    levels = [torch.from_numpy(of) for of in maps]
+    if "grid_sample" in name:
+        levels = [of.permute(2, 0, 1).contiguous() for of in levels]
+    leaves = [of.clone().requires_grad_() for of in levels]
+
+    def suppress() -> Tensor:
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        left, kept = scores.argsort(descending=True, stable=True), []
+        while len(left) and len(kept) < task.KEEP:
+            best, left = left[0], left[1:]
+            kept.append(best)
+            others = boxes[left]
+            sides = torch.minimum(boxes[best, 2:], others[:, 2:]) - torch.maximum(
+                boxes[best, :2], others[:, :2]
+            )
+            shared = sides.clamp(min=0).prod(1)
+            left = left[shared <= task.IOU * (areas[best] + areas[left] - shared)]
+        return torch.stack(kept)
+
+    def gathered(level: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        height, width, _ = level.shape
+        y, x = y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None]
+        top, left = y.long().clamp(max=height - 2), x.long().clamp(max=width - 2)
+        below, right = (y - top)[..., None], (x - left)[..., None]
+        points = (
+            level[top, left] * ((1 - below) * (1 - right))
+            + level[top, left + 1] * ((1 - below) * right)
+            + level[top + 1, left] * (below * (1 - right))
+            + level[top + 1, left + 1] * (below * right)
+        )
+        return points.view(-1, task.BINS, task.SAMPLES, task.BINS, task.SAMPLES, task.CHANNELS).mean((2, 4))
+
+    def sampled(level: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        _, height, width = level.shape
+        down, across = torch.broadcast_tensors(
+            ((2 * y + 1) / height - 1)[:, :, None], ((2 * x + 1) / width - 1)[:, None]
+        )
+        grid = torch.stack([across, down], -1).view(1, -1, task.BINS * task.SAMPLES, 2)
+        points = functional.grid_sample(level[None], grid, padding_mode="border", align_corners=False)[0]
+        means = functional.avg_pool2d(points, task.SAMPLES)
+        return means.view(task.CHANNELS, -1, task.BINS, task.BINS).permute(1, 2, 3, 0)
+
+    read = sampled if "grid_sample" in name else gathered
+
+    def align(of_levels: list[Tensor]) -> Tensor:
+        parts, places = [], []
+        for level, (own, y, x) in zip(of_levels, task.grids(rois), strict=True):
+            parts.append(read(level, torch.from_numpy(y), torch.from_numpy(x)))
+            places.append(torch.from_numpy(own))
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+    def measure() -> dict[str, float]:
+        with torch.inference_mode():
+            forward = duel.seconds(lambda: align(levels))
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # its short operations wait for one another else
+            suppression = duel.seconds(suppress)
+            torch.set_num_threads(threads)
+        features = align(leaves)
+        outer = torch.ones_like(features)
+        gradient = duel.seconds(lambda: torch.autograd.grad(features, leaves, outer))
+        return {"nms": suppression, "roi_align": forward, "gradient": gradient}
+
+    measure()
+    version = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
+    sums = task.checksums(suppress().numpy(), align(levels).numpy())
+    duel.serve(measure, {"version": version} | sums)
+
+
 if __name__ == "__main__":
     if duel.TUNED in sys.argv[2]:
         keep_freed_memory()
@@ -242,5 +317,6 @@ if __name__ == "__main__":
         "evaluate": serve_evaluate,
         "magnet_step": serve_magnet_step,
         "repmet_step": serve_repmet_step,
+        "detection_ops": serve_detection_ops,
     }
     serve[sys.argv[1]](sys.argv[2])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax import networks
+from fsljax import networks, saved
 from fsljax.config import check_at_least, check_choice, get, with_later_fields
 from fsljax.data.given_images import Images, prepare
 from fsljax.enrolled import Compared, Enrolled, Label, Prototypes, Representatives, label_array, listed_labels
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
-from fsljax.files import replacing
 from fsljax.losses.prototypical import DISTANCES
+from fsljax.object_detector import Detected, Detector
 from fsljax.training import workdir
-from fsljax.training.checkpoints import Checkpoints, Model, digest
+from fsljax.training.checkpoints import Checkpoints, Model
 
-_ENROLLED = "enrolled.npz"
+__all__ = ["Classifier", "Detected", "Detector"]
 
 # What methods whose loss has no such field compare embeddings by.
 _COMPARED_BY = {"distance": "squared_euclidean", "temperature": 1.0}
@@ -85,8 +84,8 @@ class Classifier:
         config = _read_config(folder)
         model = Checkpoints(folder).restore_model()
         classifier = cls(config, model, unknown=unknown, representatives=representatives)
-        if (folder / _ENROLLED).exists():
-            classifier._read_enrolled(folder / _ENROLLED, keep_threshold=unknown is not None)
+        if (folder / saved.ENROLLED).exists():
+            classifier._read_enrolled(folder / saved.ENROLLED, keep_threshold=unknown is not None)
             if representatives is not None:
                 classifier._representatives().per_class = representatives
         return classifier
@@ -97,18 +96,13 @@ class Classifier:
         Raises:
           UserError: if the folder cannot be written, or holds another model.
         """
-        folder = Path(path).expanduser()
-        try:
-            with _held(folder), closing(Checkpoints(folder)) as checkpoints:
-                if not self._may_go_to(folder, checkpoints):
-                    raise UserError(f"{folder} holds another model: give a new folder.")
-                if not (folder / workdir.CONFIG).exists():
-                    workdir.write_json(folder / workdir.CONFIG, self._config.to_dict())
-                if not checkpoints.selections():
-                    checkpoints.write_model(self._model, None)
-                self._write_enrolled(folder / _ENROLLED)
-        except OSError as error:
-            raise _not_writable(folder, error) from error
+        arrays = {
+            **self._enrolled.arrays(),
+            "unknown": np.array(np.nan if self.unknown is None else self.unknown),
+        }
+        saved.write(
+            Path(path).expanduser(), self._config, self._model, self.classes, arrays, check=_read_config
+        )
 
     @property
     def classes(self) -> list[Label]:
@@ -257,46 +251,14 @@ class Classifier:
         if not self.classes:
             raise UserError("No class is enrolled: call enroll(images, labels) first.")
 
-    def _may_go_to(self, folder: Path, checkpoints: Checkpoints) -> bool:
-        """Whether a folder holds this model, or none."""
-        try:
-            if (folder / workdir.CONFIG).exists():
-                _read_config(folder)
-                workdir.check_same(folder, self._config)
-            there = checkpoints.restore_model() if checkpoints.selections() else self._model
-        except UserError:
-            return False
-        return there.step == self._model.step and digest(there.variables) == digest(self._model.variables)
-
-    def _write_enrolled(self, path: Path) -> None:
-        labels = json.dumps(self.classes)  # keeps strings and integers apart
-        arrays = {
-            "labels": np.array(labels),
-            **self._enrolled.arrays(),
-            "model": np.array(digest(self._model.variables)),
-            "unknown": np.array(np.nan if self.unknown is None else self.unknown),
-        }
-        with replacing(path) as unfinished, unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-
     def _read_enrolled(self, path: Path, *, keep_threshold: bool) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                model = str(arrays["model"]) if "model" in arrays else None
-                labels = json.loads(str(arrays["labels"]))
-                self._enrolled.restore(labels, arrays)
-                threshold = float(arrays["unknown"])
-        except Exception as error:  # damage comes as many types
-            raise UserError(
-                f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol anew."
-            ) from error
-        if model not in (None, digest(self._model.variables)):
-            raise UserError(
-                f"The enrolled classes in {path} belong to another network than {path.parent} holds: "
-                "delete the file and enrol anew, or give another folder."
-            )
-        if not keep_threshold:
-            self.unknown = None if np.isnan(threshold) else threshold
+        def restore(labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
+            self._enrolled.restore(labels, arrays)
+            threshold = float(arrays["unknown"])
+            if not keep_threshold:
+                self.unknown = None if np.isnan(threshold) else threshold
+
+        saved.read_enrolled(path, self._model, restore)
 
 
 def _enrolled(config: ConfigDict, model: Model, representatives: int | None) -> Enrolled:
@@ -346,25 +308,6 @@ def _read_config(folder: Path) -> ConfigDict:
     except Exception as error:  # damage comes as many types
         raise UserError(f"{path} cannot be read: {str(error).rstrip('.')}.") from error
     return config
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Holds a folder as a run does; its errors name no flags, for there are none here."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(workdir.exclusive(folder))
-        except UserError as error:
-            if isinstance(error.__cause__, OSError):
-                raise _not_writable(folder, error.__cause__) from error
-            raise UserError(
-                f"{folder} is in use by another run: wait for it to end, or give another folder."
-            ) from error
-        yield
-
-
-def _not_writable(folder: Path, error: OSError) -> UserError:
-    return UserError(f"{folder} cannot be written ({error.strerror or error}): give another folder.")
 
 
 def _batch(count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Sequence
@@ -102,9 +103,14 @@ def shared_config() -> ConfigDict:
     )
 
 
-def check_shared(config: ConfigDict) -> None:
-    """Raises a UserError for a value that cannot work, before anything is loaded or compiled."""
-    check_choice(config, "data.name", DATA_SETS)
+def check_shared(config: ConfigDict, data_sets: Sequence[str] = DATA_SETS) -> None:
+    """Raises a UserError for a value that cannot work, before anything is loaded or compiled.
+
+    Args:
+      config: of the experiment.
+      data_sets: that `config.data.name` can name.
+    """
+    check_choice(config, "data.name", data_sets)
     check_choice(config, "data.train_on", TRAIN_ON)
     check_choice(config, "data.split_by", SPLIT_BY)
     check_choice(config, "data.merge", MERGE)
@@ -254,6 +260,31 @@ def with_later_fields(config: ConfigDict) -> ConfigDict:
         if name not in network and name not in ("name", "filters", "blocks", "momentum", "kernels"):
             network[name] = defaults[name]
     return config
+
+
+def dataclass_fields(kind: Any, **others: Any) -> dict[str, Any]:
+    """The defaults of a dataclass, for a section of a config.
+
+    Args:
+      kind: the dataclass.
+      others: defaults instead of its own; a field given as None is left out.
+    """
+    values = {field.name: others.get(field.name, field.default) for field in dataclasses.fields(kind)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def dataclass_from(kind: Any, section: ConfigDict, **others: Any) -> Any:
+    """A dataclass whose fields have the values that a section of a config has for them.
+
+    Args:
+      kind: the dataclass.
+      section: may hold more than that; what it lacks has its default.
+      others: values that do not come from there.
+    """
+    names = {field.name for field in dataclasses.fields(kind)} - set(others)
+    held = {name: value for name, value in section.items() if name in names}
+    lists = {name: tuple(value) for name, value in held.items() if isinstance(value, list)}
+    return kind(**{**held, **lists, **others})
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

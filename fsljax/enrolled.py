@@ -206,18 +206,19 @@ class Representatives:
         return np.stack(squares, axis=1)
 
 
-def listed_labels(labels: Any, count: int) -> list[Label]:
-    """One label an image, as Python's own strings and integers."""
+def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
+    """One label for each image, or of whatever else they are, as Python's own strings and integers."""
     if hasattr(labels, "tolist"):
         labels = labels.tolist()
     one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)
     listed = [labels] * count if one_for_all else list(labels)
     if len(listed) != count:
-        raise UserError(f"{count} images were given with {len(listed)} labels: one label an image.")
+        many = "boxes" if of == "box" else f"{of}s"
+        raise UserError(f"{count} {many} were given with {len(listed)} labels: one label for each {of}.")
     listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
     for number, label in enumerate(listed):
         if isinstance(label, bool) or not isinstance(label, str | int):
-            raise UserError(f"The label of image {number} is {label!r}; it must be a string or an integer.")
+            raise UserError(f"The label of {of} {number} is {label!r}; it must be a string or an integer.")
     return listed
 
 

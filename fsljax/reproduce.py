@@ -8,9 +8,11 @@ A run that is complete is not repeated, one that was cut off goes on. Overrides 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,58 @@ class Table:
     rows: tuple[Row, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
     beside: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class DetectionTable:
+    """RepMet's detector and its baselines in few-shot episodes.
+
+    The baselines' detector differs in its head, which is linear, and is trained as long.
+
+    Attributes:
+      config: file in configs/, without its ending.
+      shots, epochs: of fine-tuning; every pair of both is a row.
+      seed: of both trainings.
+    """
+
+    config: str
+    shots: tuple[int, ...] = (1, 5, 10)
+    epochs: tuple[int, ...] = (0, 5)
+    seed: int = 0
+
+    @property
+    def rows(self) -> tuple[Row, Row]:
+        """What is trained: RepMet, and the detector of the baselines."""
+        first = f"5way_{self.shots[0]}shot_ft{self.epochs[0]}"
+        linear = Row("linear head", self.config, "base", ("--config.head.kind=linear",))
+        return Row("RepMet", self.config, first), linear
+
+    def run(self, folder: Path, overrides: Sequence[str]) -> Path:
+        """Trains and evaluates what is missing; returns RepMet's workdir."""
+        repmet, linear = self.rows
+        workdirs = {row.name: _workdir(folder, row, self.seed, overrides) for row in self.rows}
+        common = (*overrides, f"--config.seed={self.seed}")
+        for row in self.rows:
+            given = (*row.overrides, *common, "--config.eval.episodes=0")
+            _launch(f"training {row.name}", _config_file(row), workdirs[row.name], given, "results.json")
+        shots, epochs = (",".join(map(str, of)) for of in (self.shots, self.epochs))
+        asked = (f"--config.eval.shots={shots}", f"--config.eval.fine_tune_epochs={epochs}")
+        evaluations = {
+            "distractors": ("--config.eval.distractors=True",),
+            "distance": (f"--config.eval.baseline={workdirs[linear.name]}", "--config.eval.ceiling=True"),
+        }
+        for name, more in evaluations.items():
+            given = (*common, "--mode=evaluate", *asked, *more)
+            setting = f"{repmet.setting}_{name}"
+            _launch(
+                f"episodes, {name}",
+                _config_file(repmet),
+                workdirs[repmet.name],
+                given,
+                "results.json",
+                setting,
+            )
+        return workdirs[repmet.name]
 
 
 def _three(task: str, settings: tuple[str, str, str], overrides: tuple[str, ...] = ()) -> Table:
@@ -114,7 +168,7 @@ _ON_FLOWERS = (
         Row("softmax", "softmax_flowers_mnv2F_1_12_4", "softmax", (*_ON_BOTH, _HALF)),
     ),
 )
-TABLES = {
+TABLES: dict[str, Table | DetectionTable] = {
     "flowers": Table(_ON_FLOWERS),
     "glyphs": _three("glyphs_2", _FLOWERS),
     "hierarchy_omniglot_pairs": _three("omniglot_2_12_4", _RECOVERY, ("--config.data.merge=pairs",)),
@@ -123,6 +177,7 @@ TABLES = {
     "repmet_flowers": Table(
         (*_ON_FLOWERS, *(_repmet_flowers(k, version) for version in ("margin", "v1", "v2") for k in (1, 3)))
     ),
+    "repmet_detection_scenes": DetectionTable("repmet_detection_scenes"),
     "repmet_omniglot_pairs": _repmet_omniglot("pairs"),
     "repmet_omniglot_alphabets": _repmet_omniglot("alphabets"),
 }
@@ -141,6 +196,9 @@ def reproduce(name: str, overrides: list[str]) -> None:
             "There is no launch.py here: run this in the folder that holds launch.py and configs/."
         )
     table = TABLES[name]
+    if isinstance(table, DetectionTable):
+        print(_detection_text(table, table.run(_RUNS / name, overrides)))
+        return
     correct, beside = {}, {}
     for row in table.rows:
         runs = [_run(_RUNS / name, row, seed, overrides) for seed in table.seeds]
@@ -166,28 +224,85 @@ def _run(folder: Path, row: Row, seed: int, overrides: list[str]) -> Path:
         overrides = [one for one in overrides if not one.startswith(weights)]
         overrides.append(f"--config.network.init_from={start}")
     # Rows that differ in the setting alone share their runs.
-    digest = hashlib.sha256(repr((row.config, row.overrides, overrides)).encode()).hexdigest()[:8]
-    workdir = folder / f"{row.config}-{digest}-{seed}"
-    command = [
-        sys.executable, "launch.py", f"--config=configs/{row.config}.py", f"--workdir={workdir}",
-        *row.overrides, *overrides, f"--config.seed={seed}",
-    ]  # fmt: skip
-    done, results = workdir / "reproduced.json", workdir / "correct.npz"
-    wanted = {"command": command, "config": hashlib.sha256(_config_file(row).read_bytes()).hexdigest()}
-    if not done.exists() or json.loads(done.read_text()) != wanted:
-        print(f"{row.name}, seed {seed} …", file=sys.stderr, flush=True)
-        results.unlink(missing_ok=True)
-        status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
-        if status:
-            raise UserError(f"{' '.join(command)} ended with status {status}.")
-        if not results.exists():
-            raise UserError(f"The run in {workdir} was stopped: give the same command again to go on.")
-        done.write_text(json.dumps(wanted))
+    workdir = _workdir(folder, row, seed, overrides)
+    given = (*row.overrides, *overrides, f"--config.seed={seed}")
+    _launch(f"{row.name}, seed {seed}", _config_file(row), workdir, given, "correct.npz")
     return workdir
 
 
+def _workdir(folder: Path, row: Row, seed: int, overrides: Sequence[str]) -> Path:
+    told = repr((row.config, row.overrides, list(overrides)))
+    return folder / f"{row.config}-{hashlib.sha256(told.encode()).hexdigest()[:8]}-{seed}"
+
+
+def _launch(
+    name: str, config: Path, workdir: Path, given: Sequence[str], product: str, setting: str | None = None
+) -> None:
+    """Runs launch.py unless that was done, as a file in the workdir tells.
+
+    Args:
+      name: what is said to be done.
+      config: of the run.
+      workdir: of the run.
+      given: further arguments.
+      product: file that the run ends with.
+      setting: of `results.json`, that the run adds; None: the whole product is made anew.
+    """
+    command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={workdir}", *given]
+    told = workdir / ("reproduced.json" if setting is None else f"reproduced_{setting}.json")
+    wanted = {"command": command, "config": hashlib.sha256(config.read_bytes()).hexdigest()}
+    if told.exists() and json.loads(told.read_text()) == wanted:
+        return
+    print(f"{name} …", file=sys.stderr, flush=True)
+    if setting is None:
+        (workdir / product).unlink(missing_ok=True)
+    status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    if status:
+        raise UserError(f"{' '.join(command)} ended with status {status}.")
+    if not (workdir / product).exists() or (setting and setting not in _settings(workdir)):
+        raise UserError(f"The run in {workdir} was stopped: give the same command again to go on.")
+    told.write_text(json.dumps(wanted))
+
+
+def _settings(workdir: Path) -> dict[str, dict[str, float]]:
+    return json.loads((workdir / "results.json").read_text())["test"]
+
+
+def _detection_text(table: DetectionTable, workdir: Path) -> str:
+    """Every rule in every column, and how far RepMet is above the baselines; then what belongs to RepMet."""
+    test = _settings(workdir)
+
+    def cell(setting: str, metric: str) -> str:
+        of = test.get(setting, {})
+        return f"{100 * of[metric]:.1f} ± {100 * of[f'{metric}_ci95']:.1f}" if metric in of else "–"
+
+    texts = []
+    for metric in ("ap50_pooled", "map50"):
+        header = [f"{metric}, %", "RepMet"]
+        for rule in ("distance", "vanilla"):
+            header += [rule, "RepMet above by"]
+        rows = [[*header, "with distractors", "ceiling"]]
+        for epochs, shots in itertools.product(table.epochs, table.shots):
+            setting = f"5way_{shots}shot_ft{epochs}"
+            row = [f"{shots}-shot" + (f", {epochs} epochs" if epochs else ""), cell(setting, metric)]
+            for rule in ("distance", "vanilla"):
+                row += [cell(f"{setting}_{rule}", metric), cell(f"{setting}_{rule}", f"{metric}_below")]
+            others = [cell(f"{setting}_{rule}", metric) for rule in ("distractors", "ceiling")]
+            rows.append([*row, *others])
+        texts.append(_aligned(rows))
+    return "\n\n".join(texts)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text, the first row under a rule."""
+    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in rows]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _figure(workdir: Path, setting: str, metric: str) -> float:
-    return json.loads((workdir / "results.json").read_text())["test"][setting][metric]
+    return _settings(workdir)[setting][metric]
 
 
 def _config_file(row: Row) -> Path:
@@ -215,13 +330,7 @@ def _text(table: Table, correct: dict[str, np.ndarray], beside: dict[str, float]
         rows.append([row.name, row.setting.replace("_", " "), error, by_seed, difference])
         if beside:
             rows[-1].insert(4, f"{100 * beside[row.name]:.2f}")
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in [header, *rows]
-    ]
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join(line.rstrip() for line in lines)
+    return _aligned([header, *rows])
 
 
 def main(argv: list[str]) -> int:

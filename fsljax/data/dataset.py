@@ -86,6 +86,11 @@ class Splits:
         """What is trained on: "train", or "train_and_validation" together."""
         return merge(self.train, self.validation) if train_on == "train_and_validation" else self.train
 
+    def fingerprints(self) -> dict[str, str]:
+        """`ImageDataset.fingerprint` of each part, by its name."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part.fingerprint() for name, part in parts.items()}
+
 
 def spread_classes(classes: int, count: int) -> np.ndarray:
     """`count` classes spread evenly over all of them."""

@@ -143,6 +143,25 @@ def _decode(
         )
 
 
+def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """An image file at its full size, with its own mode; see `upright`.
+
+    Raises:
+      UserError: the file is missing, damaged, no image, or a decompression bomb (Pillow's limit).
+    """
+    try:
+        with Image.open(Path(path), formats=_FORMATS) as image:
+            image.load()
+            return image
+    except Exception as error:
+        raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
+
+
+def upright(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
+    """An opened image turned by its EXIF orientation, without transparency, as grey or RGB of 8 bits."""
+    return flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+
+
 def fit_image(
     image: Image.Image,
     *,
@@ -161,7 +180,7 @@ def fit_image(
       uint8 `[height, width, channels]`.
     """
     height, width = np.broadcast_to(image_size, 2).tolist()
-    flat = _flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+    flat = upright(image, channels)
     box = _centre(flat.size, width / height)
     if cut_first:
         flat, box = flat.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])
@@ -177,7 +196,8 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _flatten(image: Image.Image, mode: str) -> Image.Image:
+def flatten(image: Image.Image, mode: str) -> Image.Image:
+    """The image in mode "L" or "RGB": transparency laid on white, more than 8 bits of grey scaled to 8."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     elif image.has_transparency_data:

@@ -32,13 +32,18 @@ def prepare(images: Images, data: ConfigDict) -> np.ndarray:
     Raises:
       UserError: if there are no images, or one cannot be read.
     """
-    prepared = [_to_network(image, data) for image in _several(images)]
+    prepared = [_to_network(image, data) for image in several(images)]
     if not prepared:
         raise UserError("There are no images: give one at least.")
     return np.stack(prepared)
 
 
-def _several(images: Any) -> Iterable[Any]:
+def several(images: Any) -> Iterable[Any]:
+    """The images one by one.
+
+    Raises:
+      UserError: if an array looks like one image.
+    """
     if isinstance(images, str | os.PathLike) or not isinstance(images, Iterable):
         return [images]
     if not hasattr(images, "ndim"):
@@ -65,11 +70,16 @@ def _to_network(image: Any, data: ConfigDict) -> np.ndarray:
     }
     if isinstance(image, str | os.PathLike):
         return decode_image(image, **fitting)
-    picture = image if isinstance(image, Image.Image) else _from_array(np.asarray(image))
+    picture = image if isinstance(image, Image.Image) else picture_of(np.asarray(image))
     return fit_image(picture, **fitting)
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def picture_of(array: np.ndarray) -> Image.Image:
+    """An array `[height, width]` or `[height, width, channel]` as a Pillow image.
+
+    Raises:
+      UserError: if it is none: another shape or type, or floats outside 0 … 1.
+    """
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:

@@ -1,7 +1,8 @@
 """Methods: each a module of this package, the only place where network, loss, sampler and evaluation meet.
 
-A module `fsljax.methods.NAME` has `default_config()` and `build(config, splits)`, which returns a `Method`.
-`config.method` is NAME.
+A module `fsljax.methods.NAME` has `default_config()`, `check(config)` and `build(config, data)`, which
+returns a `Method`; `config.method` is NAME. Where it trains on other data than images of a class each, it has
+`load(config)` too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fsljax import data as image_data
 from fsljax.config import check_fields
-from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.dataset import ImageDataset
 from fsljax.data.encoded_images import EncodedImages
 from fsljax.errors import UserError
 from fsljax.reporting.sections import Section
@@ -55,6 +57,17 @@ class TrainingData(NamedTuple):
     index: Any
 
 
+class Data(Protocol):
+    """What a method's `load` gives, such as `fsljax.data.Splits`."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences the user should read."""
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of "train", "validation" and "test": equal only for the same data."""
+
+
 class Method(Protocol):
     """What the training loop asks of a method."""
 
@@ -90,19 +103,28 @@ class Method(Protocol):
         """
 
     def validate(self, variables: dict[str, Any]) -> dict[str, float]:
-        """Figures on the validation part; "accuracy" chooses the best checkpoint. Empty: there is none."""
+        """Figures on the validation part; the first chooses the best checkpoint. Empty: there is none."""
 
     def evaluate(self, variables: dict[str, Any]) -> Evaluation:
         """Figures on the test part."""
 
 
-def build(config: ConfigDict, splits: Splits) -> Method:
+def load(config: ConfigDict) -> Data:
+    """The data that `config.data` names, as the method `config.method` takes them.
+
+    Raises:
+      UserError: if they are missing or unfit, saying what to do.
+    """
+    return getattr(_module(config), "load", image_data.load)(config)
+
+
+def build(config: ConfigDict, data: Data) -> Method:
     """The method that `config.method` names, on its data.
 
     Raises:
       UserError: if there is none, or the config or the data do not fit it.
     """
-    return _module(config).build(config, splits)
+    return _module(config).build(config, data)
 
 
 def check(config: ConfigDict) -> None:

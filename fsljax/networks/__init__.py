@@ -16,19 +16,30 @@ from fsljax.networks.inception_v3 import InceptionV3
 from fsljax.networks.layers import PADDINGS, TRAINABLE, Settings
 from fsljax.networks.lenet import LeNet
 from fsljax.networks.mobilenet_v2 import MobileNetV2
-from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet_small
+from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet101, resnet_small
+from fsljax.networks.scene_net import SceneNet
 from fsljax.networks.weights import check_suffix, content_hash, has_folded_norm, load_weights
 
-__all__ = ["Conv4", "Embedding", "InceptionV3", "LeNet", "MobileNetV2", "ResNet", "Settings",
-           "build", "check_head", "content_hash", "has_folded_norm", "last_stage", "load_weights",
-           "trainable_mask"]  # fmt: skip
+__all__ = ["Conv4", "Embedding", "InceptionV3", "LeNet", "MobileNetV2", "ResNet", "SceneNet", "Settings",
+           "build", "build_backbone", "check_head", "content_hash", "has_folded_norm", "last_stage",
+           "load_weights", "trainable_mask"]  # fmt: skip
 
-_BACKBONES: dict[str, Callable[[Settings], LeNet | MobileNetV2 | ResNet | InceptionV3]] = {
+# Those that a detector can be built on.
+STAGED = ("mobilenet_v2", "resnet18", "resnet50", "resnet101", "resnet_small", "scene_net")
+
+
+def _scene_net(settings: Settings) -> SceneNet:
+    return SceneNet(settings=settings)
+
+
+_BACKBONES: dict[str, Callable[[Settings], LeNet | MobileNetV2 | ResNet | InceptionV3 | SceneNet]] = {
     "lenet": LeNet,
     "mobilenet_v2": MobileNetV2,
     "resnet18": resnet18,
     "resnet50": resnet50,
+    "resnet101": resnet101,
     "resnet_small": resnet_small,
+    "scene_net": _scene_net,
     "inception_v3": InceptionV3,
 }
 
@@ -54,6 +65,19 @@ def build(config: ConfigDict) -> nn.Module:
     return backbone if embedding == Embedding(backbone) and network.trainable == "all" else embedding
 
 
+def build_backbone(config: ConfigDict) -> MobileNetV2 | ResNet | SceneNet:
+    """The backbone that `config.network` describes, for a detector: one with `stages`.
+
+    Raises:
+      UserError: if it has none, or a field has a value that cannot be.
+    """
+    check_choice(config, "network.name", STAGED)
+    _check(config)
+    backbone = _backbone(config)
+    assert isinstance(backbone, MobileNetV2 | ResNet | SceneNet)
+    return backbone
+
+
 def check_head(config: ConfigDict) -> None:
     """Raises a UserError if the head alone is to be trained and there is none."""
     if config.network.trainable == "head" and not config.network.embedding:
@@ -68,7 +92,7 @@ def last_stage(config: ConfigDict) -> tuple[str, ...]:
     return _backbone(config).last_stage()
 
 
-def _backbone(config: ConfigDict) -> Conv4 | LeNet | MobileNetV2 | ResNet | InceptionV3:
+def _backbone(config: ConfigDict) -> Conv4 | LeNet | MobileNetV2 | ResNet | InceptionV3 | SceneNet:
     network = config.network
     if network.name == "conv4":
         return Conv4(network.filters, network.blocks, network.momentum, network.kernels, network.trainable)

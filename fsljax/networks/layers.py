@@ -88,6 +88,7 @@ class Conv(nn.Module):
       stride: in pixels, down and across.
       depthwise: each channel has a filter of its own.
       valid: no padding.
+      start: what the first filter is drawn by.
     """
 
     settings: Settings
@@ -96,12 +97,13 @@ class Conv(nn.Module):
     stride: int = 1
     depthwise: bool = False
     valid: bool = False
+    start: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[n, height, width, channel]` to `[n, out_height, out_width, filters]`."""
         inputs = 1 if self.depthwise else x.shape[-1]
-        kernel = self.param("kernel", nn.initializers.he_normal(), (*self.window, inputs, self.filters))
+        kernel = self.param("kernel", self.start, (*self.window, inputs, self.filters))
         kernel = jnp.asarray(kernel, x.dtype)
         kind = "valid" if self.valid else self.settings.padding
         padding = pad(x.shape[1:3], self.window, self.stride, kind)

@@ -30,7 +30,6 @@ class MobileNetV2(nn.Module):
 
     settings: Settings = Settings()
 
-    @nn.compact
     def __call__(self, images: jax.Array, *, running_average: bool) -> jax.Array:
         """Embeds images.
 
@@ -42,11 +41,19 @@ class MobileNetV2(nn.Module):
         Returns:
           features `[..., n, 1280]`.
         """
-        leading = images.shape[:-3]
+        features = jnp.mean(self.stages(images, running_average=running_average)[-1], axis=(1, 2))
+        return features.reshape(*images.shape[:-3], -1)
+
+    @nn.compact
+    def stages(self, images: jax.Array, *, running_average: bool) -> list[jax.Array]:
+        """The last features `[n, height, width, channel]` at each of `stage_strides`."""
         x = images.reshape(-1, *images.shape[-3:])
-        before, last = of_stages(leading, self.settings, running_average=running_average)
-        x = _Features(self.settings, name="features")(x, before, last)
-        return jnp.mean(x, axis=(1, 2)).reshape(*leading, -1)
+        before, last = of_stages(images.shape[:-3], self.settings, running_average=running_average)
+        return _Features(self.settings, name="features")(x, before, last)
+
+    def stage_strides(self) -> tuple[int, ...]:
+        """Pixels of the image between neighbours in each of `stages`."""
+        return (4, 8, 16, 32)
 
     def last_stage(self) -> tuple[str, ...]:
         """Names of the parts that are trained with `trainable="last_stage"`."""
@@ -62,19 +69,22 @@ class _Features(nn.Module):
     settings: Settings
 
     @nn.compact
-    def __call__(self, x: jax.Array, before: Statistics, last: Statistics) -> jax.Array:
+    def __call__(self, x: jax.Array, before: Statistics, last: Statistics) -> list[jax.Array]:
         x = _ConvNormReLU6(self.settings, _FILTERS_BEFORE, stride=2, name="0")(x, before)
-        number = 1
+        number, found = 1, []
         for stage in _STAGES:
             expansion, filters, blocks, first_stride = stage
             if stage == _STAGES[-1]:
                 x, before = into_last_stage(x, self.settings), last
             for block in range(blocks):
                 stride = 1 if block else first_stride
+                if stride == 2:
+                    found.append(x)
                 bottleneck = _InvertedBottleneck(self.settings, filters, expansion, stride, name=str(number))
                 x = bottleneck(x, before)
                 number += 1
-        return _ConvNormReLU6(self.settings, _FILTERS_AFTER, (1, 1), name=str(number))(x, last)
+        x = _ConvNormReLU6(self.settings, _FILTERS_AFTER, (1, 1), name=str(number))(x, last)
+        return [*found[1:], x]  # the first has stride 2
 
 
 class _InvertedBottleneck(nn.Module):

@@ -29,7 +29,6 @@ class ResNet(nn.Module):
     small_images: bool = False
     settings: Settings = Settings()
 
-    @nn.compact
     def __call__(self, images: jax.Array, *, running_average: bool) -> jax.Array:
         """Embeds images.
 
@@ -41,14 +40,21 @@ class ResNet(nn.Module):
         Returns:
           features `[..., n, dim]`, dim the filters of the last stage.
         """
-        leading, settings = images.shape[:-3], self.settings
+        features = jnp.mean(self.stages(images, running_average=running_average)[-1], axis=(1, 2))
+        return features.reshape(*images.shape[:-3], -1)
+
+    @nn.compact
+    def stages(self, images: jax.Array, *, running_average: bool) -> list[jax.Array]:
+        """The features `[n, height, width, channel]` that each stage ends with, at `stage_strides`."""
+        settings = self.settings
         x = images.reshape(-1, *images.shape[-3:])
-        before, last = of_stages(leading, settings, running_average=running_average)
+        before, last = of_stages(images.shape[:-3], settings, running_average=running_average)
         window, stride = ((3, 3), 1) if self.small_images else ((7, 7), 2)
         x = Conv(settings, self.filters, window, stride, name="conv1")(x)
         x = nn.relu(Norm(settings, name="bn1")(x, before))
         if not self.small_images:
             x = max_pool(x, settings)
+        found = []
         for stage, blocks in enumerate(self.blocks):
             if stage == len(self.blocks) - 1:
                 x, before = into_last_stage(x, settings), last
@@ -57,7 +63,13 @@ class ResNet(nn.Module):
                 stride=2 if stage else 1, name=f"layer{stage + 1}",
             )  # fmt: skip
             x = make(x, before)
-        return jnp.mean(x, axis=(1, 2)).reshape(*leading, -1)
+            found.append(x)
+        return found
+
+    def stage_strides(self) -> tuple[int, ...]:
+        """Pixels of the image between neighbours in each of `stages`."""
+        first = 1 if self.small_images else 4
+        return tuple(first * 2**stage for stage in range(len(self.blocks)))
 
     def last_stage(self) -> tuple[str, ...]:
         """Names of the parts that are trained with `trainable="last_stage"`."""
@@ -78,9 +90,19 @@ def resnet50(settings: Settings) -> ResNet:
     return ResNet((3, 4, 6, 3), bottleneck=True, settings=settings)
 
 
+def resnet101(settings: Settings) -> ResNet:
+    """ResNet-101, 2,048 features."""
+    return ResNet((3, 4, 23, 3), bottleneck=True, settings=settings)
+
+
 def resnet_small(settings: Settings) -> ResNet:
     """ResNet-18 at half its width, for pictures of about 32 pixels: 2.8 M parameters, 256 features."""
     return ResNet((2, 2, 2, 2), filters=32, small_images=True, settings=settings)
+
+
+def residual_stage(settings: Settings, blocks: int, filters: int, *, stride: int, name: str) -> _Stage:
+    """Blocks of two 3×3 convolutions, the first of them with the stride."""
+    return _Stage(settings, blocks, filters, bottleneck=False, stride=stride, name=name)
 
 
 class _Stage(nn.Module):

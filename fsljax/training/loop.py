@@ -107,7 +107,7 @@ def _validate_and_save(
     if validation:
         log.scalars(step, {f"validation/{name}": value for name, value in validation.items()})
     # Without a validation part the last state is the one to keep.
-    checkpoints.save(state, validation.get("accuracy", float(step)))
+    checkpoints.save(state, next(iter(validation.values()), float(step)))
     log.flush()
     named = {f"validation {name}": value for name, value in validation.items()}
     progress.update(step, figures | named, important=True)

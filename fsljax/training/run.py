@@ -12,9 +12,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax import data, methods
+from fsljax import methods
 from fsljax.config import plain
-from fsljax.data.dataset import Splits
 from fsljax.errors import UserError
 from fsljax.files import replacing
 from fsljax.methods import Evaluation, Method
@@ -50,11 +49,11 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
     with Interruption() as interruption, contextlib.ExitStack() as held:
         for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
             held.enter_context(workdir.exclusive(used))
-        splits = data.load(config)
-        for note in splits.notes:
+        data = methods.load(config)
+        for note in data.notes:
             print(note, file=sys.stderr)
-        method = methods.build(config, splits)
-        images = _fingerprints(splits)
+        method = methods.build(config, data)
+        images = data.fingerprints()
         interruption.check()
         if mode == "evaluate":
             if not workdir.same_images(folder, images):
@@ -137,11 +136,6 @@ def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
     """Which test examples each setting classified rightly, for paired comparisons."""
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **correct)
-
-
-def _fingerprints(splits: Splits) -> dict[str, str]:
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return {name: part.fingerprint() for name, part in parts.items()}
 
 
 def _check_source(config: ConfigDict) -> None:

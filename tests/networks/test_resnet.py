@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 from fsljax.networks.layers import Settings
-from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet_small
+from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet101, resnet_small
 
 # Of torchvision's models, without the classifiers (512 · 1000 + 1000 and 2048 · 1000 + 1000).
-PARAMETERS = {resnet18: 11_689_512 - 513_000, resnet50: 25_557_032 - 2_049_000}
-FEATURES = {resnet18: 512, resnet50: 2048, resnet_small: 256}
+PARAMETERS = {
+    resnet18: 11_689_512 - 513_000,
+    resnet50: 25_557_032 - 2_049_000,
+    resnet101: 44_549_160 - 2_049_000,
+}
+FEATURES = {resnet18: 512, resnet50: 2048, resnet101: 2048, resnet_small: 256}
 
 
 def torch_resnet(blocks: tuple[int, ...], filters: int, *, bottleneck: bool, small_images: bool) -> Any:

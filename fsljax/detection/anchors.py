@@ -1,0 +1,46 @@
+"""Anchors of a feature pyramid (Ren et al., 2015, https://arxiv.org/abs/1506.01497, section 3.1.1)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def pyramid_anchors(
+    height: int,
+    width: int,
+    strides: Sequence[int],
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+) -> np.ndarray:
+    """The anchors of all levels, centred on the cells of their level.
+
+    Args:
+      height: of the image, in pixels.
+      width: of the image, in pixels.
+      strides: pixels a cell, for each level; a level has ⌈height / stride⌉ × ⌈width / stride⌉ cells.
+      sizes: for each level, the square roots of its anchors' areas, in pixels.
+      ratios: height over width of the anchors, the same at every level.
+
+    Returns:
+      float32 `[anchors, 4]`, by level, row, column, size, ratio; those at the borders reach outside.
+
+    Raises:
+      ValueError: if there is not one tuple of sizes for each stride.
+    """
+    if len(strides) != len(sizes):
+        raise ValueError(
+            f"{len(strides)} strides and {len(sizes)} tuples of sizes; each level has one of both."
+        )
+    levels = []
+    for stride, of_level in zip(strides, sizes, strict=True):
+        pairs = itertools.product(of_level, ratios)
+        sides = np.array([(size * ratio**0.5, size / ratio**0.5) for size, ratio in pairs])
+        rows = (np.arange(-(-height // stride)) + 0.5) * stride
+        columns = (np.arange(-(-width // stride)) + 0.5) * stride
+        centres = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)[:, :, None]
+        boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=-1)
+        levels.append(boxes.reshape(-1, 4))
+    return np.concatenate(levels).astype(np.float32)

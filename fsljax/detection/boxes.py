@@ -1,0 +1,156 @@
+"""Boxes `[y_min, x_min, y_max, x_max]` in pixels: overlap, and regression targets relative to anchors."""
+
+from __future__ import annotations
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.errors import UserError
+
+LARGEST_LOG_SCALE = math.log(1000 / 16)  # a 16-pixel anchor grows to 1,000 pixels at most
+SMALLEST_SIDE = 1e-3  # pixels; keeps the logarithm of a padded box's size finite
+ROUNDING = 0.01  # pixels by which a box may leave its image: boxes are often stored as fractions of it
+WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+
+
+def area(boxes: jax.Array) -> jax.Array:
+    """Areas of boxes.
+
+    Args:
+      boxes: `[..., 4]`.
+
+    Returns:
+      `[...]`, in square pixels; 0 for a box whose end lies before its start.
+    """
+    sides = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def iou(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Intersection over union of all pairs.
+
+    Args:
+      a: `[n, 4]`.
+      b: `[m, 4]`.
+
+    Returns:
+      `[n, m]`; 0 where either box has no area.
+    """
+    chex.assert_shape([a, b], (None, 4))
+    sides = [
+        jnp.maximum(
+            jnp.minimum(a[:, None, end], b[:, end]) - jnp.maximum(a[:, None, start], b[:, start]), 0.0
+        )
+        for start, end in ((0, 2), (1, 3))
+    ]
+    shared = sides[0] * sides[1]
+    union = area(a)[:, None] + area(b) - shared
+    return jnp.where(shared > 0, shared / jnp.where(shared > 0, union, 1.0), 0.0)
+
+
+def encode(
+    boxes: jax.Array, anchors: jax.Array, weights: tuple[float, float, float, float] = WEIGHTS
+) -> jax.Array:
+    """Regression targets of boxes relative to anchors (Girshick et al., 2014, appendix C).
+
+        dy = (y − y_a) / h_a,  dx = (x − x_a) / w_a,  dh = log(h / h_a),  dw = log(w / w_a)
+
+    with (y, x) the centres and (h, w) the sides. Source: https://arxiv.org/abs/1311.2524, equations 6–9.
+
+    Args:
+      boxes: `[..., 4]`.
+      anchors: `[..., 4]`.
+      weights: what (dy, dx, dh, dw) are multiplied by, so that they vary alike.
+
+    Returns:
+      `[..., 4]`, finite for boxes without area too: sides count as 0.001 pixels at least.
+    """
+    centres, sides = _centres_and_sides(boxes)
+    anchor_centres, anchor_sides = _centres_and_sides(anchors)
+    sides, anchor_sides = jnp.maximum(sides, SMALLEST_SIDE), jnp.maximum(anchor_sides, SMALLEST_SIDE)
+    shifts = (centres - anchor_centres) / anchor_sides
+    return jnp.concatenate([shifts, jnp.log(sides / anchor_sides)], axis=-1) * jnp.asarray(weights)
+
+
+def decode(
+    deltas: jax.Array, anchors: jax.Array, weights: tuple[float, float, float, float] = WEIGHTS
+) -> jax.Array:
+    """The boxes that `encode` would give these targets.
+
+    Args:
+      deltas: `[..., 4]`, (dy, dx, dh, dw) times the weights; dh and dw count as log(1000/16) at most.
+      anchors: `[..., 4]`.
+      weights: as given to `encode`.
+
+    Returns:
+      `[..., 4]`.
+    """
+    centres, sides = _centres_and_sides(anchors)
+    deltas = deltas / jnp.asarray(weights)
+    centres = centres + deltas[..., :2] * sides
+    half = 0.5 * sides * jnp.exp(jnp.minimum(deltas[..., 2:], LARGEST_LOG_SCALE))
+    return jnp.concatenate([centres - half, centres + half], axis=-1)
+
+
+def clip(boxes: jax.Array, height: float | jax.Array, width: float | jax.Array) -> jax.Array:
+    """Boxes cut at the borders of an image; one that lies outside keeps no area.
+
+    Args:
+      boxes: `[..., 4]`.
+      height: of the image, in pixels; a number, or an array that broadcasts against `[...]`.
+      width: likewise.
+
+    Returns:
+      `[..., 4]`.
+    """
+    limits = jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, (height, width, height, width))), axis=-1)
+    return jnp.clip(boxes, 0.0, limits)
+
+
+def check_boxes(boxes: np.ndarray | jax.Array, height: float, width: float, where: str) -> np.ndarray:
+    """Boxes that a user gave, as float32 `[n, 4]` within the image.
+
+    Args:
+      boxes: `[n, 4]`, `[y_min, x_min, y_max, x_max]` in pixels.
+      height: of their image.
+      width: of their image.
+      where: what they belong to, as an error calls it: "image 3", "cat.jpg".
+
+    Raises:
+      UserError: if they are not `[n, 4]`, or one is not finite, has no area, or leaves the image
+        by more than rounding.
+    """
+    rows = np.asarray(boxes)
+    if rows.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iuf":
+        raise UserError(
+            f"The boxes of {where} are {rows.dtype} {list(rows.shape)}; give numbers [n, 4], a row "
+            "[y_min, x_min, y_max, x_max] in pixels for each box."
+        )
+    rows = np.asarray(rows, np.float32)
+    finite = np.isfinite(rows).all(axis=1)
+    limits = np.array([height, width], np.float32)
+    outside = ((rows[:, :2] < -ROUNDING) | (rows[:, 2:] > limits + ROUNDING)).any(axis=1)
+    for wrong, what in (
+        (~finite, "has a value that is no finite number"),
+        ((rows[:, 2:] <= rows[:, :2]).any(axis=1), "has no area: its end must lie beyond its start"),
+        (outside, f"leaves the image, which is {height:g} high and {width:g} wide"),
+    ):
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            numbers = ", ".join(f"{value:g}" for value in rows[first])
+            raise UserError(
+                f"Box {first} of {where}, [{numbers}], {what}; boxes are [y_min, x_min, y_max, x_max] in "
+                "pixels."
+            )
+    return np.clip(rows, 0, np.concatenate([limits, limits]))
+
+
+def _centres_and_sides(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    starts, ends = boxes[..., :2], boxes[..., 2:]
+    return 0.5 * (starts + ends), ends - starts

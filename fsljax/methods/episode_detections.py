@@ -1,0 +1,176 @@
+"""Detections in the queries of few-shot episodes, by several rules on the same regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.data.detection_episodes import Episodes
+from fsljax.detection.detections import detections
+from fsljax.detection.detector import Detector
+from fsljax.detection.enrol import (
+    EnrolOptions,
+    Layer,
+    Support,
+    scores_by_linear,
+    scores_by_representatives,
+)
+from fsljax.detection.given import Examined, examine
+from fsljax.evaluation.verdicts import judge_image
+
+REPMET, DISTANCE, VANILLA, CEILING = "", "distance", "vanilla", "ceiling"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A rule, from so many shots, after so many epochs of fine-tuning."""
+
+    rule: str
+    shots: int
+    epochs: int
+
+    def setting(self, way: int, distractors: bool) -> str:
+        """Its name in `results.json`."""
+        parts = ["distractors"] * distractors + [self.rule] * bool(self.rule)
+        return "_".join([f"{way}way", f"{self.shots}shot", f"ft{self.epochs}", *parts])
+
+
+class Truths(NamedTuple):
+    """Of the queries: boxes `[…, t, 4]`, labels, mask and difficult `[…, t]`."""
+
+    boxes: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+    difficult: jax.Array
+
+
+class Found(NamedTuple):
+    """Detections of queries `[…, keep]`, best first, and which are right and are counted."""
+
+    boxes: jax.Array
+    scores: jax.Array
+    labels: jax.Array
+    right: jax.Array
+    counted: jax.Array
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A trained detector and what its rules need of it.
+
+    Attributes:
+      network: that proposes as many regions as are looked at in tests.
+      variables: of it.
+    """
+
+    network: Detector
+    variables: Any
+
+    def layer(self, name: str) -> Layer:
+        """A linear layer of the head: "embedding" or "linear"."""
+        held = self.variables["params"]["head"][name]
+        return Layer(held["kernel"], held["bias"])
+
+
+def truths_of(episodes: Episodes, numbers: np.ndarray) -> Truths:
+    """Of the queries of some episodes."""
+    held = (episodes.boxes, episodes.labels, episodes.mask, episodes.difficult)
+    return Truths(*(jnp.asarray(of[numbers]) for of in held))
+
+
+def regions_of(
+    finder: Finder, episodes: Episodes, numbers: np.ndarray, support: jax.Array, query: jax.Array
+) -> tuple[Support, Examined]:
+    """The regions of supports `[g, way, shots, …]` and queries `[g, q, …]`, with the boxes that are known."""
+    see = partial(_examine, finder.network)
+    boxes = episodes.support_boxes[numbers][..., None, :]
+    of_support = _each(see, finder.variables, support, boxes, np.ones(boxes.shape[:-1], bool))
+    truths = truths_of(episodes, numbers)
+    of_query = _each(see, finder.variables, query, truths.boxes, truths.mask)
+    kept = Support(of_support.features, of_support.boxes, of_support.valid, of_support.objectness)
+    return kept, of_query
+
+
+def _each(see: Any, variables: Any, images: jax.Array, given: Any, mask: Any) -> Examined:
+    """One episode after another: a batch of all would outgrow the processor's caches."""
+    around = images.shape[1:-3]
+    flat = (-1, *images.shape[-3:]), (-1, *given.shape[-2:]), (-1, mask.shape[-1])
+    seen = [
+        see(variables, *(jnp.asarray(of).reshape(shape) for of, shape in zip(one, flat, strict=True)))
+        for one in zip(images, given, mask, strict=True)
+    ]
+    stacked = jax.tree.map(lambda *of: jnp.stack(of), *seen)
+    return jax.tree.map(lambda of: of.reshape(len(images), *around, *of.shape[2:]), stacked)
+
+
+@partial(jax.jit, static_argnums=0)
+def _examine(network: Detector, *rest: Any) -> Examined:
+    return examine(network, *rest)
+
+
+class Candidates(NamedTuple):
+    """Of queries: boxes `[g, q, p, 4]`, valid `[g, q, p]`, scores `[g, q, p, 1 + way]`."""
+
+    boxes: jax.Array
+    valid: jax.Array
+    scores: jax.Array
+
+
+def candidates_of(
+    finder: Finder, column: Column, support: Support, queries: Examined, options: EnrolOptions
+) -> Candidates:
+    """The regions of queries, scored by the first supports of each class.
+
+    The ceiling takes the true boxes, which come first, for proposals.
+    """
+    known = queries.boxes.shape[2] - finder.network.options.proposals.keep
+    if column.rule == CEILING:
+        boxes, rows = queries.boxes[:, :, :known], slice(None, known)
+    else:
+        boxes, rows = queries.refined[:, :, known:], slice(known, None)
+    layer = None
+    if column.rule != DISTANCE:
+        layer = finder.layer("linear" if column.rule == VANILLA else "embedding")
+    few = jax.tree.map(lambda of: of[:, :, : column.shots], support)
+    rule = scores_by_linear if column.rule == VANILLA else scores_by_representatives
+    scores = _scores(few, queries.features[:, :, rows], layer, rule, options, column.epochs)
+    return Candidates(boxes, queries.valid[:, :, rows], scores)
+
+
+@partial(jax.jit, static_argnames=("rule", "options", "epochs"))
+def _scores(
+    support: Support,
+    features: jax.Array,
+    layer: Layer | None,
+    rule: Callable[..., jax.Array],
+    options: EnrolOptions,
+    epochs: int,
+) -> jax.Array:
+    score = partial(rule, options=options, epochs=epochs)
+    return jax.vmap(lambda support, features: score(support, features, layer))(support, features)
+
+
+@partial(jax.jit, static_argnames=("iou_threshold", "keep"))
+def found_in(candidates: Candidates, truths: Truths, *, iou_threshold: float, keep: int) -> Found:
+    """The detections of queries after suppression class by class, and which of them are right."""
+
+    def of_query(candidates: Candidates, truths: Truths) -> Found:
+        found = detections(*candidates, iou_threshold=iou_threshold, keep=keep)
+        verdict = judge_image(
+            found.boxes,
+            found.labels,
+            found.valid,
+            truths.boxes,
+            truths.labels,
+            truths.mask,
+            truths.difficult,
+        )
+        return Found(found.boxes, found.scores, found.labels.astype(jnp.int8), *verdict)
+
+    return jax.vmap(jax.vmap(of_query))(candidates, truths)

@@ -1,0 +1,71 @@
+"""A small residual network for detection in grey scenes of about 128 pixels on a CPU."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fsljax.networks.layers import Conv, Norm, Settings, Statistics, into_last_stage, of_stages
+from fsljax.networks.resnet import residual_stage
+
+
+class SceneNet(nn.Module):
+    """Two strided convolutions, then three stages of residual blocks at strides 4, 8 and 16.
+
+    Attributes:
+      blocks: of each stage.
+      filters: of each stage; the first convolution has half of the first number.
+      settings: padding, momentum, kernels, and which part is trained.
+    """
+
+    blocks: tuple[int, ...] = (1, 1, 1)
+    filters: tuple[int, ...] = (64, 128, 256)
+    settings: Settings = Settings()
+
+    def __call__(self, images: jax.Array, *, running_average: bool) -> jax.Array:
+        """Embeds images `[..., n, height, width, channel]` as `[..., n, 256]`; see `ResNet`."""
+        features = jnp.mean(self.stages(images, running_average=running_average)[-1], axis=(1, 2))
+        return features.reshape(*images.shape[:-3], -1)
+
+    @nn.compact
+    def stages(self, images: jax.Array, *, running_average: bool) -> list[jax.Array]:
+        """The features `[n, height, width, channel]` that each stage ends with, at `stage_strides`."""
+        settings = self.settings
+        x = images.reshape(-1, *images.shape[-3:])
+        before, last = of_stages(images.shape[:-3], settings, running_average=running_average)
+        for number, filters in enumerate((self.filters[0] // 2, self.filters[0])):
+            layer = _ConvNormReLU(settings, filters, name=f"stem{number}")
+            x = layer(x, before)
+        found = []
+        for stage, (blocks, filters) in enumerate(zip(self.blocks, self.filters, strict=True)):
+            if stage == len(self.blocks) - 1:
+                x, before = into_last_stage(x, settings), last
+            make = residual_stage(
+                settings, blocks, filters, stride=2 if stage else 1, name=f"layer{stage + 1}"
+            )
+            x = make(x, before)
+            found.append(x)
+        return found
+
+    def stage_strides(self) -> tuple[int, ...]:
+        """Pixels of the image between neighbours in each of `stages`."""
+        return tuple(4 * 2**stage for stage in range(len(self.blocks)))
+
+    def last_stage(self) -> tuple[str, ...]:
+        """Names of the parts that are trained with `trainable="last_stage"`."""
+        return (f"layer{len(self.blocks)}",)
+
+    def smallest_image(self) -> int:
+        """Height and width that images must have, in pixels."""
+        return 1
+
+
+class _ConvNormReLU(nn.Module):
+    settings: Settings
+    filters: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, statistics: Statistics) -> jax.Array:
+        x = Conv(self.settings, self.filters, stride=2, name="conv")(x)
+        return nn.relu(Norm(self.settings, name="norm")(x, statistics))
