@@ -50,3 +50,15 @@ def tfds_data_dir() -> Path:
     if not folder.is_dir():
         pytest.fail(f"TFDS_DATA_DIR is set to {given}, which is no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def detection_dir() -> Path:
+    """The folder of real detection data sets."""
+    given = os.environ.get("FSLJAX_DETECTION_DIR")
+    if not given:
+        pytest.skip("needs real detection data: set FSLJAX_DETECTION_DIR to the folder that holds coco128")
+    folder = Path(given)
+    if not folder.is_dir():
+        pytest.fail(f"FSLJAX_DETECTION_DIR is set to {given}, which is no folder")
+    return folder

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from fsljax.data.annotation_xml import annotated, missing_split, read_list, read_xml
@@ -140,7 +141,7 @@ def _from_tfds(
             size = image.height, image.width
         objects = example["objects"]
         # TFDS divides VOC's own numbers by the sides: its boxes begin at pixel 1 as they do.
-        boxes = objects["bbox"].reshape(-1, 4) * [*size, *size] - [1, 1, 0, 0]
+        boxes = np.array(objects["bbox"], np.float64).reshape(-1, 4) * [*size, *size] - [1, 1, 0, 0]
         yield Annotated(
             image=partial(records.image, number),
             id=identity,
@@ -148,7 +149,7 @@ def _from_tfds(
             size=size,
             boxes=boxes.round(2).tolist(),
             classes=[names[label] for label in objects["label"]],
-            difficult=objects["is_difficult"].tolist(),
+            difficult=[bool(difficult) for difficult in objects["is_difficult"]],
         )
 
 
