@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -134,11 +133,8 @@ def test_coco_counts_the_best_hundred_of_a_class():
     assert set(limited.scores[limited.labels == 0]) == set(np.sort(found.scores[:150])[50:])
 
 
-def test_coco_on_its_own_annotations():
-    file = os.environ.get("COCO_ANNOTATIONS")
-    if not file:
-        pytest.skip("needs real data: set COCO_ANNOTATIONS to a JSON file of COCO's instances")
-    content = json.loads(Path(file).read_text())
+def test_coco_on_its_own_annotations(detection_dir: Path):
+    content = json.loads((detection_dir / "coco128" / "instances_val.json").read_text())
     names = {category["id"]: label for label, category in enumerate(content["categories"])}
     generator = np.random.default_rng(0)
     detections, truths = [], []
