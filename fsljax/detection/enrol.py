@@ -25,11 +25,13 @@ class Support(NamedTuple):
       features: `[way, shots, p, hidden]`.
       boxes: `[way, shots, p, 4]`, where the features were pooled.
       valid: bool `[way, shots, p]`.
+      objectness: `[way, shots, p]`, probabilities of the proposals.
     """
 
     features: jax.Array
     boxes: jax.Array
     valid: jax.Array
+    objectness: jax.Array
 
 
 class Layer(NamedTuple):
@@ -49,7 +51,8 @@ class EnrolOptions:
     Attributes:
       per_shot: representatives from each support image, the support box's own among them.
       overlap: IoU with the support box from which a region gives a representative.
-      high, low: in fine-tuning, a region is of the class from this IoU on, and background below that.
+      high, low: in fine-tuning, a region is of the class from this IoU on, and background below that,
+      object: unless its objectness is this or more: the image may hold further objects that no box tells of.
       positive_fraction: weight of all regions of the class in the loss of an image.
       rate: learning rate, of Adam.
       layer: whether the embedding layer learns, too.
@@ -62,9 +65,10 @@ class EnrolOptions:
     overlap: float = 0.7
     high: float = 0.5
     low: float = 0.3
+    object: float = 0.1
     positive_fraction: float = 0.25
     rate: float = 5e-4
-    layer: bool = True
+    layer: bool = False
     sigma: float = 0.5
     scale: float = 15.0
     alpha: float = 0.5
@@ -208,9 +212,10 @@ class _Seen(NamedTuple):
 def _seen(support: Support, options: EnrolOptions) -> _Seen:
     """All support images, `[way · shots, p, …]`, the classes by turns."""
 
-    def of_image(boxes: jax.Array, valid: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        overlap = iou(boxes, boxes[:1])[:, 0]
-        positive, negative = valid & (overlap >= options.high), valid & (overlap < options.low)
+    def of_image(of: Support, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        overlap = iou(of.boxes, of.boxes[:1])[:, 0]
+        positive = of.valid & (overlap >= options.high)
+        negative = of.valid & (overlap < options.low) & (of.objectness < options.object)
         weights = positive * (options.positive_fraction / jnp.maximum(jnp.sum(positive), 1))
         weights += negative * ((1 - options.positive_fraction) / jnp.maximum(jnp.sum(negative), 1))
         return jnp.where(positive, label, BACKGROUND), weights
@@ -220,7 +225,7 @@ def _seen(support: Support, options: EnrolOptions) -> _Seen:
         support,
     )
     way, shots = support.valid.shape[:2]
-    labels, weights = jax.vmap(of_image)(by_turns.boxes, by_turns.valid, 1 + jnp.arange(way * shots) % way)
+    labels, weights = jax.vmap(of_image)(by_turns, 1 + jnp.arange(way * shots) % way)
     return _Seen(by_turns.features, labels, weights)
 
 

@@ -19,12 +19,14 @@ class Examined(NamedTuple):
       valid: bool `[b, p]`.
       features: `[b, p, hidden]`.
       refined: `[b, p, 4]`, the boxes after regression.
+      objectness: `[b, p]`, probabilities of the proposals; 1 for what is given.
     """
 
     boxes: jax.Array
     valid: jax.Array
     features: jax.Array
     refined: jax.Array
+    objectness: jax.Array
 
 
 def examine(
@@ -56,4 +58,5 @@ def examine(
     features: Any = network.apply(variables, levels, boxes, method="roi_features")
     ends = [jnp.reshape(side, (-1, 1)) for side in (height, width)]
     refined: Any = network.apply(variables, features, boxes, *ends, method="refine")
-    return Examined(boxes, jnp.concatenate([mask, proposals.valid], axis=1), features, refined)
+    objectness = jnp.concatenate([jnp.ones(mask.shape), proposals.scores], axis=1)
+    return Examined(boxes, jnp.concatenate([mask, proposals.valid], axis=1), features, refined, objectness)

@@ -93,7 +93,8 @@ def regions_of(
     of_support = _each(see, finder.variables, support, boxes, np.ones(boxes.shape[:-1], bool))
     truths = truths_of(episodes, numbers)
     of_query = _each(see, finder.variables, query, truths.boxes, truths.mask)
-    return Support(of_support.features, of_support.boxes, of_support.valid), of_query
+    kept = Support(of_support.features, of_support.boxes, of_support.valid, of_support.objectness)
+    return kept, of_query
 
 
 def _each(see: Any, variables: Any, images: jax.Array, given: Any, mask: Any) -> Examined:

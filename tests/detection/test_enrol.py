@@ -46,7 +46,8 @@ def support(classes: np.ndarray) -> Support:
     labels[:, :, :3] = 1 + np.arange(WAY)[:, None, None]
     valid = np.ones(labels.shape, bool)
     valid[:, :, -1] = False
-    return Support(*map(jnp.asarray, (regions(rng, classes, labels), boxes, valid)))
+    objectness = np.where(np.arange(P) < 3, 0.9, 0.0) * valid
+    return Support(*map(jnp.asarray, (regions(rng, classes, labels), boxes, valid, objectness)))
 
 
 @pytest.fixture(scope="module")
