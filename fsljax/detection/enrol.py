@@ -68,7 +68,7 @@ class EnrolOptions:
     object: float = 0.1
     positive_fraction: float = 0.25
     rate: float = 5e-4
-    layer: bool = True
+    layer: bool = False
     sigma: float = 0.5
     scale: float = 15.0
     alpha: float = 0.5

@@ -102,13 +102,15 @@ def test_a_step_is_the_same_by_its_key_and_number_alone(trained: Any):
     assert np.any(later.images != first.images)
 
 
-def test_representatives_move_at_their_own_rate_and_have_length_1(trained: Any):
+def test_representatives_move_and_have_length_1_where_they_are_compared(trained: Any):
     method, state, _ = trained
     held = method.representatives(state.params)
     assert held is not None and held.shape == (3, 2, 8)
     np.testing.assert_allclose(np.linalg.norm(held, axis=-1), 1, rtol=1e-5)
     at_start = jax.jit(method.init)(jax.random.key(0)).params["representatives"]
-    assert np.all(np.linalg.norm(state.params["representatives"] - at_start, axis=-1) > 0.01)
+    moved = np.linalg.norm(state.params["representatives"] - at_start, axis=-1)
+    # Of a class's representatives those move that are nearest to one of its regions.
+    assert moved.max(axis=1).min() > 0.1
 
 
 def test_evaluation_has_figures_of_all_classes_and_of_a_few_and_parts_of_a_report(trained: Any):
