@@ -1,0 +1,115 @@
+"""Times the shipped detector of scenes, and what of its time goes into RoIAlign and NMS.
+
+    python benchmarks/detector_inference.py
+
+Batches of 8 scenes of 128 × 128 pixels, from uint8 images to the detections of five enrolled classes, float32.
+RoIAlign and both suppressions are timed by themselves as well, on what they get within. Let nothing else run
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import duel
+import jax
+import jax.numpy as jnp
+
+from fsljax.data.scene_drawings import load as load_drawings
+from fsljax.data.scenes import draw_scenes
+from fsljax.detection.detections import detections, find_regions
+from fsljax.detection.head import repmet_scores
+from fsljax.detection.nms import nms
+from fsljax.detection.roi_align import roi_align
+from fsljax.methods import stored_detector
+from fsljax.training.host_memory import keep_freed_memory
+
+BATCH, WAY = 8, 5
+TURNS, CALLS_A_TURN = 9, 10
+MODEL = duel.ROOT / "models" / "repmet_detection_scenes"
+
+
+def main() -> None:
+    keep_freed_memory()
+    stored = stored_detector.load(Path(MODEL))
+    config, network, variables = stored.config, stored.network, stored.variables
+    network_alone = {
+        "params": {name: of for name, of in variables["params"].items() if name != "representatives"},
+        "batch_stats": variables["batch_stats"],
+    }
+    drawings = load_drawings("glyphs").novel
+    scenes = draw_scenes(
+        jax.random.split(jax.random.key(0), BATCH), drawings, jnp.arange(WAY), clutter=drawings
+    )
+    images = jnp.round(255 * scenes.image).astype(jnp.uint8)
+    enrolled = variables["params"]["representatives"][:WAY]
+
+    @jax.jit
+    def detect(images: jax.Array) -> object:
+        found = find_regions(network, network_alone, images.astype(jnp.float32) / 255)
+        scores = repmet_scores(found.embeddings, enrolled, config.loss.sigma, config.loss.scale)
+        return jax.vmap(partial(detections, iou_threshold=0.3, keep=100))(found.boxes, found.valid, scores)
+
+    levels = jax.jit(partial(network.apply, method="trunk"))(network_alone, images / 255.0)
+    outputs = network.apply(network_alone, levels, method="proposal_outputs")
+    options, strides = network.options, network.backbone.stage_strides()
+    found = find_regions(network, network_alone, images / 255.0)
+    kept, before = options.proposals.keep, options.proposals.before_nms * len(levels)
+    boxes = jnp.concatenate([jnp.asarray(of) for of in outputs.anchors])[:before]
+    boxes = jnp.broadcast_to(boxes, (BATCH, *boxes.shape)) + 0.01
+    random = jax.random.uniform(jax.random.key(1), boxes.shape[:2])
+    pairs = jnp.tile(found.boxes, (1, WAY, 1)), jnp.tile(found.objectness, (1, WAY))
+
+    @jax.jit
+    def align(levels: list[jax.Array], boxes: jax.Array) -> jax.Array:
+        pool = partial(
+            roi_align,
+            strides=strides,
+            output_size=options.output_size,
+            samples=options.samples,
+            canonical_size=options.canonical_size,
+            canonical_level=options.canonical_level,
+        )
+        return jax.vmap(pool)(levels, boxes)
+
+    @jax.jit
+    def suppress(boxes: jax.Array, scores: jax.Array, pairs: tuple[jax.Array, jax.Array]) -> object:
+        first = jax.vmap(partial(nms, iou_threshold=options.proposals.iou_threshold, keep=kept))
+        return first(boxes, scores), jax.vmap(partial(nms, iou_threshold=0.3, keep=100))(*pairs)
+
+    calls: dict[str, Callable[[], object]] = {
+        "detection": lambda: detect(images),
+        "RoIAlign": lambda: align(levels, found.boxes),
+        "NMS, both": lambda: suppress(boxes, random, pairs),
+    }
+    for call in calls.values():
+        jax.block_until_ready(call())
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(TURNS):
+        for name, call in calls.items():
+            turn = duel.seconds(partial(_several, call))
+            times[name].append(turn / CALLS_A_TURN)
+    whole = statistics.median(times["detection"])
+    rows = [
+        [
+            name,
+            duel.milliseconds(statistics.median(of)),
+            f"{duel.milliseconds(min(of))} – {duel.milliseconds(max(of))}",
+            f"{100 * statistics.median(of) / whole:.0f}",
+        ]
+        for name, of in times.items()
+    ]
+    duel.print_table([f"{BATCH} images", "ms", "least – most", "% of all"], rows)
+    print(f"{BATCH / whole:.0f} images a second, {jax.devices()[0].device_kind}, JAX {jax.__version__}")
+
+
+def _several(call: Callable[[], object]) -> None:
+    for _ in range(CALLS_A_TURN):
+        jax.block_until_ready(call())
+
+
+if __name__ == "__main__":
+    main()
