@@ -2,7 +2,7 @@
 
     python benchmarks/detector_inference.py
 
-Batches of 8 scenes of 128 × 128 pixels, from uint8 images to the detections of five enrolled classes, float32.
+Batches of 8 scenes of 128 × 128 pixels, from uint8 images to detections of five enrolled classes, float32.
 RoIAlign and both suppressions are timed by themselves as well, on what they get within. Let nothing else run
 meanwhile.
 """
