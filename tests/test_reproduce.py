@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,20 @@ def test_a_table_is_run_once_and_shown_again(monkeypatch: pytest.MonkeyPatch, tm
     again = capsys.readouterr()
     assert again.out == shown.out
     assert again.err == ""
+
+
+def test_a_table_of_detection_shows_every_rule(tmp_path: Path):
+    table = reproduce.DetectionTable("c", shots=(1,), epochs=(0, 5))
+    figures = {
+        "ap50_pooled": 0.6, "ap50_pooled_ci95": 0.012, "map50": 0.65, "map50_ci95": 0.01,
+        "ap50_pooled_below": 0.2, "ap50_pooled_below_ci95": 0.005, "map50_below": 0.1,
+        "map50_below_ci95": 0.02,
+    }  # fmt: skip
+    settings = [f"5way_1shot_ft0{rule}" for rule in ("", "_distance", "_vanilla", "_ceiling", "_distractors")]
+    (tmp_path / "results.json").write_text(json.dumps({"test": dict.fromkeys(settings, figures)}))
+    pooled, mean = reproduce._detection_text(table, tmp_path).split("\n\n")
+    header, _, first, second = pooled.splitlines()
+    assert header.split("  ")[0] == "ap50_pooled, %"
+    assert first.startswith("1-shot ") and first.count("60.0 ± 1.2") == 5 and first.count("20.0 ± 0.5") == 2
+    assert second.startswith("1-shot, 5 epochs") and "±" not in second
+    assert mean.splitlines()[2].count("10.0 ± 2.0") == 2

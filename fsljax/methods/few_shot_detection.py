@@ -59,7 +59,7 @@ EVALUATION = {
     "distractors": False,  # queries with other novel characters, too, in settings of their own
     "ceiling": False,  # the same with the true boxes instead of proposals
     "baseline": "",  # workdir of a detector with a linear head, by which the baselines are run
-    "distance_sigma": 0.5,  # σ of the baseline by distances
+    "distance_sigma": 1.0,  # σ of the baseline by distances, at which it is best
     "episodes_file": "",  # written where it is missing; "": in the cache folder
     "enrol": dataclass_fields(EnrolOptions, sigma=None, scale=None, normalize=None),
 }
