@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,7 @@ _TOGETHER = 5  # episodes that are enrolled at once
 _SUPPORTS_SHOWN = 2  # of a class
 _QUERIES_SHOWN = 10
 _CURVES = 8
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 def check(config: ConfigDict) -> None:
@@ -152,7 +154,7 @@ def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[st
     trained = enrol_options(config)
     enrol = trained, replace(trained, sigma=options.distance_sigma, normalize=True)
     found: dict[Column, list[tuple[np.ndarray, ...]]] = {column: [] for column in columns}
-    shown = None
+    shown, told = None, time.monotonic()
     for numbers, images in _images(drawings, episodes, options.distractors):
         regions = {name: regions_of(finder, episodes, numbers, *images) for name, finder in finders.items()}
         truths = truths_of(episodes, numbers)
@@ -166,6 +168,9 @@ def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[st
             kept = len(np.unique(numbers))  # the last group is filled up
             judged = (seen.scores, seen.labels, seen.right, seen.counted)
             found[column].append(tuple(np.asarray(of)[:kept].reshape(kept, -1) for of in judged))
+        if time.monotonic() - told > _SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            print(f"episode {numbers[-1] + 1} of {len(episodes)}", file=sys.stderr, flush=True)
     assert shown is not None
     verdicts = {column: _verdicts(parts, episodes) for column, parts in found.items()}
     names = {column: column.setting(episodes.way, options.distractors) for column in columns}
