@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -13,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsljax.api import Classifier
+from fsljax.api import Classifier, Detector
 from fsljax.reporting.tables import per_cent
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["protonet_1_5", "protonet_5_5"]
+DETECTORS = ["repmet_detection_scenes", "linear_detection_scenes"]
 SETTINGS = ["5way_1shot", "5way_5shot", "20way_1shot", "20way_5shot"]
 
 
@@ -27,14 +29,16 @@ def shipped_results(name: str) -> dict[str, dict[str, float]]:
     return json.loads((ROOT / "models" / name / "results.json").read_text())["test"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_model_is_small_and_has_no_optimiser_state(name: str):
+@pytest.mark.parametrize(
+    ("name", "limit"), [*((name, 500_000) for name in NAMES), *((name, 15_000_000) for name in DETECTORS)]
+)
+def test_a_model_is_small_and_has_no_optimiser_state(name: str, limit: int):
     folder = ROOT / "models" / name
     checkpoints = Checkpoints(folder)
     (step,) = checkpoints.selections()
     assert not (checkpoints.path(step) / "training").exists()
     files = [path for path in (folder / "checkpoints").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 500_000
+    assert sum(path.stat().st_size for path in files) < limit
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,6 +48,28 @@ def test_the_readme_states_the_results_of_a_model(name: str):
         result = shipped_results(name)[setting]
         assert result["episodes"] == 10_000
         assert per_cent(result["accuracy"], result["ci95"]) in readme
+
+
+def test_the_readme_states_the_results_of_the_detector():
+    readme = (ROOT / "README.md").read_text()
+    results = shipped_results("repmet_detection_scenes")
+    for shots in (1, 5, 10):
+        found = results[f"5way_{shots}shot_ft0"]
+        assert found["episodes"] == 500
+        for metric in ("ap50_pooled", "map50"):
+            assert f"{100 * found[metric]:.1f} ± {100 * found[f'{metric}_ci95']:.1f}" in readme
+
+
+@pytest.mark.slow
+def test_the_example_finds_characters_from_one_box_each(tmp_path: Path, tfds_data_dir: Path):
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/detect.py"],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\d+ found$", done.stdout, re.MULTILINE)) == 3
+    assert len(Detector.load(tmp_path / "runs/five_detected_characters").classes) == 5
 
 
 def test_the_example_names_characters_from_one_drawing_each(tmp_path: Path):
