@@ -43,22 +43,20 @@ def few_compiled_programs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tfds_data_dir() -> Path:
     """The folder of real TFDS data sets."""
-    given = os.environ.get("TFDS_DATA_DIR")
-    if not given:
-        pytest.skip("needs real data: set TFDS_DATA_DIR to a folder of TFDS data sets")
-    folder = Path(given)
-    if not folder.is_dir():
-        pytest.fail(f"TFDS_DATA_DIR is set to {given}, which is no folder")
-    return folder
+    return given_folder("TFDS_DATA_DIR", "real data", "a folder of TFDS data sets")
 
 
 @pytest.fixture(scope="session")
 def detection_dir() -> Path:
     """The folder of real detection data sets."""
-    given = os.environ.get("FSLJAX_DETECTION_DIR")
+    return given_folder("FSLJAX_DETECTION_DIR", "real detection data", "the folder that holds coco128")
+
+
+def given_folder(variable: str, needed: str, what: str) -> Path:
+    given = os.environ.get(variable)
     if not given:
-        pytest.skip("needs real detection data: set FSLJAX_DETECTION_DIR to the folder that holds coco128")
+        pytest.skip(f"needs {needed}: set {variable} to {what}")
     folder = Path(given)
     if not folder.is_dir():
-        pytest.fail(f"FSLJAX_DETECTION_DIR is set to {given}, which is no folder")
+        pytest.fail(f"{variable} is set to {given}, which is no folder")
     return folder

@@ -29,6 +29,16 @@ def shipped_results(name: str) -> dict[str, dict[str, float]]:
     return json.loads((ROOT / "models" / name / "results.json").read_text())["test"]
 
 
+def output_of_example(name: str, folder: Path) -> str:
+    (folder / "models").symlink_to(ROOT / "models")
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / name],
+        capture_output=True, text=True, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "limit"), [*((name, 500_000) for name in NAMES), *((name, 15_000_000) for name in DETECTORS)]
 )
@@ -62,24 +72,14 @@ def test_the_readme_states_the_results_of_the_detector():
 
 @pytest.mark.slow
 def test_the_example_finds_characters_from_one_box_each(tmp_path: Path, tfds_data_dir: Path):
-    (tmp_path / "models").symlink_to(ROOT / "models")
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples/detect.py"],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^\d+ found$", done.stdout, re.MULTILINE)) == 3
+    shown = output_of_example("detect.py", tmp_path)
+    assert len(re.findall(r"^\d+ found$", shown, re.MULTILINE)) == 3
     assert len(Detector.load(tmp_path / "runs/five_detected_characters").classes) == 5
 
 
 def test_the_example_names_characters_from_one_drawing_each(tmp_path: Path):
-    (tmp_path / "models").symlink_to(ROOT / "models")
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples/classify.py"],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    right = [int(line.split(": ")[1].split(" of ")[0]) for line in done.stdout.splitlines()]
+    shown = output_of_example("classify.py", tmp_path)
+    right = [int(line.split(": ")[1].split(" of ")[0]) for line in shown.splitlines()]
     assert len(right) == 5
     assert np.mean(right) > 0.8 * 19
     assert len(Classifier.load(tmp_path / "runs/five_characters").classes) == 5

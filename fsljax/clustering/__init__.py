@@ -1,5 +1,5 @@
 """k-means as compiled XLA."""
 
-from fsljax.clustering.kmeans import KMeansResult, kmeans, kmeans_per_class
+from fsljax.clustering.kmeans import KMeansResult, every_cluster, kmeans, kmeans_per_class
 
-__all__ = ["KMeansResult", "kmeans", "kmeans_per_class"]
+__all__ = ["KMeansResult", "every_cluster", "kmeans", "kmeans_per_class"]

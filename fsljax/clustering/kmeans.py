@@ -178,6 +178,17 @@ def _kmeans(
     return jax.tree.map(lambda values: values[jnp.argmin(results.inertia)], results)
 
 
+def every_cluster(centroids: jax.Array, counts: jax.Array) -> jax.Array:
+    """Centroids `[classes, k, dim]` in which clusters that do not exist lie at the first one of their class.
+
+    Args:
+      centroids: `[classes, k, dim]`.
+      counts: `[classes, k]`, 0 where there is no cluster, as in a class of fewer points than k.
+    """
+    first = jnp.argmax(counts > 0, axis=1)[:, None, None]
+    return jnp.where(counts[..., None] > 0, centroids, jnp.take_along_axis(centroids, first, axis=1))
+
+
 def _result(mask: jax.Array | None, space: Space, found: lloyd.Found) -> KMeansResult:
     assignments = found.sweep.assignments
     return KMeansResult(

@@ -15,26 +15,11 @@ import numpy as np
 from PIL.Image import Resampling
 
 from fsljax.data.detection_set import DetectionSet
+from fsljax.detection.truths import Truths
 from fsljax.errors import UserError
 
 Bucket = tuple[int, int]
 """Height and width of the images of a batch."""
-
-
-class Truths(NamedTuple):
-    """The boxes of a batch of images; rows whose mask is False are zeros.
-
-    Attributes:
-      boxes: float32 `[batch, truths, 4]`, `[y_min, x_min, y_max, x_max]` in pixels of the batch's images.
-      labels: int32 `[batch, truths]`.
-      mask: bool `[batch, truths]`, which rows are there, difficult ones among them.
-      difficult: bool `[batch, truths]`, which count neither as found nor as missed.
-    """
-
-    boxes: jax.Array | np.ndarray
-    labels: jax.Array | np.ndarray
-    mask: jax.Array | np.ndarray
-    difficult: jax.Array | np.ndarray
 
 
 class DetectionBatch(NamedTuple):
@@ -177,18 +162,27 @@ def load_batch(
             pass
     filled = np.full(count, -1, np.int32)
     filled[: len(rows)] = rows
-    return DetectionBatch(images, Truths(boxes, labels, mask, difficult), sizes, scales, filled)
+    truths_held = Truths(boxes, labels, mask, difficult)  # type: ignore[arg-type]  # of NumPy, as said
+    return DetectionBatch(images, truths_held, sizes, scales, filled)
 
 
-def flip_some(key: jax.Array, batch: DetectionBatch) -> DetectionBatch:
-    """Mirrors each image left and right with probability ½, its padding staying where it is."""
-    flipped = jax.random.bernoulli(key, shape=(len(batch.images),))
-    width = jnp.asarray(batch.sizes)[:, 1, None]
-    columns = jnp.arange(batch.images.shape[2])[None]
+def flip_some(
+    key: jax.Array, images: jax.Array, truths: Truths, sizes: jax.Array
+) -> tuple[jax.Array, Truths]:
+    """Mirrors each image left and right with probability ½, its padding staying where it is.
+
+    Args:
+      key: draws which.
+      images: `[batch, height, width, channel]`.
+      truths: of them.
+      sizes: int32 `[batch, 2]`, heights and widths without padding.
+    """
+    flipped = jax.random.bernoulli(key, shape=(len(images),))
+    width = jnp.asarray(sizes)[:, 1, None]
+    columns = jnp.arange(images.shape[2])[None]
     source = jnp.where(flipped[:, None] & (columns < width), width - 1 - columns, columns)
-    images = jnp.take_along_axis(jnp.asarray(batch.images), source[:, None, :, None], axis=2)
-    y_min, x_min, y_max, x_max = jnp.moveaxis(jnp.asarray(batch.truths.boxes), -1, 0)
+    images = jnp.take_along_axis(jnp.asarray(images), source[:, None, :, None], axis=2)
+    y_min, x_min, y_max, x_max = jnp.moveaxis(jnp.asarray(truths.boxes), -1, 0)
     mirrored = jnp.stack([y_min, width - x_max, y_max, width - x_min], axis=-1)
-    changed = flipped[:, None] & jnp.asarray(batch.truths.mask)
-    boxes = jnp.where(changed[..., None], mirrored, batch.truths.boxes)
-    return batch._replace(images=images, truths=batch.truths._replace(boxes=boxes))
+    changed = flipped[:, None] & jnp.asarray(truths.mask)
+    return images, truths._replace(boxes=jnp.where(changed[..., None], mirrored, truths.boxes))

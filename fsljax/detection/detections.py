@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fsljax.detection.detector import Detector
+from fsljax.detection.given import examine
 from fsljax.detection.nms import nms
 
 
@@ -45,15 +46,10 @@ def find_regions(
       images: `[b, height, width, channel]` in [0, 1].
       height, width: of the images without their padding, numbers or `[b]`; by default all of it.
     """
-    whole = images.shape[1:3]
-    height, width = (jnp.minimum(side, limit) for side, limit in zip((height, width), whole, strict=True))
-    levels = network.apply(variables, images, method="trunk")
-    proposals: Any = network.apply(variables, levels, height, width, method="propose")
-    features: Any = network.apply(variables, levels, proposals.boxes, method="roi_features")
-    ends = [jnp.reshape(side, (-1, 1)) for side in (height, width)]
-    boxes: Any = network.apply(variables, features, proposals.boxes, *ends, method="refine")
-    embeddings: Any = network.apply(variables, features, method="embed")
-    return Regions(boxes, proposals.scores, proposals.valid, features, embeddings)
+    nothing = jnp.zeros((len(images), 0, 4))
+    seen = examine(network, variables, images, nothing, jnp.ones(nothing.shape[:2], bool), height, width)
+    embeddings: Any = network.apply(variables, seen.features, method="embed")
+    return Regions(seen.refined, seen.objectness, seen.valid, seen.features, embeddings)
 
 
 class Detections(NamedTuple):

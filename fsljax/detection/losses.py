@@ -22,6 +22,7 @@ from fsljax.detection.head import (
 )
 from fsljax.detection.matching import hardest
 from fsljax.detection.region_proposals import Proposals, proposal_losses, smooth_l1
+from fsljax.detection.truths import Truths
 from fsljax.losses import repmet_loss
 
 
@@ -50,27 +51,6 @@ class LossOptions:
     embedding: float = 1.0
     linear: float = 0.0
     boxes: float = 1.0
-
-
-class Truths(NamedTuple):
-    """The objects of a batch of images.
-
-    Attributes:
-      boxes: `[b, t, 4]`.
-      labels: int `[b, t]`, classes from 0.
-      mask: bool `[b, t]`, False for padding.
-      difficult: bool `[b, t]`; what lies on such an object is neither an object nor background. None: there
-        is none.
-    """
-
-    boxes: jax.Array
-    labels: jax.Array
-    mask: jax.Array
-    difficult: jax.Array | None = None
-
-    def wanted(self) -> jax.Array:
-        """Which are to be found, bool `[b, t]`."""
-        return self.mask if self.difficult is None else self.mask & ~self.difficult
 
 
 class Learned(NamedTuple):

@@ -17,7 +17,7 @@ from fsljax.config import dataclass_from
 from fsljax.data import scene_drawings
 from fsljax.data.scene_drawings import SceneDrawings
 from fsljax.data.scenes import Drawings, Scene, SceneOptions, draw_scenes
-from fsljax.detection.losses import Truths
+from fsljax.detection.truths import Truths
 from fsljax.methods import TrainingData
 
 DRAWINGS = ("omniglot", "glyphs")
@@ -141,21 +141,27 @@ class Scenes:
         return LabelledImages(batch.images, batch.truths)
 
     def labelled_images(self, key: jax.Array, data: TrainingData, count: int) -> Iterator[LabelledImages]:
-        allowed = jnp.arange(len(self.class_names))
-        for number in range(-(-count // _SCENES_A_BATCH)):
-            keys = jax.random.split(jax.random.fold_in(key, number), _SCENES_A_BATCH)
-            scenes = self._drawn(keys, data.index.base, allowed, None)
-            yield LabelledImages(scenes.image, _truths(scenes))
+        return self._batches(key, count, data.index.base, jnp.arange(len(self.class_names)))
 
     def test_images(
         self, count: int, seed: int, classes: np.ndarray | None = None, *, training: bool = False
     ) -> Iterator[LabelledImages]:
         drawings = self.drawings.base if training else self.drawings.base_test
         allowed = jnp.arange(len(self.class_names)) if classes is None else jnp.asarray(classes)
-        key = jax.random.key(seed)
+        return self._batches(jax.random.key(seed), count, drawings, allowed, self.drawings.base)
+
+    def _batches(
+        self,
+        key: jax.Array,
+        count: int,
+        drawings: Drawings,
+        allowed: jax.Array,
+        clutter: Drawings | None = None,
+    ) -> Iterator[LabelledImages]:
+        """Whole batches of so many scenes or a few more."""
         for number in range(-(-count // _SCENES_A_BATCH)):
             keys = jax.random.split(jax.random.fold_in(key, number), _SCENES_A_BATCH)
-            scenes = self._drawn(keys, drawings, allowed, self.drawings.base)
+            scenes = self._drawn(keys, drawings, allowed, clutter)
             yield LabelledImages(scenes.image, _truths(scenes))
 
     def _draw(

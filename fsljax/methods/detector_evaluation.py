@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from fsljax.clustering import kmeans_per_class
+from fsljax.clustering import every_cluster, kmeans_per_class
 from fsljax.data.dataset import ImageDataset, spread_classes
 from fsljax.detection.detections import Detections, detections
 from fsljax.evaluation.average_precision import (
@@ -188,11 +188,8 @@ def clustered(
     result = kmeans_per_class(
         key, joined, local.astype(np.int32), num_classes=len(present), clusters_per_class=held.shape[1]
     )
-    counts, centroids = np.asarray(result.counts), np.asarray(result.centroids)
-    # A class of fewer boxes than k has fewer clusters: the rest begin at its first.
-    first = np.take_along_axis(centroids, np.argmax(counts > 0, axis=1)[:, None, None], axis=1)
     taken = np.array(held, np.float32)
-    taken[present] = np.where(counts[..., None] > 0, centroids, first)
+    taken[present] = every_cluster(result.centroids, result.counts)
     return taken
 
 

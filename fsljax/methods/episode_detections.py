@@ -22,6 +22,7 @@ from fsljax.detection.enrol import (
     scores_by_representatives,
 )
 from fsljax.detection.given import Examined, examine
+from fsljax.detection.truths import Truths
 from fsljax.evaluation.verdicts import judge_image
 
 REPMET, DISTANCE, VANILLA, CEILING = "", "distance", "vanilla", "ceiling"
@@ -39,15 +40,6 @@ class Column:
         """Its name in `results.json`."""
         parts = ["distractors"] * distractors + [self.rule] * bool(self.rule)
         return "_".join([f"{way}way", f"{self.shots}shot", f"ft{self.epochs}", *parts])
-
-
-class Truths(NamedTuple):
-    """Of the queries: boxes `[…, t, 4]`, labels, mask and difficult `[…, t]`."""
-
-    boxes: jax.Array
-    labels: jax.Array
-    mask: jax.Array
-    difficult: jax.Array
 
 
 class Found(NamedTuple):
@@ -161,6 +153,7 @@ def found_in(candidates: Candidates, truths: Truths, *, iou_threshold: float, ke
     """The detections of queries after suppression class by class, and which of them are right."""
 
     def of_query(candidates: Candidates, truths: Truths) -> Found:
+        assert truths.difficult is not None
         found = detections(*candidates, iou_threshold=iou_threshold, keep=keep)
         verdict = judge_image(
             found.boxes,

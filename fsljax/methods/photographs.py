@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.data import coco, detection_batches, imagenet_loc, voc
+from fsljax.data import coco, imagenet_loc, voc
 from fsljax.data.detection_batches import Sizing, flip_some, load_batch
 from fsljax.data.detection_set import DetectionSet, join, take_classes
 from fsljax.data.streaming import read
-from fsljax.detection.losses import Truths
+from fsljax.detection.truths import Truths
 from fsljax.errors import UserError
 from fsljax.methods import TrainingData
 from fsljax.methods.detector_data import DetectionBatch, LabelledImages
@@ -121,16 +121,10 @@ class Photographs:
 
     def seen(self, key: jax.Array, batch: DetectionBatch, inputs: jax.Array) -> LabelledImages:
         truths, sizes = batch.truths, batch.sizes
-        assert sizes is not None and truths.difficult is not None
-        images = inputs
+        assert sizes is not None
         if self.flip:
-            held = detection_batches.Truths(truths.boxes, truths.labels, truths.mask, truths.difficult)
-            unscaled = jnp.ones(sizes.shape)
-            flipped = flip_some(
-                key, detection_batches.DetectionBatch(inputs, held, sizes, unscaled, batch.rows)
-            )
-            images, truths = jnp.asarray(flipped.images), Truths(*map(jnp.asarray, flipped.truths))
-        return LabelledImages(images.astype(jnp.float32) / 255, truths, sizes)
+            inputs, truths = flip_some(key, inputs, truths, sizes)
+        return LabelledImages(inputs.astype(jnp.float32) / 255, truths, sizes)
 
     def labelled_images(self, key: jax.Array, data: TrainingData, count: int) -> Iterator[LabelledImages]:
         rows = np.asarray(jax.random.permutation(key, len(self.train)))[:count]
@@ -151,7 +145,7 @@ class Photographs:
             rows = np.arange(start, min(start + _IMAGES_A_BATCH, count, len(part)))
             batch = load_batch(part, bucket, rows, self.sizing, batch_size=_IMAGES_A_BATCH)
             filled = len(rows)
-            truths = Truths(*(jnp.asarray(of[:filled]) for of in batch.truths))
+            truths = jax.tree.map(lambda of, filled=filled: jnp.asarray(of[:filled]), batch.truths)
             if classes is not None:
                 truths = truths._replace(mask=truths.mask & jnp.isin(truths.labels, classes))
             images, sizes = jnp.asarray(batch.images, jnp.float32) / 255, jnp.asarray(batch.sizes)

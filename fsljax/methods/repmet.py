@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from fsljax.clustering import every_cluster
 from fsljax.config import check_at_least, check_choice
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.episodes import ClassTable, class_table
@@ -311,22 +312,9 @@ class RepMet:
 
 @jax.jit
 def _reset(state: TrainState, centroids: jax.Array, counts: jax.Array) -> TrainState:
-    """Puts the representatives at centroids; what the optimiser remembers of them is forgotten."""
-    # A class of fewer points than k has fewer clusters: the rest begin at its first.
-    first = jnp.argmax(counts > 0, axis=1)[:, None, None]
-    filled = jnp.where(counts[..., None] > 0, centroids, jnp.take_along_axis(centroids, first, axis=1))
-    averaged = state.averaged if state.averaged is None else {**state.averaged, "representatives": filled}
-    return state.replace(
-        params={**state.params, "representatives": filled},
-        averaged=averaged,
-        opt_state=jax.tree_util.tree_map_with_path(_forgotten, state.opt_state),
-        method_state=jnp.copy(filled),
-    )
-
-
-def _forgotten(path: tuple[Any, ...], value: jax.Array) -> jax.Array:
-    of_representatives = any(getattr(key, "key", None) == "representatives" for key in path)
-    return jnp.zeros_like(value) if of_representatives else value
+    """Puts the representatives at centroids, and keeps where that was."""
+    held = every_cluster(centroids, counts)
+    return state.with_parameter("representatives", held).replace(method_state=jnp.copy(held))
 
 
 def build(config: ConfigDict, splits: Splits) -> RepMet:

@@ -377,15 +377,4 @@ def _of_network(params: Any) -> Any:
 
 @jax.jit
 def _with_representatives(state: TrainState, held: jax.Array) -> TrainState:
-    """A state with other representatives; what the optimiser remembers of them is forgotten."""
-
-    def forgotten(path: tuple[Any, ...], value: jax.Array) -> jax.Array:
-        theirs = any(getattr(key, "key", None) == "representatives" for key in path)
-        return jnp.zeros_like(value) if theirs else value
-
-    averaged = state.averaged if state.averaged is None else {**state.averaged, "representatives": held}
-    return state.replace(
-        params={**state.params, "representatives": held},
-        averaged=averaged,
-        opt_state=jax.tree_util.tree_map_with_path(forgotten, state.opt_state),
-    )
+    return state.with_parameter("representatives", held)

@@ -78,6 +78,19 @@ class TrainState(train_state.TrainState):
             averaged=None if self.averaged is None else jax.tree.map(jnp.copy, params),
         )
 
+    def with_parameter(self, name: str, value: jax.Array) -> TrainState:
+        """This state with the parameter of that name put anew; what the optimiser remembers is forgotten."""
+
+        def forgotten(path: tuple[Any, ...], held: jax.Array) -> jax.Array:
+            of_it = any(getattr(key, "key", None) == name for key in path)
+            return jnp.zeros_like(held) if of_it else held
+
+        return self.replace(
+            params={**self.params, name: value},
+            averaged=None if self.averaged is None else {**self.averaged, name: value},
+            opt_state=jax.tree_util.tree_map_with_path(forgotten, self.opt_state),
+        )
+
     def updated(self, gradients: Any, batch_stats: Any, *, ema: float) -> TrainState:
         """The state after one optimiser step."""
         state = self.apply_gradients(grads=gradients, batch_stats=batch_stats)

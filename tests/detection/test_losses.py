@@ -13,8 +13,9 @@ import pytest
 
 from fsljax.detection.detector import Detector, DetectorOptions
 from fsljax.detection.head import RoIOptions
-from fsljax.detection.losses import LossOptions, Truths, detector_losses, proposal_recall
+from fsljax.detection.losses import LossOptions, detector_losses, proposal_recall
 from fsljax.detection.region_proposals import ProposalOptions, Proposals
+from fsljax.detection.truths import Truths
 from fsljax.distances import normalize
 from fsljax.networks import SceneNet
 

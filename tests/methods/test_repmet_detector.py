@@ -180,7 +180,7 @@ def test_a_class_that_does_not_appear_keeps_its_representatives():
 
 
 def repmet_truths(labels: list[int], mask: list[bool]) -> Any:
-    from fsljax.detection.losses import Truths
+    from fsljax.detection.truths import Truths
 
     return Truths(jnp.zeros((1, len(labels), 4)), jnp.array([labels]), jnp.array([mask]))
 
