@@ -19,6 +19,7 @@ from fsljax.data.scene_drawings import SceneDrawings
 from fsljax.data.scenes import Drawings, Scene, SceneOptions, draw_scenes
 from fsljax.detection.truths import Truths
 from fsljax.methods import TrainingData
+from fsljax.methods.episode_images import NovelImages, NovelScenes
 
 DRAWINGS = ("omniglot", "glyphs")
 SOURCES = ("scenes", "coco", "voc", "imagenet_loc")
@@ -89,6 +90,10 @@ class DetectionData(Protocol):
         They were never trained on, unless those that were are asked for.
         """
 
+    @property
+    def novel_images(self) -> NovelImages | None:
+        """Of the classes that are not trained; None: there are none."""
+
 
 class SceneIndex(NamedTuple):
     """The drawings that scenes of training are made of."""
@@ -149,6 +154,10 @@ class Scenes:
         drawings = self.drawings.base if training else self.drawings.base_test
         allowed = jnp.arange(len(self.class_names)) if classes is None else jnp.asarray(classes)
         return self._batches(jax.random.key(seed), count, drawings, allowed, self.drawings.base)
+
+    @property
+    def novel_images(self) -> NovelImages:
+        return NovelScenes(self.drawings, self.options)
 
     def _batches(
         self,

@@ -24,6 +24,7 @@ from fsljax.detection.enrol import (
 from fsljax.detection.given import Examined, examine
 from fsljax.detection.truths import Truths
 from fsljax.evaluation.verdicts import judge_image
+from fsljax.methods.episode_images import EpisodeImages
 
 REPMET, DISTANCE, VANILLA, CEILING = "", "distance", "vanilla", "ceiling"
 
@@ -77,28 +78,44 @@ def truths_of(episodes: Episodes, numbers: np.ndarray) -> Truths:
 
 
 def regions_of(
-    finder: Finder, episodes: Episodes, numbers: np.ndarray, support: jax.Array, query: jax.Array
+    finder: Finder, episodes: Episodes, numbers: np.ndarray, images: EpisodeImages, at_once: int | None
 ) -> tuple[Support, Examined]:
-    """The regions of supports `[g, way, shots, …]` and queries `[g, q, …]`, with the boxes that are known."""
+    """The regions of supports and queries, with the boxes that are known.
+
+    Args:
+      finder: of the regions.
+      episodes: whose boxes are known.
+      numbers: of `g` episodes.
+      images: of these.
+      at_once: images that are looked at together; None: all of an episode.
+    """
     see = partial(_examine, finder.network)
     boxes = episodes.support_boxes[numbers][..., None, :]
-    of_support = _each(see, finder.variables, support, boxes, np.ones(boxes.shape[:-1], bool))
+    mask = np.ones(boxes.shape[:-1], bool)
+    of_support = _each(see, finder.variables, images.support, boxes, mask, images.support_sizes, at_once)
     truths = truths_of(episodes, numbers)
-    of_query = _each(see, finder.variables, query, truths.boxes, truths.mask)
+    of_query = _each(
+        see, finder.variables, images.query, truths.boxes, truths.mask, images.query_sizes, at_once
+    )
     kept = Support(of_support.features, of_support.boxes, of_support.valid, of_support.objectness)
     return kept, of_query
 
 
-def _each(see: Any, variables: Any, images: jax.Array, given: Any, mask: Any) -> Examined:
-    """One episode after another: a batch of all would outgrow the processor's caches."""
-    around = images.shape[1:-3]
-    flat = (-1, *images.shape[-3:]), (-1, *given.shape[-2:]), (-1, mask.shape[-1])
-    seen = [
-        see(variables, *(jnp.asarray(of).reshape(shape) for of, shape in zip(one, flat, strict=True)))
-        for one in zip(images, given, mask, strict=True)
-    ]
-    stacked = jax.tree.map(lambda *of: jnp.stack(of), *seen)
-    return jax.tree.map(lambda of: of.reshape(len(images), *around, *of.shape[2:]), stacked)
+def _each(
+    see: Any, variables: Any, images: jax.Array, given: Any, mask: Any, sizes: Any, at_once: int | None
+) -> Examined:
+    """One episode after another, or fewer images: a batch of all would outgrow the processor's caches."""
+    around = images.shape[:-3]
+    ends = () if sizes is None else (sizes[..., 0], sizes[..., 1])
+    flat = [jnp.asarray(of).reshape(-1, *of.shape[len(around) :]) for of in (images, given, mask, *ends)]
+    count, of_episode = len(flat[0]), len(flat[0]) // len(images)
+    batch = of_episode if at_once is None else min(at_once, of_episode)
+    seen = []
+    for start in range(0, count, batch):
+        rows = np.minimum(np.arange(start, start + batch), count - 1)
+        seen.append(see(variables, *(of[rows] for of in flat)))
+    joined = jax.tree.map(lambda *of: jnp.concatenate(of)[:count], *seen)
+    return jax.tree.map(lambda of: of.reshape(*around, *of.shape[1:]), joined)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -6,7 +6,6 @@ the boxes of its support.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Iterator
@@ -15,23 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax.config import check_at_least, check_share, check_whole, dataclass_fields, dataclass_from
-from fsljax.data import scene_episodes
 from fsljax.data.cache import cache_folder
 from fsljax.data.detection_episodes import Episodes, read_episodes, write_episodes
-from fsljax.data.scene_drawings import SceneDrawings
-from fsljax.data.scenes import SceneOptions
 from fsljax.detection.enrol import EnrolOptions
 from fsljax.errors import UserError
 from fsljax.evaluation.average_precision import ImageDetections, ImageTruths, average_precision
 from fsljax.evaluation.paired import bootstrap_ci95, paired_bootstrap
 from fsljax.evaluation.verdicts import Verdicts, half_width, resampled_pooled, resamples
 from fsljax.methods import Evaluation
-from fsljax.methods.detector_data import Scenes
 from fsljax.methods.episode_detections import (
     CEILING,
     DISTANCE,
@@ -45,6 +39,7 @@ from fsljax.methods.episode_detections import (
     regions_of,
     truths_of,
 )
+from fsljax.methods.episode_images import EpisodeImages, NovelImages
 from fsljax.reporting.detection import DetectionPicture, precision_recall_section
 from fsljax.reporting.detection_episode import SupportPicture, episode_section
 from fsljax.reporting.sections import Section
@@ -68,7 +63,6 @@ EVALUATION = {
 PUBLISHED: dict[str, dict[str, float]] = {}
 
 _WRITTEN = 500  # episodes of a file
-_TOGETHER = 5  # episodes that are enrolled at once
 _SUPPORTS_SHOWN = 2  # of a class
 _QUERIES_SHOWN = 10
 _CURVES = 8
@@ -122,24 +116,29 @@ def with_episodes(method: RepMetDetector, variables: dict[str, Any], evaluation:
 
     A linear head has no new classes of its own: it is evaluated as the baseline of a detector by RepMet.
     """
-    config = method.config
-    if config.head.kind != "repmet" or not isinstance(method.data, Scenes) or not config.eval.episodes:
+    config, novel = method.config, method.data.novel_images
+    if config.head.kind != "repmet" or novel is None or not config.eval.episodes:
         return evaluation
-    result = evaluate(method, method.data.drawings, variables)
+    result = evaluate(method, novel, variables)
     return evaluation._replace(
         test={**result.test, **evaluation.test},
         sections=[*_sections(config, result), *evaluation.sections],
     )
 
 
-def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[str, Any]) -> Result:
+def evaluate(method: RepMetDetector, novel: NovelImages, variables: dict[str, Any]) -> Result:
     """Runs the episodes by every rule, shot and length of fine-tuning that the config asks for.
+
+    Args:
+      method: a detector.
+      novel: the images of the episodes.
+      variables: of the detector.
 
     Raises:
       UserError: if the episodes cannot be read or written, or there is no such baseline.
     """
     config, options = method.config, method.config.eval
-    episodes = scenes_of(config, drawings)
+    episodes = episodes_of(config, novel)
     finders = {REPMET: Finder(method.test_network, variables)}
     if options.baseline:
         finders[DISTANCE] = _baseline(config, Path(options.baseline).expanduser())
@@ -155,8 +154,11 @@ def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[st
     enrol = trained, replace(trained, sigma=options.distance_sigma, normalize=True)
     found: dict[Column, list[tuple[np.ndarray, ...]]] = {column: [] for column in columns}
     shown, told = None, time.monotonic()
-    for numbers, images in _images(drawings, episodes, options.distractors):
-        regions = {name: regions_of(finder, episodes, numbers, *images) for name, finder in finders.items()}
+    for numbers, images in _images(novel, episodes, options.distractors):
+        regions = {
+            name: regions_of(finder, episodes, numbers, images, novel.at_once)
+            for name, finder in finders.items()
+        }
         truths = truths_of(episodes, numbers)
         for column in columns:
             name = DISTANCE if column.rule in (DISTANCE, VANILLA) else REPMET
@@ -164,7 +166,7 @@ def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[st
             seen = found_in(candidates, truths, iou_threshold=options.iou_threshold, keep=options.keep)
             if shown is None:
                 of_first: Found = jax.tree.map(lambda of: np.asarray(of[0]), seen)
-                shown = EpisodeFound(np.asarray(images[0][0]), np.asarray(images[1][0]), of_first)
+                shown = EpisodeFound(np.asarray(images.support[0]), np.asarray(images.query[0]), of_first)
             kept = len(np.unique(numbers))  # the last group is filled up
             judged = (seen.scores, seen.labels, seen.right, seen.counted)
             found[column].append(tuple(np.asarray(of)[:kept].reshape(kept, -1) for of in judged))
@@ -182,24 +184,19 @@ def evaluate(method: RepMetDetector, drawings: SceneDrawings, variables: dict[st
     )
 
 
-def scenes_of(config: ConfigDict, drawings: SceneDrawings) -> Episodes:
+def episodes_of(config: ConfigDict, novel: NovelImages) -> Episodes:
     """The episodes of the config: read from their file, which is written where it is missing.
 
     Raises:
       UserError: if the file cannot be read or written, or holds fewer than are asked for.
     """
     options = config.eval
-    scenes = dataclass_from(SceneOptions, config.scenes)
-    content = scene_episodes.content_of(drawings)
     path = Path(options.episodes_file).expanduser()
     if not options.episodes_file:
-        told = hashlib.sha256(f"{content} {scenes}".encode()).hexdigest()[:16]
-        path = cache_folder() / f"detection_episodes-{told}-{options.seed}.json"
+        path = cache_folder() / f"detection_episodes-{novel.told()[:16]}-{options.seed}.json"
     if not path.exists():
         print(f"writing the episodes to {path} …", file=sys.stderr)
-        made = scene_episodes.make_episodes(
-            drawings, count=max(_WRITTEN, options.episodes), seed=options.seed, options=scenes
-        )
+        made = novel.make_episodes(max(_WRITTEN, options.episodes), options.seed)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_episodes(path, made)
@@ -208,7 +205,8 @@ def scenes_of(config: ConfigDict, drawings: SceneDrawings) -> Episodes:
                 f"The episodes cannot be written to {path} ({error.strerror or error}): give another "
                 "--config.eval.episodes_file."
             ) from error
-    return read_episodes(path, count=options.episodes, shots=max(options.shots), content=content)
+    read = read_episodes(path, count=options.episodes, shots=max(options.shots), content=novel.content)
+    return novel.as_seen(read)
 
 
 def enrol_options(config: ConfigDict) -> EnrolOptions:
@@ -224,16 +222,12 @@ def enrol_options(config: ConfigDict) -> EnrolOptions:
 
 
 def _images(
-    drawings: SceneDrawings, episodes: Episodes, distractors: bool
-) -> Iterator[tuple[np.ndarray, tuple[jax.Array, jax.Array]]]:
-    """Numbers `[g]` of a few episodes, and their images: supports and queries `[g, …]`."""
-    for start in range(0, len(episodes), _TOGETHER):
-        numbers = np.minimum(np.arange(start, start + _TOGETHER), len(episodes) - 1)
-        drawn = [
-            scene_episodes.draw_episode(drawings, episodes, int(number), distractors=distractors)
-            for number in numbers
-        ]
-        yield numbers, (jnp.stack([of.support for of in drawn]), jnp.stack([of.query for of in drawn]))
+    novel: NovelImages, episodes: Episodes, distractors: bool
+) -> Iterator[tuple[np.ndarray, EpisodeImages]]:
+    """Numbers `[g]` of a few episodes, and their images."""
+    for start in range(0, len(episodes), novel.together):
+        numbers = np.minimum(np.arange(start, start + novel.together), len(episodes) - 1)
+        yield numbers, novel.images(episodes, numbers, distractors)
 
 
 def _verdicts(parts: list[tuple[np.ndarray, ...]], episodes: Episodes) -> Verdicts:

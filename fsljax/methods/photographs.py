@@ -20,6 +20,7 @@ from fsljax.detection.truths import Truths
 from fsljax.errors import UserError
 from fsljax.methods import TrainingData
 from fsljax.methods.detector_data import DetectionBatch, LabelledImages
+from fsljax.methods.episode_images import NovelPhotographs
 from fsljax.methods.fine_grained import shuffled_rows
 
 _IMAGES_A_BATCH = 8
@@ -72,12 +73,14 @@ class Photographs:
       train, test: of the trained classes.
       side: of the squares, in pixels.
       flip: mirror half of the images of a step.
+      novel: the test images, with boxes of classes that are not trained; None: there are none.
     """
 
     train: DetectionSet
     test: DetectionSet
     side: int
     flip: bool
+    novel: DetectionSet | None = None
 
     @property
     def sizing(self) -> Sizing:
@@ -151,6 +154,10 @@ class Photographs:
             images, sizes = jnp.asarray(batch.images, jnp.float32) / 255, jnp.asarray(batch.sizes)
             yield LabelledImages(images[:filled], truths, sizes[:filled])
 
+    @property
+    def novel_images(self) -> NovelPhotographs | None:
+        return None if self.novel is None else NovelPhotographs(self.novel, self.sizing)
+
 
 def load(config: ConfigDict) -> Photographs:
     """The set that `config.data` names.
@@ -158,20 +165,25 @@ def load(config: ConfigDict) -> Photographs:
     Raises:
       UserError: if it is missing or unfit, saying what to do.
     """
-    data = config.data
-    train, test = (_read(data, split) for split in (data.train_split, data.test_split))
-    novel = set(data.novel)
+    data, novel = config.data, tuple(config.data.novel)
+    train, test = (_read(data, split, tuple(data.base)) for split in (data.train_split, data.test_split))
     names = tuple(data.base) or tuple(name for name in train.class_names if name not in novel)
-    if both := sorted(novel & set(names)):
+    if both := sorted(set(novel) & set(names)):
         raise UserError(
             f"The class {both[0]} is in config.data.base and in config.data.novel: take it out of one."
         )
+    others = None
+    if novel:
+        # ImageNet is read by class, the others whole.
+        held = _read(data, data.test_split, novel) if data.name == "imagenet_loc" and data.base else test
+        others = take_classes(held, novel)
     # Objects of other classes are neither background nor to be learned.
     train = take_classes(train, names, others="difficult")
-    return Photographs(train, take_classes(test, names), data.image_size, config.train.flip)
+    return Photographs(train, take_classes(test, names), data.image_size, config.train.flip, others)
 
 
-def _read(data: ConfigDict, split: str) -> DetectionSet:
+def _read(data: ConfigDict, split: str, names: tuple[str, ...]) -> DetectionSet:
+    """A split; of ImageNet the named classes alone, or all."""
     limit = data.limit or None
     bad = data.drop_bad_boxes
     if data.name == "voc" and not data.path:
@@ -191,6 +203,5 @@ def _read(data: ConfigDict, split: str) -> DetectionSet:
         return voc.load_folder(data.path, split, limit=limit, drop_bad_boxes=bad)
     if data.name == "coco":
         return coco.load(data.path, split, limit=limit, drop_bad_boxes=bad)
-    names = tuple(data.base) or None
     which: Any = split
-    return imagenet_loc.load(data.path, which, class_names=names, limit=limit, drop_bad_boxes=bad)
+    return imagenet_loc.load(data.path, which, class_names=names or None, limit=limit, drop_bad_boxes=bad)

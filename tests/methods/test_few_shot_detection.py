@@ -77,7 +77,7 @@ def variables_of(method: RepMetDetector) -> Variables:
 
 
 def run(method: RepMetDetector, variables: Variables) -> Result:
-    return few_shot_detection.evaluate(method, drawings(), variables)
+    return few_shot_detection.evaluate(method, method.data.novel_images, variables)
 
 
 @pytest.fixture(scope="module")
