@@ -17,12 +17,13 @@ from fsljax.data.given_images import Images
 from fsljax.data.padded_images import PaddedImages, prepare_padded
 from fsljax.detection.boxes import check_boxes
 from fsljax.detection.detections import Detections, detections, find_regions
-from fsljax.detection.enrol import representative_rows
+from fsljax.detection.enrol import EnrolOptions, representative_rows
 from fsljax.detection.given import examine
 from fsljax.detection.head import repmet_scores
 from fsljax.enrolled import Label, label_array, listed_labels
 from fsljax.errors import UserError
 from fsljax.methods import stored_detector
+from fsljax.methods.few_shot_detection import enrol_options
 from fsljax.methods.stored_detector import StoredDetector
 from fsljax.training.checkpoints import Model
 
@@ -189,36 +190,40 @@ class Detector:
     def _model(self) -> Model:
         return Model(self._stored.step, self._stored.variables)
 
+    @property
+    def _enrol(self) -> EnrolOptions:
+        return enrol_options(self._stored.config)
+
     @cached_property
     def _variables(self) -> Any:
         return jax.device_put(self._stored.variables)
 
     def _embed_supports(self, images: np.ndarray, sizes: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Embeddings `[b, per_shot, dim]` of what a box `[b, 1, 4]` in each image gives."""
-        enrol = self._stored.config.eval.enrol
+        enrol = self._enrol
         found = _embed_supports(
             self._stored.network,
             self._variables,
             jnp.asarray(images),
             jnp.asarray(sizes),
             jnp.asarray(boxes),
-            int(enrol.per_shot),
-            float(enrol.overlap),
+            enrol.per_shot,
+            enrol.overlap,
         )
         return np.asarray(found)
 
     def _find(
         self, images: np.ndarray, sizes: np.ndarray, representatives: np.ndarray, classes: int, most: int
     ) -> Detections:
-        config = self._stored.config
+        enrol, iou_threshold = self._enrol, float(self._stored.config.eval.iou_threshold)
         boxes, valid, embeddings = _embed_regions(
             self._stored.network, self._variables, jnp.asarray(images), jnp.asarray(sizes)
         )
-        scores = repmet_scores(embeddings, jnp.asarray(representatives), config.loss.sigma, config.loss.scale)
+        scores = repmet_scores(embeddings, jnp.asarray(representatives), enrol.sigma, enrol.scale)
         # Few distinct numbers of classes, so that few programs are compiled.
         columns = 1 << (classes - 1).bit_length()
         scores = jnp.pad(scores, [(0, 0), (0, 0), (0, columns - classes)], constant_values=-1.0)
-        return jax.device_get(_suppressed(boxes, valid, scores, float(config.eval.iou_threshold), most))
+        return jax.device_get(_suppressed(boxes, valid, scores, iou_threshold, most))
 
     def _padded(self, labels: Sequence[Label]) -> np.ndarray:
         """Representatives `[classes, k, dim]`; a class of fewer has its first several times."""

@@ -57,7 +57,8 @@ EVALUATION = {
     "baseline": "",  # workdir of a detector with a linear head, by which the baselines are run
     "distance_sigma": 1.0,  # σ of the baseline by distances, at which it is best
     "episodes_file": "",  # written where it is missing; "": in the cache folder
-    "enrol": dataclass_fields(EnrolOptions, sigma=None, scale=None, normalize=None),
+    # Its σ of 0 is the trained one: new classes lie further from their representatives than trained ones.
+    "enrol": dataclass_fields(EnrolOptions, sigma=0.0, scale=None, normalize=None),
 }
 # AP50 pooled: ImageNet-LOC, its 5-way episodes of 214 animals; other images and classes than ours.
 PUBLISHED: dict[str, dict[str, float]] = {}
@@ -77,6 +78,7 @@ def check(config: ConfigDict) -> None:
         "eval.episodes",
         "eval.fine_tune_epochs",
         "eval.enrol.rate",
+        "eval.enrol.sigma",
         "eval.enrol.alpha",
         "eval.enrol.embedding",
     )
@@ -215,7 +217,7 @@ def enrol_options(config: ConfigDict) -> EnrolOptions:
     return dataclass_from(
         EnrolOptions,
         config.eval.enrol,
-        sigma=loss.sigma,
+        sigma=config.eval.enrol.sigma or loss.sigma,
         scale=loss.scale,
         normalize=config.head.normalize,
     )

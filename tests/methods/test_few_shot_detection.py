@@ -158,6 +158,12 @@ def test_fewer_episodes_are_the_first_ones_of_the_file(folder: Path, result: Res
         np.testing.assert_allclose(scores, all_of_them.of_episode(number).scores, atol=1e-5)
 
 
+def test_new_classes_can_have_a_sigma_of_their_own(folder: Path):
+    assert few_shot_detection.enrol_options(make_method(folder, loss__sigma=0.6).config).sigma == 0.6
+    given = make_method(folder, loss__sigma=0.6, eval__enrol__sigma=0.8)
+    assert few_shot_detection.enrol_options(given.config).sigma == 0.8
+
+
 def test_distractors_have_a_setting_of_their_own(folder: Path, result: Result, variables: Variables):
     method = make_method(folder, eval__distractors=True)
     found = run(method, variables)
