@@ -153,13 +153,17 @@ def _from_tfds(
         )
 
 
+def years(folder: Path | str) -> tuple[int, ...]:
+    """The years of a VOCdevkit; () if the folder is none."""
+    return tuple(sorted(int(name[3:]) for name in _homes(Path(folder).expanduser()) if name[3:].isdigit()))
+
+
 def _root(folder: Path, year: int | None) -> Path:
     if not folder.is_dir():
         raise UserError(f"The folder {folder} does not exist: give that of VOC, --config.data.path=DIR.")
     if (folder / "ImageSets" / "Main").is_dir():
         return folder
-    homes = [folder, folder / "VOCdevkit"]
-    found = {path.name: path for home in homes for path in home.glob("VOC*") if (path / "ImageSets").is_dir()}
+    found = _homes(folder)
     wanted = found if year is None else {name: found[name] for name in found if name == f"VOC{year}"}
     if len(wanted) != 1:
         raise UserError(
@@ -171,6 +175,14 @@ def _root(folder: Path, year: int | None) -> Path:
             )
         )
     return next(iter(wanted.values()))
+
+
+def _homes(folder: Path) -> dict[str, Path]:
+    """The folders of years in a VOCdevkit, or in a folder that holds one."""
+    if (folder / "ImageSets" / "Main").is_dir():
+        return {}
+    homes = [folder, folder / "VOCdevkit"]
+    return {path.name: path for home in homes for path in home.glob("VOC*") if (path / "ImageSets").is_dir()}
 
 
 def _class_names(root: Path) -> tuple[str, ...]:

@@ -186,22 +186,31 @@ def _read(data: ConfigDict, split: str, names: tuple[str, ...]) -> DetectionSet:
     """A split; of ImageNet the named classes alone, or all."""
     limit = data.limit or None
     bad = data.drop_bad_boxes
-    if data.name == "voc" and not data.path:
-        years = data.years if split != "test" else data.years[:1]
-        parts = [
-            voc.load_tfds(year, part, data_dir=data.data_dir or None, limit=limit, drop_bad_boxes=bad)
-            for year in years
-            for part in (("train", "validation") if split == "trainval" else (split,))
-        ]
-        joined = parts[0]
-        for part in parts[1:]:
-            joined = join(joined, part)
-        return joined
+    if data.name == "voc":
+        return _read_voc(data, split, limit)
     if not data.path:
         raise UserError(f"config.data.path is empty: give the folder of {data.name}, --config.data.path=DIR.")
-    if data.name == "voc":
-        return voc.load_folder(data.path, split, limit=limit, drop_bad_boxes=bad)
     if data.name == "coco":
         return coco.load(data.path, split, limit=limit, drop_bad_boxes=bad)
     which: Any = split
     return imagenet_loc.load(data.path, which, class_names=names or None, limit=limit, drop_bad_boxes=bad)
+
+
+def _read_voc(data: ConfigDict, split: str, limit: int | None) -> DetectionSet:
+    """A split of all years there are, of the test part that of the first: 2012's has no boxes."""
+    asked = tuple(data.years) if split != "test" else tuple(data.years[:1])
+    options = {"limit": limit, "drop_bad_boxes": data.drop_bad_boxes}
+    if data.path:
+        held = voc.years(data.path)
+        chosen = [year for year in asked if year in held] or [None]
+        parts = [voc.load_folder(data.path, split, year=year, **options) for year in chosen]
+    else:
+        parts = [
+            voc.load_tfds(year, part, data_dir=data.data_dir or None, **options)
+            for year in asked
+            for part in (("train", "validation") if split == "trainval" else (split,))
+        ]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = join(joined, part)
+    return joined

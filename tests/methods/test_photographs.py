@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,16 @@ def test_objects_of_other_classes_are_difficult_in_training_and_forgotten_in_tes
 def test_classes_both_base_and_novel_are_refused(folder: Path):
     with pytest.raises(UserError, match=r"in config.data.base and in config.data.novel"):
         load(folder, base=("cat", "dog"), novel=("cat",))
+
+
+def test_the_years_of_a_devkit_are_joined(folder: Path, tmp_path: Path):
+    for year in (2007, 2012):
+        home = tmp_path / f"VOC{year}"
+        shutil.copytree(folder, home)
+        for split in ("train", "val"):
+            (home / f"ImageSets/Main/{split}.txt").write_text("a\nb\n" if year == 2007 else "c\n")
+    assert load(tmp_path).train.ids == ("a", "b", "c")
+    assert load(tmp_path, years=(2012,)).train.ids == ("c",)
 
 
 def test_a_missing_path_is_told_of(folder: Path):
