@@ -15,7 +15,10 @@ def get_config() -> ConfigDict:
     config.rois.update({"sampled": 32, "positive_fraction": 0.5, "jittered": 3})
     # All regions from the finest level: the others serve proposals, and context.
     config.rois.update({"canonical_size": 1e4, "canonical_level": 0})
-    config.head.update({"hidden": 320, "dim": 128})
+    config.head.update({"hidden": 320, "dim": 256})
+    # The softmax of distances ("v2") over all classes, and a linear classifier beside it.
+    config.loss.update({"sigma": 0.75, "version": "v2", "alpha": 0.0, "embedding_sigma": 0.25})
+    config.loss.update({"embedding": 0.5, "linear": 0.5, "boxes": 3.0})
     config.representatives.update({"per_class": 1, "rate": 10.0})
     config.train.update({"images": 16, "steps": 6_000, "learning_rate": 1e-3, "warmup_steps": 200})
     return config
