@@ -20,6 +20,7 @@ from fsljax.detection.detections import Detections, detections, find_regions
 from fsljax.detection.enrol import EnrolOptions, representative_rows
 from fsljax.detection.given import examine
 from fsljax.detection.head import repmet_scores
+from fsljax.distances import normalize
 from fsljax.enrolled import Label, label_array, listed_labels
 from fsljax.errors import UserError
 from fsljax.methods import stored_detector
@@ -81,7 +82,7 @@ class Detector:
           UserError: if the folder cannot be written, or holds another model.
         """
         counts = [len(of) for of in self._representatives.values()]
-        held = [np.zeros((0, self._stored.config.head.dim), np.float32), *self._representatives.values()]
+        held = [np.zeros((0, self._dim), np.float32), *self._representatives.values()]
         arrays = {"representatives": np.concatenate(held), "counts": np.array(counts, np.int64)}
         config = self._stored.config
         saved.write(
@@ -191,6 +192,11 @@ class Detector:
         return Model(self._stored.step, self._stored.variables)
 
     @property
+    def _dim(self) -> int:
+        head = self._stored.config.head
+        return int(head.dim if self._enrol.space == "embedding" else head.hidden)
+
+    @property
     def _enrol(self) -> EnrolOptions:
         return enrol_options(self._stored.config)
 
@@ -207,8 +213,7 @@ class Detector:
             jnp.asarray(images),
             jnp.asarray(sizes),
             jnp.asarray(boxes),
-            enrol.per_shot,
-            enrol.overlap,
+            enrol,
         )
         return np.asarray(found)
 
@@ -217,7 +222,7 @@ class Detector:
     ) -> Detections:
         enrol, iou_threshold = self._enrol, float(self._stored.config.eval.iou_threshold)
         boxes, valid, embeddings = _embed_regions(
-            self._stored.network, self._variables, jnp.asarray(images), jnp.asarray(sizes)
+            self._stored.network, self._variables, jnp.asarray(images), jnp.asarray(sizes), enrol
         )
         scores = repmet_scores(embeddings, jnp.asarray(representatives), enrol.sigma, enrol.scale)
         # Few distinct numbers of classes, so that few programs are compiled.
@@ -238,36 +243,44 @@ class Detector:
 
     def _restore(self, labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
         ends = np.cumsum(arrays["counts"])
-        held, dim = np.asarray(arrays["representatives"], np.float32), self._stored.config.head.dim
+        held, dim = np.asarray(arrays["representatives"], np.float32), self._dim
         if len(labels) != len(ends) or held.shape != (ends[-1] if len(ends) else 0, dim):
             raise ValueError("labels and representatives do not fit together")
         self._representatives = dict(zip(labels, np.split(held, ends)[: len(labels)], strict=True))
 
 
-@partial(jax.jit, static_argnums=(0, 5, 6))
+@partial(jax.jit, static_argnums=(0, 5))
 def _embed_supports(
     network: Any,
     variables: Any,
     images: jax.Array,
     sizes: jax.Array,
     boxes: jax.Array,
-    per_shot: int,
-    overlap: float,
+    enrol: EnrolOptions,
 ) -> jax.Array:
     mask = jnp.ones(boxes.shape[:2], bool)
     seen = examine(network, variables, _scaled(images), boxes, mask, sizes[:, 0], sizes[:, 1])
-    rows = jax.vmap(partial(representative_rows, per_shot=per_shot, overlap=overlap))(seen.boxes, seen.valid)
+    rows = jax.vmap(partial(representative_rows, per_shot=enrol.per_shot, overlap=enrol.overlap))(
+        seen.boxes, seen.valid
+    )
     chosen = jnp.take_along_axis(seen.features, rows[..., None], axis=1)
-    embedded: Any = network.apply(variables, chosen, method="embed")
-    return embedded
+    return _compared(network, variables, chosen, enrol)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 4))
 def _embed_regions(
-    network: Any, variables: Any, images: jax.Array, sizes: jax.Array
+    network: Any, variables: Any, images: jax.Array, sizes: jax.Array, enrol: EnrolOptions
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     found = find_regions(network, variables, _scaled(images), sizes[:, 0], sizes[:, 1])
-    return found.boxes, found.valid, found.embeddings
+    return found.boxes, found.valid, _compared(network, variables, found.features, enrol)
+
+
+def _compared(network: Any, variables: Any, features: jax.Array, enrol: EnrolOptions) -> jax.Array:
+    """What features are compared by."""
+    if enrol.space == "features":
+        return normalize(features) if enrol.normalize else features
+    embedded: jax.Array = network.apply(variables, features, method="embed")
+    return embedded
 
 
 @partial(jax.jit, static_argnums=(3, 4))

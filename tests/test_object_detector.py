@@ -94,6 +94,19 @@ def test_the_box_given_is_what_a_class_is_known_by(
     assert detector._representatives["a"].shape == (2, 8)
 
 
+def test_new_classes_can_be_known_by_features(stored: StoredDetector, images: np.ndarray, tmp_path: Path):
+    config = config_of()
+    config.eval.enrol.update({"space": "features", "sigma": 0.9})
+    detector = Detector(stored._replace(config=config)).enroll(images[:1], [BOX], "a")
+    levels = stored.network.apply(stored.variables, images[:1].astype(np.float32) / 255, method="trunk")
+    features: Any = stored.network.apply(stored.variables, levels, jnp.array([[BOX]]), method="roi_features")
+    own = features[0, 0] / jnp.linalg.norm(features[0, 0])
+    np.testing.assert_allclose(detector._representatives["a"][0], own, atol=1e-4)
+    expected = detector.detect(images, threshold=0.0)
+    detector.save(tmp_path / "saved")
+    same(Detector.load(tmp_path / "saved").detect(images, threshold=0.0), expected)
+
+
 def test_boxes_are_in_pixels_of_the_image_as_given(detector: Detector, images: np.ndarray):
     detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
     expected = detector.detect(images[2:], threshold=0.0)

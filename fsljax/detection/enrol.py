@@ -17,6 +17,8 @@ from fsljax.detection.boxes import iou
 from fsljax.detection.head import BACKGROUND, repmet_logits, squared_distances
 from fsljax.distances import normalize
 
+SPACES = ("embedding", "features")
+
 
 class Support(NamedTuple):
     """The regions of images in each of which one box is given; the first region of each is that box.
@@ -49,6 +51,7 @@ class EnrolOptions:
     """How new classes are enrolled, and how they learn further.
 
     Attributes:
+      space: where new classes are compared: "embedding", or "features", what the embedding is made of.
       per_shot: representatives from each support image, the support box's own among them.
       overlap: IoU with the support box from which a region gives a representative.
       high, low: in fine-tuning, a region is of the class from this IoU on, and background below that,
@@ -61,6 +64,7 @@ class EnrolOptions:
       normalize: embeddings and representatives to length 1.
     """
 
+    space: str = "embedding"
     per_shot: int = 2
     overlap: float = 0.7
     high: float = 0.5
@@ -130,7 +134,7 @@ def scores_by_representatives(
     Args:
       support: of the classes.
       queries: features `[..., hidden]` of regions.
-      layer: the embedding; None: features are compared themselves.
+      layer: the embedding, for the space "embedding" alone; None: features are compared themselves.
       options: of enrolment.
       epochs: of fine-tuning; 0: there is none.
 
@@ -144,6 +148,7 @@ def scores_by_representatives(
     def embed(layer: Layer | None, features: jax.Array) -> jax.Array:
         return finished(features if layer is None else layer(features))
 
+    layer = layer if options.space == "embedding" else None
     learned = options.layer and layer is not None
     embeddings = embed(layer, support.features)
     representatives = enrol(embeddings, support, options)

@@ -17,10 +17,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.config import check_at_least, check_share, check_whole, dataclass_fields, dataclass_from
+from fsljax.config import (
+    check_at_least,
+    check_choice,
+    check_share,
+    check_whole,
+    dataclass_fields,
+    dataclass_from,
+)
 from fsljax.data.cache import cache_folder
 from fsljax.data.detection_episodes import Episodes, read_episodes, write_episodes
-from fsljax.detection.enrol import EnrolOptions
+from fsljax.detection.enrol import SPACES, EnrolOptions
 from fsljax.errors import UserError
 from fsljax.evaluation.average_precision import ImageDetections, ImageTruths, average_precision
 from fsljax.evaluation.paired import bootstrap_ci95, paired_bootstrap
@@ -84,6 +91,7 @@ def check(config: ConfigDict) -> None:
     )
     check_at_least(config, 1, "eval.shots", "eval.enrol.per_shot")
     check_whole(config, "eval.shots", "eval.fine_tune_epochs")
+    check_choice(config, "eval.enrol.space", SPACES)
     check_share(config, "eval.enrol.positive_fraction", "eval.enrol.overlap")
     if not config.eval.distance_sigma > 0:
         raise UserError(f"config.eval.distance_sigma is {config.eval.distance_sigma}; it must be above 0.")

@@ -114,6 +114,15 @@ def test_without_a_layer_features_are_compared_themselves(
     assert (scores[named, 1:].argmax(axis=1) + 1 == queries[1][named]).mean() > 0.8
 
 
+def test_in_the_space_of_features_the_embedding_is_left_out(
+    support: Support, queries: tuple[jax.Array, np.ndarray], layer: Layer
+):
+    options = dataclasses.replace(OPTIONS, space="features", layer=True)
+    found = scores_by_representatives(support, queries[0], layer, options, epochs=1)
+    expected = scores_by_representatives(support, queries[0], None, options, epochs=1)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_the_linear_layer_keeps_background_and_takes_imprinted_classes(
     support: Support, queries: tuple[jax.Array, np.ndarray], classes: np.ndarray
 ):

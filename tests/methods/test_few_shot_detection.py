@@ -204,6 +204,7 @@ def test_what_cannot_be_evaluated(
         ({"eval__shots": (0,)}, "config.eval.shots"),
         ({"eval__distance_sigma": 0.0}, "config.eval.distance_sigma is 0.0; it must be above 0"),
         ({"eval__enrol__rate": -1.0}, "config.eval.enrol.rate"),
+        ({"eval__enrol__space": "pixels"}, "config.eval.enrol.space"),
     ],
 )
 def test_configs_that_cannot_work(tmp_path: Path, fields: dict[str, Any], told: str):
