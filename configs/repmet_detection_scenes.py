@@ -19,6 +19,8 @@ def get_config() -> ConfigDict:
     # The softmax of distances ("v2") over all classes, and a linear classifier beside it.
     config.loss.update({"sigma": 0.75, "version": "v2", "alpha": 0.0, "embedding_sigma": 0.25})
     config.loss.update({"embedding": 0.5, "linear": 0.5, "boxes": 3.0})
+    # New classes are told apart better by what the embedding is made of than by the embedding.
+    config.eval.enrol.update({"space": "features", "sigma": 0.85})
     config.representatives.update({"per_class": 1, "rate": 10.0})
     config.train.update({"images": 16, "steps": 6_000, "learning_rate": 1e-3, "warmup_steps": 200})
     return config

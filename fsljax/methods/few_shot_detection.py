@@ -62,7 +62,7 @@ EVALUATION = {
     "distractors": False,  # queries with other novel characters, too, in settings of their own
     "ceiling": False,  # the same with the true boxes instead of proposals
     "baseline": "",  # workdir of a detector with a linear head, by which the baselines are run
-    "distance_sigma": 1.0,  # σ of the baseline by distances, at which it is best
+    "distance_sigma": 0.9,  # σ of the baseline by distances, at which it is best
     "episodes_file": "",  # written where it is missing; "": in the cache folder
     # Its σ of 0 is the trained one: new classes lie further from their representatives than trained ones.
     "enrol": dataclass_fields(EnrolOptions, sigma=0.0, scale=None, normalize=None),
@@ -95,6 +95,9 @@ def check(config: ConfigDict) -> None:
     check_share(config, "eval.enrol.positive_fraction", "eval.enrol.overlap")
     if not config.eval.distance_sigma > 0:
         raise UserError(f"config.eval.distance_sigma is {config.eval.distance_sigma}; it must be above 0.")
+    if config.eval.baseline and config.eval.episodes:
+        # Told before an hour's training rather than after it.
+        _check_baseline(config, Path(config.eval.baseline).expanduser())
 
 
 class EpisodeFound(NamedTuple):
@@ -279,22 +282,29 @@ def _figures(verdicts: dict[Column, Verdicts]) -> dict[Column, dict[str, float]]
     return figures
 
 
+def _check_baseline(config: ConfigDict, folder: Path) -> None:
+    from fsljax.methods.stored_detector import read_config
+
+    stored = read_config(folder)
+    if stored.head.kind != "linear" and not stored.loss.linear:
+        raise UserError(
+            f"The detector in {folder} has no linear head, which the baselines need: train one with "
+            "--config.head.kind=linear --config.loss.linear=0.0."
+        )
+    for name in ("image_size", "channels"):
+        if stored.data[name] != config.data[name]:
+            raise UserError(
+                f"The detector in {folder} was trained with data.{name} {stored.data[name]}, this one "
+                f"with {config.data[name]}: give a baseline of the same data."
+            )
+
+
 def _baseline(config: ConfigDict, folder: Path) -> Finder:
     """The detector with a linear head in a workdir."""
     from fsljax.methods.stored_detector import load
 
+    _check_baseline(config, folder)
     stored = load(folder)
-    if "linear" not in stored.variables["params"]["head"]:
-        raise UserError(
-            f"The detector in {folder} has no linear head, which the baselines need: train one with "
-            "--config.head.kind=linear."
-        )
-    for name in ("image_size", "channels"):
-        if stored.config.data[name] != config.data[name]:
-            raise UserError(
-                f"The detector in {folder} was trained with data.{name} {stored.config.data[name]}, this one "
-                f"with {config.data[name]}: give a baseline of the same data."
-            )
     return Finder(stored.network, jax.device_put(stored.variables))
 
 

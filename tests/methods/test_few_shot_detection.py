@@ -158,6 +158,14 @@ def test_fewer_episodes_are_the_first_ones_of_the_file(folder: Path, result: Res
         np.testing.assert_allclose(scores, all_of_them.of_episode(number).scores, atol=1e-5)
 
 
+def test_a_baseline_that_cannot_be_is_told_before_training(folder: Path, tmp_path: Path):
+    workdir.write_json(tmp_path / "config.json", plain(make_method(folder).config))
+    with pytest.raises(UserError, match="has no linear head"):
+        make_method(folder, eval__baseline=str(tmp_path))
+    with pytest.raises(UserError, match=r"was trained with data\.image_size 32, this one with 64"):
+        make_method(folder, eval__baseline=str(folder / "linear"), data__image_size=64, scenes__size=64)
+
+
 def test_new_classes_can_have_a_sigma_of_their_own(folder: Path):
     assert few_shot_detection.enrol_options(make_method(folder, loss__sigma=0.6).config).sigma == 0.6
     given = make_method(folder, loss__sigma=0.6, eval__enrol__sigma=0.8)
