@@ -26,6 +26,8 @@ _Batches = Generator[tuple[Any, np.ndarray], None, None]
 # by starting these.
 _DRAWN_AT_ONCE = 64
 _DRAWN_FOR_PROCESSES = 1024
+# Calls that are under way at once: each holds what its steps compute with, over a gigabyte for a detector.
+_IN_FLIGHT = 2
 
 
 def placed(data: TrainingData, budget_gb: float) -> TrainingData:
@@ -90,6 +92,8 @@ class Steps:
                 self._progress.start_clock()
                 self._warm = True
             collected.append(metrics)
+            if len(collected) >= _IN_FLIGHT:
+                jax.block_until_ready(collected[-_IN_FLIGHT])
             step += count
         fetched = jax.device_get(collected)
         return state, {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
