@@ -1,6 +1,7 @@
 """Shows a trained detector five new characters, one box each, then finds them in other scenes."""
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 
 from fsljax.api import Detector
@@ -9,21 +10,34 @@ from fsljax.data import scene_drawings, scenes
 detector = Detector.load("models/repmet_detection_scenes")
 drawings = scene_drawings.load("omniglot")
 new = np.arange(0, 400, 80)  # five characters that were never trained
-keys = jax.random.split(jax.random.key(0), len(new) + 3)
+keys = jax.random.split(jax.random.key(0), 2 * len(new))
 drawn = scenes.draw_scenes(
     keys,
     drawings.novel,
     new,
     clutter=drawings.base,
-    first=np.concatenate([new, new[:3]]),  # who is in a scene for certain, in row 0 of its boxes
+    first=np.concatenate([new, new]),  # who is in a scene for certain, in row 0 of its boxes
 )
 images, boxes = np.asarray(drawn.image), np.asarray(drawn.boxes)
 
-names = [drawings.novel_names[number] for number in new]
+names = [f"character {number}" for number in range(1, 1 + len(new))]
 detector.enroll(images[: len(new)], boxes[: len(new), 0], names)
-for found, scores, labels in zip(*detector.detect(images[len(new) :]), strict=True):
+detections = list(zip(*detector.detect(images[len(new) :]), strict=True))
+for found, scores, labels in detections:
     print(f"{len(found)} found")
     for box, score, label in zip(found, scores, labels, strict=True):
         print(f"  {label} {score:.2f} at {box.round().astype(int).tolist()}")
 
 detector.save("runs/five_detected_characters")
+
+figure, axes = plt.subplots(2, len(new), figsize=(2.4 * len(new), 5.2), layout="constrained")
+shown = [(boxes[:1], [1.0], [name]) for boxes, name in zip(boxes[: len(new)], names, strict=True)]
+for place, (axis, image, (found, _, labels)) in enumerate(
+    zip(axes.flat, images, [*shown, *detections], strict=True)
+):
+    axis.imshow(1 - image[..., 0], cmap="gray", vmin=0, vmax=1)
+    axis.set(xticks=[], yticks=[], title="shown in one box" if place < len(new) else "found")
+    for (top, left, bottom, right), label in zip(found, labels, strict=True):
+        colour = f"C{names.index(label)}"
+        axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=2))
+figure.savefig("runs/detection.png", dpi=80)

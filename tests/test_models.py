@@ -73,7 +73,7 @@ def test_the_readme_states_the_results_of_the_detector():
 @pytest.mark.slow
 def test_the_example_finds_characters_from_one_box_each(tmp_path: Path, tfds_data_dir: Path):
     shown = output_of_example("detect.py", tmp_path)
-    assert len(re.findall(r"^\d+ found$", shown, re.MULTILINE)) == 3
+    assert len(re.findall(r"^\d+ found$", shown, re.MULTILINE)) == 5
     assert len(Detector.load(tmp_path / "runs/five_detected_characters").classes) == 5
 
 
