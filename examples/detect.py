@@ -31,10 +31,9 @@ for found, scores, labels in detections:
 detector.save("runs/five_detected_characters")
 
 figure, axes = plt.subplots(2, len(new), figsize=(2.4 * len(new), 5.2), layout="constrained")
-shown = [(boxes[:1], [1.0], [name]) for boxes, name in zip(boxes[: len(new)], names, strict=True)]
-for place, (axis, image, (found, _, labels)) in enumerate(
-    zip(axes.flat, images, [*shown, *detections], strict=True)
-):
+shown = [(boxes[place, :1], None, [name]) for place, name in enumerate(names)]
+drawn_boxes = zip(axes.flat, images, [*shown, *detections], strict=True)
+for place, (axis, image, (found, _, labels)) in enumerate(drawn_boxes):
     axis.imshow(1 - image[..., 0], cmap="gray", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[], title="shown in one box" if place < len(new) else "found")
     for (top, left, bottom, right), label in zip(found, labels, strict=True):

@@ -66,6 +66,10 @@ class Sizing:
         height, width = (max(1, round(side * scale)) for side in size)
         return height, width
 
+    def scale(self, size: Sequence[int]) -> np.ndarray:
+        """Pixels of the scaled image to one of the image of this (height, width), `[2]`."""
+        return np.divide(self.scaled(size), size)
+
     def bucket(self, size: Sequence[int]) -> Bucket:
         """The smallest bucket that holds an image of this (height, width) after scaling."""
         height, width = self.scaled(size)
@@ -145,7 +149,7 @@ def load_batch(
         picture = data.picture(row).resize((width, height), Resampling.BILINEAR, reducing_gap=3.0)
         images[place, :height, :width] = np.asarray(picture)
         sizes[place] = height, width
-        scales[place] = sizes[place] / data.sizes[row]
+        scales[place] = sizing.scale(data.sizes[row].tolist())
         number = len(data.boxes[row])
         if number > most:
             raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import jax
@@ -51,6 +52,7 @@ class NovelImages(Protocol):
     def content(self) -> str:
         """What tells these images from others, a SHA-256."""
 
+    @property
     def told(self) -> str:
         """What tells the episodes that are made of them from others, a SHA-256."""
 
@@ -75,10 +77,11 @@ class NovelScenes:
     together = 5
     at_once = None
 
-    @property
+    @cached_property
     def content(self) -> str:
         return scene_episodes.content_of(self.drawings)
 
+    @property
     def told(self) -> str:
         return hashlib.sha256(f"{self.content} {self.options}".encode()).hexdigest()
 
@@ -113,10 +116,11 @@ class NovelPhotographs:
     together = 1
     at_once = 10
 
-    @property
+    @cached_property
     def content(self) -> str:
         return self.data.fingerprint()
 
+    @property
     def told(self) -> str:
         return self.content
 
@@ -127,10 +131,11 @@ class NovelPhotographs:
             raise UserError(f"{error} Or run no episodes: --config.eval.episodes=0.") from error
 
     def as_seen(self, episodes: Episodes) -> Episodes:
+        scales = np.array([self.sizing.scale(size) for size in self.data.sizes.tolist()], np.float32)
+
         def scaled(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
-            scales = np.array([self._scale(row) for row in self._rows(images).flat], np.float32)
-            scales = np.tile(scales.reshape(*images.shape, 2), 2)
-            return boxes * (scales if boxes.ndim == scales.ndim else scales[..., None, :])
+            own = np.tile(scales[self._rows(images)], 2)
+            return boxes * (own if boxes.ndim == own.ndim else own[..., None, :])
 
         return replace(
             episodes,
@@ -157,9 +162,8 @@ class NovelPhotographs:
         return images.reshape(*ids.shape, *images.shape[1:]), jnp.asarray(batch.sizes).reshape(*ids.shape, 2)
 
     def _rows(self, ids: np.ndarray) -> np.ndarray:
-        row_of = {name: row for row, name in enumerate(self.data.ids)}
-        return np.array([row_of[str(name)] for name in ids.flat]).reshape(ids.shape)
+        return np.array([self._row_of[str(name)] for name in ids.flat]).reshape(ids.shape)
 
-    def _scale(self, row: int) -> np.ndarray:
-        size = self.data.sizes[row]
-        return np.array(self.sizing.scaled(size.tolist())) / size
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.data.ids)}

@@ -154,7 +154,7 @@ def evaluate(method: RepMetDetector, novel: NovelImages, variables: dict[str, An
     episodes = episodes_of(config, novel)
     finders = {REPMET: Finder(method.test_network, variables)}
     if options.baseline:
-        finders[DISTANCE] = _baseline(config, Path(options.baseline).expanduser())
+        finders[DISTANCE] = _baseline(Path(options.baseline).expanduser())
     columns = [
         Column(rule, shots, epochs)
         for rule in ((REPMET, DISTANCE, VANILLA) if options.baseline else (REPMET,))
@@ -206,7 +206,7 @@ def episodes_of(config: ConfigDict, novel: NovelImages) -> Episodes:
     options = config.eval
     path = Path(options.episodes_file).expanduser()
     if not options.episodes_file:
-        path = cache_folder() / f"detection_episodes-{novel.told()[:16]}-{options.seed}.json"
+        path = cache_folder() / f"detection_episodes-{novel.told[:16]}-{options.seed}.json"
     if not path.exists():
         print(f"writing the episodes to {path} …", file=sys.stderr)
         made = novel.make_episodes(max(_WRITTEN, options.episodes), options.seed)
@@ -299,11 +299,10 @@ def _check_baseline(config: ConfigDict, folder: Path) -> None:
             )
 
 
-def _baseline(config: ConfigDict, folder: Path) -> Finder:
-    """The detector with a linear head in a workdir."""
+def _baseline(folder: Path) -> Finder:
+    """The detector with a linear head in a workdir, which `check` looked at."""
     from fsljax.methods.stored_detector import load
 
-    _check_baseline(config, folder)
     stored = load(folder)
     return Finder(stored.network, jax.device_put(stored.variables))
 

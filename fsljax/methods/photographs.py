@@ -107,7 +107,7 @@ class Photographs:
         sizes = np.array([self.sizing.scaled(size) for size in data.sizes.tolist()], np.int32)
         for row, own in enumerate(data.boxes):
             count = len(own)
-            boxes[row, :count] = own * np.tile(sizes[row] / data.sizes[row], 2)
+            boxes[row, :count] = own * np.tile(self.sizing.scale(data.sizes[row].tolist()), 2)
             labels[row, :count], mask[row, :count] = data.labels[row], True
             difficult[row, :count] = data.difficult[row]
         return BoxIndex(Truths(boxes, labels, mask, difficult), sizes)  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from fsljax import methods
 from fsljax.data.detection_episodes import read_episodes
@@ -16,6 +15,8 @@ from fsljax.errors import UserError
 from fsljax.methods import few_shot_detection, repmet_detector
 from fsljax.methods.episode_images import NovelPhotographs
 from fsljax.methods.repmet_detector import RepMetDetector
+
+from .voc_folder import write_voc
 
 COLOURS = {
     "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255),
@@ -28,27 +29,15 @@ HEIGHT, WIDTH = 48, 64
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("colours")
-    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (root / name).mkdir(parents=True)
-    random, names = np.random.default_rng(0), []
+    random, images = np.random.default_rng(0), {}
     for kind, colour in COLOURS.items():
         for number in range(EACH):
-            name, (y, x) = f"{kind}{number}", random.integers(1, 24, 2)
+            y, x = random.integers(1, 24, 2)
             height, width = random.integers(16, 24, 2)
             pixels = random.integers(0, 60, (HEIGHT, WIDTH, 3)).astype(np.uint8)
             pixels[y : y + height, x : x + width] = colour
-            Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
-            box = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + width}</xmax><ymax>{y + height}</ymax>"
-            (root / "Annotations" / f"{name}.xml").write_text(
-                f"<annotation><filename>{name}.jpg</filename>"
-                f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
-                f"<object><name>{kind}</name><bndbox>{box}</bndbox></object></annotation>"
-            )
-            names.append(name)
-    for split in ("train", "val"):
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
-    return root
+            images[f"{kind}{number}"] = pixels, [(kind, (x + 1, y + 1, x + width, y + height), 0)]
+    return write_voc(tmp_path_factory.mktemp("colours"), images)
 
 
 def make_method(folder: Path, **evaluation: Any) -> RepMetDetector:

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from PIL import Image
 
 from fsljax import methods
 from fsljax.errors import UserError
 from fsljax.methods import repmet_detector
 from fsljax.methods.photographs import Photographs
 from fsljax.training.steps import on_device, placed
+
+from .voc_folder import write_voc
 
 OBJECTS = {
     "a": [("cat", (3, 2, 30, 40), 0), ("dog", (31, 11, 60, 30), 0)],
@@ -28,24 +29,11 @@ OBJECTS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("voc")
-    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (root / name).mkdir(parents=True)
-    for number, (name, objects) in enumerate(OBJECTS.items()):
-        pixels = np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)
-        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg")
-        listed = "".join(
-            f"<object><name>{kind}</name><difficult>{hard}</difficult><bndbox><xmin>{x0}</xmin>"
-            f"<ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
-            for kind, (x0, y0, x1, y1), hard in objects
-        )
-        size = "<size><width>64</width><height>48</height><depth>3</depth></size>"
-        (root / "Annotations" / f"{name}.xml").write_text(
-            f"<annotation><filename>{name}.jpg</filename>{size}{listed}</annotation>"
-        )
-    for split in ("train", "val"):
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(OBJECTS) + "\n")
-    return root
+    def noise(number: int) -> np.ndarray:
+        return np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)
+
+    images = {name: (noise(number), objects) for number, (name, objects) in enumerate(OBJECTS.items())}
+    return write_voc(tmp_path_factory.mktemp("voc"), images)
 
 
 def make_config(folder: Path, **data: Any) -> ConfigDict:
