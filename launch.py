@@ -18,6 +18,6 @@ if __name__ == "__main__":  # processes that read images import this file, too, 
 
     keep_freed_memory()  # before anything large is allocated and threads start
 
-    from fsljax.training.command_line import main
+    from fsljax.command_line import main
 
     main()

@@ -105,8 +105,8 @@ def serve_ours() -> None:
     import jax
     import jax.numpy as jnp
 
-    from fsljax.detection.nms import nms
-    from fsljax.detection.roi_align import roi_align
+    from fsljax.detection.ops.nms import nms
+    from fsljax.detection.ops.roi_align import roi_align
     from fsljax.training.host_memory import keep_freed_memory
 
     keep_freed_memory()

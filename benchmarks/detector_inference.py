@@ -18,13 +18,13 @@ import duel
 import jax
 import jax.numpy as jnp
 
-from fsljax.data.scene_drawings import load as load_drawings
-from fsljax.data.scenes import draw_scenes
-from fsljax.detection.detections import detections, find_regions
-from fsljax.detection.head import repmet_scores
-from fsljax.detection.nms import nms
-from fsljax.detection.roi_align import roi_align
-from fsljax.methods import stored_detector
+from fsljax.detection import trained as stored_detector
+from fsljax.detection.data.scenes.composition import draw_scenes
+from fsljax.detection.data.scenes.drawings import load as load_drawings
+from fsljax.detection.model.inference import detections, find_regions
+from fsljax.detection.model.roi_head import repmet_scores
+from fsljax.detection.ops.nms import nms
+from fsljax.detection.ops.roi_align import roi_align
 from fsljax.training.host_memory import keep_freed_memory
 
 BATCH, WAY = 8, 5

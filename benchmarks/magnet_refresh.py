@@ -36,7 +36,7 @@ def main() -> None:
     import jax
 
     from fsljax import data, methods
-    from fsljax.methods.fine_grained_evaluation import Part, find_clusters
+    from fsljax.classification.closed_set import Part, find_clusters
     from fsljax.training import devices, steps
     from fsljax.training.host_memory import keep_freed_memory
 

@@ -29,12 +29,14 @@ def serve_ours() -> None:
     import jax
     import numpy as np
 
+    from fsljax.classification import task as fine_grained
+    from fsljax.classification.embedder import Embedder
     from fsljax.data.dataset import ImageDataset, Splits
-    from fsljax.data.episodes import class_table
-    from fsljax.methods import TrainingData, fine_grained, repmet
-    from fsljax.methods.embedder import Embedder
+    from fsljax.data.samplers.episodes import class_table
+    from fsljax.methods import repmet
     from fsljax.networks import Embedding
     from fsljax.training.host_memory import keep_freed_memory
+    from fsljax.training.method import TrainingData
 
     class Given(nn.Module):
         """A backbone whose features are at hand."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import duel
 
 if TYPE_CHECKING:
-    from fsljax.methods import Method
+    from fsljax.training.method import Method
     from fsljax.training.state import TrainState
 
 ON_ACCELERATORS = 20  # times as many steps a turn, which are that much shorter there

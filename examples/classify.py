@@ -1,7 +1,7 @@
 """Teaches a trained network five new characters from one drawing each, then names others."""
 
 from fsljax.api import Classifier
-from fsljax.data import glyphs
+from fsljax.data.sources import glyphs
 
 classifier = Classifier.load("models/protonet_1_5")
 test = glyphs.load().test

@@ -5,7 +5,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from fsljax.api import Detector
-from fsljax.data import scene_drawings, scenes
+from fsljax.detection.data.scenes import composition as scenes
+from fsljax.detection.data.scenes import drawings as scene_drawings
 
 detector = Detector.load("models/repmet_detection_scenes")
 drawings = scene_drawings.load("omniglot")

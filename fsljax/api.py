@@ -14,14 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax import networks, saved
+from fsljax import networks
+from fsljax.classification.enrollment import (
+    Compared,
+    Enrolled,
+    Label,
+    Prototypes,
+    Representatives,
+    label_array,
+    listed_labels,
+)
 from fsljax.config import check_at_least, check_choice, get, with_later_fields
-from fsljax.data.given_images import Images, prepare
-from fsljax.enrolled import Compared, Enrolled, Label, Prototypes, Representatives, label_array, listed_labels
+from fsljax.data.user_images import Images, prepare
+from fsljax.detection.object_detector import Detected, Detector
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.losses.prototypical import DISTANCES
-from fsljax.object_detector import Detected, Detector
+from fsljax.training import saved_model as saved
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 
@@ -124,7 +133,7 @@ class Classifier:
           labels: `n` labels (strings or integers), or one for all.
           fine_tune_steps: of a network trained by RepMet, steps in which the representatives of all classes
             enrolled, and they alone, learn from all images enrolled.
-          fine_tune_rate: how fast; see `fsljax.evaluation.representatives.fine_tuned`.
+          fine_tune_rate: how fast; see `fsljax.classification.representatives.fine_tuned`.
 
         Returns:
           this classifier.

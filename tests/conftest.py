@@ -10,6 +10,15 @@ from pathlib import Path
 import jax
 import pytest
 
+from .tiny_runs import (  # noqa: F401  # fixtures of many folders
+    config_file,
+    damaged_set,
+    image_folder,
+    launch,
+    published_set,
+    start,
+)
+
 USER_ID = getattr(os, "getuid", int)()  # 0 where the system has no such ids
 
 MAPPINGS_KEPT = 20_000  # Linux allows 65,530 a process unless told otherwise

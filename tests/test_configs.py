@@ -11,8 +11,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from fsljax import methods
+from fsljax.classification import few_shot
 from fsljax.config import plain
-from fsljax.methods import few_shot, protonet
+from fsljax.methods import protonet
 
 FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))

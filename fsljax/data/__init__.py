@@ -38,15 +38,15 @@ def _load(data: ConfigDict) -> Splits:
     shared_classes = data.split_by == "examples"
     division: dict[str, Any] = {"shared_classes": shared_classes, "fractions": tuple(data.fractions)}
     if data.name == "glyphs":
-        from fsljax.data import glyphs
+        from fsljax.data.sources import glyphs
 
         return glyphs.load(image_size=data.image_size, seed=data.split_seed, **division)
     if data.name == "omniglot":
-        from fsljax.data import omniglot
+        from fsljax.data.sources import omniglot
 
         return omniglot.load(data_dir=data.data_dir or None, image_size=data.image_size, **division)
     if data.name == "tiny_imagenet" and not shared_classes:
-        from fsljax.data import tiny_imagenet
+        from fsljax.data.sources import tiny_imagenet
 
         return tiny_imagenet.load(
             data_dir=data.data_dir or None, image_size=data.image_size, seed=data.split_seed
@@ -64,7 +64,7 @@ def _load(data: ConfigDict) -> Splits:
             host_budget_gb=data.host_budget_gb,
             **division,
         )
-    from fsljax.data import folder
+    from fsljax.data.sources import folder
 
     if not data.path:
         raise UserError("config.data.path is empty: give the folder of images, --config.data.path=DIR.")

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fsljax.data.encoded_images import EncodedImages
+from fsljax.data.io.encoded_images import EncodedImages
 
 
 @dataclass(frozen=True)

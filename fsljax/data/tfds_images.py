@@ -11,15 +11,15 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 from absl import logging
 
-from fsljax.data import tfds_source
-from fsljax.data.cache import cached_arrays
 from fsljax.data.class_split import split_classes
 from fsljax.data.dataset import ImageDataset, Splits, take_classes, take_rows
-from fsljax.data.decode import decode_bytes
-from fsljax.data.encoded_images import EncodedImages
 from fsljax.data.example_split import hold_out
-from fsljax.data.image_layouts import first_few
+from fsljax.data.folder_layouts import first_few
 from fsljax.data.image_sets import IMAGE_SETS, ImageSet
+from fsljax.data.io import tfds_source
+from fsljax.data.io.cache import cached_arrays
+from fsljax.data.io.decode import decode_bytes
+from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
 
 _ARRAYS_VERSION = 1  # to be raised whenever `_decode` or `_index` gives other arrays

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.data.dataset import ImageDataset
-from fsljax.data.encoded_images import EncodedImages
-from fsljax.data.episodes import ClassTable, Episodes, class_table, draw_episodes
+from fsljax.data.io.encoded_images import EncodedImages
+from fsljax.data.io.files import replacing
+from fsljax.data.samplers.episodes import ClassTable, Episodes, class_table, draw_episodes
 from fsljax.errors import UserError
-from fsljax.files import replacing
 
 _FLOATS_A_CHUNK = 4_000_000
 _BATCHES_IN_FLIGHT = 8

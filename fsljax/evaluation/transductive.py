@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from fsljax.data.episodes import Episodes
+from fsljax.data.samplers.episodes import Episodes
 from fsljax.evaluation.episodic import episode_accuracies
 
 _IMAGES_A_CHUNK = 400

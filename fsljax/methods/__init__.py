@@ -1,112 +1,22 @@
 """Methods: each a module of this package, the only place where network, loss, sampler and evaluation meet.
 
 A module `fsljax.methods.NAME` has `default_config()`, `check(config)` and `build(config, data)`, which
-returns a `Method`; `config.method` is NAME. Where it trains on other data than images of a class each, it has
-`load(config)` too.
+returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it trains on other data than images
+of a class each, it has `load(config)` too.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import data as image_data
 from fsljax.config import check_fields
-from fsljax.data.dataset import ImageDataset
-from fsljax.data.encoded_images import EncodedImages
 from fsljax.errors import UserError
-from fsljax.reporting.sections import Section
-from fsljax.training.state import TrainState
-
-
-class Evaluation(NamedTuple):
-    """What a method found on the test part.
-
-    Attributes:
-      test: `{setting: {metric: value}}`, as in `results.json`.
-      published: `{setting: {source: value}}`, figures of others beside which ours stand.
-      sections: the method's own parts of the report.
-      embeddings: float `[n, dim]` of test images of a few classes, for the projector.
-      shown: those images, with their classes.
-      correct: bool `[n]` of each setting, whether each test example was classified rightly, for paired
-        comparisons of methods; empty where a setting has episodes of its own.
-    """
-
-    test: dict[str, dict[str, float]]
-    published: dict[str, dict[str, float]]
-    sections: list[Section]
-    embeddings: np.ndarray
-    shown: ImageDataset
-    correct: dict[str, np.ndarray] = {}  # noqa: RUF012
-
-
-class TrainingData(NamedTuple):
-    """What a method trains on.
-
-    Attributes:
-      inputs: of the network, `[n, …]`: images or features; on the host where they don't fit on the device.
-      index: arrays, or a tree of them, that `Method.draw` reads, such as the classes of the inputs.
-    """
-
-    inputs: jax.Array | np.ndarray | EncodedImages
-    index: Any
-
-
-class Data(Protocol):
-    """What a method's `load` gives, such as `fsljax.data.Splits`."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences the user should read."""
-
-    def fingerprints(self) -> dict[str, str]:
-        """Of "train", "validation" and "test": equal only for the same data."""
-
-
-class Method(Protocol):
-    """What the training loop asks of a method."""
-
-    @property
-    def refresh_every(self) -> int:
-        """Steps between calls of `refresh`; 0: it is never called."""
-
-    @property
-    def draws_ahead(self) -> bool:
-        """Whether `draw` reads nothing of the state but its key and step: batches are then known before."""
-
-    def training_data(self, variables: dict[str, Any]) -> TrainingData:
-        """What is trained on: put on the device once, or read batch by batch where it doesn't fit."""
-
-    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """What must be made anew from the whole training set, before steps 0, `refresh_every`, and so on."""
-
-    def init(self, key: jax.Array) -> TrainState:
-        """The state before the first step."""
-
-    def draw(self, state: TrainState, index: Any) -> Any:
-        """A batch, as a NamedTuple: `rows`, int `[…]`, are positions in the inputs; a pure function.
-
-        It holds whatever else `learn` needs, such as classes.
-        """
-
-    def learn(
-        self, state: TrainState, batch: Any, inputs: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One step on a batch and its inputs, those at `batch.rows`, `[*rows.shape, …]`; a pure function.
-
-        The metrics are scalars and "loss" is one of them.
-        """
-
-    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
-        """Figures on the validation part; the first chooses the best checkpoint. Empty: there is none."""
-
-    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
-        """Figures on the test part."""
+from fsljax.training.method import Data, Method
 
 
 def load(config: ConfigDict) -> Data:

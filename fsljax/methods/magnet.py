@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from fsljax.classification import task as fine_grained
+from fsljax.classification.closed_set import Part, find_clusters
+from fsljax.classification.task import Task
 from fsljax.config import check_at_least
 from fsljax.data.dataset import Splits
-from fsljax.data.neighbourhoods import (
+from fsljax.data.samplers.neighbourhoods import (
     Neighbourhood,
     draw_neighbourhood,
     empty_index,
@@ -21,9 +24,7 @@ from fsljax.data.neighbourhoods import (
 )
 from fsljax.errors import UserError
 from fsljax.losses import magnet_loss
-from fsljax.methods import Evaluation, TrainingData, fine_grained
-from fsljax.methods.fine_grained import Task
-from fsljax.methods.fine_grained_evaluation import Part, find_clusters
+from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
 # Accuracy: the paper's table 1.
@@ -58,7 +59,7 @@ def check(config: ConfigDict) -> None:
 
 @dataclass(frozen=True)
 class Magnet:
-    """A Magnet network on a data set; see `fsljax.methods.Method`."""
+    """A Magnet network on a data set; see `fsljax.training.method.Method`."""
 
     task: Task
 

@@ -13,23 +13,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.config import (
-    BATCH_STATISTICS,
-    check_at_least,
-    check_choice,
-    check_shared,
-    shared_config,
-)
-from fsljax.data.augment import Augmentation, augment_at_step
+from fsljax.classification import few_shot
+from fsljax.classification.closed_set import Part
+from fsljax.config import BATCH_STATISTICS, check_at_least, check_choice, check_shared, shared_config
+from fsljax.data.augmentation import Augmentation, augment_at_step
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.episodes import ClassTable, class_table, draw_episodes
+from fsljax.data.samplers.episodes import ClassTable, class_table, draw_episodes
 from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Setting
 from fsljax.losses import prototypical_loss
 from fsljax.losses.prototypical import DISTANCES
-from fsljax.methods import Evaluation, TrainingData, few_shot
-from fsljax.methods.fine_grained_evaluation import Part
+from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState, first_state
 
 # Omniglot, accuracy: the paper's table 1, and the PyTorch reimplementation of its protocol.
@@ -99,7 +94,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class ProtoNet:
-    """A prototypical network on a data set; see `fsljax.methods.Method`."""
+    """A prototypical network on a data set; see `fsljax.training.method.Method`."""
 
     config: ConfigDict
     splits: Splits

@@ -15,28 +15,30 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.clustering import every_cluster
-from fsljax.config import check_at_least, check_choice
-from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.episodes import ClassTable, class_table
-from fsljax.distances import normalize
-from fsljax.errors import UserError
-from fsljax.evaluation import representatives as by_representatives
-from fsljax.evaluation.agreement import purity
-from fsljax.evaluation.episodic import Classify
-from fsljax.evaluation.representatives import RULES, SupportRule
-from fsljax.losses import repmet_loss
-from fsljax.losses.repmet import VERSIONS
-from fsljax.methods import Evaluation, TrainingData, few_shot, fine_grained
-from fsljax.methods.fine_grained import LabelledBatch, Task
-from fsljax.methods.fine_grained_evaluation import Part, find_clusters
-from fsljax.reporting.classification import (
+from fsljax.classification import few_shot
+from fsljax.classification import representatives as by_representatives
+from fsljax.classification import task as fine_grained
+from fsljax.classification.closed_set import Part, find_clusters
+from fsljax.classification.report import (
     cluster_gallery_section,
     confused_pairs_section,
     representatives_in_use_section,
 )
+from fsljax.classification.representatives import RULES, SupportRule
+from fsljax.classification.task import LabelledBatch, Task
+from fsljax.clustering import every_cluster
+from fsljax.config import check_at_least, check_choice
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.samplers.episodes import ClassTable, class_table
+from fsljax.distances import normalize
+from fsljax.errors import UserError
+from fsljax.evaluation.agreement import purity
+from fsljax.evaluation.episodic import Classify
+from fsljax.losses import repmet_loss
+from fsljax.losses.repmet import VERSIONS
 from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.sections import Section, embedding_map_section
+from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
 # Accuracy: the paper's comparison on fine-grained classification.
@@ -113,7 +115,7 @@ class Index(NamedTuple):
 
 @dataclass(frozen=True)
 class RepMet:
-    """A network and representatives on a data set; see `fsljax.methods.Method`.
+    """A network and representatives on a data set; see `fsljax.training.method.Method`.
 
     The representatives `[classes, k, dim]` are parameters beside the network's; where σ is learned, it is the
     softplus of another. `method_state` is where the representatives began.

@@ -22,17 +22,19 @@ from fsljax.config import (
     dataclass_from,
     shared_config,
 )
-from fsljax.data.scenes import SceneOptions
-from fsljax.detection.detections import Regions, find_regions
-from fsljax.detection.detector import Detector, DetectorOptions
-from fsljax.detection.head import BACKGROUND, KINDS, RoIOptions, repmet_scores
-from fsljax.detection.losses import LossOptions, detector_losses
-from fsljax.detection.region_proposals import ProposalOptions
+from fsljax.detection.data.scenes.composition import SceneOptions
+from fsljax.detection.data.source import DRAWINGS, SOURCES, DetectionBatch, DetectionData, load
+from fsljax.detection.evaluation import base_classes as detector_evaluation
+from fsljax.detection.evaluation import few_shot as few_shot_detection
+from fsljax.detection.model.detector import Detector, DetectorOptions
+from fsljax.detection.model.inference import Regions, find_regions
+from fsljax.detection.model.losses import LossOptions, detector_losses
+from fsljax.detection.model.roi_head import BACKGROUND, KINDS, RoIOptions, repmet_scores
+from fsljax.detection.model.rpn import ProposalOptions
 from fsljax.distances import normalize
 from fsljax.errors import UserError
 from fsljax.losses.repmet import VERSIONS
-from fsljax.methods import Evaluation, TrainingData, detector_evaluation, few_shot_detection
-from fsljax.methods.detector_data import DRAWINGS, SOURCES, DetectionBatch, DetectionData, load
+from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState, first_state
 
 __all__ = ["RepMetDetector", "build", "build_network", "check", "default_config", "load"]
@@ -192,7 +194,7 @@ def build_network(config: ConfigDict, classes: int, *, in_test: bool = False) ->
 
 @dataclass(frozen=True)
 class RepMetDetector:
-    """A detector on a data set; see `fsljax.methods.Method`.
+    """A detector on a data set; see `fsljax.training.method.Method`.
 
     The representatives `[classes, k, dim]` are parameters beside the network's; a detector with a linear head
     has none.

@@ -12,11 +12,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from fsljax.classification import task as fine_grained
+from fsljax.classification.closed_set import Part
+from fsljax.classification.task import LabelledBatch, Task
 from fsljax.config import check_share
 from fsljax.data.dataset import Splits
-from fsljax.methods import Evaluation, TrainingData, fine_grained
-from fsljax.methods.fine_grained import LabelledBatch, Task
-from fsljax.methods.fine_grained_evaluation import Part
+from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
 
@@ -35,7 +36,7 @@ def check(config: ConfigDict) -> None:
 
 @dataclass(frozen=True)
 class Softmax:
-    """A network with a linear classifier; see `fsljax.methods.Method`.
+    """A network with a linear classifier; see `fsljax.training.method.Method`.
 
     Batches hold `train.clusters` × `train.examples` images, as those of the methods it is compared with,
     drawn from all images by chance; each passes once before any comes again.

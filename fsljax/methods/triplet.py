@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from fsljax.classification import task as fine_grained
+from fsljax.classification.task import LabelledBatch, Task
 from fsljax.config import check_choice
 from fsljax.data.dataset import Splits
-from fsljax.data.episodes import ClassTable, class_table
+from fsljax.data.samplers.episodes import ClassTable, class_table
 from fsljax.errors import UserError
 from fsljax.losses import triplet_loss
 from fsljax.losses.triplet import MINING
-from fsljax.methods import Evaluation, TrainingData, fine_grained
-from fsljax.methods.fine_grained import LabelledBatch, Task
+from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
 # Accuracy: Rippel et al., table 1, their own triplet network classified by its nearest neighbours.
@@ -50,7 +51,7 @@ def check(config: ConfigDict) -> None:
 
 @dataclass(frozen=True)
 class Triplet:
-    """A triplet network on a data set; see `fsljax.methods.Method`."""
+    """A triplet network on a data set; see `fsljax.training.method.Method`."""
 
     task: Task
 

@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 
 from fsljax.config import check_at_least, check_choice, check_whole, get
 from fsljax.errors import UserError
-from fsljax.networks.conv4 import Conv4
+from fsljax.networks.backbones.conv4 import Conv4
+from fsljax.networks.backbones.inception_v3 import InceptionV3
+from fsljax.networks.backbones.lenet import LeNet
+from fsljax.networks.backbones.mobilenet_v2 import MobileNetV2
+from fsljax.networks.backbones.scene_net import SceneNet
 from fsljax.networks.embedding import Embedding, trainable_mask
-from fsljax.networks.inception_v3 import InceptionV3
 from fsljax.networks.layers import PADDINGS, TRAINABLE, Settings
-from fsljax.networks.lenet import LeNet
-from fsljax.networks.mobilenet_v2 import MobileNetV2
 from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet101, resnet_small
-from fsljax.networks.scene_net import SceneNet
 from fsljax.networks.weights import check_suffix, content_hash, has_folded_norm, load_weights
 
 __all__ = ["Conv4", "Embedding", "InceptionV3", "LeNet", "MobileNetV2", "ResNet", "SceneNet", "Settings",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from fsljax.files import replacing
+from fsljax.data.io.files import replacing
 from fsljax.reporting.sections import Section, render
 
 

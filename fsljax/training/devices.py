@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from fsljax.data.cache import cache_folder
+from fsljax.data.io.cache import cache_folder
 from fsljax.training.state import TrainState
 
 StepFunction = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]

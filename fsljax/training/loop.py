@@ -13,12 +13,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax.errors import DivergedError, UserError
-from fsljax.methods import Method
 from fsljax.networks import has_folded_norm, load_weights
 from fsljax.training.checkpoints import Checkpoints
-from fsljax.training.interruption import Interruption, Stopped
-from fsljax.training.metrics_log import MetricsLog
+from fsljax.training.logs import MetricsLog
+from fsljax.training.method import Method
 from fsljax.training.progress import Progress
+from fsljax.training.signals import Interruption, Stopped
 from fsljax.training.state import TrainState, learning_rate, network_variables
 from fsljax.training.steps import Steps, placed
 

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.data.streaming import fits, read, stream
-from fsljax.methods import Method, TrainingData
+from fsljax.data.io.streaming import fits, read, stream
 from fsljax.training import devices
 from fsljax.training.devices import StepFunction
-from fsljax.training.interruption import Interruption
+from fsljax.training.method import Method, TrainingData
 from fsljax.training.progress import Progress
+from fsljax.training.signals import Interruption
 from fsljax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]

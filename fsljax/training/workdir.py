@@ -12,8 +12,8 @@ import filelock
 from ml_collections import ConfigDict
 
 from fsljax.config import plain, shared_config
+from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
-from fsljax.files import replacing
 
 CONFIG = "config.json"
 RESULTS = "results.json"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fsljax import data
 from fsljax.config import shared_config
-from fsljax.data import glyphs, omniglot, tiny_imagenet
+from fsljax.data.sources import glyphs, omniglot, tiny_imagenet
 from fsljax.errors import UserError
 
 SOURCES = {"glyphs": (glyphs, 1), "omniglot": (omniglot, 1), "tiny_imagenet": (tiny_imagenet, 3)}

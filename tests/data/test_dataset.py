@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fsljax.data.dataset import ImageDataset, Splits, merge, take_classes, take_rows
-from fsljax.data.encoded_images import EncodedImages
+from fsljax.data.io.encoded_images import EncodedImages
 
 
 def dataset(labels, names, size=2, start=0):

@@ -12,10 +12,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from fsljax.data import merge, tfds_images, tfds_source
+from fsljax.data import merge, tfds_images
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.encoded_images import EncodedImages
 from fsljax.data.image_sets import IMAGE_SETS
+from fsljax.data.io import tfds_source
+from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
 
 # Examples of each class; class 0 is in the test part alone, the classes from 4 on nowhere.

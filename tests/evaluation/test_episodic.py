@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fsljax.data.dataset import ImageDataset
-from fsljax.data.episodes import Episodes
+from fsljax.data.samplers.episodes import Episodes
 from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import (

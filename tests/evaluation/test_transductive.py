@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fsljax.data.episodes import Episodes
+from fsljax.data.samplers.episodes import Episodes
 from fsljax.evaluation import transductive
 from fsljax.evaluation.transductive import transductive_accuracies
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from fsljax import data, methods
 from fsljax.api import Classifier
-from fsljax.data.neighbourhoods import cluster_losses
+from fsljax.data.samplers.neighbourhoods import cluster_losses
+from fsljax.experiment import run
 from fsljax.methods import magnet, softmax
 from fsljax.training.checkpoints import Checkpoints
-from fsljax.training.run import run
 
 STEPS = 45
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from fsljax.classification import few_shot
 from fsljax.config import get
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.losses import prototypical_loss
-from fsljax.methods import few_shot, protonet
+from fsljax.methods import protonet
 from fsljax.methods.protonet import ProtoNet
 from fsljax.training import devices
 from fsljax.training.state import TrainState

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fsljax.training.checkpoints import Checkpoints
-from fsljax.training.metrics_log import read_history
+from fsljax.training.logs import read_history
 
 ROOT = Path(__file__).parents[2]
 STEPS = 300

@@ -15,14 +15,15 @@ from PIL import Image
 
 from fsljax import data, methods
 from fsljax.api import Classifier
+from fsljax.classification import few_shot
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import read_episodes
-from fsljax.methods import few_shot, repmet, softmax
+from fsljax.experiment import run
+from fsljax.methods import repmet, softmax
 from fsljax.training import devices
 from fsljax.training.checkpoints import Checkpoints
-from fsljax.training.metrics_log import read_history
-from fsljax.training.run import run
+from fsljax.training.logs import read_history
 from fsljax.training.steps import on_device
 
 STEPS, SIGMA = 45, 2.0

@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 
 from fsljax import methods
 from fsljax.config import get
-from fsljax.data.scene_drawings import SceneDrawings
-from fsljax.data.scenes import Drawings, SceneOptions
+from fsljax.detection.data.scenes.composition import Drawings, SceneOptions
+from fsljax.detection.data.scenes.drawings import SceneDrawings
+from fsljax.detection.data.source import LabelledImages, Scenes
+from fsljax.detection.evaluation.base_classes import clustered, detect_known
 from fsljax.errors import UserError
 from fsljax.methods import repmet_detector
-from fsljax.methods.detector_data import LabelledImages, Scenes
-from fsljax.methods.detector_evaluation import clustered, detect_known
 from fsljax.methods.repmet_detector import RepMetDetector
 from fsljax.training.steps import on_device, placed
 
@@ -180,7 +180,7 @@ def test_a_class_that_does_not_appear_keeps_its_representatives():
 
 
 def repmet_truths(labels: list[int], mask: list[bool]) -> Any:
-    from fsljax.detection.truths import Truths
+    from fsljax.detection.data.truths import Truths
 
     return Truths(jnp.zeros((1, len(labels), 4)), jnp.array([labels]), jnp.array([mask]))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.networks.conv4 import max_pool
+from fsljax.networks.backbones.conv4 import max_pool
 from fsljax.networks.cpu_kernels import (
     Padding,
     conv3x3,

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from fsljax.errors import UserError
+from fsljax.experiment import run
 from fsljax.training.checkpoints import Checkpoints
-from fsljax.training.run import run
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from fsljax.classification.embedder import build_embedder
 from fsljax.config import shared_config
 from fsljax.errors import UserError
 from fsljax.methods import magnet
-from fsljax.methods.embedder import build_embedder
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.state import TrainState, learning_rate, make_optimizer
 

@@ -17,11 +17,13 @@ from ml_collections import ConfigDict
 
 from fsljax import data as data_sources
 from fsljax import methods
+from fsljax.classification import embedder
 from fsljax.data.dataset import Splits
-from fsljax.data.encoded_images import EncodedImages
+from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.evaluation import episodic
-from fsljax.methods import TrainingData, embedder, magnet, protonet, softmax, triplet
+from fsljax.methods import magnet, protonet, softmax, triplet
 from fsljax.training import steps
+from fsljax.training.method import TrainingData
 from fsljax.training.progress import Progress
 from fsljax.training.state import TrainState
 from fsljax.training.steps import Steps, placed

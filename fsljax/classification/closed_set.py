@@ -1,0 +1,158 @@
+"""Figures of the embeddings of classes that were trained on: clusters, neighbours, and the report of both."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax.classification.report import cluster_gallery_section, confused_pairs_section
+from fsljax.clustering import KMeansResult, kmeans, kmeans_per_class
+from fsljax.data.dataset import ImageDataset, spread_classes
+from fsljax.errors import DivergedError
+from fsljax.evaluation import nearest_cluster, retrieval
+from fsljax.evaluation.agreement import normalized_mutual_information
+from fsljax.evaluation.paired import accuracy_and_ci95
+from fsljax.reporting.embedding_map import Clusters
+from fsljax.reporting.sections import Section, embedding_map_section
+from fsljax.training.method import Evaluation
+
+_CLASSES_ON_MAP = 20
+_RESTARTS = 5
+
+
+class Part(NamedTuple):
+    """A part of the data set and its embeddings `[n, dim]`."""
+
+    data: ImageDataset
+    embeddings: np.ndarray
+
+
+Report = Callable[[Part, Part, np.ndarray], list[Section]]
+"""Sections of a training part, a test part and its predicted classes."""
+
+
+def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeansResult:
+    """k-means of each class's embeddings.
+
+    Raises:
+      DivergedError: if an embedding is not a finite number.
+    """
+    if not np.isfinite(part.embeddings).all():
+        raise DivergedError(
+            "The network's embeddings are no longer finite numbers: the run stops. Earlier checkpoints stay. "
+            "Try a lower config.train.learning_rate."
+        )
+    with warnings.catch_warnings():  # of small classes, which the method told of once
+        warnings.simplefilter("ignore", UserWarning)
+        return kmeans_per_class(
+            key,
+            part.embeddings,
+            part.data.labels,
+            num_classes=part.data.num_classes,
+            clusters_per_class=clusters_per_class,
+            num_restarts=_RESTARTS,
+        )
+
+
+def nearest_cluster_predictions(config: ConfigDict, found: KMeansResult, test: Part) -> np.ndarray:
+    """Predicted classes int32 `[n]` of the test part, by the clusters of the training part."""
+    variance = float(np.sum(found.inertia)) / max(int(np.sum(found.counts)) - 1, 1)
+    return nearest_cluster.classify(
+        test.embeddings, found.centroids, found.counts, variance, num_nearest=config.eval.num_nearest
+    ).predictions
+
+
+def evaluate(
+    config: ConfigDict,
+    train: Part,
+    test: Part,
+    *,
+    published: dict[str, dict[str, float]],
+    predictions: dict[str, np.ndarray] | None = None,
+    report: Report | None = None,
+) -> Evaluation:
+    """Figures of the embeddings of a part of classes that were trained on.
+
+    Args:
+      config: of the experiment.
+      train: the part whose clusters and neighbours decide.
+      test: the part that is classified.
+      published: figures of others, `{setting: {source: value}}`.
+      predictions: the method's own, `{setting: classes [n]}`, to be reported first.
+      report: what is shown instead of the training part's clusters.
+    """
+    labels = test.data.labels
+    own = dict(predictions or {})
+    found = evaluation_clusters(config, train)
+    own["nearest_cluster"] = nearest_cluster_predictions(config, found, test)
+    own["nearest_neighbour"] = retrieval.knn_predictions(
+        test.embeddings, train.embeddings, train.data.labels, neighbours=config.eval.neighbours
+    )
+    correct = {setting: predicted == labels for setting, predicted in own.items()}
+    if test.data.fine_labels is not None:
+        correct["hierarchy_recovery"] = _recovered(config, train, test)
+    results = {}
+    for setting, right in correct.items():
+        accuracy, ci95 = accuracy_and_ci95(right)
+        results[setting] = {"accuracy": accuracy, "ci95": ci95, "examples": len(right)}
+    results["nearest_neighbour"] |= _retrieval_figures(config, test)
+    report = report or partial(
+        _cluster_sections, Clusters(np.asarray(found.centroids), np.asarray(found.counts))
+    )
+    chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
+    names, images = test.data.class_names, test.data.images
+    return Evaluation(
+        test=results,
+        published=published,
+        sections=report(train, test, next(iter(own.values()))),
+        embeddings=test.embeddings[chosen],
+        shown=ImageDataset(np.asarray(images[chosen]), labels[chosen], names),
+        correct=correct,
+    )
+
+
+def _cluster_sections(clusters: Clusters, train: Part, test: Part, predicted: np.ndarray) -> list[Section]:
+    names, labels, images = test.data.class_names, test.data.labels, test.data.images
+    return [
+        embedding_map_section(test.embeddings, labels, names, images, clusters=clusters, classes_seen=True),
+        confused_pairs_section(labels, predicted, names, images),
+        cluster_gallery_section(train.embeddings, train.data.labels, names, train.data.images, clusters),
+    ]
+
+
+def evaluation_clusters(config: ConfigDict, train: Part) -> KMeansResult:
+    """The clusters of the training part that classify, by `config.eval`."""
+    return find_clusters(jax.random.key(config.eval.seed), train, config.eval.clusters_per_class)
+
+
+def _recovered(config: ConfigDict, train: Part, test: Part) -> np.ndarray:
+    """Whether the nearest training example is of the fine class, bool `[n]`."""
+    fine, coarse = train.data.fine_labels, train.data.labels
+    assert fine is not None and test.data.fine_labels is not None and test.data.fine_class_names is not None
+    coarse_of_fine = np.zeros(len(test.data.fine_class_names), np.int32)
+    coarse_of_fine[fine] = coarse
+    return retrieval.hierarchy_recovery(
+        test.embeddings,
+        test.data.fine_labels,
+        coarse_of_fine,
+        train.embeddings,
+        fine,
+        neighbours=config.eval.neighbours,
+    ).correct
+
+
+def _retrieval_figures(config: ConfigDict, test: Part) -> dict[str, Any]:
+    """Retrieval among the test examples, and how well clusters of them agree with the classes."""
+    if test.data.class_counts().max() < 2:
+        return {}
+    at = [k for k in retrieval.RECALL_AT if k < len(test.data)]
+    figures: dict[str, Any] = retrieval.retrieve(test.embeddings, test.data.labels, at=at).figures()
+    present = int((test.data.class_counts() > 0).sum())
+    found = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
+    return figures | {"nmi": normalized_mutual_information(np.asarray(found.assignments), test.data.labels)}

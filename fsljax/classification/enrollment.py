@@ -1,0 +1,235 @@
+"""What a classifier keeps of the classes that were enrolled, and how it compares embeddings with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.classification import representatives as by_representatives
+from fsljax.errors import UserError
+from fsljax.losses.prototypical import DISTANCES
+
+Label = str | int
+
+_OUT_OF_REACH = 1e15  # the square of a difference stays in float32's range
+
+
+class Compared(NamedTuple):
+    """Embeddings compared with the enrolled classes.
+
+    Attributes:
+      predictions: int `[n]`, the likeliest class.
+      probabilities: float32 `[n, classes]`.
+      nearest: float32 `[n]`, distance to what is nearest of any class.
+    """
+
+    predictions: np.ndarray
+    probabilities: np.ndarray
+    nearest: np.ndarray
+
+
+class Enrolled(Protocol):
+    """Classes by a few embeddings each."""
+
+    @property
+    def labels(self) -> list[Label]:
+        """In the order of their first enrolment."""
+
+    def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
+        """Adds embeddings `[n, dim]`."""
+
+    def forget(self, label: Label) -> None:
+        """Removes a class."""
+
+    def compare(self, embeddings: np.ndarray) -> Compared:
+        """Compares embeddings `[n, dim]` with all classes."""
+
+    def radius(self) -> float:
+        """Half the distance of a class to its nearest neighbour, in the mean; of two classes or more."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All there is to keep but the labels."""
+
+    def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes what `arrays` gave."""
+
+
+class Prototypes:
+    """Classes by the means of their embeddings (Snell, Swersky and Zemel, 2017)."""
+
+    def __init__(self, distance: str, temperature: float):
+        self._distance = DISTANCES[distance]
+        self._temperature = temperature
+        self._sums: dict[Label, np.ndarray] = {}
+        self._counts: dict[Label, int] = {}
+
+    @property
+    def labels(self) -> list[Label]:
+        return list(self._sums)
+
+    def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
+        for label, embedding in zip(labels, embeddings, strict=True):
+            self._sums[label] = self._sums.get(label, 0) + embedding.astype(np.float64)
+            self._counts[label] = self._counts.get(label, 0) + 1
+
+    def forget(self, label: Label) -> None:
+        del self._sums[label], self._counts[label]
+
+    def compare(self, embeddings: np.ndarray) -> Compared:
+        distances = self._between(embeddings, self._means())
+        probabilities = jax.nn.softmax(-distances / self._temperature, axis=1)
+        return Compared(np.argmin(distances, axis=1), np.asarray(probabilities), distances.min(axis=1))
+
+    def radius(self) -> float:
+        return _mean_radius(self._between(self._means(), self._means()))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "counts": np.array(list(self._counts.values()), np.int64),
+            "sums": np.array(list(self._sums.values()), np.float64),
+        }
+
+    def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
+        self._sums = dict(zip(labels, arrays["sums"], strict=True))
+        self._counts = dict(zip(labels, arrays["counts"].tolist(), strict=True))
+
+    def _means(self) -> np.ndarray:
+        return np.stack([self._sums[label] / self._counts[label] for label in self._sums]).astype(np.float32)
+
+    def _between(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return np.array(self._distance(jnp.asarray(rows), jnp.asarray(others)))
+
+
+class Representatives:
+    """Classes by representatives: their embeddings, or k-means of these (Karlinsky et al., 2019).
+
+    Attributes:
+      per_class: representatives of a class at most; 0: every embedding is one.
+    """
+
+    def __init__(self, loss: Mapping[str, Any], per_class: int = 0):
+        self._loss = {name: loss[name] for name in ("sigma", "alpha", "version", "squared")}
+        self.per_class = per_class
+        self._supports: dict[Label, np.ndarray] = {}
+        self._centres: dict[Label, np.ndarray] = {}
+
+    @property
+    def labels(self) -> list[Label]:
+        return list(self._supports)
+
+    def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
+        for label in dict.fromkeys(labels):
+            own = embeddings[[other == label for other in labels]]
+            support = np.concatenate([self._supports.get(label, own[:0]), own])
+            made = by_representatives.of_support(jnp.asarray(support)[None], self.per_class)
+            self._supports[label], self._centres[label] = support, np.asarray(made[0])
+
+    def forget(self, label: Label) -> None:
+        del self._supports[label], self._centres[label]
+
+    def fine_tune(self, steps: int, rate: float) -> None:
+        """Lets the representatives of all classes, two or more, learn from their supports."""
+        padded, exists = self._padded()
+        supports = list(self._supports.values())
+        learned = by_representatives.fine_tuned(
+            jnp.asarray(padded),
+            jnp.asarray(np.concatenate(supports)),
+            jnp.repeat(jnp.arange(len(supports)), np.array([len(support) for support in supports])),
+            steps=steps,
+            rate=rate,
+            **self._loss,
+        )
+        for label, row, there in zip(self._centres, np.asarray(learned), exists, strict=True):
+            self._centres[label] = row[there]
+
+    def background(self, embeddings: np.ndarray) -> np.ndarray:
+        """Probability of none of the classes, float32 `[n]`: 1 − max p."""
+        return np.asarray(self._classify(embeddings).background)
+
+    def compare(self, embeddings: np.ndarray) -> Compared:
+        found = self._classify(embeddings)
+        padded, _ = self._padded()
+        return Compared(
+            np.asarray(found.predictions["soft_posterior"]),
+            np.asarray(found.soft_posteriors),
+            self._between_classes(embeddings[:, None], padded).min(axis=1),
+        )
+
+    def radius(self) -> float:
+        padded, exists = self._padded()
+        rows = [self._between_classes(own[there][:, None], padded).min(axis=0)
+                for own, there in zip(padded, exists, strict=True)]  # fmt: skip
+        return _mean_radius(np.stack(rows))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        of_classes = {
+            "supports": list(self._supports.values()),
+            "representatives": list(self._centres.values()),
+        }
+        held = {f"{name}_counts": np.array([len(rows) for rows in all_rows], np.int64)
+                for name, all_rows in of_classes.items()}  # fmt: skip
+        joined = {
+            name: np.concatenate(rows) if rows else np.zeros((0, 0)) for name, rows in of_classes.items()
+        }
+        return held | joined | {"per_class": np.array(self.per_class)}
+
+    def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
+        self.per_class = int(arrays["per_class"])
+        found = []
+        for name in ("supports", "representatives"):
+            ends = np.cumsum(arrays[f"{name}_counts"])
+            rows = np.split(np.asarray(arrays[name], np.float32), ends[:-1]) if len(ends) else []
+            if sum(map(len, rows)) != arrays[f"{name}_counts"].sum():
+                raise ValueError(f"{name} and their counts differ")
+            found.append(dict(zip(labels, rows, strict=True)))
+        self._supports, self._centres = found
+
+    def _classify(self, embeddings: np.ndarray) -> by_representatives.RepresentativeOutput:
+        padded, exists = self._padded()
+        return by_representatives.classify(embeddings, padded, sigma=self._loss["sigma"], exists=exists)
+
+    def _padded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Representatives `[classes, k, dim]`, and which exist; the others are out of reach."""
+        centres = list(self._centres.values())
+        exists = np.arange(max(map(len, centres))) < np.array([[len(rows)] for rows in centres])
+        padded = np.full((*exists.shape, centres[0].shape[1]), _OUT_OF_REACH, np.float32)
+        padded[exists] = np.concatenate(centres)
+        return padded, exists
+
+    def _between_classes(self, rows: np.ndarray, padded: np.ndarray) -> np.ndarray:
+        """Squared distances `[n, classes]` of `[n, 1, dim]` to the nearest representative of each class."""
+        squares = [np.sum(np.square(rows - own), axis=-1).min(axis=1) for own in padded]
+        return np.stack(squares, axis=1)
+
+
+def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
+    """One label for each image, or of whatever else they are, as Python's own strings and integers."""
+    if hasattr(labels, "tolist"):
+        labels = labels.tolist()
+    one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)
+    listed = [labels] * count if one_for_all else list(labels)
+    if len(listed) != count:
+        many = "boxes" if of == "box" else f"{of}s"
+        raise UserError(f"{count} {many} were given with {len(listed)} labels: one label for each {of}.")
+    listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
+    for number, label in enumerate(listed):
+        if isinstance(label, bool) or not isinstance(label, str | int):
+            raise UserError(f"The label of {of} {number} is {label!r}; it must be a string or an integer.")
+    return listed
+
+
+def label_array(labels: list[Label]) -> np.ndarray:
+    """An array of strings or of integers, or of objects where one of these would change a label."""
+    array = np.array(labels)
+    return array if array.dtype.kind in "Uiu" and array.tolist() == labels else np.array(labels, object)
+
+
+def _mean_radius(between: np.ndarray) -> float:
+    """Half the mean of distances `[classes, classes]` to the nearest other class."""
+    between = between.copy()
+    np.fill_diagonal(between, np.inf)
+    return float(0.5 * between.min(axis=1).mean())

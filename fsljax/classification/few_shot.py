@@ -1,0 +1,201 @@
+"""Evaluation in episodes of classes that were never trained, by any rule that names queries by a support."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax.classification.closed_set import Part
+from fsljax.config import check_at_least, check_seeds, check_whole
+from fsljax.data.dataset import ImageDataset, spread_classes
+from fsljax.data.samplers.episodes import Episodes
+from fsljax.errors import UserError
+from fsljax.evaluation import episodic
+from fsljax.evaluation.episodic import Classify, Setting
+from fsljax.evaluation.transductive import transductive_accuracies
+from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
+from fsljax.training.method import Evaluation
+
+VALIDATION = {"way": 5, "shot": 1, "queries": 15, "episodes": 1000}
+EVALUATION = {
+    "ways": (5, 20),
+    "shots": (1, 5),
+    "queries": 15,
+    "episodes": 10_000,
+    "read_episodes": "",  # a file written by an earlier run
+    "write_episodes": "",
+}
+
+_EPISODES_SHOWN = 2  # and the hardest of those that are looked through
+_EPISODES_LOOKED_THROUGH = 100
+_CLASSES_ON_MAP = 20
+
+Rules = Mapping[str, Classify | None]
+"""Ways to name queries by a support, by the suffix of the setting's name; None: the nearest prototype."""
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for values of `config.validation` and `config.eval` that cannot work."""
+    check_at_least(config, 2, "validation.way", "eval.ways")
+    check_at_least(
+        config, 1,
+        "validation.shot", "validation.queries", "validation.episodes",
+        "eval.shots", "eval.queries", "eval.episodes",
+    )  # fmt: skip
+    check_whole(config, "eval.ways", "eval.shots")
+    check_seeds(config, "eval.seed")
+    if config.eval.read_episodes and config.eval.write_episodes:
+        raise UserError("config.eval.read_episodes and config.eval.write_episodes are both given: give one.")
+
+
+def check_parts(config: ConfigDict, validation: ImageDataset, test: ImageDataset) -> None:
+    """Raises a UserError for episodes that the data cannot give, or that cannot be read or written."""
+    if config.data.train_on == "train":
+        episodic.check_setting(validation, _validation_setting(config), part="validation", where="validation")
+    for setting in test_settings(config):
+        episodic.check_setting(test, setting)
+    # Before hours of training, not after them.
+    if config.eval.read_episodes:
+        test_episodes(config, test)
+    if config.eval.write_episodes:
+        episodic.check_writable(Path(config.eval.write_episodes).expanduser())
+
+
+def test_settings(config: ConfigDict) -> list[Setting]:
+    """Every way with every shot of `config.eval`."""
+    return [Setting(way, shot, config.eval.queries) for way in config.eval.ways for shot in config.eval.shots]
+
+
+def test_episodes(config: ConfigDict, test: ImageDataset) -> dict[Setting, Episodes]:
+    """The episodes of every test setting: drawn by `eval.seed`, or read from a file."""
+    options = config.eval
+    if options.read_episodes:
+        return episodic.read_episodes(Path(options.read_episodes).expanduser(), test)
+    key = jax.random.key(options.seed)
+    episodes = {
+        setting: episodic.sample(setting.key(key), test, setting, options.episodes)
+        for setting in test_settings(config)
+    }
+    if options.write_episodes:
+        episodic.write_episodes(Path(options.write_episodes).expanduser(), test, episodes)
+    return episodes
+
+
+def validation_accuracy(
+    config: ConfigDict,
+    validation: ImageDataset,
+    embeddings: np.ndarray,
+    classify: Classify | None = None,
+    *,
+    distance: str = "squared_euclidean",
+) -> float:
+    """Mean accuracy over the validation episodes, always the same ones."""
+    setting = _validation_setting(config)
+    episodes = episodic.sample(jax.random.key(0), validation, setting, config.validation.episodes)
+    accuracies = episodic.episode_accuracies(
+        embeddings, episodes, shot=setting.shot, distance=distance, classify=classify
+    )
+    return float(np.mean(accuracies))
+
+
+def evaluate(
+    config: ConfigDict,
+    test: Part,
+    rules: Rules,
+    *,
+    distance: str = "squared_euclidean",
+    published: dict[str, dict[str, float]] | None = None,
+    embed_episodes: Callable[[np.ndarray], jax.Array] | None = None,
+) -> Evaluation:
+    """Figures in every setting, with a few episodes and a map of a few classes.
+
+    Args:
+      config: of the experiment.
+      test: the part and its embeddings, by running averages.
+      rules: the first is shown.
+      distance: of prototypes.
+      published: figures of others, `{setting: {source: value}}`.
+      embed_episodes: embeds the images of whole episodes by their own statistics
+        (`fsljax.evaluation.transductive`), for transductive figures of prototypes; None: of `test`.
+    """
+    episodes = test_episodes(config, test.data)
+    results = {}
+    for setting, drawn in episodes.items():
+        if embed_episodes is not None:
+            accuracies = transductive_accuracies(
+                embed_episodes, test.data.images, drawn, shot=setting.shot, distance=distance
+            )
+            results[f"{setting.name}_transductive"] = _figures(accuracies)
+            continue
+        for suffix, classify in rules.items():
+            accuracies = episodic.episode_accuracies(
+                test.embeddings, drawn, shot=setting.shot, distance=distance, classify=classify
+            )
+            results[setting.name + suffix] = _figures(accuracies)
+    labels, names = test.data.labels, test.data.class_names
+    chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
+    shown = ImageDataset(np.asarray(test.data.images[chosen]), labels[chosen], names)
+    return Evaluation(
+        test=results,
+        published=published or {},
+        sections=[
+            _pictures(test, episodes, next(iter(rules.values())), distance),
+            embedding_map_section(test.embeddings[chosen], shown.labels, names, shown.images),
+        ],
+        embeddings=test.embeddings[chosen],
+        shown=shown,
+    )
+
+
+def _figures(accuracies: np.ndarray) -> dict[str, float]:
+    mean, ci95 = episodic.mean_and_ci95(accuracies)
+    interval = {"ci95": ci95} if np.isfinite(ci95) else {}  # of a single episode there is none
+    return {"accuracy": mean, **interval, "episodes": len(accuracies)}
+
+
+def _pictures(
+    test: Part, episodes: dict[Setting, Episodes], classify: Classify | None, distance: str
+) -> Section:
+    """The first episodes of the first setting, and the hardest of those that are looked through."""
+    setting, drawn = next(iter(episodes.items()))
+    first = Episodes(drawn.classes[:_EPISODES_LOOKED_THROUGH], drawn.images[:_EPISODES_LOOKED_THROUGH])
+    accuracies = episodic.episode_accuracies(
+        test.embeddings, first, shot=setting.shot, distance=distance, classify=classify
+    )
+    remarks = dict.fromkeys(range(min(_EPISODES_SHOWN, len(first.images))), "")
+    remarks[int(np.argmin(accuracies))] = f"the hardest of the first {len(first.images)} episodes"
+    # Distances between points don't change when all move; angles at the origin do.
+    may_move = distance == "squared_euclidean"
+    centred = test.embeddings - test.embeddings.mean(axis=0) * may_move
+    pictures = []
+    for index, remark in remarks.items():
+        rows = np.asarray(drawn.images[index])
+        predicted, _ = episodic.predict(
+            jnp.asarray(centred[rows]), shot=setting.shot, distance=distance, classify=classify
+        )
+        names = [test.data.class_names[label] for label in np.asarray(drawn.classes[index])]
+        pictures.append(_picture(test.data, rows, names, setting.shot, np.asarray(predicted), remark))
+    return episodes_section(pictures)
+
+
+def _picture(
+    test: ImageDataset, rows: np.ndarray, names: Sequence[str], shot: int, predicted: np.ndarray, remark: str
+) -> EpisodePicture:
+    way, queries = predicted.shape
+    return EpisodePicture(
+        support_images=test.images[rows[:, :shot]],
+        support_names=names,
+        query_images=test.images[rows[:, shot:].reshape(-1)],
+        query_labels=np.repeat(np.arange(way), queries),
+        predictions=predicted.reshape(-1),
+        remark=remark,
+    )
+
+
+def _validation_setting(config: ConfigDict) -> Setting:
+    return Setting(config.validation.way, config.validation.shot, config.validation.queries)

@@ -1,0 +1,137 @@
+"""Random small changes of images, computed on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from fsljax.data.photographic_augmentation import change_colours, random_resized_crop
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far each image is changed; every amount but the crop is drawn uniformly from ± what stands here.
+
+    Attributes:
+      rotation: degrees.
+      scale: share, of height and width together.
+      stretch: share, of width against height.
+      shear: share.
+      shift: pixels.
+      elastic: pixels, the largest displacement where a smooth random field is drawn.
+      elastic_points: points a side where that field is drawn; between them it is interpolated by cubics,
+        which may overshoot by half.
+      flip: mirror left and right with probability ½.
+      brightness: share of the full range that is added.
+      contrast: share by which distances from the image's mean are multiplied.
+      crop_scale: the smallest share of the area that is brought to the size of the whole; 1: no cropping.
+      saturation: share by which the saturation of colours is multiplied.
+      hue: share of a full turn of the hue.
+      stop_at: training step from which images stay as they are, so that the network ends on what it will be
+        tested on; 0: changed to the end.
+    """
+
+    rotation: float = 0.0
+    scale: float = 0.0
+    stretch: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
+    elastic_points: int = 4
+    flip: bool = False
+    brightness: float = 0.0
+    contrast: float = 0.0
+    crop_scale: float = 1.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    stop_at: int = 0
+
+    def moves(self) -> bool:
+        """Whether any image is moved or bent, other than by cropping."""
+        return any((self.rotation, self.scale, self.stretch, self.shear, self.shift, self.elastic))
+
+
+def augment_at_step(
+    step: jax.Array | int, key: jax.Array, images: jax.Array, amounts: Augmentation
+) -> jax.Array:
+    """`augment` in training steps before `amounts.stop_at`; from then on, images as they are."""
+    if not amounts.stop_at:
+        return augment(key, images, amounts)
+    change = partial(augment, key, amounts=amounts)
+    return jax.lax.cond(step < amounts.stop_at, change, lambda same: same, images)
+
+
+def augment(key: jax.Array, images: jax.Array, amounts: Augmentation) -> jax.Array:
+    """Changes each image by amounts of its own.
+
+    Args:
+      key: a JAX random key.
+      images: float `[n, height, width, channel]`, in [0, 1].
+      amounts: how far.
+
+    Returns:
+      images of the same shape; what comes in from beyond the border repeats the border.
+
+    Raises:
+      ValueError: saturation or hue of images that have other than three channels.
+    """
+    move_key, flip_key, light_key = jax.random.split(key, 3)
+    # Numbers that give other keys than the three above, which must stay what they were.
+    crop_key, colour_key = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
+    if amounts.crop_scale < 1:
+        images = random_resized_crop(crop_key, images, amounts.crop_scale)
+    if amounts.moves():
+        images = _resample(images, _coordinates(move_key, images.shape, amounts))
+    if amounts.flip:
+        mirrored = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
+    if amounts.brightness or amounts.contrast:
+        bright, strong = jax.random.uniform(light_key, (2, len(images), 1, 1, 1), minval=-1.0)
+        mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
+        images = mean + (images - mean) * (1 + amounts.contrast * strong) + amounts.brightness * bright
+        images = jnp.clip(images, 0.0, 1.0)
+    if amounts.saturation or amounts.hue:
+        images = change_colours(colour_key, images, saturation=amounts.saturation, hue=amounts.hue)
+    return images
+
+
+def _coordinates(key: jax.Array, shape: tuple[int, ...], amounts: Augmentation) -> jax.Array:
+    """Where each pixel's value comes from: rows and columns, `[2, n, height, width]`, in pixels."""
+    count, height, width, _ = shape
+    affine_key, elastic_key = jax.random.split(key)
+    angle, scale, stretch, shear, up, left = jax.random.uniform(affine_key, (6, count, 1, 1), minval=-1.0)
+    angle = jnp.deg2rad(amounts.rotation) * angle
+    row_scale = 1 + amounts.scale * scale
+    column_scale = row_scale * (1 + amounts.stretch * stretch)
+    centre_row, centre_column = (height - 1) / 2, (width - 1) / 2
+    rows = (jnp.arange(height) - centre_row)[:, None]
+    columns = (jnp.arange(width) - centre_column)[None, :]
+    slanted = columns + amounts.shear * shear * rows
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    from_rows = row_scale * (cosine * rows - sine * slanted) + centre_row + amounts.shift * up
+    from_columns = column_scale * (sine * rows + cosine * slanted) + centre_column + amounts.shift * left
+    moved = jnp.stack([from_rows, from_columns])
+    if amounts.elastic:
+        points = amounts.elastic_points
+        coarse = jax.random.uniform(elastic_key, (2, count, points, points), minval=-1.0)
+        field = jax.image.resize(coarse, (2, count, height, width), "cubic")
+        moved = moved + amounts.elastic * field
+    return moved
+
+
+def _resample(images: jax.Array, coordinates: jax.Array) -> jax.Array:
+    """Bilinear interpolation of each image at its own coordinates."""
+    _, height, width, _ = images.shape
+    row, column = coordinates
+    row, column = jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)
+    top = jnp.floor(row).astype(jnp.int32)
+    left = jnp.floor(column).astype(jnp.int32)
+    down, right = (row - top)[..., None], (column - left)[..., None]
+    bottom, other = jnp.minimum(top + 1, height - 1), jnp.minimum(left + 1, width - 1)
+    take = jax.vmap(lambda image, r, c: image[r, c])
+    upper = take(images, top, left) * (1 - right) + take(images, top, other) * right
+    lower = take(images, bottom, left) * (1 - right) + take(images, bottom, other) * right
+    return upper * (1 - down) + lower * down

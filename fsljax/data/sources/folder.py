@@ -1,0 +1,313 @@
+"""A user's own images: class folders, or one of the layouts in which few-shot data sets are published."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from absl import logging
+
+from fsljax.data.class_split import check_fractions, split_classes
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.folder_layouts import PARTS, Classes, as_text, first_few, list_images, shown_names
+from fsljax.data.io.cache import cached_arrays
+from fsljax.data.io.decode import decode_images
+from fsljax.errors import UserError
+
+VERSION = 2  # to be raised whenever the same files give other arrays
+
+_LEAST_CLASSES = 2
+_MOST_UNREADABLE = 0.01
+_NOT_FOUND = (-1, -1)
+_SYSTEM_REASONS = frozenset(os.strerror(number) for number in errno.errorcode)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    image_size: int = 84,
+    channels: Literal[1, 3] = 3,
+    fractions: Sequence[float] = (0.64, 0.16, 0.2),
+    seed: int = 0,
+    shared_classes: bool = False,
+    min_images_per_class: int = 1,
+) -> Splits:
+    """Loads the images of a folder, whose layout is recognised:
+
+    - `train.csv`, `val.csv`, `test.csv` with the columns filename and label, beside `images/`
+      (mini-ImageNet);
+    - `train/`, `val/` (or `valid/`, `validation/`) and `test/` with class folders in each; a part that
+      is not there is taken from train by `split_classes`;
+    - `images.txt`, `classes.txt` and `images/` (CUB_200_2011): of the classes in numeric order, counted
+      from 0, the even ones are train, every fourth from 1 validation and every fourth from 3 test, as
+      in Chen et al. (2019), https://arxiv.org/abs/1904.04232: 100, 50 and 50 classes;
+    - `data/CLASS/` and `splits/NAME/train.txt`, `val.txt`, `test.txt` with class names (CIFAR-FS; with
+      several names the one called bertinetto);
+    - otherwise class folders, divided by `split_classes`.
+
+    Class folders may hold images at any depth. Files that are no images by their extension and hidden
+    files and folders are passed over. What is there twice by links counts once. The decoded images are
+    kept in the cache folder until a file changes, and read from there without being loaded into memory.
+
+    Args:
+      path: the folder.
+      image_size: side of the images; see `decode_image`.
+      channels: 3 for RGB, 1 for luminance as it is: dark ink on white paper stays dark on white.
+      fractions: shares of train, validation and test where the folder does not divide the classes;
+        each part gets at least 2 classes.
+      seed: of that division.
+      shared_classes: for classification: the parts share the classes of train, and are divided by
+        images within each class (for CUB by its `train_test_split.txt`) where the folder does not
+        divide them. A class may then lack images in validation or test.
+      min_images_per_class: classes with fewer images are left out.
+
+    Returns:
+      Images uint8 `[n, image_size, image_size, channels]`, grouped by class in sorted order, with
+      labels 0 … classes − 1 in each part. Classes without images and, below 1 % of all, unreadable
+      images are left out; `notes` names them. Names of classes are those of the folders, where need be
+      made valid Unicode.
+
+    Raises:
+      UserError: there is no such folder, too little in it, something in it contradicts its layout, 1 %
+        of the images or more are unreadable, or they do not fit into memory.
+    """
+    root = _existing_folder(path)
+    _check_options(image_size, channels, fractions, min_images_per_class)
+    notes: list[str] = []
+    parts = list_images(root, shared_classes, notes)
+    parts = _drop_small(root, parts, min_images_per_class, shared_classes, notes)
+    parts = _complete(root, parts, fractions, seed, shared_classes, notes)
+    _check_classes(root, parts, shared_classes)
+
+    files = [file for part in PARTS for of_class in parts[part].values() for file in of_class]
+    states = [_state(root / file) for file in files]
+    arrays = cached_arrays(
+        "folder",
+        _fingerprint(files, states, image_size, channels),
+        lambda: _decode(root, files, image_size, channels),
+        keep=lambda made: _is_lasting(made, states),
+    )
+    unreadable = {
+        files[row]: str(why) for row, why in zip(arrays["unreadable"], arrays["reasons"], strict=True)
+    }
+    readable = [file for file in files if file not in unreadable]
+    if unreadable:
+        notes.append(f"{_describe(root, unreadable, len(files))} They were left out.")
+        parts = {
+            part: {
+                name: [file for file in of_class if file not in unreadable]
+                for name, of_class in classes.items()
+            }
+            for part, classes in parts.items()
+        }
+        parts = _drop_small(root, parts, min_images_per_class, shared_classes, notes)
+        _check_classes(root, parts, shared_classes)
+    names = {part: tuple(parts["train" if shared_classes else part]) for part in PARTS}
+    row_of = {file: row for row, file in enumerate(readable)}
+    shown = shown_names(itertools.chain.from_iterable(names.values()))
+    datasets = {part: _dataset(arrays["images"], row_of, parts[part], names[part], shown) for part in PARTS}
+    return Splits(datasets["train"], datasets["validation"], datasets["test"], tuple(map(as_text, notes)))
+
+
+def _existing_folder(path: str | os.PathLike[str]) -> Path:
+    if not os.fspath(path):
+        raise UserError("No image folder is given: name it with --config.data.path=DIR.")
+    try:
+        root = Path(path).expanduser()
+    except RuntimeError as error:  # ~NAME of nobody
+        raise UserError(
+            f"The image folder {path} is in no known home: correct --config.data.path=DIR."
+        ) from error
+    if root.is_dir():
+        return root
+    if root.exists():
+        raise UserError(
+            f"{root} is a file: --config.data.path=DIR must name the folder that holds the images."
+        )
+    raise UserError(f"The image folder {root} does not exist: correct --config.data.path=DIR.")
+
+
+def _check_options(image_size: int, channels: int, fractions: Sequence[float], min_images: int) -> None:
+    if image_size < 1:
+        raise UserError(f"image_size must be at least 1, not {image_size}.")
+    if channels not in (1, 3):
+        raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels}.")
+    check_fractions(fractions)
+    if not all(fraction > 0 for fraction in fractions):
+        raise UserError(
+            f"Each of the fractions of train, validation and test must be above 0: {tuple(fractions)}."
+        )
+    if min_images < 1:
+        raise UserError(f"min_images_per_class must be at least 1, not {min_images}.")
+
+
+def _drop_small(
+    root: Path, parts: Mapping[str, Classes], least: int, shared_classes: bool, notes: list[str]
+) -> dict[str, Classes]:
+    """Leaves out the classes with fewer than `least` images; shared ones count over all parts."""
+
+    def is_small(part: str, name: str) -> bool:
+        if not shared_classes:
+            return len(parts[part][name]) < least
+        untrained = parts["train"].get(name) == []
+        return untrained or sum(len(classes.get(name, ())) for classes in parts.values()) < least
+
+    small = sorted({name for part in parts for name in parts[part] if is_small(part, name)})
+    if small:
+        lacking = "no images" if least == 1 else f"fewer than {least} images"
+        notes.append(
+            f"Classes of {root} with {lacking}, which were left out ({len(small):,}): {first_few(small)}."
+        )
+    return {
+        part: {name: files for name, files in parts[part].items() if not is_small(part, name)}
+        for part in parts
+    }
+
+
+def _complete(
+    root: Path,
+    parts: dict[str, Classes],
+    fractions: Sequence[float],
+    seed: int,
+    shared_classes: bool,
+    notes: list[str],
+) -> dict[str, Classes]:
+    """Takes the parts that the folder does not name from train."""
+    missing = [part for part in PARTS if part not in parts]
+    if not missing:
+        return parts
+    train = parts["train"]
+    needed = _LEAST_CLASSES * (1 if shared_classes else 1 + len(missing))
+    if len(train) < needed:
+        purpose = "" if shared_classes else f" to divide them into train, {' and '.join(missing)}"
+        raise UserError(
+            f"{_classes_to_train_on(root, train)}, "
+            f"but at least {needed} are needed{purpose}: add classes, or, if the class folders lie deeper, "
+            "name the folder that holds them."
+        )
+    shares = [
+        share if part in ("train", *missing) else 0 for part, share in zip(PARTS, fractions, strict=True)
+    ]
+    shares = [share / sum(shares) for share in shares]
+    taken: dict[str, Classes] = {part: {} for part in PARTS}
+    if shared_classes:
+        too_few = [name for name, files in train.items() if len(files) <= len(missing)]
+        for name, files in train.items():
+            divided = (files, (), ()) if name in too_few else split_classes(files, shares, seed)
+            for part, chosen in zip(PARTS, divided, strict=True):
+                taken[part][name] = list(chosen)
+        if too_few:
+            notes.append(
+                f"Classes with too few images to divide, all of them for train ({len(too_few):,}): "
+                f"{first_few(too_few)}."
+            )
+    else:
+        for part, chosen in zip(
+            PARTS, split_classes(train, shares, seed, at_least=_LEAST_CLASSES), strict=True
+        ):
+            taken[part] = {name: train[name] for name in chosen}
+    what = "images" if shared_classes else "classes"
+    notes.append(f"{root} does not name its {' and '.join(missing)} {what}: they were chosen by seed {seed}.")
+    return {part: taken[part] if part in ("train", *missing) else parts[part] for part in PARTS}
+
+
+def _check_classes(root: Path, parts: Mapping[str, Classes], shared_classes: bool) -> None:
+    train = parts["train"]
+    if len(train) < _LEAST_CLASSES:
+        raise UserError(
+            f"{_classes_to_train_on(root, train)}, but at least {_LEAST_CLASSES} are needed: add classes."
+        )
+    for part in PARTS:
+        if not any(parts[part].values()):
+            raise UserError(f"{root} holds no images for {part}: add some.")
+    if shared_classes:
+        for part in PARTS[1:]:
+            if unknown := [name for name in parts[part] if name not in train]:
+                raise UserError(
+                    f"Classes for {part} in {root} that are not among those for train: {first_few(unknown)}. "
+                    "Add them to train or remove them."
+                )
+        return
+    for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        if both := [name for name in parts[first] if name in parts[second]]:
+            raise UserError(
+                f"Classes in {root} that are both in {first} and in {second}: {first_few(both)}. Few-shot "
+                "learning is measured on classes that training has not seen: put each class into one part, "
+                "or all classes side by side into one folder to have them divided."
+            )
+
+
+def _classes_to_train_on(root: Path, train: Classes) -> str:
+    named = f" ({first_few(list(train))})" if train else ""
+    return f"{root} holds {len(train)} class{'' if len(train) == 1 else 'es'} to train on{named}"
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return _NOT_FOUND
+    return status.st_size, status.st_mtime_ns
+
+
+def _fingerprint(
+    files: Sequence[str], states: Sequence[tuple[int, int]], image_size: int, channels: int
+) -> str:
+    digest = hashlib.sha256(repr((VERSION, image_size, channels)).encode())
+    for file, state in zip(files, states, strict=True):
+        digest.update(os.fsencode(file) + repr(state).encode())
+    return digest.hexdigest()
+
+
+def _is_lasting(arrays: Mapping[str, np.ndarray], states: Sequence[tuple[int, int]]) -> bool:
+    """Whether only a change of a file's state can make the unreadable images readable."""
+    return all(
+        str(why) not in _SYSTEM_REASONS or states[row] == _NOT_FOUND
+        for row, why in zip(arrays["unreadable"], arrays["reasons"], strict=True)
+    )
+
+
+def _decode(
+    root: Path, files: Sequence[str], image_size: int, channels: Literal[1, 3]
+) -> dict[str, np.ndarray]:
+    logging.info("Decoding %d images of %s; the next start finds them in the cache.", len(files), root)
+    images, unreadable = decode_images(
+        [root / file for file in files], image_size=image_size, channels=channels
+    )
+    if unreadable and len(unreadable) >= _MOST_UNREADABLE * len(files):
+        reasons = {files[row]: why for row, why in unreadable.items()}
+        raise UserError(f"{_describe(root, reasons, len(files))} Repair or remove them.")
+    return {
+        "images": images,
+        "unreadable": np.array(list(unreadable), np.int64),
+        "reasons": np.array(list(unreadable.values()), np.str_),
+    }
+
+
+def _describe(root: Path, unreadable: Mapping[str, str], total: int) -> str:
+    named = first_few([f"{file} ({why})" for file, why in unreadable.items()])
+    return f"{len(unreadable):,} of the {total:,} images in {root} cannot be read: {named}."
+
+
+def _dataset(
+    images: np.ndarray,
+    row_of: Mapping[str, int],
+    classes: Classes,
+    names: tuple[str, ...],
+    shown: Mapping[str, str],
+) -> ImageDataset:
+    rows = [row_of[file] for name in names for file in classes.get(name, ())]
+    counts = [len(classes.get(name, ())) for name in names]
+    # A slice stays on disk where an index would load the images.
+    in_a_row = rows == list(range(rows[0], rows[0] + len(rows)))
+    return ImageDataset(
+        images=images[rows[0] : rows[0] + len(rows)] if in_a_row else images[rows],
+        labels=np.repeat(np.arange(len(names), dtype=np.int32), counts),
+        class_names=tuple(shown[name] for name in names),
+    )

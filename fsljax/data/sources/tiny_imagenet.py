@@ -1,0 +1,81 @@
+"""Tiny ImageNet as a few-shot data set: its 200 classes divided into train, validation and test."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.Image import Resampling
+
+from fsljax.data.class_split import split_classes
+from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.io import tfds_source
+from fsljax.data.io.cache import cached_arrays
+from fsljax.errors import UserError
+
+NAME = "tiny_imagenet_32"
+VERSION = "1.0.0"
+NUM_CLASSES = 200
+FRACTIONS = (0.64, 0.16, 0.2)  # 128 / 32 / 40 classes
+
+_ARRAYS_VERSION = 1  # to be raised whenever `_decode` gives other arrays
+
+
+def load(*, data_dir: str | None = None, image_size: int = 32, seed: int = 0) -> Splits:
+    """Loads Tiny ImageNet at 32×32 from a folder of TFDS data sets, divided by classes.
+
+    The data set's own training and validation images of a class are pooled and lie together. Classes
+    are named by their WordNet ids and sorted by them within each part.
+
+    Args:
+      data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+      image_size: side of the images; sizes other than 32 are made by an antialiased bicubic filter.
+      seed: another seed gives another division of the classes.
+
+    Returns:
+      Images uint8 `[n, image_size, image_size, 3]` of 128 / 32 / 40 classes.
+
+    Raises:
+      UserError: the data set is missing, damaged, or has not 200 classes with images.
+    """
+    folder = tfds_source.find(NAME, VERSION, data_dir)
+    if folder is None:
+        raise tfds_source.not_found(NAME, VERSION, data_dir)
+    fingerprint = f"{_ARRAYS_VERSION:02}{image_size:04}{tfds_source.content_hash(folder)}"
+    arrays = cached_arrays(NAME, fingerprint, lambda: _decode(folder, image_size))
+    names = arrays["names"].tolist()
+    train, validation, test = (
+        _part(arrays, names, chosen) for chosen in split_classes(names, FRACTIONS, seed)
+    )
+    return Splits(train, validation, test)
+
+
+def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
+    """The images of all splits, grouped by class; classes sorted by name."""
+    info = tfds_source.dataset_info(folder)
+    examples = [
+        (info.features["label"].int2str(example["label"]), example["image"])
+        for split in info.splits
+        for example in tfds_source.data_source(folder, split)
+    ]
+    examples.sort(key=lambda example: example[0])
+    names, labels = np.unique([name for name, _ in examples], return_inverse=True)
+    if len(names) != NUM_CLASSES:
+        raise UserError(
+            f"{folder} holds images of {len(names)} classes, not of Tiny ImageNet's {NUM_CLASSES}. "
+            "Put the whole data set there."
+        )
+    images = np.empty((len(examples), image_size, image_size, 3), np.uint8)
+    for row, (_, encoded) in enumerate(examples):
+        image = Image.open(io.BytesIO(encoded)).convert("RGB")
+        images[row] = np.asarray(image.resize((image_size, image_size), Resampling.BICUBIC))
+    return {"images": images, "labels": labels.astype(np.int32), "names": names}
+
+
+def _part(arrays: dict[str, np.ndarray], names: list[str], chosen: tuple[str, ...]) -> ImageDataset:
+    classes = np.searchsorted(names, chosen)
+    rows = np.isin(arrays["labels"], classes)
+    labels = np.searchsorted(classes, arrays["labels"][rows]).astype(np.int32)
+    return ImageDataset(arrays["images"][rows], labels, chosen)

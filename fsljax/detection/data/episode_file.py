@@ -1,0 +1,202 @@
+"""Few-shot detection episodes in a file, so that anyone can run the same ones by any method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fsljax.data.io.files import replacing
+from fsljax.errors import UserError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes of one way, with so many supports a class and so many queries.
+
+    The first supports of a class are those of fewer shots, and the first episodes those of a shorter test. A
+    row of truths whose mask is False is zeros.
+
+    Attributes:
+      kind: "scenes", which are drawn by key, or "images" of a data set.
+      seed: from which they were made.
+      content: what tells the drawings or the data set from others, a SHA-256.
+      options: how scenes look, as `scenes.composition.SceneOptions` takes it; empty for images.
+      class_names: those of the drawings or the data set, numbered by `classes`.
+      classes: int32 `[episodes, way]`, an episode's classes; labels count these.
+      support: uint32 `[episodes, way, shots, 2]`, the keys of scenes; or strings `[episodes, way, shots]`,
+        ids of images.
+      support_boxes: float32 `[episodes, way, shots, 4]`, one box of the class in each.
+      query: uint32 `[episodes, queries, 2]` or strings `[episodes, queries]`; those of a class lie together,
+        in the order of the classes, and hold the class at least once.
+      boxes: float32 `[episodes, queries, truths, 4]`, all boxes of the episode's classes.
+      labels: int32 `[episodes, queries, truths]`, 0 … way − 1.
+      mask: bool `[episodes, queries, truths]`, which truths there are.
+      difficult: bool `[episodes, queries, truths]`, which count neither as found nor as missed.
+    """
+
+    kind: Literal["scenes", "images"]
+    seed: int
+    content: str
+    options: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    classes: np.ndarray
+    support: np.ndarray
+    support_boxes: np.ndarray
+    query: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
+    difficult: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def way(self) -> int:
+        return self.classes.shape[1]
+
+    @property
+    def shots(self) -> int:
+        return self.support_boxes.shape[2]
+
+
+def write_episodes(path: Path, episodes: Episodes) -> None:
+    """Writes episodes as JSON, one a line, in one step: a reader sees the old file or the whole new one.
+
+    A support is `[source, box]` and a query `[source, [[label, difficult, box], …]]`, where a source is the
+    two words of a scene's key or an image's id, and a box is `[y_min, x_min, y_max, x_max]` in pixels.
+    """
+    header = {
+        "format": FORMAT,
+        "kind": episodes.kind,
+        "seed": episodes.seed,
+        "content": episodes.content,
+        "options": dict(episodes.options),
+        "way": episodes.way,
+        "shots": episodes.shots,
+        "queries": episodes.query.shape[1],
+        "class_names": list(episodes.class_names),
+    }
+    lines = ",\n".join(_compact(_as_json(episodes, number)) for number in range(len(episodes)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as unfinished:
+        unfinished.write_text(f'{_compact(header)[:-1]},"episodes":[\n{lines}\n]}}\n')
+
+
+def read_episodes(
+    path: Path, *, count: int | None = None, shots: int | None = None, content: str | None = None
+) -> Episodes:
+    """Reads episodes that `write_episodes` wrote.
+
+    Args:
+      path: of the file.
+      count: so many of the first episodes; None: all.
+      shots: so many of the first supports of each class; None: all.
+      content: of the drawings or the data set at hand, to be compared with the file's; None: not compared.
+
+    Raises:
+      UserError: the file is missing, is no file of episodes or of another format, holds too few, or was made
+        of other data.
+    """
+    try:
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict) or "format" not in stored:
+            raise ValueError("it says nothing of its format")
+    except OSError as error:
+        raise UserError(f"The episodes {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no file of episodes: {error}. Have it written anew.") from error
+    if stored["format"] != FORMAT:
+        raise UserError(
+            f"The episodes {path} are in format {stored['format']}, but this version of fsljax reads format "
+            f"{FORMAT}. Have them written anew, or take the version that wrote them."
+        )
+    try:
+        held, held_shots = len(stored["episodes"]), stored["shots"]
+        if content is not None and content != stored["content"]:
+            raise UserError(
+                f"The episodes {path} were made of other data than those at hand: their content differs. "
+                "Give the data they were made of, or name another file to have episodes written for these."
+            )
+        _check_asked(path, "episodes", count, held)
+        _check_asked(path, "supports of a class", shots, held_shots)
+        return _from_json(stored, held if count is None else count, held_shots if shots is None else shots)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(
+            f"The episodes {path} are damaged ({type(error).__name__}: {error}). Have them written anew."
+        ) from error
+
+
+def _check_asked(path: Path, what: str, asked: int | None, held: int) -> None:
+    if asked is not None and not 1 <= asked <= held:
+        raise UserError(
+            f"The file {path} holds {held:,} {what}; {asked:,} were asked for. Ask for 1 to {held:,}."
+        )
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _numbers(box: np.ndarray) -> list[float]:
+    """Whole numbers as such, others to a hundredth of a pixel."""
+    return [int(side) if side == int(side) else round(side, 2) for side in box.tolist()]
+
+
+def _as_json(episodes: Episodes, number: int) -> dict[str, Any]:
+    truths = [
+        [[int(labels[row]), int(difficult[row]), _numbers(boxes[row])] for row in np.flatnonzero(mask)]
+        for boxes, labels, difficult, mask in zip(
+            episodes.boxes[number],
+            episodes.labels[number],
+            episodes.difficult[number],
+            episodes.mask[number],
+            strict=True,
+        )
+    ]
+    return {
+        "classes": episodes.classes[number].tolist(),
+        "supports": [
+            [[source, _numbers(box)] for source, box in zip(sources.tolist(), boxes, strict=True)]
+            for sources, boxes in zip(episodes.support[number], episodes.support_boxes[number], strict=True)
+        ],
+        "queries": [list(query) for query in zip(episodes.query[number].tolist(), truths, strict=True)],
+    }
+
+
+def _from_json(stored: dict[str, Any], count: int, shots: int) -> Episodes:
+    chosen = stored["episodes"][:count]
+    sources = np.uint32 if stored["kind"] == "scenes" else np.str_
+    supports = [[of_class[:shots] for of_class in episode["supports"]] for episode in chosen]
+    queries = [episode["queries"] for episode in chosen]
+    most = max(len(truths) for episode in queries for _, truths in episode)
+    shape = (count, stored["queries"], most)
+    boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int32)
+    mask, difficult = np.zeros(shape, bool), np.zeros(shape, bool)
+    for number, episode in enumerate(queries):
+        for query, (_, truths) in enumerate(episode):
+            for row, (label, hard, box) in enumerate(truths):
+                place = number, query, row
+                boxes[place], labels[place], difficult[place], mask[place] = box, label, hard, True
+    return Episodes(
+        kind=stored["kind"],
+        seed=stored["seed"],
+        content=stored["content"],
+        options=stored["options"],
+        class_names=tuple(stored["class_names"]),
+        classes=np.array([episode["classes"] for episode in chosen], np.int32),
+        support=np.array([[[s for s, _ in of_class] for of_class in e] for e in supports], sources),
+        support_boxes=np.array([[[b for _, b in of_class] for of_class in e] for e in supports], np.float32),
+        query=np.array([[source for source, _ in episode] for episode in queries], sources),
+        boxes=boxes,
+        labels=labels,
+        mask=mask,
+        difficult=difficult,
+    )

@@ -1,0 +1,151 @@
+"""Few-shot detection episodes of a data set's images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fsljax.data.folder_layouts import first_few
+from fsljax.detection.data.episode_file import Episodes
+from fsljax.detection.data.structures import DetectionSet, check_names
+from fsljax.errors import UserError
+
+_TRIES = 100
+
+
+def make_episodes(
+    data: DetectionSet,
+    *,
+    classes: Sequence[str] | None = None,
+    count: int = 500,
+    seed: int = 0,
+    way: int = 5,
+    shots: int = 10,
+    queries_per_class: int = 10,
+) -> Episodes:
+    """Makes episodes in which no image comes twice.
+
+    A support is an image and one box of its class; the truths of a query are all its boxes of the episode's
+    classes. An episode depends on its number and the seed, and not on how many there are.
+
+    Args:
+      data: images with boxes.
+      classes: names of the classes to choose from; None: all.
+      count: of episodes.
+      seed: another seed gives other episodes.
+      way, shots, queries_per_class: of an episode.
+
+    Raises:
+      UserError: a class is unknown, or too few classes are in enough images.
+    """
+    names = data.class_names if classes is None else tuple(classes)
+    check_names(names, data.class_names)
+    images_of = _images_of_classes(data)
+    each = shots + queries_per_class
+    able = [c for c in map(data.class_names.index, names) if len(images_of[c]) >= each]
+    if len(able) < way:
+        raise UserError(
+            f"An episode takes {each} images ({shots} supports and {queries_per_class} queries) of each of "
+            f"{way} classes, but only {len(able)} of the {len(names)} classes are in so many images"
+            + (f" ({first_few([data.class_names[c] for c in able])})" if able else "")
+            + ". Ask for fewer shots, queries or classes."
+        )
+    made = [
+        _one_episode(np.random.default_rng([seed, number]), data, images_of, able, way, shots, each)
+        for number in range(count)
+    ]
+    chosen = np.stack([classes for classes, _, _ in made]).astype(np.int32)
+    supports = np.stack([rows[:, :shots] for _, rows, _ in made])
+    queries = np.stack([rows[:, shots:].reshape(-1) for _, rows, _ in made])
+    ids = np.array(data.ids)
+    boxes, labels, mask, difficult = _truths(data, chosen, queries)
+    return Episodes(
+        kind="images",
+        seed=seed,
+        content=data.fingerprint(),
+        options={},
+        class_names=data.class_names,
+        classes=chosen,
+        support=ids[supports],
+        support_boxes=np.stack([boxes for _, _, boxes in made]),
+        query=ids[queries],
+        boxes=boxes,
+        labels=labels,
+        mask=mask,
+        difficult=difficult,
+    )
+
+
+def _images_of_classes(data: DetectionSet) -> list[np.ndarray]:
+    """In which images each class has a box that is not difficult."""
+    rows: list[list[int]] = [[] for _ in data.class_names]
+    for row, (labels, difficult) in enumerate(zip(data.labels, data.difficult, strict=True)):
+        for label in np.unique(labels[~difficult]):
+            rows[label].append(row)
+    return [np.array(of_class, np.int64) for of_class in rows]
+
+
+def _one_episode(
+    random: np.random.Generator,
+    data: DetectionSet,
+    images_of: Sequence[np.ndarray],
+    able: Sequence[int],
+    way: int,
+    shots: int,
+    each: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Classes `[way]`, rows of their images `[way, each]`, and the supports' boxes `[way, shots, 4]`."""
+    for _ in range(_TRIES):
+        classes = random.choice(able, way, replace=False)
+        rows = _distinct_images(random, [images_of[c] for c in classes], each)
+        if rows is not None:
+            boxes = [
+                [_box_of(random, data, int(row), int(c)) for row in of_class[:shots]]
+                for c, of_class in zip(classes, rows, strict=True)
+            ]
+            return classes, rows, np.array(boxes, np.float32)
+    raise UserError(
+        f"Of {_TRIES} choices of {way} classes none had {each} images a class without an image being taken "
+        "twice: the classes share too many of their images. Ask for fewer shots, queries or classes."
+    )
+
+
+def _distinct_images(
+    random: np.random.Generator, images_of: Sequence[np.ndarray], each: int
+) -> np.ndarray | None:
+    """So many images of each class, none twice, `[way, each]`; the rarest class chooses first."""
+    taken: set[int] = set()
+    rows = np.zeros((len(images_of), each), np.int64)
+    for place in sorted(range(len(images_of)), key=lambda number: len(images_of[number])):
+        free = [row for row in images_of[place].tolist() if row not in taken]
+        if len(free) < each:
+            return None
+        rows[place] = random.choice(free, each, replace=False)
+        taken.update(rows[place].tolist())
+    return rows
+
+
+def _box_of(random: np.random.Generator, data: DetectionSet, row: int, label: int) -> np.ndarray:
+    return data.boxes[row][random.choice(np.flatnonzero((data.labels[row] == label) & ~data.difficult[row]))]
+
+
+def _truths(
+    data: DetectionSet, classes: np.ndarray, queries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes, labels, mask and difficult of the queries' images, as in `Episodes`."""
+    wanted = [
+        [np.flatnonzero(np.isin(data.labels[row], of_episode)) for row in rows]
+        for of_episode, rows in zip(classes, queries.tolist(), strict=True)
+    ]
+    shape = (*queries.shape, max(len(truths) for episode in wanted for truths in episode))
+    boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int32)
+    mask, difficult = np.zeros(shape, bool), np.zeros(shape, bool)
+    for number, episode in enumerate(wanted):
+        for query, truths in enumerate(episode):
+            row, place = int(queries[number, query]), (number, query, slice(0, len(truths)))
+            boxes[place] = data.boxes[row][truths]
+            labels[place] = np.argmax(data.labels[row][truths, None] == classes[number], axis=1)
+            difficult[place] = data.difficult[row][truths]
+            mask[place] = True
+    return boxes, labels, mask, difficult

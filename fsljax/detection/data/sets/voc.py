@@ -1,0 +1,190 @@
+"""PASCAL VOC, and other data in its layout: a VOCdevkit folder, or TFDS's `voc/2007` and `voc/2012`."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fsljax.detection.data.annotation_xml import annotated, missing_split, read_list, read_xml
+from fsljax.detection.data.structures import Annotated, DetectionSet, collect
+from fsljax.errors import UserError
+
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+# The three divisions that few-shot detection is published on (Kang et al. 2019, arXiv:1812.01866).
+NOVEL_CLASSES = {
+    1: ("bird", "bus", "cow", "motorbike", "sofa"),
+    2: ("aeroplane", "bottle", "cow", "horse", "sofa"),
+    3: ("boat", "cat", "motorbike", "sheep", "sofa"),
+}
+
+
+def load_folder(
+    folder: Path | str,
+    split: str,
+    *,
+    year: int | None = None,
+    class_names: Sequence[str] | None = None,
+    limit: int | None = None,
+    drop_bad_boxes: bool = False,
+) -> DetectionSet:
+    """Reads a folder with `JPEGImages`, `Annotations` and `ImageSets/Main`.
+
+    Args:
+      folder: such a folder, or the VOCdevkit that holds `VOC2007` or `VOC2012`.
+      split: of `ImageSets/Main`: "train", "val", "trainval" or "test".
+      year: which folder of a VOCdevkit; None where there is one only.
+      class_names: all classes; None takes VOC's 20 if the folder names no others, else all that any of its
+        annotations names, sorted.
+      limit: so many of the first images; None: all.
+      drop_bad_boxes: as for `fsljax.detection.data.structures.collect`.
+
+    Raises:
+      UserError: the folder or the split is missing, an XML does not parse, an image is missing, or as
+        `collect`.
+    """
+    root = _root(Path(folder).expanduser(), year)
+    lists = root / "ImageSets" / "Main"
+    if not (lists / f"{split}.txt").is_file():
+        # Lists of one class, such as `cat_train.txt`, are of VOC's classification task.
+        raise missing_split(split, root, [path.stem for path in lists.glob("*.txt") if "_" not in path.stem])
+    ids = read_list(lists / f"{split}.txt")[:limit]
+    names = _class_names(root) if class_names is None else tuple(class_names)
+    images = {path.stem: path for path in sorted((root / "JPEGImages").glob("*"))}
+    for identity in ids:
+        if identity not in images:
+            raise UserError(f"{lists / split}.txt names {identity}, which is not in {root / 'JPEGImages'}.")
+    read = (annotated(images[one], root / "Annotations" / f"{one}.xml", one) for one in ids)
+    return collect(read, names, drop_bad_boxes=drop_bad_boxes)
+
+
+def load_tfds(
+    year: int,
+    split: str,
+    *,
+    data_dir: str | None = None,
+    limit: int | None = None,
+    drop_bad_boxes: bool = False,
+) -> DetectionSet:
+    """Reads VOC as TFDS prepares it, in array_record format; images stay encoded in their files.
+
+    Args:
+      year: 2007 or 2012; the test part of 2012 has no boxes.
+      split: "train", "validation" or "test".
+      data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+      limit, drop_bad_boxes: as for `load_folder`.
+
+    Raises:
+      UserError: the data set or the split is missing or damaged, or as `collect`.
+    """
+    from fsljax.data.io import tfds_source
+
+    folder = tfds_source.find(f"voc/{year}", None, data_dir)
+    if folder is None:
+        raise tfds_source.not_found(f"voc/{year}", "5.0.0", data_dir)
+    info = tfds_source.dataset_info(folder)
+    names = tuple(info.features["objects"].feature["label"].names)
+    examples = itertools.islice(tfds_source.data_source(folder, split), limit)
+    return collect(
+        _from_tfds(examples, _TfdsRecords(folder, split), names),
+        names,
+        drop_bad_boxes=drop_bad_boxes,
+    )
+
+
+@dataclass(frozen=True)
+class _TfdsRecords:
+    """The records of one split, read one by one; it can be sent to another process."""
+
+    folder: Path
+    split: str
+
+    def image(self, number: int) -> bytes:
+        return self._parse(self._records[number])["image"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "split": self.split}
+
+    @cached_property
+    def _records(self) -> Any:
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        from fsljax.data.io import tfds_source
+
+        part = tfds_source.dataset_info(self.folder).splits[self.split]
+        return ArrayRecordDataSource([str(path) for path in part.filepaths])
+
+    @cached_property
+    def _parse(self) -> Any:
+        from fsljax.data.io import tfds_source
+
+        return tfds_source.example_parser(tfds_source.dataset_info(self.folder))
+
+
+def _from_tfds(
+    examples: Iterator[dict[str, Any]], records: _TfdsRecords, names: Sequence[str]
+) -> Iterator[Annotated]:
+    for number, example in enumerate(examples):
+        identity = Path(example["image/filename"].decode()).stem
+        with Image.open(io.BytesIO(example["image"])) as image:
+            size = image.height, image.width
+        objects = example["objects"]
+        # TFDS divides VOC's own numbers by the sides: its boxes begin at pixel 1 as they do.
+        boxes = np.array(objects["bbox"], np.float64).reshape(-1, 4) * [*size, *size] - [1, 1, 0, 0]
+        yield Annotated(
+            image=partial(records.image, number),
+            id=identity,
+            where=f"{identity} of {records.folder}",
+            size=size,
+            boxes=boxes.round(2).tolist(),
+            classes=[names[label] for label in objects["label"]],
+            difficult=[bool(difficult) for difficult in objects["is_difficult"]],
+        )
+
+
+def years(folder: Path | str) -> tuple[int, ...]:
+    """The years of a VOCdevkit; () if the folder is none."""
+    return tuple(sorted(int(name[3:]) for name in _homes(Path(folder).expanduser()) if name[3:].isdigit()))
+
+
+def _root(folder: Path, year: int | None) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"The folder {folder} does not exist: give that of VOC, --config.data.path=DIR.")
+    if (folder / "ImageSets" / "Main").is_dir():
+        return folder
+    found = _homes(folder)
+    wanted = found if year is None else {name: found[name] for name in found if name == f"VOC{year}"}
+    if len(wanted) != 1:
+        raise UserError(
+            f"{folder} holds "
+            + (
+                f"{', '.join(sorted(found))}: say which year."
+                if found
+                else "no folder ImageSets/Main of VOC."
+            )
+        )
+    return next(iter(wanted.values()))
+
+
+def _homes(folder: Path) -> dict[str, Path]:
+    """The folders of years in a VOCdevkit, or in a folder that holds one."""
+    if (folder / "ImageSets" / "Main").is_dir():
+        return {}
+    homes = [folder, folder / "VOCdevkit"]
+    return {path.name: path for home in homes for path in home.glob("VOC*") if (path / "ImageSets").is_dir()}
+
+
+def _class_names(root: Path) -> tuple[str, ...]:
+    named = {name for path in (root / "Annotations").glob("*.xml") for name in read_xml(path).classes}
+    return CLASSES if named <= set(CLASSES) else tuple(sorted(named))

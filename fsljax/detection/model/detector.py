@@ -1,0 +1,234 @@
+"""A detector in two stages (Faster R-CNN with a feature pyramid) whose head embeds regions.
+
+The authors' network has deformable convolutions, which are left out here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.detection.model.fpn import FeaturePyramid
+from fsljax.detection.model.roi_head import BOX_WEIGHTS, RoIHead
+from fsljax.detection.model.rpn import ProposalHead, ProposalOptions, Proposals, propose
+from fsljax.detection.ops.anchors import pyramid_anchors
+from fsljax.detection.ops.boxes import clip, decode
+from fsljax.detection.ops.roi_align import roi_align
+from fsljax.networks import MobileNetV2, ResNet, SceneNet
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """What a detector is made of beside its backbone.
+
+    Attributes:
+      proposals: anchors, and what is proposed.
+      channels: of the pyramid.
+      extra_levels: of the pyramid above the backbone's stages, for proposals alone.
+      hidden: units of the head's dense layers.
+      dim: of the embedding.
+      linear_classes: of the linear scores; 0: there are none.
+      normalize: embeddings to length 1.
+      output_size, samples: places a side that RoIAlign gives, and its samples a side in each.
+      canonical_size, canonical_level: a region of this size, in pixels, is pooled from this level, 0 the
+        finest; one of twice the size from the next.
+      input_mean, input_std: subtracted from pixels, then divided by: one number, or one a channel.
+      frozen_statistics: the backbone's batch norm keeps its running averages and normalises by them.
+    """
+
+    proposals: ProposalOptions
+    channels: int = 256
+    extra_levels: int = 1
+    hidden: int = 1024
+    dim: int = 256
+    linear_classes: int = 0
+    normalize: bool = True
+    output_size: int = 7
+    samples: int = 2
+    canonical_size: float = 224.0
+    canonical_level: int = 2
+    input_mean: tuple[float, ...] = (0.0,)
+    input_std: tuple[float, ...] = (1.0,)
+    frozen_statistics: bool = False
+
+
+class ProposalOutputs(NamedTuple):
+    """What the proposal head says of every anchor.
+
+    Attributes:
+      logits: of each level, `[b, anchors of the level]`.
+      deltas: of each level, `[b, anchors of the level, 4]`.
+      anchors: of each level, float32 `[anchors of the level, 4]`.
+    """
+
+    logits: list[jax.Array]
+    deltas: list[jax.Array]
+    anchors: list[np.ndarray]
+
+
+class Detector(nn.Module):
+    """The network; its parts are methods to be used by `apply(variables, …, method=…)`.
+
+    Representatives are no part of it: they are given to `fsljax.detection.model.roi_head.repmet_scores`.
+
+    Attributes:
+      backbone: a network with `stages`.
+      options: of the rest.
+    """
+
+    backbone: MobileNetV2 | ResNet | SceneNet
+    options: DetectorOptions
+
+    def setup(self) -> None:
+        options, settings = self.options, self.backbone.settings
+        self.pyramid = FeaturePyramid(options.channels, options.extra_levels, settings)
+        self.proposals = ProposalHead(options.proposals.anchors_a_place, settings)
+        self.head = RoIHead(options.hidden, options.dim, options.linear_classes, options.normalize)
+
+    def __call__(self, images: jax.Array, *, running_average: bool = True) -> jax.Array:
+        """Passes through every part once, as `init` needs it; what has no parameters is left out.
+
+        Args:
+          images: `[b, height, width, channel]`.
+          running_average: as of the backbone.
+
+        Returns:
+          `[b, dim]`, the embedding of a region without content.
+        """
+        options, levels = self.options, self.trunk(images, train=not running_average)
+        self.proposals(levels)
+        roi = self.head(jnp.zeros((len(images), options.output_size, options.output_size, options.channels)))
+        self.head.box_changes(roi)
+        if options.linear_classes:
+            self.linear_logits(roi)
+        return self.embed(roi)
+
+    def trunk(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
+        """Levels `[b, height_l, width_l, channels]` of the pyramid, finest first.
+
+        Args:
+          images: `[b, height, width, channel]` in [0, 1]; the last stride divides height and width.
+          train: normalise by the batch's statistics, and move the running averages.
+
+        Raises:
+          ValueError: if the last stride does not divide height or width.
+        """
+        strides = self.backbone.stage_strides()
+        if any(side % strides[-1] for side in images.shape[1:3]):
+            raise ValueError(
+                f"The images are {images.shape[1]} × {images.shape[2]}; both must be multiples of "
+                f"{strides[-1]}: pad them."
+            )
+        mean, std = (jnp.asarray(v, images.dtype) for v in (self.options.input_mean, self.options.input_std))
+        running_average = not train or self.options.frozen_statistics
+        return self.pyramid(self.backbone.stages((images - mean) / std, running_average=running_average))
+
+    def strides(self) -> tuple[int, ...]:
+        """Pixels between places of each level."""
+        strides = self.backbone.stage_strides()
+        return strides + tuple(strides[-1] * 2 ** (n + 1) for n in range(self.options.extra_levels))
+
+    def proposal_outputs(self, levels: Sequence[jax.Array]) -> ProposalOutputs:
+        """Objectness and box changes at every anchor of levels, as `trunk` gives them."""
+        strides, options = self.strides(), self.options.proposals
+        height, width = (side * strides[0] for side in levels[0].shape[1:3])
+        # Anchors of each level by themselves: a level's rows lie together.
+        anchors = [
+            pyramid_anchors(height, width, (stride,), (sizes,), options.ratios)
+            for stride, sizes in zip(strides, options.sizes, strict=True)
+        ]
+        return ProposalOutputs(*self.proposals(levels), anchors)
+
+    def propose(
+        self,
+        levels: Sequence[jax.Array],
+        height: float | jax.Array = math.inf,
+        width: float | jax.Array = math.inf,
+    ) -> Proposals:
+        """Regions that may hold an object.
+
+        Args:
+          levels: as of `trunk`.
+          height, width: of the images without their padding, numbers or `[b]`; by default all of it.
+        """
+        return self.propose_from(self.proposal_outputs(levels), levels, height, width)
+
+    def propose_from(
+        self,
+        outputs: ProposalOutputs,
+        levels: Sequence[jax.Array],
+        height: float | jax.Array = math.inf,
+        width: float | jax.Array = math.inf,
+    ) -> Proposals:
+        """`propose`, of what `proposal_outputs` found."""
+        stride = self.strides()[0]
+        height, width = (
+            jnp.minimum(side, stride * whole)
+            for side, whole in zip((height, width), levels[0].shape[1:3], strict=True)
+        )
+        return propose(*outputs, height, width, self.options.proposals)
+
+    def roi_features(self, levels: Sequence[jax.Array], boxes: jax.Array) -> jax.Array:
+        """Features `[b, p, hidden]` of regions, after RoIAlign and the two dense layers.
+
+        Args:
+          levels: as of `trunk`.
+          boxes: `[b, p, 4]`.
+        """
+        options = self.options
+        strides = self.backbone.stage_strides()
+
+        def pooled(levels: list[jax.Array], boxes: jax.Array) -> jax.Array:
+            return roi_align(
+                levels,
+                boxes,
+                strides=strides,
+                output_size=options.output_size,
+                samples=options.samples,
+                canonical_size=options.canonical_size,
+                canonical_level=options.canonical_level,
+            )
+
+        return self.head(jax.vmap(pooled)(list(levels[: len(strides)]), boxes))
+
+    def embed(self, roi: jax.Array) -> jax.Array:
+        """Embeddings `[..., dim]` of regions' features `[..., hidden]`."""
+        return self.head.embed(roi)
+
+    def box_changes(self, roi: jax.Array) -> jax.Array:
+        """What `refine` decodes, `[..., 4]`."""
+        return self.head.box_changes(roi)
+
+    def refine(
+        self,
+        roi: jax.Array,
+        boxes: jax.Array,
+        height: float | jax.Array = math.inf,
+        width: float | jax.Array = math.inf,
+    ) -> jax.Array:
+        """The regions' boxes moved to what they hold, whatever its class.
+
+        Args:
+          roi: `[..., p, hidden]`.
+          boxes: `[..., p, 4]`.
+          height, width: where boxes end: numbers, or `[...]` with an axis of 1 for regions.
+
+        Returns:
+          `[..., p, 4]`.
+        """
+        return clip(decode(self.head.box_changes(roi), boxes, BOX_WEIGHTS), height, width)
+
+    def linear_logits(self, roi: jax.Array) -> jax.Array:
+        """Logits `[..., 1 + classes]` of the linear classifier, background first."""
+        return self.head.linear_logits(roi)
+
+    def linear_scores(self, roi: jax.Array) -> jax.Array:
+        """Probabilities `[..., 1 + classes]` by the linear classifier, background first."""
+        return jax.nn.softmax(self.head.linear_logits(roi), axis=-1)

@@ -1,0 +1,208 @@
+"""What a detector learns from: its proposals, and the classes, embeddings and boxes of regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fsljax.detection.data.truths import Truths
+from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.roi_head import (
+    BACKGROUND,
+    BOX_WEIGHTS,
+    RoIOptions,
+    repmet_logits,
+    roi_targets,
+    squared_distances,
+)
+from fsljax.detection.model.rpn import Proposals, proposal_losses, smooth_l1
+from fsljax.detection.ops.boxes import encode, iou
+from fsljax.detection.ops.matching import hardest
+from fsljax.losses import repmet_loss
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """The losses of a detector and their weights.
+
+    Attributes:
+      rois: which regions are learned from.
+      hard: regions of an image whose losses count, those of the largest; 0: all.
+      sigma, scale: of the scores by representatives.
+      version: of the embedding loss, see `fsljax.losses.repmet_loss`; "margin" compares squared distances.
+      alpha: its margin, in squared distance, or with the others in units of 2σ².
+      embedding_sigma: σ of the versions other than the margin's.
+      embedding, linear, boxes: weights of the embedding loss, of the linear classifier's and of the boxes';
+        those of the proposals and of the classes have weight 1.
+    """
+
+    rois: RoIOptions
+    hard: int = 0
+    sigma: float = 0.5
+    scale: float = 15.0
+    version: str = "margin"
+    alpha: float = 0.5
+    embedding_sigma: float = 0.5
+    embedding: float = 1.0
+    linear: float = 0.0
+    boxes: float = 1.0
+
+
+class Learned(NamedTuple):
+    """Result of `detector_losses`.
+
+    Attributes:
+      loss: `[]`, the weighted sum.
+      figures: `[]` each: the losses, and shares that tell how learning goes.
+      batch_stats: of the network, after the batch.
+    """
+
+    loss: jax.Array
+    figures: dict[str, jax.Array]
+    batch_stats: Any
+
+
+def detector_losses(
+    network: Detector,
+    params: Any,
+    batch_stats: Any,
+    representatives: jax.Array | None,
+    key: jax.Array,
+    images: jax.Array,
+    truths: Truths,
+    options: LossOptions,
+    sizes: jax.Array | None = None,
+) -> Learned:
+    """The losses of a batch (Karlinsky et al., 2019, section 3; Ren et al., 2015, equation 1).
+
+    With representatives, a region's class is learned through softmax(scale · [background, p_1 … p_C]), and
+    the embeddings of positive regions by a RepMet loss; without, its class is learned
+    through the linear classifier alone.
+
+    Args:
+      network: to be trained.
+      params, batch_stats: of it.
+      representatives: `[classes, k, dim]`; None: there are none.
+      key: draws anchors and regions.
+      images: `[b, height, width, channel]` in [0, 1].
+      truths: of them.
+      options: of the losses.
+      sizes: `[b, 2]`, heights and widths of the images without padding; None: there is none.
+    """
+    variables = {"params": params, "batch_stats": batch_stats}
+
+    def run(method: str, *arguments: Any) -> Any:
+        return network.apply(variables, *arguments, method=method)
+
+    levels, changed = network.apply(variables, images, train=True, method="trunk", mutable=["batch_stats"])
+    outputs = run("proposal_outputs", levels)
+    proposals = run("propose_from", outputs, levels, *([] if sizes is None else jnp.moveaxis(sizes, 1, 0)))
+    anchor_key, region_key = jax.random.split(key)
+    anchors = jnp.concatenate(outputs.anchors)
+    difficult = None if truths.difficult is None else truths.mask & truths.difficult
+    keys_of_images = partial(jax.random.split, num=len(images))
+    proposed = jax.vmap(partial(proposal_losses, anchors=anchors, options=network.options.proposals))(
+        keys_of_images(anchor_key),
+        jnp.concatenate(outputs.logits, axis=1),
+        jnp.concatenate(outputs.deltas, axis=1),
+        truths=truths.boxes,
+        mask=truths.wanted(),
+        difficult=difficult,
+    )
+    regions = jax.vmap(partial(roi_targets, options=options.rois))(
+        keys_of_images(region_key),
+        proposals.boxes,
+        proposals.valid,
+        truths.boxes,
+        truths.labels,
+        truths.wanted(),
+        difficult=difficult,
+    )
+    positive = regions.labels != BACKGROUND
+    roi = run("roi_features", levels, regions.boxes)
+    box_losses = jnp.where(
+        positive,
+        smooth_l1(
+            run("box_changes", roi) - encode(regions.truths, regions.boxes, BOX_WEIGHTS),
+            beta=1.0,
+        ),
+        0.0,
+    )
+    class_losses = jnp.zeros(positive.shape)
+    figures: dict[str, jax.Array] = {}
+    if representatives is not None:
+        embeddings = run("embed", roi)
+        nearest = jnp.min(squared_distances(embeddings, representatives), axis=-1)
+        logits = repmet_logits(nearest, options.sigma, options.scale)
+        class_losses += optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
+        figures |= _shares(logits, regions.labels, regions.valid)
+        figures["embedding_loss"] = _embedding_loss(embeddings, regions.labels, representatives, options)
+    if representatives is None or options.linear:
+        logits = run("linear_logits", roi)
+        linear_losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
+        class_losses += linear_losses * (1.0 if representatives is None else options.linear)
+        figures = _shares(logits, regions.labels, regions.valid) | figures
+    counted = regions.valid
+    if options.hard:
+        hard = jax.vmap(lambda losses, valid: hardest(losses, valid, options.hard))
+        counted = hard(class_losses + box_losses, regions.valid)
+    figures |= {
+        "class_loss": _mean(class_losses, counted),
+        "box_loss": _mean(box_losses, counted),
+        "objectness_loss": jnp.mean(proposed.objectness),
+        "proposal_box_loss": jnp.mean(proposed.boxes),
+        "recall": proposal_recall(proposals, truths),
+    }
+    loss = (
+        figures["class_loss"]
+        + options.boxes * figures["box_loss"]
+        + figures["objectness_loss"]
+        + figures["proposal_box_loss"]
+        + options.embedding * figures.get("embedding_loss", jnp.zeros(()))
+    )
+    return Learned(loss, figures, changed.get("batch_stats", batch_stats))
+
+
+def proposal_recall(proposals: Proposals, truths: Truths, threshold: float = 0.5) -> jax.Array:
+    """Share `[]` of the truths with which a proposal overlaps so far."""
+    overlaps = jax.vmap(iou)(proposals.boxes, truths.boxes)
+    found = jnp.max(jnp.where(proposals.valid[..., None], overlaps, 0.0), axis=1) >= threshold
+    return _mean(found, truths.wanted())
+
+
+def _embedding_loss(
+    embeddings: jax.Array, labels: jax.Array, representatives: jax.Array, options: LossOptions
+) -> jax.Array:
+    """Mean embedding loss of positive regions, which come first in every image."""
+    most = max(int(labels.shape[1] * options.rois.positive_fraction), 1)
+    embeddings, labels = embeddings[:, :most].reshape(-1, embeddings.shape[-1]), labels[:, :most].reshape(-1)
+    losses = repmet_loss(
+        embeddings,
+        jnp.maximum(labels - 1, 0),
+        representatives,
+        sigma=options.embedding_sigma,
+        alpha=options.alpha,
+        version=options.version,
+        squared=options.version == "margin",
+    ).example_losses
+    return _mean(losses, labels != BACKGROUND)
+
+
+def _shares(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> dict[str, jax.Array]:
+    """How often the class of a positive region is right, and background is known to be background."""
+    right = jnp.argmax(logits, axis=-1) == labels
+    classes_right = jnp.argmax(logits[..., 1:], axis=-1) == labels - 1
+    positive = labels != BACKGROUND
+    return {
+        "accuracy": _mean(classes_right, positive),
+        "background_accuracy": _mean(right, valid & ~positive),
+    }
+
+
+def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)

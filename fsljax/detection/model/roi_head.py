@@ -1,0 +1,205 @@
+"""The head of a detector over regions of interest: embedding, representatives and boxes.
+
+RepMet: Karlinsky et al., 2019, https://arxiv.org/abs/1806.04728.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fsljax.detection.model.rpn import without_difficult
+from fsljax.detection.ops.boxes import iou
+from fsljax.detection.ops.matching import IGNORED, POSITIVE, match, sample
+from fsljax.distances import normalize
+
+KINDS = ("repmet", "linear")
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of box changes, as in Girshick's Fast R-CNN
+BACKGROUND = 0  # among scores and RoI labels; class c is 1 + c
+
+
+class RoIHead(nn.Module):
+    """Two dense layers, and on top of them an embedding, box changes and linear scores.
+
+    Attributes:
+      hidden: units of each of the two.
+      dim: of the embedding.
+      classes: that the linear scores know beside background; 0: there are none.
+      normalize: embeddings to length 1.
+    """
+
+    hidden: int
+    dim: int
+    classes: int = 0
+    normalize: bool = True
+
+    def setup(self) -> None:
+        start = nn.initializers.he_normal()
+        self.hidden0 = nn.Dense(self.hidden, kernel_init=start)
+        self.hidden1 = nn.Dense(self.hidden, kernel_init=start)
+        self.embedding = nn.Dense(self.dim)
+        self.changes = nn.Dense(4, kernel_init=nn.initializers.normal(0.001))
+        if self.classes:
+            self.linear = nn.Dense(1 + self.classes, kernel_init=nn.initializers.normal(0.01))
+
+    def __call__(self, pooled: jax.Array) -> jax.Array:
+        """Features `[..., hidden]` of pooled regions `[..., output, output, channels]`."""
+        x = pooled.reshape(*pooled.shape[:-3], -1)
+        return nn.relu(self.hidden1(nn.relu(self.hidden0(x))))
+
+    def embed(self, roi: jax.Array) -> jax.Array:
+        """Embeddings `[..., dim]` of `[..., hidden]`."""
+        embeddings = self.embedding(roi)
+        return normalize(embeddings) if self.normalize else embeddings
+
+    def box_changes(self, roi: jax.Array) -> jax.Array:
+        """Changes `[..., 4]` to the regions' boxes, the same for every class."""
+        return self.changes(roi)
+
+    def linear_logits(self, roi: jax.Array) -> jax.Array:
+        """Logits `[..., 1 + classes]`, background first.
+
+        Raises:
+          ValueError: if the head has no linear scores.
+        """
+        if not self.classes:
+            raise ValueError("This head has no linear scores: it was built with classes=0.")
+        return self.linear(roi)
+
+
+def squared_distances(embeddings: jax.Array, representatives: jax.Array) -> jax.Array:
+    """Squared distances `[..., classes, k]` as a matrix product, for vectors of about length 1.
+
+    Args:
+      embeddings: `[..., dim]`.
+      representatives: `[classes, k, dim]`.
+    """
+    products = jnp.einsum("...d,ckd->...ck", embeddings, representatives, precision="highest")
+    lengths = jnp.sum(jnp.square(embeddings), axis=-1)[..., None, None]
+    return jnp.maximum(lengths + jnp.sum(jnp.square(representatives), axis=-1) - 2 * products, 0.0)
+
+
+def repmet_logits(nearest: jax.Array, sigma: float | jax.Array, scale: float = 15.0) -> jax.Array:
+    """`scale` · [background, p_1 … p_C] `[..., 1 + classes]`, of which the scores are the softmax.
+
+    Args:
+      nearest: squared distance to the nearest representative of each class, `[..., classes]`.
+      sigma: σ.
+      scale: as in the authors' detector: probabilities alone would make a flat softmax.
+    """
+    posteriors = jnp.exp(-nearest * (0.5 / jnp.square(sigma)))
+    background = 1 - jnp.max(posteriors, axis=-1, keepdims=True)
+    return scale * jnp.concatenate([background, posteriors], axis=-1)
+
+
+def repmet_scores(
+    embeddings: jax.Array, representatives: jax.Array, sigma: float | jax.Array, scale: float = 15.0
+) -> jax.Array:
+    """Probabilities of background and of each class (Karlinsky et al., 2019, equations 1 and 2).
+
+    p_i = max_j exp(−‖E − R_ij‖²/2σ²), background 1 − max_i p_i; the scores are the softmax of `scale` times
+    them.
+
+    Args:
+      embeddings: `[..., dim]`.
+      representatives: `[classes, k, dim]`.
+      sigma: σ above 0.
+      scale: of the softmax.
+
+    Returns:
+      `[..., 1 + classes]`, background first.
+    """
+    nearest = jnp.min(squared_distances(embeddings, representatives), axis=-1)
+    return jax.nn.softmax(repmet_logits(nearest, sigma, scale), axis=-1)
+
+
+@dataclass(frozen=True)
+class RoIOptions:
+    """Which regions the head learns from.
+
+    Attributes:
+      sampled, positive_fraction: regions of an image, and the largest share of positives.
+      high, low: a region is positive from this IoU on, background below that.
+      jittered: regions around each truth that are added to the proposals, beside the truth itself.
+      jitter: by what share of its sides such a region's borders move at most.
+    """
+
+    sampled: int = 128
+    positive_fraction: float = 0.25
+    high: float = 0.5
+    low: float = 0.5
+    jittered: int = 0
+    jitter: float = 0.1
+
+
+class RoITargets(NamedTuple):
+    """Regions of one image, and what they are.
+
+    Attributes:
+      boxes: `[r, 4]`.
+      labels: int32 `[r]`, `BACKGROUND`, or 1 + class.
+      truths: `[r, 4]`, the box that a positive region should be.
+      valid: bool `[r]`, False where there were fewer.
+    """
+
+    boxes: jax.Array
+    labels: jax.Array
+    truths: jax.Array
+    valid: jax.Array
+
+
+def roi_targets(
+    key: jax.Array,
+    proposals: jax.Array,
+    valid: jax.Array,
+    truths: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array,
+    options: RoIOptions,
+    difficult: jax.Array | None = None,
+) -> RoITargets:
+    """Draws the regions of one image that the head learns from: proposals, truths, regions around these.
+
+    Args:
+      key: draws them.
+      proposals: `[p, 4]`.
+      valid: bool `[p]`.
+      truths: `[t, 4]`.
+      labels: int `[t]`, classes from 0.
+      mask: bool `[t]`, False for padding.
+      options: of matching and sampling.
+      difficult: bool `[t]`, truths on which nothing is background; None: there is none.
+    """
+    jitter_key, sample_key = jax.random.split(key)
+    around = _jittered(jitter_key, truths, options.jittered, options.jitter)
+    boxes = jnp.concatenate([truths, around, proposals])
+    held = jnp.concatenate([mask, jnp.tile(mask, options.jittered), valid])
+    overlaps = iou(boxes, truths)
+    matched = match(overlaps, mask, high=options.high, low=options.low, best_anchor_of_each=False)
+    if difficult is not None:
+        matched = matched._replace(labels=without_difficult(matched.labels, overlaps, difficult, options.low))
+    drawn = sample(
+        sample_key,
+        jnp.where(held, matched.labels, IGNORED),
+        options.sampled,
+        options.positive_fraction,
+    )
+    truth = matched.truth[drawn.indices]
+    positive = drawn.valid & (matched.labels[drawn.indices] == POSITIVE)
+    return RoITargets(
+        jax.lax.stop_gradient(boxes[drawn.indices]),
+        jnp.where(positive, 1 + labels[truth].astype(jnp.int32), BACKGROUND),
+        truths[truth],
+        drawn.valid,
+    )
+
+
+def _jittered(key: jax.Array, truths: jax.Array, count: int, amount: float) -> jax.Array:
+    """Boxes `[count · t, 4]` whose borders are moved at random."""
+    sides = jnp.tile(truths[:, 2:] - truths[:, :2], (1, 2))
+    moves = jax.random.uniform(key, (count, *truths.shape), minval=-amount, maxval=amount)
+    return (truths + moves * sides).reshape(-1, 4)

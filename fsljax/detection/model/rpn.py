@@ -1,0 +1,216 @@
+"""Region proposals (Ren et al., 2015, https://arxiv.org/abs/1506.01497) on a feature pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fsljax.detection.model.fpn import BiasedConv
+from fsljax.detection.ops.boxes import clip, decode, encode, iou
+from fsljax.detection.ops.matching import IGNORED, NEGATIVE, POSITIVE, match, sample
+from fsljax.detection.ops.nms import nms
+from fsljax.networks.layers import Settings
+
+_SMALLEST_SIDE = 1.0  # pixels
+
+
+@dataclass(frozen=True)
+class ProposalOptions:
+    """How regions are proposed, and what is learned from.
+
+    Attributes:
+      sizes: anchors' sides in pixels, as many for every level, finest level first.
+      ratios: of height to width.
+      high, low: an anchor is positive from this IoU on, negative below that.
+      sampled, positive_fraction: anchors of an image that are learned from, and the share of positives.
+      before_nms: boxes of best score of each level that are looked at.
+      iou_threshold: two proposals overlap less.
+      keep: proposals of an image.
+    """
+
+    sizes: tuple[tuple[float, ...], ...]
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    high: float = 0.7
+    low: float = 0.3
+    sampled: int = 256
+    positive_fraction: float = 0.5
+    before_nms: int = 1000
+    iou_threshold: float = 0.7
+    keep: int = 300
+
+    @property
+    def anchors_a_place(self) -> int:
+        return len(self.sizes[0]) * len(self.ratios)
+
+
+class Proposals(NamedTuple):
+    """Regions that may hold an object, best first.
+
+    Attributes:
+      boxes: `[b, p, 4]`.
+      scores: `[b, p]`, probabilities.
+      valid: bool `[b, p]`; False where there were fewer.
+    """
+
+    boxes: jax.Array
+    scores: jax.Array
+    valid: jax.Array
+
+
+class ProposalHead(nn.Module):
+    """Objectness and box changes at every place of every level, by the same filters.
+
+    Attributes:
+      anchors_a_place: at every place of a level.
+      settings: the kernels.
+    """
+
+    anchors_a_place: int
+    settings: Settings = Settings()
+
+    @nn.compact
+    def __call__(self, levels: Sequence[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
+        """Logits `[b, anchors of the level]` and changes `[b, anchors of the level, 4]` of each level.
+
+        Args:
+          levels: each `[b, height, width, channels]`.
+        """
+        channels = levels[0].shape[-1]
+        shared = BiasedConv(channels, 3, self.settings, name="shared")
+        objectness = BiasedConv(self.anchors_a_place, 1, self.settings, scale=0.01, name="objectness")
+        changes = BiasedConv(4 * self.anchors_a_place, 1, self.settings, scale=0.01, name="changes")
+        logits, deltas = [], []
+        for level in levels:
+            hidden = nn.relu(shared(level))
+            logits.append(objectness(hidden).reshape(len(level), -1))
+            deltas.append(changes(hidden).reshape(len(level), -1, 4))
+        return logits, deltas
+
+
+def propose(
+    logits: Sequence[jax.Array],
+    deltas: Sequence[jax.Array],
+    anchors: Sequence[np.ndarray],
+    height: float | jax.Array,
+    width: float | jax.Array,
+    options: ProposalOptions,
+) -> Proposals:
+    """The proposals of images, without gradients.
+
+    Args:
+      logits: of each level, `[b, anchors of the level]`.
+      deltas: of each level, `[b, anchors of the level, 4]`.
+      anchors: of each level, `[anchors of the level, 4]`.
+      height, width: of the images, numbers or `[b]`, in pixels; proposals end there.
+      options: of the proposals.
+    """
+
+    def of_one(
+        logits: list[jax.Array], deltas: list[jax.Array], height: jax.Array, width: jax.Array
+    ) -> Proposals:
+        boxes, scores = [], []
+        for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
+            count = min(options.before_nms, len(level_logits))
+            best, places = jax.lax.top_k(level_logits, count)
+            boxes.append(
+                clip(decode(level_deltas[places], jnp.asarray(level_anchors)[places]), height, width)
+            )
+            scores.append(best)
+        joined, joined_scores = jnp.concatenate(boxes), jax.nn.sigmoid(jnp.concatenate(scores))
+        sides = joined[:, 2:] - joined[:, :2]
+        kept = nms(
+            joined,
+            joined_scores,
+            iou_threshold=options.iou_threshold,
+            keep=options.keep,
+            mask=jnp.all(sides >= _SMALLEST_SIDE, axis=-1),
+        )
+        found = jnp.where(kept.valid, joined_scores[kept.indices], 0.0)
+        return Proposals(joined[kept.indices] * kept.valid[:, None], found, kept.valid)
+
+    images = len(logits[0])
+    logits, deltas = jax.lax.stop_gradient((list(logits), list(deltas)))
+    sides = [jnp.broadcast_to(jnp.asarray(side, jnp.float32), (images,)) for side in (height, width)]
+    return jax.vmap(of_one)(logits, deltas, *sides)
+
+
+class ProposalLosses(NamedTuple):
+    """Losses `[]` of one image: of objectness, and of the boxes of positive anchors."""
+
+    objectness: jax.Array
+    boxes: jax.Array
+
+
+def proposal_losses(
+    key: jax.Array,
+    logits: jax.Array,
+    deltas: jax.Array,
+    anchors: jax.Array | np.ndarray,
+    truths: jax.Array,
+    mask: jax.Array,
+    options: ProposalOptions,
+    difficult: jax.Array | None = None,
+) -> ProposalLosses:
+    """The losses of one image (Ren et al., 2015, equation 1), each a mean over the sampled anchors.
+
+    Args:
+      key: draws the anchors.
+      logits: `[anchors]`.
+      deltas: `[anchors, 4]`.
+      anchors: `[anchors, 4]`.
+      truths: `[t, 4]`.
+      mask: bool `[t]`, False for padding.
+      options: of matching and sampling.
+      difficult: bool `[t]`, truths on which nothing is background; None: there is none.
+    """
+    anchors = jnp.asarray(anchors)
+    overlaps = iou(anchors, truths)
+    matched = match(overlaps, mask, high=options.high, low=options.low)
+    if difficult is not None:
+        matched = matched._replace(labels=without_difficult(matched.labels, overlaps, difficult, options.low))
+    drawn = sample(key, matched.labels, options.sampled, options.positive_fraction)
+    labels = jnp.where(drawn.valid, matched.labels[drawn.indices], NEGATIVE)
+    positive = drawn.valid & (labels == POSITIVE)
+    count = jnp.maximum(jnp.sum(drawn.valid), 1)
+    surprise = optax.sigmoid_binary_cross_entropy(logits[drawn.indices], labels.astype(jnp.float32))
+    targets = encode(truths[matched.truth[drawn.indices]], anchors[drawn.indices])
+    wrong = smooth_l1(deltas[drawn.indices] - targets, beta=1 / 9)
+    return ProposalLosses(
+        jnp.sum(jnp.where(drawn.valid, surprise, 0)) / count,
+        jnp.sum(jnp.where(positive, wrong, 0)) / count,
+    )
+
+
+def without_difficult(
+    labels: jax.Array, overlaps: jax.Array, difficult: jax.Array, least: float
+) -> jax.Array:
+    """Labels `[n]` in which what overlaps with a difficult truth is ignored rather than negative.
+
+    Args:
+      labels: `[n]`, as of `match`.
+      overlaps: IoU `[n, t]`.
+      difficult: bool `[t]`.
+      least: IoU from which it is ignored.
+    """
+    on_difficult = jnp.max(jnp.where(difficult, overlaps, 0.0), axis=1, initial=0.0) >= least
+    return jnp.where((labels == NEGATIVE) & on_difficult, IGNORED, labels)
+
+
+def smooth_l1(errors: jax.Array, *, beta: float) -> jax.Array:
+    """Huber's loss over `beta`, summed over a box's four numbers (Girshick, 2015, equation 3).
+
+    Args:
+      errors: `[..., 4]`.
+      beta: up to which the loss is quadratic.
+
+    Returns:
+      `[...]`.
+    """
+    return jnp.sum(optax.huber_loss(errors, delta=beta), axis=-1) / beta

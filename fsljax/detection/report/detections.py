@@ -1,0 +1,139 @@
+"""Sections of the report of a detector, made from plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fsljax.detection.evaluation.average_precision import (
+    ImageDetections,
+    ImageTruths,
+    Judged,
+    average_precision,
+    judge,
+    precision_recall,
+)
+from fsljax.reporting.pictures import data_uri
+from fsljax.reporting.sections import Section, render
+
+_SIDE = 256
+_MOST = 20  # boxes of a picture
+_POINTS = 200
+
+
+@dataclass(frozen=True)
+class DetectionPicture:
+    """An image `[height, width, channel]`, what was found in it, and what there is.
+
+    Attributes:
+      image: uint8, or float in [0, 1].
+      found: detections.
+      truths: of it.
+      remark: what is shown, where it is not clear from its place.
+    """
+
+    image: np.ndarray
+    found: ImageDetections
+    truths: ImageTruths
+    remark: str = ""
+
+
+def detections_section(
+    pictures: Sequence[DetectionPicture],
+    class_names: Sequence[str],
+    *,
+    least_score: float = 0.3,
+    title: str = "Detections",
+) -> Section:
+    """Images with boxes: right and wrong detections, and truths that were not found.
+
+    Args:
+      pictures: to be shown.
+      class_names: that labels are indices of.
+      least_score: weaker detections are left out.
+      title: of the section.
+    """
+    if not pictures:
+        return Section(title, "<p>There is no image to show.</p>")
+    shown = []
+    for picture in pictures:
+        height, width = picture.image.shape[:2]
+        boxes = _boxes(picture, class_names, least_score)
+        shown.append(
+            {
+                "image": data_uri(picture.image, side=_SIDE),
+                "height": height,
+                "width": width,
+                "boxes": boxes,
+                "remark": picture.remark,
+                "counts": {
+                    kind: sum(b["kind"] == kind for b in boxes) for kind in ("right", "wrong", "missed")
+                },
+            }
+        )
+    text = (
+        f"Detections of a score of {least_score:g} or more: green where class and box are right (IoU of 0.5 "
+        "or more), red where they are not; dashed: a truth that was not found. Point at a box to read more."
+    )
+    return Section(title, render("detections", pictures=shown), text)
+
+
+def _boxes(picture: DetectionPicture, names: Sequence[str], least: float) -> list[dict[str, object]]:
+    found, truths = picture.found, picture.truths
+    order = np.argsort(-found.scores, kind="stable")
+    order = order[found.scores[order] >= least][:_MOST]
+    chosen = ImageDetections(found.boxes[order], found.scores[order], found.labels[order])
+    right = judge([chosen], [truths], num_classes=len(names)).right
+    boxes = [
+        _box("right" if good else "wrong", box, f"{names[label]} {score:.2f}")
+        for good, box, label, score in zip(right, *_by_score(chosen), strict=True)
+    ]
+    for box, label in zip(truths.boxes, truths.labels, strict=True):
+        alone = ImageTruths(box[None], np.array([label]))
+        if not judge([chosen], [alone], num_classes=len(names)).right.any():
+            boxes.append(_box("missed", box, str(names[label])))
+    return boxes
+
+
+def _by_score(found: ImageDetections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return found.boxes, found.labels, found.scores
+
+
+def _box(kind: str, box: np.ndarray, title: str) -> dict[str, object]:
+    top, left, bottom, right = (round(float(value), 1) for value in box)
+    return {
+        "kind": kind,
+        "x": left,
+        "y": top,
+        "width": round(right - left, 1),
+        "height": round(bottom - top, 1),
+        "title": title,
+    }
+
+
+def precision_recall_section(judged: Mapping[str, Judged]) -> Section:
+    """Precision over recall of all detections ranked together, a line for each setting."""
+    lines = []
+    for number, (name, of) in enumerate(judged.items()):
+        precision, recall = precision_recall(of)
+        if not len(recall):
+            continue
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]
+        chosen = np.unique(np.linspace(0, len(recall) - 1, _POINTS).astype(int))
+        points = " ".join(f"{100 * recall[i]:.1f},{100 - 100 * envelope[i]:.1f}" for i in chosen)
+        lines.append(
+            {
+                "name": name.replace("_", " "),
+                "points": f"0,{100 - 100 * envelope[0]:.1f} {points}",
+                "ap": f"{100 * average_precision(of):.1f}",
+                "series": number % 8 + 1,
+            }
+        )
+    if not lines:
+        return Section("Precision and recall", "<p>Nothing was detected.</p>")
+    text = (
+        "All detections ranked together by their scores; the figure is the area under the line, in per cent."
+    )
+    return Section("Precision and recall", render("precision_recall", lines=lines), text)

@@ -1,0 +1,62 @@
+"""The section of the report that shows an episode of detection: the boxes given, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fsljax.detection.report.detections import DetectionPicture, detections_section
+from fsljax.reporting.pictures import data_uri
+from fsljax.reporting.sections import Section, render
+
+_SIDE = 256
+
+
+@dataclass(frozen=True)
+class SupportPicture:
+    """An image with the box that a class is enrolled from.
+
+    Attributes:
+      image: uint8, or float in [0, 1], `[height, width, channel]`.
+      box: `[4]`.
+      name: of the class.
+    """
+
+    image: np.ndarray
+    box: np.ndarray
+    name: str
+
+
+def episode_section(
+    supports: Sequence[SupportPicture], queries: Sequence[DetectionPicture], class_names: Sequence[str]
+) -> Section:
+    """An episode: what the detector was shown of each class, then detections, right and wrong.
+
+    Args:
+      supports: the images that classes were enrolled from.
+      queries: images to be searched.
+      class_names: of the episode, which detections and truths number.
+    """
+    shown = []
+    for support in supports:
+        top, left, bottom, right = (round(float(value), 1) for value in support.box)
+        height, width = support.image.shape[:2]
+        shown.append(
+            {
+                "image": data_uri(support.image, side=_SIDE),
+                "height": height,
+                "width": width,
+                "box": {"x": left, "y": top, "width": right - left, "height": bottom - top},
+                "name": support.name,
+            }
+        )
+    found = detections_section(queries, class_names)
+    html = render("supports", supports=shown, found=found.html)
+    return Section(
+        "An episode of new classes",
+        html,
+        "First the boxes that the classes were enrolled from: nothing else was ever shown of them."
+        f" Then images that were searched for them. {found.text_before}",
+    )

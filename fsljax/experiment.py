@@ -1,0 +1,190 @@
+"""A run from its config to its report."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax import methods
+from fsljax.config import plain
+from fsljax.data.io.files import replacing
+from fsljax.errors import UserError
+from fsljax.reporting.report import write_report
+from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
+from fsljax.reporting.tables import headline, results_table
+from fsljax.training import devices, workdir
+from fsljax.training.checkpoints import FOLDER, Checkpoints, Model, digest
+from fsljax.training.logs import read_history, write_embeddings
+from fsljax.training.loop import train
+from fsljax.training.method import Evaluation, Method
+from fsljax.training.signals import Interruption, Stopped
+
+MODES = ("train_and_evaluate", "train", "evaluate")
+
+
+def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = None) -> None:
+    """Trains, evaluates, or both, in the workdir `folder`; evaluation writes to `output`, else there.
+
+    Raises:
+      UserError: if something asked for is impossible, said in one sentence.
+      Stopped: if a signal ended the run early; what it had is on disk.
+    """
+    methods.check(config)
+    checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
+    if mode == "evaluate":
+        _check_trained(folder, config)
+    elif (folder / workdir.CONFIG).exists() and checkpoints.selections():
+        workdir.check_same(folder, config)
+    if mode != "evaluate" and not checkpoints.selections():
+        _check_source(config)
+    devices.use_compilation_cache()
+    output = output or folder
+    with Interruption() as interruption, contextlib.ExitStack() as held:
+        for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
+            held.enter_context(workdir.exclusive(used))
+        data = methods.load(config)
+        for note in data.notes:
+            print(note, file=sys.stderr)
+        method = methods.build(config, data)
+        images = data.fingerprints()
+        interruption.check()
+        if mode == "evaluate":
+            if not workdir.same_images(folder, images):
+                print(f"These are other images than those that {folder} was made with.", file=sys.stderr)
+        else:
+            if not checkpoints.selections():
+                workdir.release(folder, config)
+            workdir.claim(folder, config, images)
+            train(method, config, folder, checkpoints, interruption)
+            checkpoints.close()
+        interruption.check()  # in the last steps, too, when there was nothing left to stop
+        if mode == "train":
+            print(f"checkpoint  {folder / FOLDER / str(_best(checkpoints))}")
+        else:
+            evaluate(method, config, checkpoints, folder, output, images["test"])
+
+
+def evaluate(
+    method: Method, config: ConfigDict, checkpoints: Checkpoints, folder: Path, output: Path, images: str
+) -> None:
+    """Evaluates the best checkpoint; writes `results.json`, the report and the projector's files.
+
+    Args:
+      method, config, checkpoints: of the run.
+      folder: its workdir.
+      output: where to write.
+      images: fingerprint of the test part.
+
+    Raises:
+      UserError: if there is no checkpoint, or a file cannot be written; the results are printed all the same.
+    """
+    model = checkpoints.restore_best(jax.jit(method.init)(jax.random.key(config.seed)))
+    print(f"evaluating the checkpoint of step {model.step} …", file=sys.stderr)
+    evaluation = method.evaluate(jax.device_put(model.variables))
+    results = _merged(workdir.read_results(output), _results(config, model, evaluation, images))
+    try:
+        report = _write(results, evaluation, config, model, folder, output)
+    except OSError as error:
+        print(results_table(results, evaluation.published))
+        raise UserError(
+            f"{output} cannot be written ({error.strerror or error}): give another --output_dir."
+        ) from error
+    print(results_table(results, evaluation.published))
+    print(f"report      {report}")
+    print(f"checkpoint  {folder / FOLDER / str(model.step)}")
+
+
+def _write(
+    results: dict[str, Any],
+    evaluation: Evaluation,
+    config: ConfigDict,
+    model: Model,
+    folder: Path,
+    output: Path,
+) -> Path:
+    """Writes all that evaluation leaves; returns the report."""
+    workdir.write_json(output / workdir.RESULTS, results)
+    if evaluation.correct:
+        _write_correct(output / "correct.npz", evaluation.correct)
+    names = [evaluation.shown.class_names[label] for label in evaluation.shown.labels]
+    write_embeddings(output, evaluation.embeddings, names, evaluation.shown.images)
+    report = output / "report.html"
+    write_report(
+        report,
+        title=config.name,
+        headline=headline(results),
+        facts={"date": f"{datetime.now(UTC):%Y-%m-%d}", "seed": config.seed, "steps": model.step},
+        sections=[
+            results_section(results, evaluation.published),
+            curves_section(read_history(folder)),
+            *evaluation.sections,
+            config_section(plain(config)),
+            environment_section(command=["python", *sys.argv]),
+        ],
+    )
+    return report
+
+
+def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
+    """Which test examples each setting classified rightly, for paired comparisons."""
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **correct)
+
+
+def _check_source(config: ConfigDict) -> None:
+    """Raises a UserError if what the network begins with is missing, before data are loaded."""
+    network = config.network
+    if network.weights and not Path(network.weights).expanduser().is_file():
+        raise UserError(f"There is no file of weights at {network.weights} (config.network.weights).")
+    if network.init_from:
+        Checkpoints(Path(network.init_from).expanduser()).restore_model()
+    if network.trainable != "all" and not (network.weights or network.init_from):
+        raise UserError(
+            f"config.network.trainable is {network.trainable!r}, but nothing says what the rest of the "
+            "network is: give --config.network.weights=FILE or --config.network.init_from=WORKDIR."
+        )
+
+
+def _check_trained(folder: Path, config: ConfigDict) -> None:
+    if not (folder / workdir.CONFIG).exists():
+        raise UserError(
+            f"There is no run in {folder}: train first (--mode=train), or give the --workdir of a run."
+        )
+    workdir.check_same(folder, config)
+
+
+def _best(checkpoints: Checkpoints) -> int:
+    step = checkpoints.best_step()
+    if step is None:
+        raise UserError(
+            f"No checkpoint could be written to {checkpoints.folder}: free some space, then run again."
+        )
+    return step
+
+
+def _results(config: ConfigDict, model: Model, evaluation: Evaluation, images: str) -> dict[str, Any]:
+    return {
+        "config": config.name,
+        "step": model.step,
+        "seed": config.seed,
+        "model": digest(model.variables)[:16],
+        "images": images[:16],
+        "test": evaluation.test,
+    }
+
+
+def _merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an earlier evaluation of the same checkpoint and images stay beside those of this one."""
+    if any(before.get(name) != now[name] for name in now if name != "test"):
+        return now
+    return {**now, "test": {**before.get("test", {}), **now["test"]}}
+
+
+__all__ = ["MODES", "Stopped", "evaluate", "run"]

@@ -1,0 +1,115 @@
+"""Folders in which an application keeps a network and the classes that were enrolled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax.classification.enrollment import Label
+from fsljax.data.io.files import replacing
+from fsljax.errors import UserError
+from fsljax.training import workdir
+from fsljax.training.checkpoints import Checkpoints, Model, digest
+
+ENROLLED = "enrolled.npz"
+
+
+def write(
+    folder: Path,
+    config: ConfigDict,
+    model: Model,
+    labels: Sequence[Label],
+    arrays: Mapping[str, np.ndarray],
+    check: Callable[[Path], Any],
+) -> None:
+    """Writes a network and its enrolled classes.
+
+    Args:
+      folder: where to; it may hold the same network already.
+      config, model: the network.
+      labels: of the enrolled classes.
+      arrays: what else is to be kept of them.
+      check: reads a folder's config; raises a UserError if it cannot be read.
+
+    Raises:
+      UserError: if the folder cannot be written, or holds another model.
+    """
+    try:
+        with _held(folder), closing(Checkpoints(folder)) as checkpoints:
+            if not _may_go_to(folder, checkpoints, config, model, check):
+                raise UserError(f"{folder} holds another model: give a new folder.")
+            if not (folder / workdir.CONFIG).exists():
+                workdir.write_json(folder / workdir.CONFIG, config.to_dict())
+            if not checkpoints.selections():
+                checkpoints.write_model(model, None)
+            kept = {
+                "labels": np.array(json.dumps(list(labels))),  # keeps strings and integers apart
+                **arrays,
+                "model": np.array(digest(model.variables)),
+            }
+            with replacing(folder / ENROLLED) as unfinished, unfinished.open("wb") as file:
+                np.savez(file, allow_pickle=False, **kept)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def read_enrolled(
+    path: Path, model: Model, restore: Callable[[list[Label], Mapping[str, np.ndarray]], None]
+) -> None:
+    """Reads enrolled classes, of which `restore` takes the labels and the arrays.
+
+    Raises:
+      UserError: if they cannot be read, or belong to another network than `model`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            of_model = str(arrays["model"]) if "model" in arrays else None
+            restore(json.loads(str(arrays["labels"])), arrays)
+    except Exception as error:  # damage comes as many types
+        raise UserError(
+            f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol anew."
+        ) from error
+    if of_model not in (None, digest(model.variables)):
+        raise UserError(
+            f"The enrolled classes in {path} belong to another network than {path.parent} holds: "
+            "delete the file and enrol anew, or give another folder."
+        )
+
+
+def _may_go_to(
+    folder: Path, checkpoints: Checkpoints, config: ConfigDict, model: Model, check: Callable[[Path], Any]
+) -> bool:
+    """Whether a folder holds this model, or none."""
+    try:
+        if (folder / workdir.CONFIG).exists():
+            check(folder)
+            workdir.check_same(folder, config)
+        there = checkpoints.restore_model() if checkpoints.selections() else model
+    except UserError:
+        return False
+    return there.step == model.step and digest(there.variables) == digest(model.variables)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Holds a folder as a run does; its errors name no flags, for there are none here."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(workdir.exclusive(folder))
+        except UserError as error:
+            if isinstance(error.__cause__, OSError):
+                raise _not_writable(folder, error.__cause__) from error
+            raise UserError(
+                f"{folder} is in use by another run: wait for it to end, or give another folder."
+            ) from error
+        yield
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder} cannot be written ({error.strerror or error}): give another folder.")

@@ -1,0 +1,153 @@
+"""Few-shot episodes of photographs, from a small folder in VOC's layout whose classes are colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from fsljax import methods
+from fsljax.detection.data.episode_file import read_episodes
+from fsljax.detection.data.novel import NovelPhotographs
+from fsljax.detection.evaluation import few_shot as few_shot_detection
+from fsljax.errors import UserError
+from fsljax.methods import repmet_detector
+from fsljax.methods.repmet_detector import RepMetDetector
+
+from .voc_folder import write_voc
+
+COLOURS = {
+    "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255),
+    "yellow": (255, 255, 0), "cyan": (0, 255, 255), "pink": (255, 0, 255),
+}  # fmt: skip
+NOVEL = tuple(COLOURS)[2:]
+EACH = 20  # images of a class, as an episode takes
+HEIGHT, WIDTH = 48, 64
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    random, images = np.random.default_rng(0), {}
+    for kind, colour in COLOURS.items():
+        for number in range(EACH):
+            y, x = random.integers(1, 24, 2)
+            height, width = random.integers(16, 24, 2)
+            pixels = random.integers(0, 60, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+            pixels[y : y + height, x : x + width] = colour
+            images[f"{kind}{number}"] = pixels, [(kind, (x + 1, y + 1, x + width, y + height), 0)]
+    return write_voc(tmp_path_factory.mktemp("colours"), images)
+
+
+def make_method(folder: Path, **evaluation: Any) -> RepMetDetector:
+    config = repmet_detector.default_config()
+    config.name = "small"
+    config.data.update({"name": "voc", "path": str(folder), "channels": 3, "image_size": 32})
+    config.data.novel = NOVEL
+    config.network.update({"name": "scene_net"})
+    config.pyramid.update({"channels": 16, "extra_levels": 0})
+    config.proposals.update({"sizes": (8.0, 12.0, 16.0), "sampled": 16, "before_nms": 16})
+    config.proposals.update({"keep": 8, "keep_in_test": 8})
+    config.rois.update({"sampled": 8, "output_size": 3, "canonical_size": 1e4, "canonical_level": 0})
+    config.head.update({"hidden": 64, "dim": 32})
+    config.eval.update({"images": 8, "episodes": 2, "episodes_file": str(folder / "episodes.json")})
+    config.eval.update(evaluation)
+    found: Any = methods.build(config, methods.load(config))
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_written() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(few_shot_detection, "_WRITTEN", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def method(folder: Path) -> RepMetDetector:
+    return make_method(folder, ceiling=True, shots=(1, 5))
+
+
+@pytest.fixture(scope="module")
+def variables(method: RepMetDetector) -> dict[str, Any]:
+    return dict(jax.jit(method.init)(jax.random.key(0)).inference_variables())
+
+
+@pytest.fixture(scope="module")
+def novel(method: RepMetDetector) -> NovelPhotographs:
+    found = method.data.novel_images
+    assert isinstance(found, NovelPhotographs)
+    return found
+
+
+def test_an_evaluation_names_new_classes_in_photographs(
+    method: RepMetDetector, variables: dict[str, Any], folder: Path
+):
+    evaluation = method.evaluate(variables)
+    columns = ["5way_1shot_ft0", "5way_5shot_ft0"]
+    assert list(evaluation.test) == [*columns, *(f"{name}_ceiling" for name in columns), "base"]
+    # Colours are told apart without training, where the boxes are given.
+    assert evaluation.test["5way_5shot_ft0_ceiling"]["map50"] > 0.5
+    written = read_episodes(folder / "episodes.json")
+    assert written.kind == "images" and set(written.class_names) == set(NOVEL)
+
+
+def test_boxes_are_scaled_and_padding_is_known(method: RepMetDetector, novel: NovelPhotographs):
+    episodes = few_shot_detection.episodes_of(method.config, novel)
+    assert method.config.eval.episodes_file
+    stored = read_episodes(Path(method.config.eval.episodes_file), count=2, shots=5)
+    np.testing.assert_allclose(episodes.support_boxes, stored.support_boxes / 2)
+    np.testing.assert_allclose(episodes.boxes, stored.boxes / 2)
+    images = novel.images(episodes, [1], False)
+    assert images.support.shape == (1, 5, 5, 32, 32, 3) and images.query.shape == (1, 50, 32, 32, 3)
+    assert images.query_sizes is not None
+    np.testing.assert_array_equal(
+        np.unique(np.asarray(images.query_sizes).reshape(-1, 2), axis=0), [[24, 32]]
+    )
+    assert not np.asarray(images.query)[..., 24:, :, :].any()
+    for way, label in enumerate(episodes.classes[1]):
+        y0, x0, y1, x1 = episodes.support_boxes[1, way, 0]
+        seen = np.asarray(images.support[0, way, 0])[int((y0 + y1) / 2), int((x0 + x1) / 2)]
+        np.testing.assert_allclose(seen, np.array(COLOURS[episodes.class_names[label]]) / 255, atol=0.1)
+
+
+def test_regions_end_where_the_image_does(
+    method: RepMetDetector, variables: dict[str, Any], folder: Path, novel: NovelPhotographs
+):
+    result = few_shot_detection.evaluate(make_method(folder), novel, variables)
+    assert np.asarray(result.shown.found.boxes)[..., 2].max() <= 24
+
+
+def test_a_set_without_novel_classes_has_no_episodes(folder: Path):
+    method = make_method(folder)
+    with method.config.unlocked():
+        method.config.data.novel = ()
+    assert methods.load(method.config).novel_images is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"distractors": True}, r"config\.eval\.distractors is for scenes"),
+        ({"episodes": 4}, "4 were asked for"),
+    ],
+)
+def test_what_cannot_be_evaluated(
+    folder: Path, method: RepMetDetector, variables: dict[str, Any], fields: dict[str, Any], told: str
+):
+    refused = make_method(folder, **fields)
+    novel: Any = refused.data.novel_images
+    few_shot_detection.episodes_of(method.config, novel)
+    with pytest.raises(UserError, match=told):
+        few_shot_detection.evaluate(refused, novel, variables)
+
+
+def test_too_few_images_are_told_of(folder: Path, tmp_path: Path):
+    method = make_method(folder, episodes_file=str(tmp_path / "none.json"))
+    with method.config.unlocked():
+        method.config.data.limit = 30
+    novel: Any = methods.load(method.config).novel_images  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"An episode takes 20 images.*--config\.eval\.episodes=0"):
+        few_shot_detection.episodes_of(method.config, novel)

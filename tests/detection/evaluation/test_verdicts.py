@@ -1,0 +1,116 @@
+"""Verdicts on detections of episodes, against the judge of single images and the exact bootstrap."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from fsljax.detection.evaluation.average_precision import (
+    ImageDetections,
+    ImageTruths,
+    average_precision,
+    judge,
+    pool,
+    resampled_average_precisions,
+)
+from fsljax.detection.evaluation.verdicts import (
+    Verdicts,
+    half_width,
+    judge_image,
+    resampled_pooled,
+    resamples,
+)
+
+EPISODES, QUERIES, FOUND, TRUTHS, WAY = 12, 5, 20, 6, 3
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shape = (EPISODES, QUERIES)
+    corners = rng.integers(0, 30, (*shape, TRUTHS, 2))
+    truths = np.concatenate([corners, corners + rng.integers(10, 20, corners.shape)], axis=-1)
+    near = rng.integers(0, TRUTHS, (*shape, FOUND))
+    moved = np.take_along_axis(truths, near[..., None], axis=2) + rng.integers(-4, 5, (*shape, FOUND, 4))
+    truth_labels = rng.integers(0, WAY, (*shape, TRUTHS))
+    labels = np.where(
+        rng.random(near.shape) < 0.7,
+        np.take_along_axis(truth_labels, near, axis=2),
+        rng.integers(0, WAY, near.shape),
+    )
+    return {
+        "boxes": moved.astype(np.float32),
+        "labels": labels,
+        "valid": np.sort(rng.random(near.shape) < 0.9, axis=-1)[..., ::-1],
+        "scores": -np.sort(-rng.random(near.shape), axis=-1),
+        "truths": truths.astype(np.float32),
+        "truth_labels": truth_labels,
+        "mask": rng.random(truth_labels.shape) < 0.8,
+        "difficult": rng.random(truth_labels.shape) < 0.2,
+    }
+
+
+@pytest.fixture(scope="module")
+def verdicts(drawn: dict[str, np.ndarray]) -> Verdicts:
+    names = ("boxes", "labels", "valid", "truths", "truth_labels", "mask", "difficult")
+    found = jax.vmap(jax.vmap(judge_image))(*(drawn[name] for name in names))
+    positives = np.stack(
+        [
+            np.bincount(labels[mask & ~difficult], minlength=WAY)
+            for labels, mask, difficult in zip(
+                drawn["truth_labels"], drawn["mask"], drawn["difficult"], strict=True
+            )
+        ]
+    )
+    flat = (EPISODES, -1)
+    return Verdicts(
+        drawn["scores"].reshape(flat),
+        drawn["labels"].reshape(flat),
+        np.asarray(found.right).reshape(flat),
+        np.asarray(found.counted).reshape(flat),
+        positives,
+    )
+
+
+def reference(drawn: dict[str, np.ndarray], number: int):
+    found, truths = [], []
+    for query in range(QUERIES):
+        at = number, query
+        valid, mask = drawn["valid"][at], drawn["mask"][at]
+        found.append(ImageDetections(*(drawn[n][at][valid] for n in ("boxes", "scores", "labels"))))
+        truths.append(ImageTruths(*(drawn[n][at][mask] for n in ("truths", "truth_labels", "difficult"))))
+    return judge(found, truths, num_classes=WAY)
+
+
+def test_verdicts_are_those_of_the_judge(drawn: dict[str, np.ndarray], verdicts: Verdicts):
+    for number in range(EPISODES):
+        expected, found = reference(drawn, number), verdicts.of_episode(number)
+        assert 0 < expected.right.sum() < len(expected.right)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_pooled_figure_ranks_all_episodes_together(drawn: dict[str, np.ndarray], verdicts: Verdicts):
+    expected = pool([reference(drawn, number) for number in range(EPISODES)])
+    assert average_precision(verdicts.pooled()) == pytest.approx(average_precision(expected))
+
+
+def test_the_mean_is_over_the_classes_of_an_episode(verdicts: Verdicts):
+    right = np.array([[True, False, True]])
+    one = Verdicts(
+        np.array([[0.9, 0.8, 0.7]]), np.array([[0, 0, 1]]), right, np.ones_like(right), np.array([[2, 1, 0]])
+    )
+    # Class 0: one of two is found, by the first detection; class 1: the only one; class 2 has no truths.
+    assert one.mean_average_precisions() == pytest.approx([(0.5 + 1) / 2])
+    assert verdicts.mean_average_precisions().shape == (EPISODES,)
+
+
+def test_the_bootstrap_agrees_with_the_exact_one(drawn: dict[str, np.ndarray], verdicts: Verdicts):
+    times = resamples(EPISODES, count=200)
+    assert (times.sum(axis=1) == EPISODES).all()
+    exact = resampled_average_precisions([reference(drawn, n) for n in range(EPISODES)], times)
+    found = resampled_pooled(verdicts, times)
+    # There are fewer right detections here than steps of recall, so that each has a step of its own.
+    np.testing.assert_allclose(found, exact, atol=0.01)
+    assert half_width(found) == pytest.approx(half_width(exact), rel=0.05)

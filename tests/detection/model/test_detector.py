@@ -1,0 +1,113 @@
+"""The detector's parts, put together: what goes in and comes out, at a few pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fsljax.detection.model.detector import Detector, DetectorOptions
+from fsljax.detection.model.inference import detections, find_regions
+from fsljax.detection.model.roi_head import BOX_WEIGHTS
+from fsljax.detection.model.rpn import ProposalOptions
+from fsljax.detection.ops.boxes import clip, decode
+from fsljax.networks import SceneNet
+
+OPTIONS = DetectorOptions(
+    ProposalOptions(sizes=((8.0,), (16.0,), (24.0,)), ratios=(0.5, 1.0), before_nms=16, keep=5),
+    channels=6,
+    hidden=7,
+    dim=3,
+    linear_classes=4,
+    output_size=2,
+    canonical_size=16.0,
+    canonical_level=1,
+)
+NETWORK = Detector(SceneNet((1, 1), (4, 8)), OPTIONS)
+IMAGES = jax.random.uniform(jax.random.key(0), (2, 32, 48, 1))
+
+
+@pytest.fixture(scope="module")
+def variables() -> Any:
+    return jax.jit(lambda key: NETWORK.init(key, IMAGES, running_average=True))(jax.random.key(1))
+
+
+def run(variables: Any, method: str, *arguments: Any, **keywords: Any) -> Any:
+    return NETWORK.apply(variables, *arguments, method=method, **keywords)
+
+
+def test_the_parts_have_the_shapes_that_are_promised(variables: Any):
+    levels = run(variables, "trunk", IMAGES)
+    assert [level.shape for level in levels] == [(2, 8, 12, 6), (2, 4, 6, 6), (2, 2, 3, 6)]
+    outputs = run(variables, "proposal_outputs", levels)
+    assert [len(anchors) for anchors in outputs.anchors] == [192, 48, 12]
+    assert [x.shape[1] for x in outputs.logits] == [192, 48, 12]
+    boxes, scores, valid = run(variables, "propose", levels)
+    assert (boxes.shape, scores.shape, valid.shape) == ((2, 5, 4), (2, 5), (2, 5))
+    roi = run(variables, "roi_features", levels, boxes)
+    assert roi.shape == (2, 5, 7)
+    embeddings = run(variables, "embed", roi)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=-1), 1, rtol=1e-5)
+    scores = run(variables, "linear_scores", roi)
+    assert scores.shape == (2, 5, 1 + 4)
+    np.testing.assert_allclose(scores.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_found_regions_are_what_the_parts_give_and_end_where_the_image_does(variables: Any):
+    heights, widths = jnp.array([32.0, 20.0]), jnp.array([30.0, 48.0])
+    found = jax.jit(lambda v: find_regions(NETWORK, v, IMAGES, heights, widths))(variables)
+    levels = run(variables, "trunk", IMAGES)
+    proposals = run(variables, "propose", levels, heights, widths)
+    roi = run(variables, "roi_features", levels, proposals.boxes)
+    changed = decode(run(variables, "box_changes", roi), proposals.boxes, BOX_WEIGHTS)
+    np.testing.assert_allclose(found.boxes, clip(changed, heights[:, None], widths[:, None]), atol=1e-3)
+    np.testing.assert_allclose(found.embeddings, run(variables, "embed", roi), atol=1e-5)
+    for image, limits in enumerate(((32, 30), (20, 48))):
+        assert np.all(found.boxes[image, :, 2:] <= np.array(limits))
+        assert np.all(proposals.boxes[image, :, 2:] <= np.array(limits))
+
+
+def test_batch_statistics_are_those_of_the_batch_in_training_alone(variables: Any):
+    _, changed = run(variables, "trunk", IMAGES, train=True, mutable=["batch_stats"])
+    frozen = NETWORK.clone(options=OPTIONS.__class__(**{**vars(OPTIONS), "frozen_statistics": True}))
+    _, kept = frozen.apply(variables, IMAGES, train=True, method="trunk", mutable=["batch_stats"])
+    before = jax.tree.leaves(variables["batch_stats"])
+    assert any(np.any(a != b) for a, b in zip(before, jax.tree.leaves(changed), strict=True))
+    assert all(np.all(a == b) for a, b in zip(before, jax.tree.leaves(kept), strict=True))
+
+
+def test_an_image_that_the_last_stride_does_not_divide_is_refused_in_words(variables: Any):
+    with pytest.raises(ValueError, match=r"30 × 48.*multiples of 8"):
+        run(variables, "trunk", IMAGES[:, :30])
+
+
+BOXES = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 0, 0]], np.float32)
+SCORES = np.array(
+    [[0.1, 0.8, 0.1], [0.2, 0.3, 0.5], [0.6, 0.35, 0.05], [0.0, 1.0, 0.0]], np.float32
+)  # background, and two classes
+
+
+def found(**options: Any) -> list[tuple[float, int, list[float]]]:
+    valid = np.array([True, True, True, False])
+    result = jax.jit(lambda: detections(BOXES, valid, SCORES, **options))()
+    rows = zip(*(np.asarray(x)[np.asarray(result.valid)] for x in result[:3]), strict=True)
+    return [(round(float(score), 3), int(label), box.tolist()) for box, score, label in rows]
+
+
+def test_detections_are_suppressed_within_their_class_alone():
+    # Of class 0 the second box is left out; of class 1 the first one, though it is the better in class 0.
+    assert found(keep=4) == [
+        (0.8, 0, BOXES[0].tolist()),
+        (0.5, 1, BOXES[1].tolist()),
+        (0.35, 0, BOXES[2].tolist()),
+        (0.05, 1, BOXES[2].tolist()),
+    ]
+
+
+def test_weak_detections_and_those_beyond_the_number_are_left_out():
+    assert [row[0] for row in found(keep=4, score_threshold=0.4)] == [0.8, 0.5]
+    assert [row[0] for row in found(keep=1)] == [0.8]
+    assert [row[0] for row in found(keep=4, candidates=2)] == [0.8, 0.5]

@@ -1,0 +1,129 @@
+"""A detector's losses: what they are made of, and that they teach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fsljax.detection.data.truths import Truths
+from fsljax.detection.model.detector import Detector, DetectorOptions
+from fsljax.detection.model.losses import LossOptions, detector_losses, proposal_recall
+from fsljax.detection.model.roi_head import RoIOptions
+from fsljax.detection.model.rpn import ProposalOptions, Proposals
+from fsljax.distances import normalize
+from fsljax.networks import SceneNet
+
+CLASSES = 3
+OPTIONS = LossOptions(RoIOptions(sampled=16, positive_fraction=0.5, jittered=2))
+NETWORK = Detector(
+    SceneNet((1, 1), (8, 8)),
+    DetectorOptions(
+        ProposalOptions(sizes=((8.0,), (12.0,)), before_nms=32, keep=8, sampled=64),
+        channels=8,
+        extra_levels=0,
+        hidden=16,
+        dim=8,
+        linear_classes=CLASSES,
+        output_size=3,
+        canonical_size=100.0,
+        canonical_level=0,
+    ),
+)
+
+
+def squares() -> tuple[np.ndarray, Truths]:
+    """Filled, hollow and half filled squares, one or two an image."""
+    images = np.zeros((4, 32, 32, 1), np.float32)
+    boxes, labels, mask = np.zeros((4, 2, 4), np.float32), np.zeros((4, 2), int), np.zeros((4, 2), bool)
+    places = [(0, 0, 2, 2, 0), (1, 0, 4, 16, 1), (2, 0, 16, 6, 2), (2, 1, 3, 18, 0), (3, 0, 18, 18, 1)]
+    for image, slot, y, x, label in places:
+        images[image, y : y + 11, x : x + 11] = 1
+        if label:
+            images[image, y + 3 : y + 8, x + 3 : x + (8 if label == 1 else 5)] = 0
+        boxes[image, slot], labels[image, slot] = (y, x, y + 11, x + 11), label
+        mask[image, slot] = True
+    return images, Truths(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(mask))
+
+
+IMAGES, TRUTHS = squares()
+
+
+def first_params() -> tuple[Any, Any]:
+    variables = jax.jit(lambda key: NETWORK.init(key, IMAGES, running_average=True))(jax.random.key(0))
+    held = normalize(jax.random.normal(jax.random.key(1), (CLASSES, 2, 8)))
+    return {"network": variables["params"], "representatives": held}, variables["batch_stats"]
+
+
+def losses(params: Any, batch_stats: Any, key: jax.Array, options: LossOptions, with_them: bool) -> Any:
+    held = params["representatives"] if with_them else None
+    return detector_losses(NETWORK, params["network"], batch_stats, held, key, IMAGES, TRUTHS, options)
+
+
+COMPUTE = jax.jit(losses, static_argnums=(3, 4))
+
+
+@pytest.mark.parametrize("with_them", [True, False])
+def test_the_loss_is_the_weighted_sum_of_its_parts(with_them: bool):
+    options = replace(OPTIONS, boxes=2.0, embedding=3.0)
+    learned = COMPUTE(*first_params(), jax.random.key(2), options, with_them)
+    parts = learned.figures
+    total = parts["class_loss"] + 2 * parts["box_loss"] + parts["objectness_loss"]
+    total += parts["proposal_box_loss"] + 3 * parts.get("embedding_loss", 0.0)
+    np.testing.assert_allclose(learned.loss, total, rtol=1e-6)
+    assert ("embedding_loss" in parts) == with_them
+    assert all(np.isfinite(value) and value >= 0 for value in parts.values())
+
+
+def test_only_the_hardest_regions_count_where_that_is_asked_for():
+    arguments = (*first_params(), jax.random.key(2))
+    everything = COMPUTE(*arguments, OPTIONS, True).figures
+    hard = COMPUTE(*arguments, replace(OPTIONS, hard=4), True).figures
+    both = [figures["class_loss"] + figures["box_loss"] for figures in (everything, hard)]
+    assert both[1] > both[0]
+
+
+def test_the_linear_loss_is_added_with_its_weight():
+    arguments = (*first_params(), jax.random.key(2))
+    plain, alone = (COMPUTE(*arguments, OPTIONS, with_them).figures for with_them in (True, False))
+    added = COMPUTE(*arguments, replace(OPTIONS, linear=0.5), True).figures
+    np.testing.assert_allclose(
+        added["class_loss"], plain["class_loss"] + 0.5 * alone["class_loss"], rtol=1e-5
+    )
+
+
+def test_a_few_images_are_learned_by_heart():
+    params, batch_stats = first_params()
+    optimizer = optax.adam(3e-3)
+
+    @jax.jit
+    def step(params: Any, batch_stats: Any, memory: Any, key: jax.Array) -> Any:
+        def loss(params: Any) -> tuple[jax.Array, Any]:
+            learned = losses(params, batch_stats, key, OPTIONS, True)
+            return learned.loss, learned
+
+        (_, learned), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, memory = optimizer.update(gradients, memory)
+        return optax.apply_updates(params, updates), learned.batch_stats, memory, learned.figures
+
+    memory, history = optimizer.init(params), []
+    for key in jax.random.split(jax.random.key(3), 150):
+        params, batch_stats, memory, figures = step(params, batch_stats, memory, key)
+        history.append(jax.device_get(figures))
+    last = {name: np.mean([figures[name] for figures in history[-20:]]) for name in history[0]}
+    assert last["recall"] > 0.9
+    assert last["accuracy"] > 0.9
+    assert last["background_accuracy"] > 0.9
+    assert last["box_loss"] < history[0]["box_loss"]
+
+
+def test_recall_counts_truths_that_a_valid_proposal_covers():
+    boxes = jnp.stack([TRUTHS.boxes[:, 0], TRUTHS.boxes[:, 0] + 5, TRUTHS.boxes[:, 1]], axis=1)
+    for valid, wanted in (((True, True, True), 1.0), ((True, True, False), 4 / 5), ((False, True, False), 0)):
+        proposals = Proposals(boxes, jnp.ones((4, 3)), jnp.tile(jnp.array(valid), (4, 1)))
+        np.testing.assert_allclose(proposal_recall(proposals, TRUTHS), wanted, rtol=1e-6)

@@ -1,0 +1,211 @@
+"""The detector that applications call, on a small network that was never trained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsljax.api import Detector
+from fsljax.detection.trained import StoredDetector
+from fsljax.errors import UserError
+from fsljax.methods import protonet, repmet_detector
+from fsljax.training import workdir
+
+SIDE = 32
+BOX = [4.0, 6.0, 20.0, 26.0]
+
+
+def config_of(kind: str = "repmet") -> Any:
+    config = repmet_detector.default_config()
+    config.name = "small"
+    config.data.update({"image_size": SIDE, "channels": 1})
+    config.scenes.size = SIDE
+    config.network.update({"name": "scene_net"})
+    config.pyramid.update({"channels": 8, "extra_levels": 0})
+    config.proposals.update({"sizes": (8.0, 16.0, 24.0), "before_nms": 32, "keep": 8, "keep_in_test": 16})
+    config.head.update({"kind": kind, "hidden": 16, "dim": 8})
+    return config
+
+
+@pytest.fixture(scope="module")
+def stored() -> StoredDetector:
+    config = config_of()
+    network = repmet_detector.build_network(config, 3, in_test=True)
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 1)))
+    variables = {**variables, "params": {**variables["params"], "representatives": jnp.ones((3, 1, 8))}}
+    return StoredDetector(config, network, jax.device_get(variables), 7)
+
+
+@pytest.fixture
+def detector(stored: StoredDetector) -> Detector:
+    return Detector(stored)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Three patterns, uint8 `[3, 32, 32, 1]`."""
+    coarse = np.random.default_rng(0).uniform(0, 255, (3, 8, 8))
+    return np.kron(coarse, np.ones((4, 4)))[..., None].astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def saved_once(stored: StoredDetector, images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    Detector(stored).enroll(images[:2], [BOX, BOX], ["a", "b"]).save(folder)
+    return folder
+
+
+def same(found: Any, expected: Any, scale: float = 1.0) -> None:
+    for boxes, wanted in zip(found.boxes, expected.boxes, strict=True):
+        np.testing.assert_allclose(boxes, scale * np.asarray(wanted), atol=1e-3)
+    for scores, wanted in zip(found.scores, expected.scores, strict=True):
+        np.testing.assert_allclose(scores, wanted, atol=1e-4)
+    assert [of.tolist() for of in found.labels] == [of.tolist() for of in expected.labels]
+
+
+def test_detections_are_boxes_scores_and_labels_of_each_image(detector: Detector, images: np.ndarray):
+    detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
+    boxes, scores, labels = detector.detect(images, threshold=0.0, most=10)
+    assert [len(of) for of in (boxes, scores, labels)] == [3, 3, 3]
+    for of_image, own, names in zip(boxes, scores, labels, strict=True):
+        assert of_image.shape == (len(own), 4) and 0 < len(own) <= 10
+        assert (of_image >= 0).all() and (of_image <= SIDE).all()
+        assert (np.diff(own) <= 0).all() and set(names) <= {"a", "b"}
+
+
+def test_the_box_given_is_what_a_class_is_known_by(
+    detector: Detector, stored: StoredDetector, images: np.ndarray
+):
+    detector.enroll(images[:1], [BOX], "a")
+
+    def run(method: str, *arguments: Any) -> Any:
+        return stored.network.apply(stored.variables, *arguments, method=method)
+
+    levels = run("trunk", images[:1].astype(np.float32) / 255)
+    expected = run("embed", run("roi_features", levels, jnp.array([[BOX]])))[0, 0]
+    np.testing.assert_allclose(detector._representatives["a"][0], expected, atol=1e-4)
+    assert detector._representatives["a"].shape == (2, 8)
+
+
+def test_new_classes_can_be_known_by_features(stored: StoredDetector, images: np.ndarray, tmp_path: Path):
+    config = config_of()
+    config.eval.enrol.update({"space": "features", "sigma": 0.9})
+    detector = Detector(stored._replace(config=config)).enroll(images[:1], [BOX], "a")
+    levels = stored.network.apply(stored.variables, images[:1].astype(np.float32) / 255, method="trunk")
+    features: Any = stored.network.apply(stored.variables, levels, jnp.array([[BOX]]), method="roi_features")
+    own = features[0, 0] / jnp.linalg.norm(features[0, 0])
+    np.testing.assert_allclose(detector._representatives["a"][0], own, atol=1e-4)
+    expected = detector.detect(images, threshold=0.0)
+    detector.save(tmp_path / "saved")
+    same(Detector.load(tmp_path / "saved").detect(images, threshold=0.0), expected)
+
+
+def test_boxes_are_in_pixels_of_the_image_as_given(detector: Detector, images: np.ndarray):
+    detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
+    expected = detector.detect(images[2:], threshold=0.0)
+    large = Image.fromarray(images[2, ..., 0]).resize((2 * SIDE, 2 * SIDE), Image.Resampling.NEAREST)
+    small = np.asarray(large.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0))
+    same(detector.detect(large, threshold=0.0), detector.detect(small[None], threshold=0.0), 2.0)
+    again = Detector(detector._stored).enroll([large], [(2 * np.array(BOX)).tolist()], "a")
+    assert again.classes == ["a"] and len(expected.boxes) == 1
+
+
+def test_a_wide_image_has_no_detection_below_it(detector: Detector, images: np.ndarray):
+    detector.enroll(images[:1], [BOX], "a")
+    wide = images[0, :16]
+    boxes, _, _ = detector.detect([wide], threshold=0.0)
+    assert len(boxes[0]) and boxes[0][:, 2].max() <= 16
+
+
+def test_several_boxes_of_an_image_and_several_images_of_a_class(detector: Detector, images: np.ndarray):
+    other = [0.0, 0.0, 10.0, 10.0]
+    detector.enroll(images[:2], [[BOX, other], [BOX]], ["a", "b", "a"])
+    assert {label: len(of) for label, of in detector._representatives.items()} == {"a": 4, "b": 2}
+    alone = Detector(detector._stored).enroll(images[:1], [BOX], "a").enroll(images[1:2], [BOX], "a")
+    np.testing.assert_allclose(alone._representatives["a"], detector._representatives["a"], atol=1e-4)
+
+
+def test_only_the_labels_asked_for_compete(detector: Detector, images: np.ndarray):
+    detector.enroll(images, [BOX] * 3, ["a", "b", "c"])
+    alone = Detector(detector._stored).enroll(images[1:2], [BOX], "b")
+    same(detector.detect(images, labels=["b"], threshold=0.0), alone.detect(images, threshold=0.0))
+    assert detector.forget("b").classes == ["a", "c"]
+
+
+def test_what_was_saved_detects_the_same(stored: StoredDetector, saved_once: Path, images: np.ndarray):
+    loaded = Detector.load(saved_once)
+    expected = Detector(stored).enroll(images[:2], [BOX, BOX], ["a", "b"])
+    assert loaded.classes == ["a", "b"]
+    same(loaded.detect(images, threshold=0.0), expected.detect(images, threshold=0.0))
+
+
+def test_damaged_and_foreign_folders_are_told(stored: StoredDetector, saved_once: Path, tmp_path: Path):
+    folder = shutil.copytree(saved_once, tmp_path / "saved")
+    (folder / "enrolled.npz").write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"cannot be read .*enrol anew"):
+        Detector.load(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be read"):
+        Detector.load(folder)
+    with pytest.raises(UserError, match="There is no detector"):
+        Detector.load(tmp_path / "nothing")
+    workdir.write_json(folder / "config.json", protonet.default_config().to_dict())
+    with pytest.raises(UserError, match="'protonet', not a detector's"):
+        Detector.load(folder)
+
+
+def test_another_model_is_not_overwritten(stored: StoredDetector, saved_once: Path):
+    other = stored._replace(step=8)
+    with pytest.raises(UserError, match="another model"):
+        Detector(other).save(saved_once)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels", "told"),
+    [
+        ([[4, 6, 40, 26]], "a", "Box 0 of image 0, .* leaves the image, which is 32 high"),
+        ([[4, 6, 4, 26]], "a", "has no area"),
+        ([[4, 6, np.nan, 26]], "a", "no finite number"),
+        ([BOX, BOX], "a", "There are 1 images, but boxes for 2"),
+        ([BOX], ["a", "b"], "1 boxes were given with 2 labels"),
+        ([BOX], [1.5], "must be a string or an integer"),
+        ([np.zeros((0, 4))], "a", "Image 0 has no box"),
+        (7, "a", "no sequence"),
+    ],
+)
+def test_boxes_and_labels_that_cannot_be(
+    detector: Detector, images: np.ndarray, boxes: Any, labels: Any, told: str
+):
+    with pytest.raises(UserError, match=told):
+        detector.enroll(images[:1], boxes, labels)
+    assert detector.classes == []
+
+
+def test_what_cannot_be_detected(detector: Detector, images: np.ndarray):
+    with pytest.raises(UserError, match="No class is enrolled"):
+        detector.detect(images)
+    detector.enroll(images[:1], [BOX], "a")
+    for options, told in (
+        ({"labels": ["b"]}, r"'b' is not enrolled; enrolled are \['a'\]"),
+        ({"labels": []}, "no label to look for"),
+        ({"threshold": 2.0}, "threshold from 0 to 1"),
+    ):
+        with pytest.raises(UserError, match=told):
+            detector.detect(images, **options)
+    with pytest.raises(UserError, match="There are no images"):
+        detector.detect([])
+    with pytest.raises(UserError, match="'b' is not enrolled"):
+        detector.forget("b")
+
+
+def test_a_linear_head_knows_no_new_classes(stored: StoredDetector):
+    params = {name: of for name, of in stored.variables["params"].items() if name != "representatives"}
+    with pytest.raises(UserError, match="trained with a linear head"):
+        Detector(stored._replace(variables={**stored.variables, "params": params}))
