@@ -36,7 +36,7 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
       UserError: if something asked for is impossible, said in one sentence.
       Stopped: if a signal ended the run early; what it had is on disk.
     """
-    methods.check(config)
+    config = methods.check(config)
     checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
     if mode == "evaluate":
         _check_trained(folder, config)

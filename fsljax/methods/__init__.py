@@ -1,52 +1,63 @@
 """Methods: each a module of this package, the only place where network, loss, sampler and evaluation meet.
 
-A module `fsljax.methods.NAME` has `default_config()`, `check(config)` and `build(config, data)`, which
-returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it trains on other data than images
-of a class each, it has `load(config)` too.
+A module `fsljax.methods.NAME` has a frozen dataclass `Config` (an `fsljax.config.Experiment` with sections of its
+own), `default_config()`, `check(config)` for what its fields must be to each other, and `build(config, data)`, which
+returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it trains on other data than images of a
+class each, it has `load(config)` too. A method of one's own is a module anywhere: `config.method` is its dotted name.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fsljax import data as image_data
-from fsljax.config import check_fields
-from fsljax.errors import UserError
+from fsljax.config import check_fields, read
+from fsljax.config.checks import check_experiment
+from fsljax.config.modules import find
 from fsljax.training.method import Data, Method
 
 
-def load(config: ConfigDict) -> Data:
+def check(config: ConfigDict) -> Any:
+    """The typed values of a config, checked once, before data are loaded.
+
+    Raises:
+      UserError: for a config that cannot work.
+    """
+    module = _module(config.get("method"))
+    if not hasattr(module, "Config"):
+        check_fields(config, module.default_config())
+        module.check(config)
+        return config
+    typed = read(module.Config, config)
+    check_experiment(typed)
+    module.check(typed)
+    return typed
+
+
+def load(config: Any) -> Data:
     """The data that `config.data` names, as the method `config.method` takes them.
 
     Raises:
       UserError: if they are missing or unfit, saying what to do.
     """
-    return getattr(_module(config), "load", image_data.load)(config)
+    return getattr(_module(config.method), "load", image_data.load)(config)
 
 
-def build(config: ConfigDict, data: Data) -> Method:
+def build(config: Any, data: Data) -> Method:
     """The method that `config.method` names, on its data.
 
+    Args:
+      config: as `check` gave it.
+      data: as `load` gave them.
+
     Raises:
-      UserError: if there is none, or the config or the data do not fit it.
+      UserError: if the config or the data do not fit it.
     """
-    return _module(config).build(config, data)
+    return _module(config.method).build(config, data)
 
 
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for a config that cannot work, before data are loaded."""
-    module = _module(config)
-    check_fields(config, module.default_config())
-    module.check(config)
-
-
-def _module(config: ConfigDict) -> Any:
-    method = config.get("method")
-    name = f"{__name__}.{method}"
-    if not isinstance(method, str) or not method.isidentifier() or importlib.util.find_spec(name) is None:
-        raise UserError(f"config.method is {method!r}, but there is no module {name}.")
-    return importlib.import_module(name)
+def _module(method: object) -> ModuleType:
+    return find("fsljax.methods", method, field="method", needs=("default_config", "check", "build"))

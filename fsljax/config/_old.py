@@ -223,23 +223,23 @@ def get(config: ConfigDict, name: str) -> Any:
     """The value of a dotted name, such as "train.steps"."""
     value: Any = config
     for part in name.split("."):
-        value = value[part]
+        value = getattr(value, part)
     return value
 
 
-def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
+def old_field_names(config: ConfigDict, prefix: str = "") -> list[str]:
     """Dotted names of all fields, such as "train.steps", and of the sections that hold them."""
     names = []
     for key, value in config.items():
         names.append(prefix + key)
         if isinstance(value, ConfigDict):
-            names += field_names(value, f"{prefix}{key}.")
+            names += old_field_names(value, f"{prefix}{key}.")
     return names
 
 
 def check_fields(config: ConfigDict, default: ConfigDict) -> None:
     """Raises a UserError if the config lacks a field of the default one, or has another."""
-    names, known = field_names(config), field_names(default)
+    names, known = old_field_names(config), old_field_names(default)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -285,13 +285,3 @@ def dataclass_from(kind: Any, section: ConfigDict, **others: Any) -> Any:
     held = {name: value for name, value in section.items() if name in names}
     lists = {name: tuple(value) for name, value in held.items() if isinstance(value, list)}
     return kind(**{**held, **lists, **others})
-
-
-def plain(config: ConfigDict) -> dict[str, Any]:
-    """The config as nested dicts of what JSON can hold (tuples become lists)."""
-    return {
-        name: plain(value)
-        if isinstance(value, ConfigDict)
-        else (list(value) if isinstance(value, tuple) else value)
-        for name, value in config.items()
-    }

@@ -1,0 +1,35 @@
+"""What fields of several sections must be to each other."""
+
+from __future__ import annotations
+
+from fsljax.config.sections import Data, Experiment
+from fsljax.errors import UserError
+
+
+def check_experiment(config: Experiment) -> None:
+    """Raises a UserError for values that cannot go together, before anything is loaded or compiled."""
+    _check_division(config.data)
+    if config.data.channels == 1 and (config.augment.saturation or config.augment.hue):
+        raise UserError(
+            "config.augment.saturation and config.augment.hue change colours, but config.data.channels is 1: "
+            "let both be 0."
+        )
+    if sorted(set(config.train.restarts)) != list(config.train.restarts):
+        raise UserError(f"config.train.restarts is {config.train.restarts}; its steps must rise.")
+
+
+def _check_division(data: Data) -> None:
+    if data.max_classes == 1:
+        raise UserError("config.data.max_classes is 1; it must be 0 (all classes), or 2 or more.")
+    if data.split_by != "examples":
+        for name, value in (("merge", data.merge), ("max_classes", data.max_classes)):
+            if value:
+                raise UserError(
+                    f"config.data.{name} is {value!r}, which needs parts that share their classes: "
+                    "set --config.data.split_by=examples."
+                )
+    if data.merge == "alphabets" and data.name != "omniglot":
+        raise UserError(
+            f'config.data.merge is "alphabets", which Omniglot alone has, but config.data.name is '
+            f"{data.name!r}: give 'pairs'."
+        )

@@ -1,0 +1,177 @@
+"""Fields of a section of a config: a type, a default, bounds and a meaning each.
+
+A section is a frozen dataclass whose fields are made by `field` and `section`; `fsljax.config.reading` makes one of
+what a config file gives, and checks it once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from fsljax.errors import UserError
+
+SEEDS = 2**32
+_NOUNS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a field's value, or each of a tuple's, may be.
+
+    Attributes:
+      least, above: `value >= least`, `value > above`.
+      most, below: `value <= most`, `value < below`.
+      choices: the only values; None: any.
+      empty: whether a tuple may hold nothing.
+    """
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    choices: tuple[Any, ...] | None = None
+    empty: bool = True
+
+    def hold(self, value: float) -> bool:
+        """Whether a number is within; NaN and infinities never are."""
+        return math.isfinite(value) and (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def sentence(self, value: float) -> str:
+        """What a number that is not within must be."""
+        if self.below == SEEDS and value >= SEEDS:
+            return "it must be below 2^32"
+        if self.below == SEEDS:
+            return f"it must be {self.least} or more"
+        if math.isinf(value) or all(
+            bound is None for bound in (self.least, self.above, self.most, self.below)
+        ):
+            return "it must be a finite number"
+        if self.least is not None and self.below is not None:
+            return f"it must be from {self.least} up to, not including, {self.below}"
+        if self.least is not None and self.most is not None:
+            return f"it must be from {self.least} to {self.most}"
+        if self.above is not None and self.below is not None:
+            return f"it must be between {self.above} and {self.below}"
+        if self.above is not None and self.most is not None:
+            return f"it must be above {self.above} and at most {self.most}"
+        if self.above is not None:
+            return f"it must be above {self.above}"
+        if self.least is not None:
+            return f"it must be {self.least} or more"
+        return (
+            f"it must be {self.most} or less" if self.most is not None else f"it must be below {self.below}"
+        )
+
+
+def field(
+    default: Any,
+    meaning: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    choices: Sequence[Any] | None = None,
+    empty: bool = True,
+) -> Any:
+    """A field of a section.
+
+    Args:
+      default: its value where a config says nothing.
+      meaning: what it is, in its unit, as `--help` shows it.
+      least, above, most, below, choices, empty: as `Bounds` has them.
+    """
+    bounds = Bounds(least, above, most, below, None if choices is None else tuple(choices), empty)
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds})
+
+
+def seed(default: int, meaning: str) -> Any:
+    """A field that seeds random numbers: 32 bits."""
+    return field(default, meaning, least=0, below=SEEDS)
+
+
+def section(kind: type[Any], **defaults: Any) -> Any:
+    """A field that is a section itself, with some other defaults than its own."""
+    return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={"section": kind})
+
+
+def meaning_of(entry: dataclasses.Field[Any]) -> str:
+    """What a field is."""
+    return str(entry.metadata.get("meaning", ""))
+
+
+@cache
+def types_of(kind: type[Any]) -> dict[str, Any]:
+    """The type of each field of a section."""
+    return typing.get_type_hints(kind)
+
+
+def checked(name: str, value: Any, kind: Any, bounds: Bounds) -> Any:
+    """A value as its field has it: of its type and within its bounds; a list becomes a tuple.
+
+    Raises:
+      UserError: it is neither, saying what it must be.
+    """
+    if typing.get_origin(kind) is tuple:
+        return _checked_tuple(name, value, typing.get_args(kind), bounds)
+    if isinstance(kind, types.UnionType):
+        raise TypeError(
+            f"config.{name} has the type {kind}: give it one type, with a value that means nothing."
+        )
+    if not _is_of(value, kind):
+        if bounds.choices is not None:
+            raise UserError(f"config.{name} is {value!r}; it can be {_listed(bounds.choices)}.")
+        raise UserError(f"config.{name} is {value!r}; it must be {_NOUNS[kind]}.")
+    _check_bounds(name, value, value, bounds)
+    return value
+
+
+def _checked_tuple(name: str, value: Any, kinds: tuple[Any, ...], bounds: Bounds) -> tuple[Any, ...]:
+    element = kinds[0]
+    if not isinstance(value, tuple | list):
+        raise UserError(f"config.{name} is {value!r}; it must hold {_PLURALS[element]}, in parentheses.")
+    if not value and not bounds.empty:
+        raise UserError(
+            f"config.{name} is empty; it needs one {'name' if element is str else 'number'} at least."
+        )
+    for one in value:
+        if not _is_of(one, element):
+            raise UserError(f"config.{name} is {value!r}; it must hold {_PLURALS[element]}.")
+        _check_bounds(name, one, value, bounds)
+    if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+        raise UserError(f"config.{name} is {value!r}; it must hold {len(kinds)} {_PLURALS[element]}.")
+    return tuple(value)
+
+
+def _check_bounds(name: str, one: Any, value: Any, bounds: Bounds) -> None:
+    """Raises a UserError if one of a field's values is out of bounds."""
+    if bounds.choices is not None and one not in bounds.choices:
+        raise UserError(f"config.{name} is {value!r}; it can be {_listed(bounds.choices)}.")
+    if isinstance(one, numbers.Real) and not isinstance(one, bool) and not bounds.hold(float(one)):
+        raise UserError(f"config.{name} is {value}; {bounds.sentence(float(one))}.")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _listed(choices: Sequence[Any]) -> str:
+    return ", ".join(map(repr, choices))

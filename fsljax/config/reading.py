@@ -1,0 +1,150 @@
+"""From what a config file gives, or a workdir keeps, to typed sections; and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from ml_collections import ConfigDict
+
+from fsljax.config.fields import Bounds, checked, types_of
+from fsljax.errors import UserError
+
+Kind = TypeVar("Kind")
+
+
+def read(kind: type[Kind], values: ConfigDict | Mapping[str, Any], *, complete: bool = True) -> Kind:
+    """A config, or a section, of the values given.
+
+    Args:
+      kind: the dataclass.
+      values: by name; sections are mappings in it.
+      complete: every field must be there and no other. Otherwise a field that is missing has its default, and one
+        that is unknown is passed over: so is read what another version stored.
+
+    Raises:
+      UserError: a field is unknown (the nearest one is named), missing, of another type or out of bounds.
+    """
+    given = as_mapping(values)
+    if complete:
+        _check_names(kind, given)
+    config: Kind = _read(kind, given, "")
+    return config
+
+
+def config_dict(config: Any) -> ConfigDict:
+    """The values of a config, as config files hand them on: fields can be changed, and no others added."""
+    return ConfigDict(_values(config)).lock()
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The values of a config, or of a section, as JSON has them: tuples become lists."""
+    given = _values(config) if dataclasses.is_dataclass(config) else as_mapping(config)
+    return {
+        name: plain(value)
+        if isinstance(value, Mapping)
+        else (list(value) if isinstance(value, tuple) else value)
+        for name, value in given.items()
+    }
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by their dotted names, such as "train.steps"."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
+
+
+def field_names(kind: type[Any], prefix: str = "") -> list[str]:
+    """Dotted names of all fields of a config, and of the sections that hold them."""
+    names = []
+    for entry, inner in _fields(kind):
+        names.append(prefix + entry.name)
+        if inner is not None:
+            names += field_names(inner, f"{prefix}{entry.name}.")
+    return names
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """ " Did you mean …?" with the nearest of the known names; empty where none is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def as_mapping(values: ConfigDict | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Plain dicts of a config's values."""
+    if isinstance(values, ConfigDict):
+        return dict(values.to_dict())
+    if not isinstance(values, Mapping):
+        raise UserError(f"The config holds {values!r} where a section of named fields must be.")
+    return values
+
+
+def _values(config: Any) -> dict[str, Any]:
+    return {
+        entry.name: _values(value) if dataclasses.is_dataclass(value) else value
+        for entry in dataclasses.fields(config)
+        for value in [getattr(config, entry.name)]
+    }
+
+
+def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], type[Any] | None]]:
+    """The fields of a section, each with the section that it is, or None."""
+    for entry in dataclasses.fields(kind):
+        inner = types_of(kind)[entry.name]
+        yield entry, inner if dataclasses.is_dataclass(inner) and isinstance(inner, type) else None
+
+
+def _read(kind: type[Any], given: Mapping[str, Any], prefix: str) -> Any:
+    values: dict[str, Any] = {}
+    for entry, inner in _fields(kind):
+        if entry.name not in given:
+            continue
+        name, value = prefix + entry.name, given[entry.name]
+        if inner is None:
+            bounds = entry.metadata.get("bounds", Bounds())
+            values[entry.name] = checked(name, value, types_of(kind)[entry.name], bounds)
+        elif isinstance(value, Mapping):
+            values[entry.name] = _read_over(default_of(entry), value, f"{name}.")
+        else:
+            raise UserError(f"config.{name} is {value!r}; it must be a section with fields of its own.")
+    return kind(**values)
+
+
+def _read_over(default: Any, given: Mapping[str, Any], prefix: str) -> Any:
+    """A section of the values given, and of the default's where there are none."""
+    known = {entry.name for entry in dataclasses.fields(default)}
+    return _read(
+        type(default), {**_values(default), **{k: v for k, v in given.items() if k in known}}, prefix
+    )
+
+
+def default_of(entry: dataclasses.Field[Any]) -> Any:
+    """A field's default."""
+    made = entry.default_factory
+    return entry.default if made is dataclasses.MISSING else made()
+
+
+def _check_names(kind: type[Any], given: Mapping[str, Any]) -> None:
+    """Raises a UserError unless exactly the fields of a config are there."""
+    known, method = field_names(kind), given.get("method")
+    names = [name for name, _ in _walk(given)]
+    for name in names:
+        if name not in known:
+            raise UserError(f"Unknown field config.{name} of the method {method!r}.{nearest(name, known)}")
+    missing = [name for name in known if name not in names]
+    if missing:
+        raise UserError(
+            f"config.{missing[0]} is missing: let get_config() begin with "
+            f"fsljax.methods.{method}.default_config()."
+        )
+
+
+def _walk(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in given.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{prefix}{name}.")
