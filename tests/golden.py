@@ -376,7 +376,7 @@ def keep(name: str) -> None:
 
 
 def enrolled(name: str) -> dict[str, Any]:
-    """What a kept folder with enrolled classes says of images; made of the kept workdir where it is missing."""
+    """What a kept folder with enrolled classes says of images; made where it is missing."""
     from fsljax.api import Classifier
 
     images = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)

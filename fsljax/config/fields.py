@@ -1,7 +1,7 @@
 """Fields of a section of a config: a type, a default, bounds and a meaning each.
 
-A section is a frozen dataclass whose fields are made by `field` and `section`; `fsljax.config.reading` makes one of
-what a config file gives, and checks it once.
+A section is a frozen dataclass whose fields are made by `field` and `section`; `fsljax.config.reading` makes
+one of what a config file gives, and checks it once.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ class Bounds:
             return "it must be below 2^32"
         if self.below == SEEDS:
             return f"it must be {self.least} or more"
-        if math.isinf(value) or all(
-            bound is None for bound in (self.least, self.above, self.most, self.below)
-        ):
+        if math.isinf(value) or self == Bounds(choices=self.choices, empty=self.empty):
             return "it must be a finite number"
         if self.least is not None and self.below is not None:
             return f"it must be from {self.least} up to, not including, {self.below}"

@@ -49,7 +49,7 @@ def _complete(module: ModuleType, field: str, needs: tuple[str, ...]) -> ModuleT
     missing = [name for name in needs if not hasattr(module, name)]
     if missing:
         raise UserError(
-            f"The module {module.__name__}, which config.{field} names, defines no {' and no '.join(missing)}: "
-            "see docs/extending.md."
+            f"The module {module.__name__}, which config.{field} names, defines no "
+            f"{' and no '.join(missing)}: see docs/extending.md."
         )
     return module

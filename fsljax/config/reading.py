@@ -21,8 +21,8 @@ def read(kind: type[Kind], values: ConfigDict | Mapping[str, Any], *, complete: 
     Args:
       kind: the dataclass.
       values: by name; sections are mappings in it.
-      complete: every field must be there and no other. Otherwise a field that is missing has its default, and one
-        that is unknown is passed over: so is read what another version stored.
+      complete: every field must be there and no other. Otherwise a field that is missing has its default, and
+        one that is unknown is passed over: so is read what another version stored.
 
     Raises:
       UserError: a field is unknown (the nearest one is named), missing, of another type or out of bounds.

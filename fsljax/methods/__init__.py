@@ -1,9 +1,10 @@
 """Methods: each a module of this package, the only place where network, loss, sampler and evaluation meet.
 
-A module `fsljax.methods.NAME` has a frozen dataclass `Config` (an `fsljax.config.Experiment` with sections of its
-own), `default_config()`, `check(config)` for what its fields must be to each other, and `build(config, data)`, which
-returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it trains on other data than images of a
-class each, it has `load(config)` too. A method of one's own is a module anywhere: `config.method` is its dotted name.
+A module `fsljax.methods.NAME` has a frozen dataclass `Config` (an `fsljax.config.Experiment` with sections
+of its own), `default_config()`, `check(config)` for what its fields must be to each other, and
+`build(config, data)`, which returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it
+trains on other data than images of a class each, it has `load(config)` too. A method of one's own is a
+module anywhere: `config.method` is its dotted name.
 """
 
 from __future__ import annotations
