@@ -68,6 +68,17 @@ def field_names(kind: type[Any], prefix: str = "") -> list[str]:
     return names
 
 
+def free_names(kind: type[Any], prefix: str = "") -> list[str]:
+    """Dotted names of the fields and sections of a config that may differ when a run goes on."""
+    names = []
+    for entry, inner in _fields(kind):
+        if entry.metadata.get("free"):
+            names.append(prefix + entry.name)
+        elif inner is not None:
+            names += free_names(inner, f"{prefix}{entry.name}.")
+    return names
+
+
 def nearest(name: str, known: list[str]) -> str:
     """ " Did you mean …?" with the nearest of the known names; empty where none is near."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)

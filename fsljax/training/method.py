@@ -65,7 +65,7 @@ class Method(Protocol):
         """Steps between calls of `refresh`; 0: it is never called."""
 
     @property
-    def draws_ahead(self) -> bool:
+    def prefetchable(self) -> bool:
         """Whether `draw` reads nothing of the state but its key and step: batches are then known before."""
 
     def training_data(self, variables: dict[str, Any]) -> TrainingData:

@@ -9,19 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from ml_collections import ConfigDict
 
-from fsljax.config import plain, shared_config
+from fsljax.config import Experiment, flat, free_names, plain
 from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
 
 CONFIG = "config.json"
 RESULTS = "results.json"
 IMAGES = "images.json"
-# Where things are and how they are shown changes nothing in what is trained.
-_MAY_DIFFER = ("eval", "data.data_dir", "data.path", "checkpoint", "train.log_every",
-               "train.steps_per_dispatch", "network.kernels", "data.host_budget_gb",
-               "data.device_budget_gb", "data.workers", "data.prefetch")  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -49,7 +44,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def claim(workdir: Path, config: ConfigDict, images: dict[str, str]) -> None:
+def claim(workdir: Path, config: Experiment, images: dict[str, str]) -> None:
     """Writes what a run is made of into a new workdir, or checks that it holds the same.
 
     Args:
@@ -76,18 +71,40 @@ def claim(workdir: Path, config: ConfigDict, images: dict[str, str]) -> None:
         raise UserError(f"{workdir} cannot be written ({error.strerror or error}).") from error
 
 
-def release(workdir: Path, config: ConfigDict) -> None:
+def release(workdir: Path, config: Experiment) -> None:
     """Forgets a run of this experiment that came to nothing: another config may take its place.
 
     A file of the same name that no run wrote stays.
     """
     try:
-        stored = json.loads((workdir / CONFIG).read_text())
-        if stored["name"] == config.name and stored["method"] == config.method:
-            (workdir / CONFIG).unlink()
-            (workdir / IMAGES).unlink(missing_ok=True)
-    except (OSError, ValueError, KeyError, TypeError):
+        stored = read_config(workdir)
+    except UserError:
         return
+    if (stored.get("name"), stored.get("method")) == (config.name, config.method):
+        (workdir / CONFIG).unlink()
+        (workdir / IMAGES).unlink(missing_ok=True)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The values that a run, a shipped model or a saved one keeps of its config.
+
+    Raises:
+      UserError: if there are none, or they cannot be read.
+    """
+    path = folder / CONFIG
+    try:
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict):
+            raise ValueError("it holds no config")
+    except FileNotFoundError:
+        raise UserError(
+            f"There is no model in {folder}: give the workdir of a run, or a folder written by save."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {str(error).rstrip('.')}.") from error
+    return stored
 
 
 def same_images(workdir: Path, images: dict[str, str]) -> bool:
@@ -98,21 +115,24 @@ def same_images(workdir: Path, images: dict[str, str]) -> bool:
         return True
 
 
-def check_same(workdir: Path, config: ConfigDict) -> None:
-    """Raises a UserError if the workdir holds the run of another config, naming what differs."""
-    path = workdir / CONFIG
+def check_same(workdir: Path, config: Experiment) -> None:
+    """Raises a UserError if the workdir holds the run of another config, naming what differs.
+
+    All fields count but those that change nothing in what is trained.
+    """
+    kind = type(config)
     # A field that came after the run was made has its default there.
-    defaults = _flat(plain(shared_config()))
+    defaults = flat(plain(kind()))
     try:
-        stored = defaults | _flat(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): give another --workdir.") from error
-    wanted = defaults | _flat(plain(config))
+        stored = defaults | flat(read_config(workdir))
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')}: give another --workdir.") from error
+    wanted, free = flat(plain(config)), free_names(kind)
     differing = [
-        f"{name} is {stored[name]!r} there and {wanted.get(name)!r} here"
-        for name in stored
-        if stored[name] != wanted.get(name)
-        and not any(name == field or name.startswith(f"{field}.") for field in _MAY_DIFFER)
+        f"{name} is {_shown(stored, name)} there and {_shown(wanted, name)} here"
+        for name in dict.fromkeys([*stored, *wanted])
+        if (name not in stored or name not in wanted or stored[name] != wanted[name])
+        and not any(name == field or name.startswith(f"{field}.") for field in free)
     ]
     if differing:
         more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
@@ -120,6 +140,10 @@ def check_same(workdir: Path, config: ConfigDict) -> None:
             f"{workdir} holds the run of another config ({'; '.join(differing[:3])}{more}): "
             "give another --workdir, or the config that made it."
         )
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "no field"
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -134,13 +158,3 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file so that a reader sees the old content or the new, never half of it."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
