@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -24,7 +23,6 @@ from fsljax.classification.closed_set import (
 from fsljax.classification.embedder import Embedder, build_embedder
 from fsljax.config import check_at_least, check_seeds, check_shared, check_whole, get, plain, shared_config
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.samplers.episodes import ClassTable, draw_distinct
 from fsljax.errors import UserError
 from fsljax.evaluation import linear_probe, nearest_cluster
 from fsljax.training.method import Evaluation, TrainingData
@@ -223,29 +221,3 @@ def tell_of_small_classes(config: ConfigDict, part: ImageDataset, name: str) -> 
             f"image: {names}{more}.",
             file=sys.stderr,
         )
-
-
-def shuffled_rows(key: jax.Array, step: jax.Array | int, count: int, batch: int) -> jax.Array:
-    """The batch of a step, int32 `[batch]`: every example once, in a new order, before any comes again.
-
-    What is left of an order and fills no batch is skipped.
-    """
-    batches = count // batch
-    # Far from the numbers of steps, with which the same key is folded.
-    order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 2**31), step // batches), count)
-    return jax.lax.dynamic_slice(order, (step % batches * batch,), (batch,))
-
-
-def draw_classes(
-    key: jax.Array, table: ClassTable, *, classes: int, examples: int
-) -> tuple[jax.Array, jax.Array]:
-    """Distinct classes `[classes]` and rows `[classes, examples]` of each: distinct where it has so many."""
-    class_key, distinct_key, any_key = jax.random.split(key, 3)
-    chosen = draw_distinct(class_key, len(table.counts), classes)
-    counts = jnp.asarray(table.counts)[chosen]
-    distinct = jax.vmap(lambda k, limit: draw_distinct(k, limit, examples))(
-        jax.random.split(distinct_key, classes), counts
-    )
-    any_member = jax.random.randint(any_key, (classes, examples), 0, counts[:, None])
-    columns = jnp.where(counts[:, None] >= examples, distinct, any_member)
-    return chosen, jnp.asarray(table.rows)[chosen[:, None], columns]

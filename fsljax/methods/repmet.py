@@ -29,6 +29,7 @@ from fsljax.classification.task import LabelledBatch, Task
 from fsljax.clustering import every_cluster
 from fsljax.config import check_at_least, check_choice
 from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.samplers.batches import draw_classes, shuffled_rows
 from fsljax.data.samplers.episodes import ClassTable, class_table
 from fsljax.distances import normalize
 from fsljax.errors import UserError
@@ -177,9 +178,9 @@ class RepMet:
         train = self.config.train
         if train.batches == "shuffled":
             size = train.clusters * train.examples
-            rows = fine_grained.shuffled_rows(state.key, state.step, len(index.labels), size)
+            rows = shuffled_rows(state.key, state.step, len(index.labels), size)
             return LabelledBatch(rows, jnp.asarray(index.labels)[rows])
-        classes, rows = fine_grained.draw_classes(
+        classes, rows = draw_classes(
             jax.random.split(state.step_key())[0],
             index.table,
             classes=train.clusters,

@@ -17,6 +17,7 @@ from fsljax.classification.closed_set import Part
 from fsljax.classification.task import LabelledBatch, Task
 from fsljax.config import check_share
 from fsljax.data.dataset import Splits
+from fsljax.data.samplers.batches import shuffled_rows
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -67,7 +68,7 @@ class Softmax:
 
     def draw(self, state: TrainState, index: jax.Array) -> LabelledBatch:
         train = self.task.config.train
-        rows = fine_grained.shuffled_rows(state.key, state.step, len(index), train.clusters * train.examples)
+        rows = shuffled_rows(state.key, state.step, len(index), train.clusters * train.examples)
         return LabelledBatch(rows, index[rows])
 
     def learn(

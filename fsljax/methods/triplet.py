@@ -13,6 +13,7 @@ from fsljax.classification import task as fine_grained
 from fsljax.classification.task import LabelledBatch, Task
 from fsljax.config import check_choice
 from fsljax.data.dataset import Splits
+from fsljax.data.samplers.batches import draw_classes
 from fsljax.data.samplers.episodes import ClassTable, class_table
 from fsljax.errors import UserError
 from fsljax.losses import triplet_loss
@@ -75,9 +76,7 @@ class Triplet:
     def draw(self, state: TrainState, index: ClassTable) -> LabelledBatch:
         draw_key, _ = jax.random.split(state.step_key())
         train = self.task.config.train
-        classes, rows = fine_grained.draw_classes(
-            draw_key, index, classes=train.clusters, examples=train.examples
-        )
+        classes, rows = draw_classes(draw_key, index, classes=train.clusters, examples=train.examples)
         return LabelledBatch(rows.reshape(-1), jnp.repeat(classes, train.examples))
 
     def learn(
