@@ -36,7 +36,8 @@ def main() -> None:
     import jax
 
     from fsljax import data, methods
-    from fsljax.classification.closed_set import Part, find_clusters
+    from fsljax.classification.embedder import Part
+from fsljax.classification.closed_set import find_clusters
     from fsljax.training import devices, steps
     from fsljax.training.host_memory import keep_freed_memory
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from fsljax.classification.config import ClosedSet
+from fsljax.classification.embedder import Part
 from fsljax.classification.report import cluster_gallery_section, confused_pairs_section
 from fsljax.clustering import KMeansResult, kmeans, kmeans_per_class
 from fsljax.data.dataset import ImageDataset, spread_classes
@@ -24,13 +25,6 @@ from fsljax.training.method import Evaluation
 
 _CLASSES_ON_MAP = 20
 _RESTARTS = 5
-
-
-class Part(NamedTuple):
-    """A part of the data set and its embeddings `[n, dim]`."""
-
-    data: ImageDataset
-    embeddings: np.ndarray
 
 
 Report = Callable[[Part, Part, np.ndarray], list[Section]]

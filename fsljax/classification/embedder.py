@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,6 +30,13 @@ Variables = dict[str, Any]
 
 # Of config.network, what features depend on beside the weights.
 _BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
+
+
+class Part(NamedTuple):
+    """A part of the data set and its embeddings `[n, dim]`."""
+
+    data: ImageDataset
+    embeddings: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class Embedder:
           inputs: `[batch, …]`, as `inputs` gives them.
           key: of the changes.
           step: of the training.
-          episodes: into so many parts of equal size the batch is divided, each normalised by statistics of its
+          episodes: parts of equal size into which the batch is divided, each normalised by statistics of its
             own; None: it is one.
 
         Returns:
@@ -168,7 +175,7 @@ class Embedder:
         return np.stack([embeddings[row] for row in range(len(images))])
 
     def embed_by_batch_statistics(self, variables: Variables, images: jax.Array) -> jax.Array:
-        """Embeddings `[n, dim]` of uint8 images `[n, height, width, channel]`, by these images' statistics."""
+        """Embeddings `[n, dim]` of uint8 images `[n, height, width, channel]`, by their own statistics."""
         embeddings: jax.Array = self._embeddings_of_batch(variables, images)
         return embeddings
 

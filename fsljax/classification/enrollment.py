@@ -111,8 +111,16 @@ class Representatives:
       per_class: representatives of a class at most; 0: every embedding is one.
     """
 
-    def __init__(self, loss: Mapping[str, Any], per_class: int = 0):
-        self._loss = {name: loss[name] for name in ("sigma", "alpha", "version", "squared")}
+    def __init__(
+        self,
+        *,
+        sigma: float,
+        alpha: float = 1.0,
+        version: str = "v2",
+        squared: bool = False,
+        per_class: int = 0,
+    ):
+        self._sigma, self._alpha, self._version, self._squared = sigma, alpha, version, squared
         self.per_class = per_class
         self._supports: dict[Label, np.ndarray] = {}
         self._centres: dict[Label, np.ndarray] = {}
@@ -141,7 +149,10 @@ class Representatives:
             jnp.repeat(jnp.arange(len(supports)), np.array([len(support) for support in supports])),
             steps=steps,
             rate=rate,
-            **self._loss,
+            sigma=self._sigma,
+            alpha=self._alpha,
+            version=self._version,
+            squared=self._squared,
         )
         for label, row, there in zip(self._centres, np.asarray(learned), exists, strict=True):
             self._centres[label] = row[there]
@@ -190,7 +201,7 @@ class Representatives:
 
     def _classify(self, embeddings: np.ndarray) -> by_representatives.RepresentativeOutput:
         padded, exists = self._padded()
-        return by_representatives.classify(embeddings, padded, sigma=self._loss["sigma"], exists=exists)
+        return by_representatives.classify(embeddings, padded, sigma=self._sigma, exists=exists)
 
     def _padded(self) -> tuple[np.ndarray, np.ndarray]:
         """Representatives `[classes, k, dim]`, and which exist; the others are out of reach."""

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.classification.closed_set import Part
 from fsljax.classification.config import FewShotEval, FewShotValidation
+from fsljax.classification.embedder import Part
 from fsljax.config import Data
 from fsljax.data.dataset import ImageDataset, spread_classes
 from fsljax.data.samplers.episodes import Episodes

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fsljax.classification.embedder import Part
+from fsljax.classification.representatives import counts_in_use
 from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.pictures import are_drawings, data_uri
-from fsljax.reporting.sections import Section, render
+from fsljax.reporting.sections import Section, embedding_map_section, render
 
 _THUMB_SIDE = 72
 
@@ -161,6 +163,38 @@ def representatives_in_use_section(
         " image or more; the figures of a class tell to how many."
     )
     return Section("Representatives in use", render("usage", summary=summary, rows=rows), text)
+
+
+def report_sections(
+    representatives: np.ndarray, train: Part, test: Part, predictions: np.ndarray
+) -> list[Section]:
+    """What a report shows of representatives that were trained.
+
+    Args:
+      representatives: `[classes, k, dim]`.
+      train, test: the parts.
+      predictions: of the test part, int `[n]`.
+    """
+    everywhere = _existing(representatives)
+    nearest = everywhere.nearest(train.embeddings, train.data.labels)
+    counts = counts_in_use(nearest, train.data.labels, everywhere.counts.shape)
+    names, labels, images = test.data.class_names, test.data.labels, test.data.images
+    used = Clusters(everywhere.centroids, counts)
+    return [
+        embedding_map_section(
+            test.embeddings, labels, names, images, clusters=everywhere, called="representative"
+        ),
+        confused_pairs_section(labels, predictions, names, images),
+        cluster_gallery_section(
+            train.embeddings, train.data.labels, names, train.data.images, used, called="representative"
+        ),
+        representatives_in_use_section(counts, names),
+    ]
+
+
+def _existing(representatives: np.ndarray) -> Clusters:
+    """Representatives as clusters, all of which exist."""
+    return Clusters(representatives, np.ones(representatives.shape[:2], int))
 
 
 def _example(

@@ -9,21 +9,18 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fsljax import networks
 from fsljax.classification.closed_set import (
-    Part,
     Report,
     evaluate,
     evaluation_clusters,
     nearest_cluster_predictions,
 )
 from fsljax.classification.config import ClosedSet
-from fsljax.classification.embedder import Embedder, Variables, build_embedder, check_network
+from fsljax.classification.embedder import Embedder, Part, Variables, build_embedder, check_network
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.samplers.episodes import ClassTable, draw_distinct
 from fsljax.errors import UserError
 from fsljax.evaluation import linear_probe
 from fsljax.training.method import Evaluation, TrainingData
@@ -178,32 +175,6 @@ def warn_of_small_classes(part: ImageDataset, clusters: int, name: str) -> None:
             f"image: {names}{more}.",
             file=sys.stderr,
         )
-
-
-def shuffled_rows(key: jax.Array, step: jax.Array | int, count: int, batch: int) -> jax.Array:
-    """The batch of a step, int32 `[batch]`: every example once, in a new order, before any comes again.
-
-    What is left of an order and fills no batch is skipped.
-    """
-    batches = count // batch
-    # Far from the numbers of steps, with which the same key is folded.
-    order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 2**31), step // batches), count)
-    return jax.lax.dynamic_slice(order, (step % batches * batch,), (batch,))
-
-
-def draw_classes(
-    key: jax.Array, table: ClassTable, *, classes: int, examples: int
-) -> tuple[jax.Array, jax.Array]:
-    """Distinct classes `[classes]` and rows `[classes, examples]` of each: distinct where it has so many."""
-    class_key, distinct_key, any_key = jax.random.split(key, 3)
-    chosen = draw_distinct(class_key, len(table.counts), classes)
-    counts = jnp.asarray(table.counts)[chosen]
-    distinct = jax.vmap(lambda k, limit: draw_distinct(k, limit, examples))(
-        jax.random.split(distinct_key, classes), counts
-    )
-    any_member = jax.random.randint(any_key, (classes, examples), 0, counts[:, None])
-    columns = jnp.where(counts[:, None] >= examples, distinct, any_member)
-    return chosen, jnp.asarray(table.rows)[chosen[:, None], columns]
 
 
 def check_labels(part: ImageDataset) -> None:

@@ -40,11 +40,15 @@ class Data:
     split_seed: int = seed(0, "of what is divided at random")
     max_classes: int = field(0, "chosen by the seed; 0: all. With split_by='examples', as is merge", least=0)
     merge: str = field("", '"pairs" of classes or "alphabets" (Omniglot) become one class', choices=MERGE)
-    host_budget_gb: float = field(8.0, "larger published sets stay encoded (1 GB is 10⁹ bytes)", least=0, free=True)
+    host_budget_gb: float = field(
+        8.0, "larger published sets stay encoded (1 GB is 10⁹ bytes)", least=0, free=True
+    )
     device_budget_gb: float = field(
         4.0, "images or features to train on that take more are streamed", least=0, free=True
     )
-    workers: int = field(0, "processes that decode streamed images; 0: threads of this one", least=0, free=True)
+    workers: int = field(
+        0, "processes that decode streamed images; 0: threads of this one", least=0, free=True
+    )
     prefetch: int = field(2, "batches of them read ahead, by each worker", least=0, free=True)
 
 
@@ -56,7 +60,9 @@ class Network:
     filters: int = field(64, "of each convolution of conv4", least=1)
     blocks: int = field(4, "of conv4", least=1)
     momentum: float = field(0.99, "of batch norm's running averages", least=0, below=1)
-    kernels: str = field("auto", "implementations: written for the CPU, or XLA's own", choices=KERNELS, free=True)
+    kernels: str = field(
+        "auto", "implementations: written for the CPU, or XLA's own", choices=KERNELS, free=True
+    )
     init_from: str = field("", "a workdir or shipped model whose network training begins with")
     weights: str = field("", ".safetensors or .npz with torchvision's names that training begins with")
     trainable: str = field("all", "what is trained; the rest stays as it begins", choices=TRAINABLE)

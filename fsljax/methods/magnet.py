@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.classification.closed_set import Part, find_clusters
+from fsljax.classification.closed_set import find_clusters
 from fsljax.classification.config import ClosedSet, ClosedSetTrain
-from fsljax.classification.embedder import Variables
+from fsljax.classification.embedder import Part, Variables
 from fsljax.classification.task import Task, build_task, check_closed_set, warn_of_small_classes
 from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
-from fsljax.classification.closed_set import Part
 from fsljax.classification.config import FewShotEval, FewShotValidation
-from fsljax.classification.embedder import Embedder, Variables, build_embedder, check_network
+from fsljax.classification.embedder import Embedder, Part, Variables, build_embedder, check_network
 from fsljax.config import Experiment, Train, config_dict, field, section
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.samplers.episodes import ClassTable, class_table, draw_episodes
@@ -54,9 +53,7 @@ class EpisodicTrain(Train):
     shot: int = field(1, "support images of a class", least=1)
     queries: int = field(5, "of a class", least=1)
     episodes_per_step: int = field(1, "whose losses are meaned", least=1)
-    support_turns: int = field(
-        1, "choices of support and query in a step's images; 1: as published", least=1
-    )
+    support_turns: int = field(1, "choices of support and query in a step's images; 1: as published", least=1)
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,8 @@ class Batch(NamedTuple):
 class ProtoNet:
     """A prototypical network on a data set; see `fsljax.training.method.Method`.
 
-    With a frozen backbone its features are what is embedded; without a head on top, prototypes are means of them.
+    With a frozen backbone its features are what is embedded; without a head on top, prototypes are means of
+    them.
     """
 
     config: Config
@@ -140,9 +138,7 @@ class ProtoNet:
 
     def training_data(self, variables: Variables) -> TrainingData:
         part = self.training_part
-        return TrainingData(
-            self.embedder.inputs(variables, part, training=True), class_table(part.labels)
-        )
+        return TrainingData(self.embedder.inputs(variables, part, training=True), class_table(part.labels))
 
     def init(self, key: jax.Array) -> TrainState:
         return self.embedder.init(key)

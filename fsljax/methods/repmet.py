@@ -16,17 +16,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
-from fsljax.classification.closed_set import Part, find_clusters
-from fsljax.classification.config import (
-    ClosedSet,
-    ClosedSetEval,
-    ClosedSetTrain,
-    FewShotEval,
-    FewShotValidation,
+from fsljax.classification.closed_set import find_clusters
+from fsljax.classification.config import ClosedSet, ClosedSetTrain, FewShotValidation
+from fsljax.classification.embedder import Part, Variables
+from fsljax.classification.report import report_sections
+from fsljax.classification.representatives import (
+    RULES,
+    RepresentativeEval,
+    RepresentativeOptions,
+    SupportRule,
+    classify,
+    representative_purity,
 )
-from fsljax.classification.embedder import Variables
-from fsljax.classification.report import report_sections, representative_purity
-from fsljax.classification.representatives import RULES, SupportRule, classify
 from fsljax.classification.task import (
     LabelledBatch,
     Task,
@@ -52,7 +53,6 @@ from fsljax.training.state import TrainState
 # Accuracy: the paper's comparison on fine-grained classification.
 PUBLISHED = {"oxford_flowers102": {"soft_posterior": {"Karlinsky et al. 2019": 0.89}}}
 BATCHES = ("classes", "shuffled")
-STARTS = ("clusters", "random")
 PARAMS = ("representatives", "sigma")
 
 _RESET = 2  # folded into a step's key; what it is split into are the numbers before
@@ -69,38 +69,12 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class RepresentativeOptions:
-    """Representatives of the classes that are trained."""
-
-    per_class: int = field(3, "k", least=1)
-    start: str = field("clusters", 'of the embeddings of the training set; or "random"', choices=STARTS)
-    reset_every: int = field(0, "steps between clusterings anew; 0: none after the start", least=0)
-    reset_until: int = field(0, "step from which they are learned only", least=0)
-    normalize: bool = field(True, "to length 1, as embeddings are by network.normalize")
-    learn_sigma: bool = field(False, "from loss.sigma on")
-    rate: float = field(1.0, "by which the learning rate is multiplied for them", least=0)
-    sigma_rate: float = field(1.0, "and for σ", least=0)
-
-
-@dataclass(frozen=True)
 class RepMetTrain(ClosedSetTrain):
     """Batches of a class each, or of any."""
 
     batches: str = field(
         "classes", 'train.examples of each of train.clusters classes, or "shuffled"', choices=BATCHES
     )
-
-
-@dataclass(frozen=True)
-class Eval(ClosedSetEval, FewShotEval):
-    """Of classes that were trained, or in episodes of classes that were not."""
-
-    support_representatives: int = field(
-        0, "of a class that was not trained; 0: its whole support", least=0
-    )
-    support_rule: str = field("soft_posterior", "by which they are told apart", choices=RULES)
-    fine_tune_steps: int = field(0, "of these representatives, in a setting of its own", least=0)
-    fine_tune_rate: float = field(0.1, "of fine-tuning", least=0)
 
 
 @dataclass(frozen=True)
@@ -113,7 +87,7 @@ class Config(ClosedSet):
     representatives: RepresentativeOptions = section(RepresentativeOptions)
     train: RepMetTrain = section(RepMetTrain)
     validation: FewShotValidation = section(FewShotValidation)
-    eval: Eval = section(Eval, free=True)
+    eval: RepresentativeEval = section(RepresentativeEval, free=True)
 
 
 def default_config() -> ConfigDict:

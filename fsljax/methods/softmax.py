@@ -12,15 +12,14 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fsljax.classification.closed_set import Part
 from fsljax.classification.config import ClosedSet
-from fsljax.classification.embedder import Variables
+from fsljax.classification.embedder import Part, Variables
 from fsljax.classification.task import LabelledBatch, Task, build_task, check_batch, check_closed_set
 from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
+from fsljax.data.samplers.batches import shuffled_rows
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
-
 
 PARAMS = ("classifier",)
 

@@ -14,6 +14,7 @@ from fsljax.classification.embedder import Variables
 from fsljax.classification.task import LabelledBatch, Task, build_task, check_batch, check_closed_set
 from fsljax.config import Network, config_dict, field, section
 from fsljax.data.dataset import Splits
+from fsljax.data.samplers.batches import draw_classes
 from fsljax.data.samplers.episodes import ClassTable, class_table
 from fsljax.errors import UserError
 from fsljax.losses import triplet_loss
@@ -88,9 +89,7 @@ class Triplet:
     def draw(self, state: TrainState, index: ClassTable) -> LabelledBatch:
         draw_key, _ = jax.random.split(state.step_key())
         train = self.config.train
-        classes, rows = draw_classes(
-            draw_key, index, classes=train.clusters, examples=train.examples
-        )
+        classes, rows = draw_classes(draw_key, index, classes=train.clusters, examples=train.examples)
         return LabelledBatch(rows.reshape(-1), jnp.repeat(classes, train.examples))
 
     def learn(

@@ -18,9 +18,9 @@ from fsljax.networks import has_folded_norm, load_weights
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
+from fsljax.training.optimizer import learning_rate
 from fsljax.training.progress import Progress
 from fsljax.training.signals import Interruption, Stopped
-from fsljax.training.optimizer import learning_rate
 from fsljax.training.state import TrainState, without_params
 from fsljax.training.steps import Steps, placed
 

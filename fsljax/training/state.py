@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ from fsljax.config import Experiment
 from fsljax.errors import UserError
 from fsljax.training.optimizer import make_optimizer
 
+
 class TrainState(train_state.TrainState):
     """Flax's TrainState with what these methods need besides parameters and optimiser.
 
@@ -25,7 +26,8 @@ class TrainState(train_state.TrainState):
       ema_params: exponential moving average of the parameters; None without averaging.
       key: base of the run's random numbers; those of a step come from `fold_in(key, step)`.
       method_state: what a method keeps besides, such as Magnet's clusters; None: nothing.
-      method_params: names of the parameters, at the top of the tree, that are the method's and not its network's.
+      method_params: names of the parameters, at the top of the tree, that are the method's and not its
+        network's.
     """
 
     batch_stats: Any

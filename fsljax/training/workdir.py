@@ -10,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from fsljax.config import Experiment, flat, free_names, plain
+from fsljax.config import Experiment, field_names, flat, free_names, plain, read
 from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
 
@@ -120,19 +120,19 @@ def check_same(workdir: Path, config: Experiment) -> None:
 
     All fields count but those that change nothing in what is trained.
     """
-    kind = type(config)
-    # A field that came after the run was made has its default there.
-    defaults = flat(plain(kind()))
+    stored = read_config(workdir)
     try:
-        stored = defaults | flat(read_config(workdir))
+        # A field that came after the run was made has its default there.
+        there = read(type(config), stored, complete=False)
     except UserError as error:
-        raise UserError(f"{str(error).rstrip('.')}: give another --workdir.") from error
-    wanted, free = flat(plain(config)), free_names(kind)
-    differing = [
-        f"{name} is {_shown(stored, name)} there and {_shown(wanted, name)} here"
-        for name in dict.fromkeys([*stored, *wanted])
-        if (name not in stored or name not in wanted or stored[name] != wanted[name])
-        and not any(name == field or name.startswith(f"{field}.") for field in free)
+        raise UserError(
+            f"{workdir / CONFIG} cannot be read ({str(error).rstrip('.')}): give another --workdir."
+        ) from error
+    known, free = field_names(type(config)), free_names(type(config))
+    differing = differences(there, config) + [
+        f"{name} is {value!r} there and no field here"
+        for name, value in flat(stored).items()
+        if name not in known and not _is_in(name, free)
     ]
     if differing:
         more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
@@ -142,8 +142,18 @@ def check_same(workdir: Path, config: Experiment) -> None:
         )
 
 
-def _shown(values: dict[str, Any], name: str) -> str:
-    return repr(values[name]) if name in values else "no field"
+def differences(there: Any, here: Any) -> list[str]:
+    """Where two configs of one kind differ in what changes a result: "train.way is 60 there and 30 here"."""
+    stored, wanted, free = flat(plain(there)), flat(plain(here)), free_names(type(here))
+    return [
+        f"{name} is {stored[name]!r} there and {wanted[name]!r} here"
+        for name in wanted
+        if stored[name] != wanted[name] and not _is_in(name, free)
+    ]
+
+
+def _is_in(name: str, sections: list[str]) -> bool:
+    return any(name == section or name.startswith(f"{section}.") for section in sections)
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.classification import task as fine_grained
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.samplers.episodes import class_table
 from fsljax.errors import UserError
 from fsljax.methods import magnet, repmet, softmax, triplet
 from fsljax.training import devices
@@ -194,27 +192,6 @@ def test_training_on_both_parts_uses_both_and_validates_nothing(splits: Splits):
     state = jax.jit(method.init)(jax.random.key(0))
     assert len(method.training_data(state.inference_variables()).inputs) == 48 + 24
     assert method.validate(state.inference_variables()) == {}
-
-
-def test_every_example_passes_once_before_any_comes_again():
-    key = jax.random.key(0)
-    rows = [np.asarray(fine_grained.shuffled_rows(key, jnp.int32(step), 20, 4)) for step in range(10)]
-    first, second = np.concatenate(rows[:5]), np.concatenate(rows[5:])
-    assert sorted(first) == sorted(second) == list(range(20))
-    assert not np.array_equal(first, second)
-
-
-def test_classes_of_a_batch_are_distinct_and_so_are_their_examples_where_there_are_enough():
-    labels = np.repeat(np.arange(5), [1, 2, 3, 4, 5])
-    for seed in range(20):
-        classes, rows = fine_grained.draw_classes(
-            jax.random.key(seed), class_table(labels), classes=4, examples=3
-        )
-        assert len(set(classes.tolist())) == 4
-        for own, members in zip(classes, rows, strict=True):
-            assert (labels[members] == own).all()
-            if own >= 2:
-                assert len(set(members.tolist())) == 3
 
 
 @pytest.mark.parametrize(

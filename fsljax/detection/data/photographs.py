@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.classification.task import shuffled_rows
 from fsljax.data.io.streaming import read
+from fsljax.data.samplers.batches import shuffled_rows
 from fsljax.detection.data.batches import Sizing, flip_some, load_batch
 from fsljax.detection.data.novel import NovelPhotographs
 from fsljax.detection.data.sets import coco, imagenet_loc, voc
