@@ -15,16 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.classification.enrollment import (
-    Compared,
-    Enrolled,
-    Label,
-    Prototypes,
-    Representatives,
-    label_array,
-    listed_labels,
-)
+from fsljax.classification.enrollment import Compared, Enrolled, Prototypes, Representatives
 from fsljax.config import Data, Network, field, flat, plain, read, section
+from fsljax.data.labels import Label, label_array, listed_labels
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
