@@ -34,8 +34,10 @@ from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 
 # Fields without which a stored config tells too little of the network.
-_NEEDED = ("method", "data.name", "data.image_size", "data.channels", "network.name", "network.filters",
-           "network.blocks")  # fmt: skip
+_NEEDED = (
+    "method", "data", "network", "loss", "data.name", "data.image_size", "data.channels", "network.name",
+    "network.filters", "network.blocks",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -337,7 +339,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     stored = workdir.read_config(folder)
     path = folder / workdir.CONFIG
     names = flat(stored)
-    if missing := [name for name in _NEEDED if name not in names]:
+    if missing := [name for name in _NEEDED if name not in names and name not in stored]:
         raise UserError(f"{path} cannot be read: it lacks {missing[0]!r}.")
     try:
         networks.build(read(ClassifierConfig, stored, complete=False))

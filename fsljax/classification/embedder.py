@@ -14,7 +14,6 @@ import numpy as np
 from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
 from fsljax.data.augmentation import augment, augment_at_step
-from fsljax.data.batches import fill_rows
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.data.io.features import fingerprint_of, frozen_features
@@ -169,7 +168,7 @@ class Embedder:
         embeddings: dict[int, np.ndarray] = {}
         for start in range(0, len(images), batch):
             # The last batch is filled up with other images: an empty one would be part of its statistics.
-            rows = fill_rows(np.roll(order, -start), batch)
+            rows = np.roll(order, -start)[:batch]
             of_batch = np.asarray(self._embeddings_of_batch(variables, images[rows]), np.float32)
             embeddings |= dict(zip(rows.tolist(), of_batch, strict=True))
         return np.stack([embeddings[row] for row in range(len(images))])

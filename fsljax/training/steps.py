@@ -159,5 +159,5 @@ class _Streamed:
 
 def _key_alone(state: TrainState) -> TrainState:
     """All that draws known before depend on, as a copy: a step takes over the state's own buffers."""
-    nothing = dict.fromkeys(("params", "opt_state", "batch_stats", "averaged", "method_state"))
+    nothing = dict.fromkeys(("params", "opt_state", "batch_stats", "ema_params", "method_state"))
     return state.replace(key=jnp.copy(state.key), **nothing)
