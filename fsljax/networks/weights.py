@@ -42,18 +42,18 @@ def load_weights(path: Path, variables: dict[str, Any]) -> dict[str, Any]:
     places = torch_names(variables)
     tensors = read_tensors(path)
     for name, place in places.items():
-        wanted = _torch_shape(flat[place])
+        shape = _torch_shape(flat[place])
         if name not in tensors:
             raise UserError(
-                f"{path} has no tensor {name!r}, which the network has in shape {wanted}: {_ADVICE}"
+                f"{path} has no tensor {name!r}, which the network has in shape {shape}: {_ADVICE}"
             )
-        if tensors[name].shape != wanted:
+        if tensors[name].shape != shape:
             raise UserError(
-                f"{path}: the tensor {name!r} has shape {tensors[name].shape} there and {wanted} in the "
+                f"{path}: the tensor {name!r} has shape {tensors[name].shape} in the file and {shape} in the "
                 f"network: {_ADVICE}"
             )
         if not np.isfinite(tensors[name]).all():
-            raise UserError(f"{path}: the tensor {name!r} has values that are no finite numbers.")
+            raise UserError(f"{path}: the tensor {name!r} has values that are not finite.")
         flat[place] = jnp.asarray(_to_flax(tensors[name]), jnp.float32)
     for name in sorted(set(tensors) - set(places)):
         if not name.startswith(_LEFT_OUT) and not name.endswith(_COUNTER):
@@ -83,12 +83,12 @@ def torch_names(variables: dict[str, Any]) -> dict[str, tuple[str, ...]]:
       variables: as of `load_weights`.
     """
     places = flatten_dict({name: variables[name] for name in ("params", "batch_stats")})
-    held = any("backbone" in place for place in places)
+    has_backbone = any("backbone" in place for place in places)
     names = {}
     for place in places:
-        if held and "backbone" not in place:
+        if has_backbone and "backbone" not in place:
             continue
-        modules = place[place.index("backbone") + 1 : -1] if held else place[1:-1]
+        modules = place[place.index("backbone") + 1 : -1] if has_backbone else place[1:-1]
         names[".".join([*modules, _LEAVES[place[-1]]])] = place
     return names
 

@@ -152,7 +152,7 @@ class EncodedImages:
             return self._reader
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"The data set in {self.folder} cannot be opened: {error} Copy it anew."
+                f"The data set in {self.folder} cannot be opened: {error} Copy it again."
             ) from error
 
     def _decode(self, record: int) -> np.ndarray:
@@ -172,5 +172,5 @@ class EncodedImages:
             first = int(reader.ends[file - 1]) if file else 0
             raise UserError(
                 f"Image {record - first} of {reader.paths[file]} cannot be read: {error} "
-                "Copy the data set anew."
+                "Copy the data set again."
             ) from error

@@ -83,7 +83,7 @@ def _stream(
             raise
         raise UserError(
             f"A process that reads the images in {images.folder} came to an end ({error}): give it more "
-            "memory, copy the data set anew, or read without processes, --config.data.workers=0."
+            "memory, copy the data set again, or read without processes, --config.data.workers=0."
         ) from error
     finally:
         batches.close()

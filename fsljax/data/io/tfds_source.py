@@ -56,8 +56,8 @@ def find(name: str, version: str | None = None, data_dir: str | None = None) -> 
         raise UserError(
             f"{prepared[0]} holds {name} in {_file_format(prepared[0])} format, which only TensorFlow reads; "
             "fsljax reads array_record.\n"
-            f"Either prepare it anew with `tfds build {name} --file_format=array_record` where TensorFlow is "
-            "installed,\nor name another data folder with --config.data.data_dir or TFDS_DATA_DIR."
+            f"Either prepare it again with `tfds build {name} --file_format=array_record` where TensorFlow "
+            "is installed,\nor name another data folder with --config.data.data_dir or TFDS_DATA_DIR."
         )
     return max(readable, key=lambda folder: [int(part) for part in folder.name.split(".")], default=None)
 
@@ -212,5 +212,5 @@ def _read_records(path: Path, length: int) -> list[bytes]:
 def _damaged(path: Path, reason: str) -> UserError:
     return UserError(
         f"The data file {path} is missing, damaged or cut short ({reason}).\n"
-        f"Copy it anew, or remove the folder {path.parent} to have the data set prepared again."
+        f"Copy it again, or remove the folder {path.parent} to have the data set prepared again."
     )
