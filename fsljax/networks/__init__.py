@@ -9,8 +9,8 @@ from fsljax.networks.building import StagedBackbone, build, build_backbone, chec
 from fsljax.networks.embedding import Embedding, trainable_mask
 from fsljax.networks.layers import Settings
 from fsljax.networks.resnet import ResNet
-from fsljax.networks.weights import content_hash, has_folded_norm, load_weights
+from fsljax.networks.weights import Variables, content_hash, has_folded_norm, load_weights
 
 __all__ = ["Conv4", "Embedding", "InceptionV3", "LeNet", "MobileNetV2", "ResNet", "SceneNet", "Settings",
-           "StagedBackbone", "build", "build_backbone", "check_head", "content_hash", "has_folded_norm",
-           "last_stage", "load_weights", "trainable_mask"]  # fmt: skip
+           "StagedBackbone", "Variables", "build", "build_backbone", "check_head", "content_hash",
+           "has_folded_norm", "last_stage", "load_weights", "trainable_mask"]  # fmt: skip

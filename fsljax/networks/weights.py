@@ -6,12 +6,16 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
+
+Variables = dict[str, Any]
+"""Arrays of a network, as Flax nests them, under "params" and "batch_stats"."""
 
 SUFFIXES = (".safetensors", ".npz")
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
@@ -23,7 +27,7 @@ _LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias
            "mean": "running_mean", "variance": "running_var"}  # fmt: skip
 
 
-def load_weights(path: Path, variables: dict[str, Any]) -> dict[str, Any]:
+def load_weights(path: Path, variables: Variables) -> Variables:
     """The variables of a network with its backbone's arrays read from a file.
 
     Args:
@@ -69,14 +73,14 @@ def load_weights(path: Path, variables: dict[str, Any]) -> dict[str, Any]:
     return {**variables, **unflatten_dict(flat)}
 
 
-def has_folded_norm(variables: dict[str, Any]) -> bool:
+def has_folded_norm(variables: Variables) -> bool:
     """Whether every batch norm's running averages are those of no data: folded into the convolutions."""
     averages = flatten_dict(variables["batch_stats"])
     means = [values for place, values in averages.items() if place[-1] == "mean"]
     return bool(means) and not any(np.any(values) for values in means)
 
 
-def torch_names(variables: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def torch_names(variables: Variables) -> dict[str, tuple[str, ...]]:
     """Where each of torchvision's tensors has its place: `{"layer1.0.conv1.weight": ("params", …)}`.
 
     Args:
@@ -149,6 +153,6 @@ def _to_flax(tensor: np.ndarray) -> np.ndarray:
     return tensor.T
 
 
-def _torch_shape(array: Any) -> tuple[int, ...]:
+def _torch_shape(array: jax.Array) -> tuple[int, ...]:
     shape = np.shape(array)
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]

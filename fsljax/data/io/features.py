@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +71,7 @@ def frozen_features(
     return arrays["features"]
 
 
-def fingerprint_of(*parts: Any) -> str:
+def fingerprint_of(*parts: object) -> str:
     """SHA-256 of values as they are written."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
