@@ -82,7 +82,7 @@ def trainable_mask(params: Any, trainable: str, last_stage: tuple[str, ...] = ()
       a tree of the same structure, True where a parameter is trained.
     """
 
-    def is_trained(path: tuple[Any, ...], _: Any) -> bool:
+    def is_trained(path: tuple[object, ...], _: object) -> bool:
         names = [str(getattr(key, "key", key)) for key in path]
         if trainable == "all" or "backbone" not in names:
             return True
