@@ -99,7 +99,8 @@ def folders_of(edges: dict[str, set[str]]) -> dict[str, set[str]]:
     """The same arrows between folders: a module's room, or within one its own folder."""
 
     def folder(module: str) -> str:
-        return module if modules()[module].name == "__init__.py" else module.rpartition(".")[0]
+        above = module.rpartition(".")[0]
+        return module if modules()[module].name == "__init__.py" or above == "fsljax" else above
 
     drawn: dict[str, set[str]] = {}
     for name, others in edges.items():
