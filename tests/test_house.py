@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "fsljax"
 
 # From the ground floor up; what stands in one row may not import each other.
 FLOORS = [
-    ["errors", "distances"],
+    ["errors", "deprecated"],
+    ["distances"],
     ["config"],
     ["losses"],
     ["clustering"],
@@ -24,7 +25,7 @@ FLOORS = [
     ["training"],
     ["classification", "detection"],
     ["methods"],
-    ["experiment", "export", "reproduce", "api", "deprecated"],
+    ["experiment", "export", "reproduce", "api"],
     ["command_line"],
 ]
 ABOVE_ALL = ["fsljax"]

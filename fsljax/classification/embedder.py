@@ -15,8 +15,8 @@ from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
 from fsljax.data.augmentation import augment, augment_at_step
 from fsljax.data.dataset import ImageDataset
+from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.io.encoded_images import EncodedImages
-from fsljax.data.io.features import fingerprint_of, frozen_features
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.training.checkpoints import digest

@@ -19,6 +19,7 @@ from fsljax import data as image_data
 from fsljax.config import check_fields, read
 from fsljax.config.checks import check_experiment
 from fsljax.config.modules import find
+from fsljax.deprecated import names_of
 from fsljax.training.method import Data, Method
 
 
@@ -72,3 +73,6 @@ def params_of(method: object) -> tuple[str, ...]:
 
 def _module(method: object) -> ModuleType:
     return find("fsljax.methods", method, field="method", needs=("default_config", "check", "build"))
+
+
+__getattr__ = names_of(__name__)

@@ -15,7 +15,7 @@ class Embedding(nn.Module):
     """Scales pixels, takes the backbone's features, embeds them by dense layers, and normalises.
 
     `features` and `embed_features` are its two halves: where the backbone is frozen, the first is computed
-    once (`fsljax.data.io.features`) and only the second is trained,
+    once (`fsljax.data.features`) and only the second is trained,
     `network.apply(variables, features, method="embed_features")`.
 
     Attributes:

@@ -14,6 +14,7 @@ from flax import struct
 from flax.training import train_state
 
 from fsljax.config import Experiment
+from fsljax.deprecated import names_of
 from fsljax.errors import UserError
 from fsljax.training.optimizer import make_optimizer
 
@@ -156,3 +157,6 @@ def _backbone(variables: dict[str, Any]) -> dict[str, Any]:
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): tuple(np.shape(leaf)) for path, leaf in leaves}
+
+
+__getattr__ = names_of(__name__)
