@@ -29,7 +29,11 @@ def test_a_name_is_found_by_its_old_one_with_a_warning(old: str, new: str):
     assert found is getattr(importlib.import_module(new_module), new_name)
 
 
-def test_from_an_old_package_a_module_is_imported_too():
+def test_from_an_old_package_a_module_is_imported_too(monkeypatch: pytest.MonkeyPatch):
+    import fsljax.data
+
+    monkeypatch.delattr(fsljax.data, "coco", raising=False)
+    monkeypatch.delitem(sys.modules, "fsljax.data.coco", raising=False)
     with pytest.warns(DeprecationWarning):
         from fsljax.data import coco  # type: ignore[attr-defined]
     from fsljax.detection.data.sets.coco import load
