@@ -52,9 +52,9 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
         _check_source(config)
     devices.use_compilation_cache()
     output = output or folder
-    with Interruption() as interruption, contextlib.ExitStack() as held:
+    with Interruption() as interruption, contextlib.ExitStack() as stack:
         for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
-            held.enter_context(workdir.exclusive(used))
+            stack.enter_context(workdir.exclusive(used))
         data = methods.load(config)
         for note in data.notes:
             print(note, file=sys.stderr)

@@ -42,7 +42,7 @@ def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeans
             "The network's embeddings are no longer finite numbers: the run stops. Earlier checkpoints stay. "
             "Try a lower config.train.learning_rate."
         )
-    with warnings.catch_warnings():  # of small classes, which the method told of once
+    with warnings.catch_warnings():  # of small classes, which the method names once
         warnings.simplefilter("ignore", UserWarning)
         return kmeans_per_class(
             key,
@@ -148,5 +148,7 @@ def _retrieval_figures(config: ClosedSet, test: Part) -> dict[str, Any]:
     at = [k for k in retrieval.RECALL_AT if k < len(test.data)]
     figures: dict[str, Any] = retrieval.retrieve(test.embeddings, test.data.labels, at=at).figures()
     present = int((test.data.class_counts() > 0).sum())
-    found = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
-    return figures | {"nmi": normalized_mutual_information(np.asarray(found.assignments), test.data.labels)}
+    clusters = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
+    return figures | {
+        "nmi": normalized_mutual_information(np.asarray(clusters.assignments), test.data.labels)
+    }

@@ -105,15 +105,15 @@ class Magnet:
         return self.task.training_data(variables, self.task.training_part.labels)
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """Clusters the embeddings of the whole training set anew."""
+        """Clusters the embeddings of the whole training set."""
         embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
         part = Part(self.task.training_part, embeddings)
-        found = find_clusters(
+        clusters = find_clusters(
             jax.random.fold_in(state.step_key(), _REFRESH),
             part,
             self.config.train.clusters_per_class,
         )
-        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.index, found))
+        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.index, clusters))
 
     def draw(self, state: TrainState, index: jax.Array) -> Neighbourhood:
         draw_key, _ = jax.random.split(state.step_key())

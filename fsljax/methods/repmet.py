@@ -157,7 +157,7 @@ class RepMet:
         return self.task.training_data(variables, Index(labels, class_table(labels)))
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """Puts the representatives at clusters of each class's embeddings: at the start, and until told."""
+        """Puts the representatives at clusters of each class's embeddings: at the start, and until `reset_until`."""
         options, step = self.config.representatives, int(state.step)
         if not (step < options.reset_until or (step == 0 and options.start == "clusters")):
             return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -54,7 +55,7 @@ class Softmax:
     """A network with a linear classifier; see `fsljax.training.method.Method`.
 
     Batches hold `train.clusters` × `train.examples` images, as those of the methods it is compared with,
-    drawn from all images by chance; each passes once before any comes again.
+    drawn from all images at random; each passes once before any comes again.
     """
 
     config: Config
@@ -108,10 +109,10 @@ class Softmax:
         return self.task.validate(variables, partial(_predictions, variables))
 
     def evaluate(self, variables: Variables) -> Evaluation:
-        own: dict[str, Any] = {"softmax": partial(_predictions, variables)}
+        rules: dict[str, Callable[[Part], np.ndarray]] = {"softmax": partial(_predictions, variables)}
         if self.task.embedder.frozen:
-            own |= self.task.probes(variables)
-        return self.task.evaluate(variables, predict=own)
+            rules |= self.task.probes(variables)
+        return self.task.evaluate(variables, predict=rules)
 
 
 def _logits(params: Any, embeddings: jax.Array) -> jax.Array:

@@ -70,12 +70,12 @@ def train(
     with (
         Progress(total, step) as progress,
         MetricsLog(workdir, resume_step=step) as log,
-        contextlib.ExitStack() as held,
+        contextlib.ExitStack() as stack,
     ):
         if step:
             progress.say(f"going on from step {step} of {total}")
         data = placed(method.training_data(state.inference_variables()), config.data.device_budget_gb)
-        run_steps = held.enter_context(Steps(method, config, data, progress))
+        run_steps = stack.enter_context(Steps(method, config, data, progress))
         rate = learning_rate(config)
         interruption.polled = True
         while step < total:

@@ -72,12 +72,12 @@ def read_enrolled(
             restore(json.loads(str(arrays["labels"])), arrays)
     except Exception as error:  # damage comes as many types
         raise UserError(
-            f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol anew."
+            f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol again."
         ) from error
     if of_model not in (None, digest(model.variables)):
         raise UserError(
             f"The enrolled classes in {path} belong to another network than {path.parent} holds: "
-            "delete the file and enrol anew, or give another folder."
+            "delete the file and enrol again, or give another folder."
         )
 
 

@@ -85,11 +85,11 @@ class TrainState(train_state.TrainState):
         )
 
     def with_parameter(self, name: str, value: jax.Array) -> TrainState:
-        """This state with the parameter of that name put anew; what the optimiser remembers is forgotten."""
+        """This state with another value of the parameter of that name, and no memory of it in the optimiser."""
 
-        def forgotten(path: tuple[Any, ...], held: jax.Array) -> jax.Array:
-            of_it = any(getattr(key, "key", None) == name for key in path)
-            return jnp.zeros_like(held) if of_it else held
+        def forgotten(path: tuple[Any, ...], moment: jax.Array) -> jax.Array:
+            is_of_parameter = any(getattr(key, "key", None) == name for key in path)
+            return jnp.zeros_like(moment) if is_of_parameter else moment
 
         return self.replace(
             params={**self.params, name: value},

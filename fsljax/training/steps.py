@@ -22,7 +22,7 @@ from fsljax.training.state import TrainState
 Metrics = dict[str, jax.Array]
 _Batches = Generator[tuple[Any, np.ndarray], None, None]
 
-# Batches drawn before the first of them is read; then reading begins anew: where it is done by processes,
+# Batches drawn before the first of them is read; then reading starts again: where it is done by processes,
 # by starting these.
 _DRAWN_AT_ONCE = 64
 _DRAWN_FOR_PROCESSES = 1024
@@ -56,7 +56,7 @@ class Steps:
       method: whose steps they are.
       config: of the run.
       data: as `placed` left them.
-      progress: is told of streaming and compilation.
+      progress: shows streaming and compilation.
     """
 
     def __init__(self, method: Method, config: Experiment, data: TrainingData, progress: Progress):
@@ -158,6 +158,6 @@ class _Streamed:
 
 
 def _key_alone(state: TrainState) -> TrainState:
-    """All that draws known before depend on, as a copy: a step takes over the state's own buffers."""
+    """All that prefetchable draws depend on, as a copy: a step takes over the state's own buffers."""
     nothing = dict.fromkeys(("params", "opt_state", "batch_stats", "ema_params", "method_state"))
     return state.replace(key=jnp.copy(state.key), **nothing)

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, who is using it, and what was found."""
+"""The folder of a run: whose it is, who is using it, and its results."""
 
 from __future__ import annotations
 
