@@ -218,7 +218,7 @@ class Representatives:
 
 
 def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
-    """One label for each image, or for each of whatever else they name, as Python's own strings and integers."""
+    """One label for each image, or for each of whatever else they name, as Python's strings and integers."""
     if hasattr(labels, "tolist"):
         labels = labels.tolist()
     one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)

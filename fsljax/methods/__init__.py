@@ -11,19 +11,18 @@ that are the method's and not its network's.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from fsljax import data as image_data
-from fsljax.config import check_fields, read
+from fsljax.config import Experiment, check_fields, read
 from fsljax.config.checks import check_experiment
 from fsljax.config.modules import find
 from fsljax.deprecated import names_of
 from fsljax.training.method import Data, Method
 
 
-def check(config: ConfigDict) -> Any:
+def check(config: ConfigDict) -> Experiment:
     """The typed values of a config, checked once, before data are loaded.
 
     Raises:
@@ -40,7 +39,7 @@ def check(config: ConfigDict) -> Any:
     return typed
 
 
-def load(config: Any) -> Data:
+def load(config: Experiment) -> Data:
     """The data that `config.data` names, as the method `config.method` takes them.
 
     Raises:
@@ -49,7 +48,7 @@ def load(config: Any) -> Data:
     return getattr(_module(config.method), "load", image_data.load)(config)
 
 
-def build(config: Any, data: Data) -> Method:
+def build(config: Experiment, data: Data) -> Method:
     """The method that `config.method` names, on its data.
 
     Args:

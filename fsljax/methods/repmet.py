@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
 from fsljax.classification.closed_set import find_clusters
 from fsljax.classification.config import ClosedSet, ClosedSetTrain, FewShotValidation
-from fsljax.classification.embedder import Part, Variables
+from fsljax.classification.embedder import Part
 from fsljax.classification.report import report_sections
 from fsljax.classification.representatives import (
     RULES,
@@ -47,6 +48,7 @@ from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Classify
 from fsljax.losses import RepMetOutput, repmet_loss
 from fsljax.losses.repmet import VERSIONS
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -157,7 +159,7 @@ class RepMet:
         return self.task.training_data(variables, Index(labels, class_table(labels)))
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """Puts the representatives at clusters of each class's embeddings: at the start, and until `reset_until`."""
+        """Puts the representatives at clusters of each class's embeddings, until `reset_until`."""
         options, step = self.config.representatives, int(state.step)
         if not (step < options.reset_until or (step == 0 and options.start == "clusters")):
             return state
@@ -186,7 +188,7 @@ class RepMet:
         _, change_key = jax.random.split(state.step_key())
         options = self.config.loss
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[RepMetOutput, Any]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[RepMetOutput, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )
@@ -261,13 +263,13 @@ class RepMet:
             rules[f"_ft{steps}"] = self.support_rule(variables, fine_tune_steps=steps)
         return few_shot.evaluate(self.config.eval, self.task.part(variables, self.task.splits.test), rules)
 
-    def _representatives(self, params: Any) -> jax.Array:
+    def _representatives(self, params: Params) -> jax.Array:
         return self._scaled(params["representatives"])
 
     def _scaled(self, representatives: jax.Array) -> jax.Array:
         return normalize(representatives) if self.config.representatives.normalize else representatives
 
-    def _sigma(self, params: Any) -> jax.Array | float:
+    def _sigma(self, params: Params) -> jax.Array | float:
         return jax.nn.softplus(params["sigma"]) if "sigma" in params else self.config.loss.sigma
 
     def _predictions(self, variables: Variables, rule: str, part: Part) -> np.ndarray:

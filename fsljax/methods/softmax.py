@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification.config import ClosedSet
-from fsljax.classification.embedder import Part, Variables
+from fsljax.classification.embedder import Part
 from fsljax.classification.task import LabelledBatch, Task, build_task, check_batch, check_closed_set
 from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
 from fsljax.data.samplers.batches import shuffled_rows
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -90,7 +91,7 @@ class Softmax:
     def learn(
         self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, state.step_key(), state.step
             )
@@ -115,7 +116,7 @@ class Softmax:
         return self.task.evaluate(variables, predict=rules)
 
 
-def _logits(params: Any, embeddings: jax.Array) -> jax.Array:
+def _logits(params: Params, embeddings: jax.Array) -> jax.Array:
     return embeddings @ params["classifier"]["kernel"] + params["classifier"]["bias"]
 
 

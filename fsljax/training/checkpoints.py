@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,18 +13,24 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from chex import ArrayTree
 
 from fsljax.errors import DivergedError, NotSavedError, UserError
+from fsljax.networks.variables import Variables
 from fsljax.training.state import TrainState
 
 FOLDER = "checkpoints"
+
+
+Items = dict[str, Any]
+"""Parts of a checkpoint by name: pytrees of arrays, or what JSON holds."""
 
 
 class Model(NamedTuple):
     """What evaluation needs of a checkpoint: its step, and the network's variables."""
 
     step: int
-    variables: dict[str, Any]
+    variables: Variables
 
 
 class Checkpoints:
@@ -145,7 +151,7 @@ class Checkpoints:
         shipped = {"model": items["model"]}
         return self._best_of(lambda step: items if (self.path(step) / "training").exists() else shipped)
 
-    def _best_of(self, templates: Callable[[int], dict[str, Any]]) -> Model:
+    def _best_of(self, templates: Callable[[int], Items]) -> Model:
         for step in self._by_selection():
             try:
                 items = self._read(step, templates(step))
@@ -215,7 +221,7 @@ class Checkpoints:
 
         return sorted(selections, key=merit, reverse=True)
 
-    def _read(self, step: int, templates: dict[str, Any]) -> dict[str, Any]:
+    def _read(self, step: int, templates: Items) -> Items:
         args = {name: ocp.args.StandardRestore(template) for name, template in templates.items()}
         restored = self._reader().restore(step, args=ocp.args.Composite(**args))
         digests = self._about(step).get("digests", {})
@@ -260,7 +266,7 @@ class Checkpoints:
         return self._reader()
 
 
-def digest(tree: Any) -> str:
+def digest(tree: ArrayTree) -> str:
     """SHA-256 of the names, shapes and bytes of all arrays of a tree."""
     total = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -270,12 +276,12 @@ def digest(tree: Any) -> str:
     return total.hexdigest()
 
 
-def _save_args(items: dict[str, Any], about: dict[str, Any]) -> ocp.args.Composite:
+def _save_args(items: Items, about: Mapping[str, object]) -> ocp.args.Composite:
     args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     return ocp.args.Composite(**args, about=ocp.args.JsonSave(about))
 
 
-def _items(state: TrainState) -> dict[str, Any]:
+def _items(state: TrainState) -> Items:
     """The state in two parts, in host memory: what evaluation needs, and the rest."""
     training = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
     if state.ema_params is not None:
@@ -285,7 +291,7 @@ def _items(state: TrainState) -> dict[str, Any]:
     return _on_host({"model": state.inference_variables(), "training": training})
 
 
-def _assembled(template: TrainState, items: dict[str, Any]) -> TrainState:
+def _assembled(template: TrainState, items: Items) -> TrainState:
     model, training = jax.tree.map(jax.numpy.array, (items["model"], items["training"]))
     averaging = template.ema_params is not None
     return template.replace(
@@ -299,6 +305,6 @@ def _assembled(template: TrainState, items: dict[str, Any]) -> TrainState:
     )
 
 
-def _on_host(tree: Any) -> Any:
+def _on_host(tree: ArrayTree) -> Any:
     """Copies of all arrays in host memory: the next step may overwrite the buffers they had."""
     return jax.tree.map(lambda leaf: np.array(leaf), tree)

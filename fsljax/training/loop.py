@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from fsljax.config import Experiment
 from fsljax.errors import DivergedError, UserError
 from fsljax.networks import has_folded_norm, load_weights
+from fsljax.networks.variables import Variables
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
@@ -127,7 +127,7 @@ def _validate_and_save(
     progress.update(step, figures | named, important=True)
 
 
-def _check_norm(config: Experiment, variables: dict[str, Any], source: Path) -> None:
+def _check_norm(config: Experiment, variables: Variables, source: Path) -> None:
     network = config.network
     if network.trainable != "head" and not network.frozen_statistics and has_folded_norm(variables):
         raise UserError(

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ ENROLLED = "enrolled.npz"
 
 def write(
     folder: Path,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     model: Model,
     labels: Sequence[Label],
     arrays: Mapping[str, np.ndarray],

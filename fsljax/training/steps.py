@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +13,13 @@ from fsljax.config import Experiment
 from fsljax.data.io.streaming import fits, read, stream
 from fsljax.training import devices
 from fsljax.training.devices import StepFunction
-from fsljax.training.method import Method, TrainingData
+from fsljax.training.method import Batch, Method, TrainingData
 from fsljax.training.progress import Progress
 from fsljax.training.signals import Interruption
 from fsljax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-_Batches = Generator[tuple[Any, np.ndarray], None, None]
+_Batches = Generator[tuple[Batch, np.ndarray], None, None]
 
 # Batches drawn before the first of them is read; then reading starts again: where it is done by processes,
 # by starting these.
@@ -140,7 +139,7 @@ class _Streamed:
         if self._ahead is not None:
             self._ahead.close()
 
-    def _one_step(self, state: TrainState, batch: Any, inputs: jax.Array) -> tuple[TrainState, Metrics]:
+    def _one_step(self, state: TrainState, batch: Batch, inputs: jax.Array) -> tuple[TrainState, Metrics]:
         state, metrics = self._method.learn(state, batch, inputs)
         return state, jax.tree.map(lambda value: value[None], metrics)
 
