@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from fsljax import methods
+from fsljax.classification.embedder import build_embedder
 from fsljax.config import plain
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
@@ -26,7 +28,8 @@ def run(tmp_path: Path) -> Path:
     config.network.filters = 2
     images = np.zeros((1, 28, 28, 1), np.uint8)
     part = ImageDataset(images, np.zeros(1, np.int32), ("a",))
-    method = protonet.ProtoNet(config, Splits(part, part, part), protonet.networks.build(config))
+    typed = methods.check(config)
+    method = protonet.ProtoNet(typed, Splits(part, part, part), build_embedder(typed, (28, 28, 1)))
     folder = tmp_path / "run"
     folder.mkdir()
     workdir.write_json(folder / workdir.CONFIG, plain(config))

@@ -56,6 +56,32 @@ def test_a_field_that_came_later_has_its_default_in_a_workdir_without_it(tmp_pat
         workdir.check_same(tmp_path, read(protonet.Config, config))
 
 
+def test_a_field_of_the_method_that_came_later_is_compared_too(tmp_path: Path):
+    config = protonet.default_config()
+    workdir.claim(tmp_path, read(protonet.Config, config), PARTS)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["train"]["support_turns"], stored["loss"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    workdir.check_same(tmp_path, read(protonet.Config, config))
+    config.train.support_turns = 3
+    config.loss.temperature = 2.0
+    differing = r"support_turns is 1 there and 3 here; loss\.temperature is 1\.0 there and 2\.0 here"
+    with pytest.raises(UserError, match=differing):
+        workdir.check_same(tmp_path, read(protonet.Config, config))
+
+
+def test_a_field_that_this_version_does_not_know_is_told(tmp_path: Path):
+    workdir.claim(tmp_path, protonet.Config(), PARTS)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    stored["eval"]["of_old"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    workdir.check_same(tmp_path, protonet.Config())
+    stored["train"]["of_another"] = 7
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=r"train\.of_another is 7 there and no field here"):
+        workdir.check_same(tmp_path, protonet.Config())
+
+
 def test_other_images_than_the_run_began_with_are_refused(tmp_path: Path):
     config = protonet.default_config()
     workdir.claim(tmp_path, read(protonet.Config, config), PARTS)
