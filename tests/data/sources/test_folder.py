@@ -393,7 +393,7 @@ def test_a_linked_class_folder_is_left_out_and_noted(root):
     splits = read(root)
     assert sorted(name for data in parts_of(splits) for name in data.class_names) == NAMES
     assert sum(map(len, parts_of(splits))) == 30
-    assert any("by links" in note for note in splits.notes)
+    assert any("through links" in note for note in splits.notes)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])

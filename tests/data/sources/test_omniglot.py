@@ -179,7 +179,7 @@ def test_an_interrupted_preparation_looks_like_none(whole, tmp_path):
     place = tmp_path / "omniglot" / omniglot.VERSION
     program = (
         "import os, signal, sys\n"
-        "from fsljax.data import omniglot\n"
+        "from fsljax.data.sources import omniglot\n"
         "def kill(event, arguments):\n"
         f"    if event == 'os.rename' and str(arguments[1]) == {str(place)!r}:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -199,7 +199,7 @@ def test_two_preparations_at_once_both_succeed(whole, tmp_path):
     place = tmp_path / "omniglot" / omniglot.VERSION
     program = (
         "import pathlib, sys, time\n"
-        "from fsljax.data import omniglot\n"
+        "from fsljax.data.sources import omniglot\n"
         f"home = pathlib.Path({str(tmp_path)!r})\n"
         "def wait(event, arguments):\n"
         f"    if event == 'os.rename' and str(arguments[1]) == {str(place)!r}:\n"
