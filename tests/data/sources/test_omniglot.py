@@ -132,10 +132,10 @@ def test_downloaded_drawings_are_those_of_their_class(downloaded):
                     continue
                 name = f"{alphabet}/character{character:02}"
                 part = next(part for part in all_parts(splits) if name in part.class_names)
-                found = part.images[part.labels == part.class_names.index(name)]
+                images = part.images[part.labels == part.class_names.index(name)]
                 pictures = [drawing(number, drawer) for drawer in range(1, DRAWINGS + 1)]
                 expected = [share_of_ink(~np.asarray(Image.open(io.BytesIO(png)))) for png in pictures]
-                assert {image.tobytes() for image in found} == {image.tobytes() for image in expected}
+                assert {image.tobytes() for image in images} == {image.tobytes() for image in expected}
 
 
 def share_of_ink(ink, size=28):
