@@ -384,7 +384,7 @@ def test_names_that_are_not_utf8_become_valid_and_stay_different(root):
 
 
 def test_a_home_of_nobody_is_refused():
-    refused("~nobody has this name/images", "in no known home: correct --config.data.path")
+    refused("~nobody has this name/images", "The home folder in ~nobody has this name/images is unknown: correct --config.data.path")
 
 
 def test_a_linked_class_folder_is_left_out_and_noted(root):
