@@ -98,8 +98,8 @@ def test_coinciding_rows_are_at_0_exactly(offset: float):
 
 def test_the_gradient_where_rows_coincide_is_0_and_not_nan():
     x = rows(6)
-    own = jax.grad(lambda a, b: jnp.trace(squared_euclidean(a, b)), argnums=(0, 1))(x, x)
-    chex.assert_trees_all_equal(own, (np.zeros_like(x), np.zeros_like(x)))
+    gradients = jax.grad(lambda a, b: jnp.trace(squared_euclidean(a, b)), argnums=(0, 1))(x, x)
+    chex.assert_trees_all_equal(gradients, (np.zeros_like(x), np.zeros_like(x)))
     for gradient in jax.grad(lambda a, b: jnp.sum(cosine_distance(a, b)), argnums=(0, 1))(x, x):
         assert np.all(np.isfinite(gradient))
 

@@ -224,9 +224,9 @@ def _kmeans_per_class(
     padded = max(size, k)
 
     def of_class(
-        inputs: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None],
+        of_one: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None],
     ) -> KMeansResult:
-        key, start, count, initial = inputs
+        key, start, count, initial = of_one
         places = jnp.arange(padded)
         rows = order[jnp.minimum(start + places, len(points) - 1)]
         # Copied as whole rows; fused into the arithmetic, the copying would be done number by number.
@@ -236,12 +236,12 @@ def _kmeans_per_class(
         )
         return clusters
 
-    at_once = max(1, _FLOATS_AT_ONCE // (padded * points.shape[1]))
-    every = (jax.random.split(key, classes), starts, counts, initial)
-    if at_once >= classes:
-        results = jax.vmap(of_class)(every)
+    classes_at_once = max(1, _FLOATS_AT_ONCE // (padded * points.shape[1]))
+    inputs = (jax.random.split(key, classes), starts, counts, initial)
+    if classes_at_once >= classes:
+        results = jax.vmap(of_class)(inputs)
     else:
-        results = jax.lax.map(of_class, every, batch_size=at_once)
+        results = jax.lax.map(of_class, inputs, batch_size=classes_at_once)
     place = jnp.zeros(len(points), jnp.int32).at[order].set(jnp.arange(len(points), dtype=jnp.int32))
     assignments = results.assignments[labels, place - starts[labels]]
     return results._replace(assignments=assignments)

@@ -116,19 +116,19 @@ def _depthwise_kernel_gradient(
 ) -> jax.Array:
     """Sums over images first, a few at a time, then over places: a plain sum over both uses one core."""
     rows, columns = kernel.shape[:2]
-    few = _DEPTHWISE_IMAGES_A_CHUNK
-    missing = -len(images) % few
+    chunk = _DEPTHWISE_IMAGES_A_CHUNK
+    missing = -len(images) % chunk
     padded = jnp.pad(images, ((0, missing), *padding, (0, 0)))
     gradient = jnp.pad(gradient, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
-    def add(totals: list[jax.Array], chunk: tuple[jax.Array, ...]) -> tuple[list[jax.Array], None]:
-        images, gradient = chunk
+    def add(totals: list[jax.Array], inputs: tuple[jax.Array, ...]) -> tuple[list[jax.Array], None]:
+        images, gradient = inputs
         for image, upstream in zip(images, gradient, strict=True):
             shifted = _shifted(image[None], rows, columns, stride, stride)
             totals = [total + part[0] * upstream for total, part in zip(totals, shifted, strict=True)]
         return totals, None
 
-    chunks = tuple(array.reshape(-1, few, *array.shape[1:]) for array in (padded, gradient))
+    chunks = tuple(array.reshape(-1, chunk, *array.shape[1:]) for array in (padded, gradient))
     nothing = [jnp.zeros(gradient.shape[1:], gradient.dtype)] * (rows * columns)
     totals, _ = jax.lax.scan(add, nothing, chunks)
     return jnp.stack([jnp.sum(total, axis=(0, 1)) for total in totals]).reshape(kernel.shape)

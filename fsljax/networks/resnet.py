@@ -58,11 +58,11 @@ class ResNet(nn.Module):
         for stage, blocks in enumerate(self.blocks):
             if stage == len(self.blocks) - 1:
                 x, before = into_last_stage(x, settings), last
-            make = _Stage(
+            layer = _Stage(
                 settings, blocks, self.filters * 2**stage, self.bottleneck,
                 stride=2 if stage else 1, name=f"layer{stage + 1}",
             )  # fmt: skip
-            x = make(x, before)
+            x = layer(x, before)
             stages.append(x)
         return stages
 

@@ -91,8 +91,8 @@ def test_a_batch_is_changed_by_the_key_of_its_view_and_place():
             pixels = np.zeros((4, 4, 5, 3), np.float32)
             part = IMAGES[start : start + 4] / np.float32(255)
             pixels[: len(part)] = part
-            wanted = noisy(key, jnp.asarray(pixels)).reshape(4, -1)[: len(part)] @ PROJECTION
-            np.testing.assert_allclose(features[start : start + 4, view], wanted, rtol=1e-4, atol=1e-4)
+            computed = noisy(key, jnp.asarray(pixels)).reshape(4, -1)[: len(part)] @ PROJECTION
+            np.testing.assert_allclose(features[start : start + 4, view], computed, rtol=1e-4, atol=1e-4)
 
 
 def test_how_far_it_is_is_told(capsys: pytest.CaptureFixture[str]):

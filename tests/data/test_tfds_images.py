@@ -194,10 +194,10 @@ def test_official_parts_are_kept_and_share_their_classes(prepared):
     assert {split for split, _, _ in validation} == {official[1 if len(official) == 3 else 0]}
     assert sorted(train + validation + test) == sorted(triples_of(name)), "each example in one part"
     names = tuple(features_of(name, Path(data_dir))["label"].int2str(label) for label in (1, 2, 3))
-    for part, found in zip(parts_of(splits), (train, validation, test), strict=True):
+    for part, triples in zip(parts_of(splits), (train, validation, test), strict=True):
         assert part.class_names == names
         assert part.labels.dtype == np.int32
-        assert [label - 1 for _, label, _ in found] == part.labels.tolist()
+        assert [label - 1 for _, label, _ in triples] == part.labels.tolist()
 
 
 def test_of_parts_that_are_not_official_each_class_gives_its_share(prepared):
@@ -261,8 +261,8 @@ def test_for_few_shot_learning_classes_are_divided_and_their_images_pooled(prepa
     assert [part.num_classes for part in parts_of(splits)] == [2, 1, 1]
     names = [each for part in parts_of(splits) for each in part.class_names]
     assert len(set(names)) == 4
-    found = [triple for part in parts_of(splits) for triple in contents(name, part)]
-    assert sorted(found) == sorted(all_triples(name))
+    triples = [triple for part in parts_of(splits) for triple in contents(name, part)]
+    assert sorted(triples) == sorted(all_triples(name))
     others = [load(name, data_dir, **options, seed=seed).test.class_names for seed in range(6)]
     assert len(set(others)) > 1
 

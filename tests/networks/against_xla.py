@@ -35,5 +35,5 @@ def value_and_gradients(function: Callable[..., jax.Array], images: np.ndarray, 
     return pull_back(function, images, kernel, upstream)
 
 
-def assert_close(ours: jax.Array | np.ndarray, wanted: jax.Array | np.ndarray) -> None:
-    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+def assert_close(ours: jax.Array | np.ndarray, expected: jax.Array | np.ndarray) -> None:
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

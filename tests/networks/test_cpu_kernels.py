@@ -35,8 +35,8 @@ def test_xla_conv3x3_is_the_sum_over_nine_shifts():
 def test_conv3x3_and_both_its_gradients_are_those_of_xla(count: int):
     images, kernel = draw(count, (6, 7), 3)
     ours, theirs = (value_and_gradients(function, images, kernel) for function in (conv3x3, xla_conv3x3))
-    for value, wanted in zip(ours, theirs, strict=True):
-        assert_close(value, wanted)
+    for value, expected in zip(ours, theirs, strict=True):
+        assert_close(value, expected)
 
 
 def test_conv3x3_works_under_vmap():
@@ -76,8 +76,8 @@ def test_convolutions_by_shifts_and_patches_and_their_gradients_are_those_of_xla
     for function, kernel, groups in ((depthwise_conv, depthwise, 5), (patch_conv, dense, 1)):
         ours = partial(function, stride=stride, padding=padding)
         theirs = partial(xla_conv, stride=stride, padding=padding, groups=groups)
-        found, wanted = (value_and_gradients(f, images, kernel) for f in (ours, theirs))
-        for value, expected in zip(found, wanted, strict=True):
+        our_values, their_values = (value_and_gradients(f, images, kernel) for f in (ours, theirs))
+        for value, expected in zip(our_values, their_values, strict=True):
             assert_close(value, expected)
 
 
@@ -88,8 +88,10 @@ def test_a_matrix_product_is_the_convolution_by_points(size: tuple[int, int], st
     kernel = np.random.default_rng(1).normal(size=(1, 1, 3, FILTERS)).astype(np.float32)
     ours = partial(pointwise_conv, stride=stride)
     theirs = partial(xla_conv, stride=stride, padding=((0, 0), (0, 0)))
-    for value, wanted in zip(*(value_and_gradients(f, images, kernel) for f in (ours, theirs)), strict=True):
-        assert_close(value, wanted)
+    for value, expected in zip(
+        *(value_and_gradients(f, images, kernel) for f in (ours, theirs)), strict=True
+    ):
+        assert_close(value, expected)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
@@ -109,9 +111,9 @@ def test_overlapping_pooling_and_its_gradient_are_those_of_flax_where_no_two_are
         return nn.max_pool(images, (window, window), (stride, stride), padding)
 
     nothing = np.zeros(1, np.float32)
-    found, wanted = (value_and_gradients(f, images, nothing)[:2] for f in (ours, theirs))
-    np.testing.assert_array_equal(found[0], wanted[0])
-    assert_close(found[1], wanted[1])
+    our_values, their_values = (value_and_gradients(f, images, nothing)[:2] for f in (ours, theirs))
+    np.testing.assert_array_equal(our_values[0], their_values[0])
+    assert_close(our_values[1], their_values[1])
 
 
 def test_equal_maxima_of_overlapping_windows_share_the_gradient_that_flax_gives_to_one():

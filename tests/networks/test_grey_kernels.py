@@ -23,9 +23,9 @@ def pooled_by_xla(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def test_grey_convolution_and_pooling_and_its_gradient_are_those_of_xla(count: int, size: tuple[int, int]):
     images, kernel = draw(count, size, 1)
     value, image_gradient, kernel_gradient = value_and_gradients(grey_conv3x3_max_pool, images, kernel)
-    wanted, _, wanted_gradient = value_and_gradients(pooled_by_xla, images, kernel)
-    assert_close(value, wanted)
-    assert_close(kernel_gradient, wanted_gradient)
+    expected, _, expected_gradient = value_and_gradients(pooled_by_xla, images, kernel)
+    assert_close(value, expected)
+    assert_close(kernel_gradient, expected_gradient)
     assert not np.any(image_gradient)  # images are inputs
 
 

@@ -100,8 +100,8 @@ def test_what_a_config_asks_for_beyond_the_backbone_is_built_around_it(field: st
     assert isinstance(network, networks.Embedding)
     assert network.backbone == networks.Conv4(trainable=config.network.trainable)
     assert network.frozen == (value == "head")
-    given = {"embedding": network.dense, "trainable": network.backbone.trainable}
-    assert given.get(field, getattr(network, field, None)) == value
+    in_network = {"embedding": network.dense, "trainable": network.backbone.trainable}
+    assert in_network.get(field, getattr(network, field, None)) == value
 
 
 def test_weights_are_refused_by_their_name_and_beside_another_run():

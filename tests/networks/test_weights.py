@@ -95,12 +95,12 @@ def test_every_tensor_comes_to_its_place(draw, tmp_path: Path, network, suffix: 
     loaded = load_weights(write(tmp_path / f"weights{suffix}", tensors), variables)
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     for name, place in torch_names(variables).items():
-        wanted = tensors[name]
-        if wanted.ndim == 4:
-            wanted = np.einsum("oihw->hwio", wanted)
-        if wanted.ndim == 2:
-            wanted = np.einsum("oi->io", wanted)
-        np.testing.assert_array_equal(at(loaded, place), wanted)
+        expected_tensor = tensors[name]
+        if expected_tensor.ndim == 4:
+            expected_tensor = np.einsum("oihw->hwio", expected_tensor)
+        if expected_tensor.ndim == 2:
+            expected_tensor = np.einsum("oi->io", expected_tensor)
+        np.testing.assert_array_equal(at(loaded, place), expected_tensor)
         assert at(loaded, place).dtype == jnp.float32
 
 

@@ -140,9 +140,7 @@ def _existing_folder(path: str | os.PathLike[str]) -> Path:
     try:
         root = Path(path).expanduser()
     except RuntimeError as error:  # ~NAME of nobody
-        raise UserError(
-            f"The image folder {path} is in no known home: correct --config.data.path=DIR."
-        ) from error
+        raise UserError(f"The home folder in {path} is unknown: correct --config.data.path=DIR.") from error
     if root.is_dir():
         return root
     if root.exists():

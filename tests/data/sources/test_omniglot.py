@@ -132,10 +132,10 @@ def test_downloaded_drawings_are_those_of_their_class(downloaded):
                     continue
                 name = f"{alphabet}/character{character:02}"
                 part = next(part for part in all_parts(splits) if name in part.class_names)
-                found = part.images[part.labels == part.class_names.index(name)]
+                images = part.images[part.labels == part.class_names.index(name)]
                 pictures = [drawing(number, drawer) for drawer in range(1, DRAWINGS + 1)]
                 expected = [share_of_ink(~np.asarray(Image.open(io.BytesIO(png)))) for png in pictures]
-                assert {image.tobytes() for image in found} == {image.tobytes() for image in expected}
+                assert {image.tobytes() for image in images} == {image.tobytes() for image in expected}
 
 
 def share_of_ink(ink, size=28):
@@ -179,7 +179,7 @@ def test_an_interrupted_preparation_looks_like_none(whole, tmp_path):
     place = tmp_path / "omniglot" / omniglot.VERSION
     program = (
         "import os, signal, sys\n"
-        "from fsljax.data import omniglot\n"
+        "from fsljax.data.sources import omniglot\n"
         "def kill(event, arguments):\n"
         f"    if event == 'os.rename' and str(arguments[1]) == {str(place)!r}:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -199,7 +199,7 @@ def test_two_preparations_at_once_both_succeed(whole, tmp_path):
     place = tmp_path / "omniglot" / omniglot.VERSION
     program = (
         "import pathlib, sys, time\n"
-        "from fsljax.data import omniglot\n"
+        "from fsljax.data.sources import omniglot\n"
         f"home = pathlib.Path({str(tmp_path)!r})\n"
         "def wait(event, arguments):\n"
         f"    if event == 'os.rename' and str(arguments[1]) == {str(place)!r}:\n"

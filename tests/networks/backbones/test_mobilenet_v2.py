@@ -126,9 +126,9 @@ def test_frozen_features_of_flowers_separate_their_classes(imagenet_weights: Pat
 
     (x, y), (x_more, y_more) = (embedded(split, 1) for split in ("train", "validation"))
     train, labels = np.concatenate([x, x_more]), np.concatenate([y, y_more])
-    test, wanted = embedded("test", 6)
+    test, labels = embedded("test", 6)
     classes = np.unique(labels)
     means = np.stack([train[labels == c].mean(axis=0) for c in classes])
     distances = np.square(means).sum(axis=1) - 2 * test @ means.T
-    accuracy = np.mean(classes[np.argmin(distances, axis=1)] == wanted)
+    accuracy = np.mean(classes[np.argmin(distances, axis=1)] == labels)
     assert accuracy == pytest.approx(0.7387, abs=0.005)
