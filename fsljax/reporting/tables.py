@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ SETTING_NOTES = {
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultsTable:
     """Cells ready to be shown; the first column names the setting, the others hold numbers.
 
     Attributes:
@@ -58,9 +58,9 @@ def _episode(name: str) -> re.Match[str] | None:
 
 def metric_title(name: str) -> str:
     """`recall_at_1` → `recall@1`; names that have no better form only lose their underscores."""
-    recall = re.fullmatch(r"(recall|precision)_at_(\d+)", name)
-    if recall:
-        return f"{recall[1]}@{recall[2]}"
+    rank = re.fullmatch(r"(.+)_at_(\d+)", name)
+    if rank:
+        return f"{metric_title(rank[1])}@{rank[2]}"
     return _METRIC_TITLES.get(name, name.replace("_", " "))
 
 
@@ -101,7 +101,7 @@ def headline(
 
 def make_table(
     results: Mapping[str, Any], published: Mapping[str, Mapping[str, float]] | None = None
-) -> Table:
+) -> ResultsTable:
     """Turns `results.json` into cells.
 
     Args:
@@ -120,7 +120,7 @@ def make_table(
         numbers = [f"{row[c]:,}" if c in row else MISSING for c in counts]
         theirs = [per_cent(published.get(name, {}).get(source)) for source in sources]
         rows.append([setting_title(name), *ours, *numbers, *theirs])
-    return Table(header, rows, first_published=1 + len(metrics) + len(counts))
+    return ResultsTable(header, rows, first_published=1 + len(metrics) + len(counts))
 
 
 def results_table(
@@ -128,15 +128,24 @@ def results_table(
 ) -> str:
     """The table of results in aligned columns for a terminal; arguments as for `make_table`."""
     table = make_table(results, published)
-    lines = [table.header, *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.header))]
+    return aligned([table.header, *table.rows], numbers=True)
 
-    def aligned(cells: list[str]) -> str:
-        name, *numbers = cells
-        return "  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]).rstrip()
 
-    rule = "  ".join("─" * width for width in widths)
-    return "\n".join([aligned(table.header), rule, *map(aligned, table.rows)])
+def aligned(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Columns of text, a rule under the first row.
+
+    Args:
+      rows: cells, as many in each.
+      numbers: all but the first column stand to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    justify = [str.ljust, *[str.rjust if numbers else str.ljust] * (len(widths) - 1)]
+    lines = [
+        "  ".join(place(cell, width) for place, cell, width in zip(justify, row, widths, strict=True))
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _interval(half_width: float | None) -> str:
