@@ -32,14 +32,15 @@ def main() -> None:
 
     import jax
 
-    from fsljax import data, methods
-    from fsljax.classification.closed_set import Part, find_clusters
+    from fsljax import methods
+    from fsljax.classification.closed_set import find_clusters
+    from fsljax.classification.embedder import Part
     from fsljax.training import devices, steps
     from fsljax.training.host_memory import keep_freed_memory
 
     keep_freed_memory()
-    config = read_config(arguments.config)
-    method: Any = methods.build(config, data.load(config))
+    config = methods.check(read_config(arguments.config))
+    method: Any = methods.build(config, methods.load(config))
     state = jax.jit(method.init)(jax.random.key(0))
     variables = state.inference_variables()
     given = steps.placed(method.training_data(variables), config.data.device_budget_gb)

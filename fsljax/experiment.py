@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import methods
-from fsljax.config import plain
+from fsljax.config import Experiment, plain
 from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
 from fsljax.reporting.report import write_report
@@ -29,14 +29,20 @@ from fsljax.training.signals import Interruption, Stopped
 MODES = ("train_and_evaluate", "train", "evaluate")
 
 
-def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = None) -> None:
+def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = None) -> None:
     """Trains, evaluates, or both, in the workdir `folder`; evaluation writes to `output`, else there.
+
+    Args:
+      given: the config, as its file and the command line made it.
+      mode: one of `MODES`.
+      folder: the workdir.
+      output: where evaluation writes; None: to the workdir.
 
     Raises:
       UserError: if something asked for is impossible, said in one sentence.
       Stopped: if a signal ended the run early; what it had is on disk.
     """
-    config = methods.check(config)
+    config = methods.check(given)
     checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
     if mode == "evaluate":
         _check_trained(folder, config)
@@ -46,9 +52,9 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
         _check_source(config)
     devices.use_compilation_cache()
     output = output or folder
-    with Interruption() as interruption, contextlib.ExitStack() as held:
+    with Interruption() as interruption, contextlib.ExitStack() as stack:
         for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
-            held.enter_context(workdir.exclusive(used))
+            stack.enter_context(workdir.exclusive(used))
         data = methods.load(config)
         for note in data.notes:
             print(note, file=sys.stderr)
@@ -62,7 +68,7 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
             if not checkpoints.selections():
                 workdir.release(folder, config)
             workdir.claim(folder, config, images)
-            train(method, config, folder, checkpoints, interruption)
+            train(method, config, folder, checkpoints, interruption, _source_params(config))
             checkpoints.close()
         interruption.check()  # in the last steps, too, when there was nothing left to stop
         if mode == "train":
@@ -72,7 +78,7 @@ def run(config: ConfigDict, *, mode: str, folder: Path, output: Path | None = No
 
 
 def evaluate(
-    method: Method, config: ConfigDict, checkpoints: Checkpoints, folder: Path, output: Path, images: str
+    method: Method, config: Experiment, checkpoints: Checkpoints, folder: Path, output: Path, images: str
 ) -> None:
     """Evaluates the best checkpoint; writes `results.json`, the report and the projector's files.
 
@@ -104,7 +110,7 @@ def evaluate(
 def _write(
     results: dict[str, Any],
     evaluation: Evaluation,
-    config: ConfigDict,
+    config: Experiment,
     model: Model,
     folder: Path,
     output: Path,
@@ -138,7 +144,7 @@ def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, allow_pickle=False, **correct)
 
 
-def _check_source(config: ConfigDict) -> None:
+def _check_source(config: Experiment) -> None:
     """Raises a UserError if what the network begins with is missing, before data are loaded."""
     network = config.network
     if network.weights and not Path(network.weights).expanduser().is_file():
@@ -152,7 +158,14 @@ def _check_source(config: ConfigDict) -> None:
         )
 
 
-def _check_trained(folder: Path, config: ConfigDict) -> None:
+def _source_params(config: Experiment) -> tuple[str, ...]:
+    """Parameters that are its method's in the run that `config.network.init_from` names."""
+    if not config.network.init_from:
+        return ()
+    return methods.params_of(workdir.read_config(Path(config.network.init_from).expanduser()).get("method"))
+
+
+def _check_trained(folder: Path, config: Experiment) -> None:
     if not (folder / workdir.CONFIG).exists():
         raise UserError(
             f"There is no run in {folder}: train first (--mode=train), or give the --workdir of a run."
@@ -169,7 +182,7 @@ def _best(checkpoints: Checkpoints) -> int:
     return step
 
 
-def _results(config: ConfigDict, model: Model, evaluation: Evaluation, images: str) -> dict[str, Any]:
+def _results(config: Experiment, model: Model, evaluation: Evaluation, images: str) -> dict[str, Any]:
     return {
         "config": config.name,
         "step": model.step,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from fsljax.classification.config import ClosedSet
+from fsljax.classification.embedder import Part
 from fsljax.classification.report import cluster_gallery_section, confused_pairs_section
 from fsljax.clustering import KMeansResult, kmeans, kmeans_per_class
 from fsljax.data.dataset import ImageDataset, spread_classes
@@ -24,13 +25,6 @@ from fsljax.training.method import Evaluation
 
 _CLASSES_ON_MAP = 20
 _RESTARTS = 5
-
-
-class Part(NamedTuple):
-    """A part of the data set and its embeddings `[n, dim]`."""
-
-    data: ImageDataset
-    embeddings: np.ndarray
 
 
 Report = Callable[[Part, Part, np.ndarray], list[Section]]
@@ -48,7 +42,7 @@ def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeans
             "The network's embeddings are no longer finite numbers: the run stops. Earlier checkpoints stay. "
             "Try a lower config.train.learning_rate."
         )
-    with warnings.catch_warnings():  # of small classes, which the method told of once
+    with warnings.catch_warnings():  # of small classes, which the method names once
         warnings.simplefilter("ignore", UserWarning)
         return kmeans_per_class(
             key,
@@ -60,16 +54,16 @@ def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeans
         )
 
 
-def nearest_cluster_predictions(config: ConfigDict, found: KMeansResult, test: Part) -> np.ndarray:
+def nearest_cluster_predictions(config: ClosedSet, clusters: KMeansResult, test: Part) -> np.ndarray:
     """Predicted classes int32 `[n]` of the test part, by the clusters of the training part."""
-    variance = float(np.sum(found.inertia)) / max(int(np.sum(found.counts)) - 1, 1)
+    variance = float(np.sum(clusters.inertia)) / max(int(np.sum(clusters.counts)) - 1, 1)
     return nearest_cluster.classify(
-        test.embeddings, found.centroids, found.counts, variance, num_nearest=config.eval.num_nearest
+        test.embeddings, clusters.centroids, clusters.counts, variance, num_nearest=config.eval.num_nearest
     ).predictions
 
 
 def evaluate(
-    config: ConfigDict,
+    config: ClosedSet,
     train: Part,
     test: Part,
     *,
@@ -88,13 +82,13 @@ def evaluate(
       report: what is shown instead of the training part's clusters.
     """
     labels = test.data.labels
-    own = dict(predictions or {})
-    found = evaluation_clusters(config, train)
-    own["nearest_cluster"] = nearest_cluster_predictions(config, found, test)
-    own["nearest_neighbour"] = retrieval.knn_predictions(
+    predicted_by = dict(predictions or {})
+    clusters = evaluation_clusters(config, train)
+    predicted_by["nearest_cluster"] = nearest_cluster_predictions(config, clusters, test)
+    predicted_by["nearest_neighbour"] = retrieval.knn_predictions(
         test.embeddings, train.embeddings, train.data.labels, neighbours=config.eval.neighbours
     )
-    correct = {setting: predicted == labels for setting, predicted in own.items()}
+    correct = {setting: predicted == labels for setting, predicted in predicted_by.items()}
     if test.data.fine_labels is not None:
         correct["hierarchy_recovery"] = _recovered(config, train, test)
     results = {}
@@ -103,14 +97,14 @@ def evaluate(
         results[setting] = {"accuracy": accuracy, "ci95": ci95, "examples": len(right)}
     results["nearest_neighbour"] |= _retrieval_figures(config, test)
     report = report or partial(
-        _cluster_sections, Clusters(np.asarray(found.centroids), np.asarray(found.counts))
+        _cluster_sections, Clusters(np.asarray(clusters.centroids), np.asarray(clusters.counts))
     )
     chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
     names, images = test.data.class_names, test.data.images
     return Evaluation(
         test=results,
         published=published,
-        sections=report(train, test, next(iter(own.values()))),
+        sections=report(train, test, next(iter(predicted_by.values()))),
         embeddings=test.embeddings[chosen],
         shown=ImageDataset(np.asarray(images[chosen]), labels[chosen], names),
         correct=correct,
@@ -126,12 +120,12 @@ def _cluster_sections(clusters: Clusters, train: Part, test: Part, predicted: np
     ]
 
 
-def evaluation_clusters(config: ConfigDict, train: Part) -> KMeansResult:
+def evaluation_clusters(config: ClosedSet, train: Part) -> KMeansResult:
     """The clusters of the training part that classify, by `config.eval`."""
     return find_clusters(jax.random.key(config.eval.seed), train, config.eval.clusters_per_class)
 
 
-def _recovered(config: ConfigDict, train: Part, test: Part) -> np.ndarray:
+def _recovered(config: ClosedSet, train: Part, test: Part) -> np.ndarray:
     """Whether the nearest training example is of the fine class, bool `[n]`."""
     fine, coarse = train.data.fine_labels, train.data.labels
     assert fine is not None and test.data.fine_labels is not None and test.data.fine_class_names is not None
@@ -147,12 +141,14 @@ def _recovered(config: ConfigDict, train: Part, test: Part) -> np.ndarray:
     ).correct
 
 
-def _retrieval_figures(config: ConfigDict, test: Part) -> dict[str, Any]:
+def _retrieval_figures(config: ClosedSet, test: Part) -> dict[str, Any]:
     """Retrieval among the test examples, and how well clusters of them agree with the classes."""
     if test.data.class_counts().max() < 2:
         return {}
     at = [k for k in retrieval.RECALL_AT if k < len(test.data)]
     figures: dict[str, Any] = retrieval.retrieve(test.embeddings, test.data.labels, at=at).figures()
     present = int((test.data.class_counts() > 0).sum())
-    found = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
-    return figures | {"nmi": normalized_mutual_information(np.asarray(found.assignments), test.data.labels)}
+    clusters = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
+    return figures | {
+        "nmi": normalized_mutual_information(np.asarray(clusters.assignments), test.data.labels)
+    }

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.config import plain
-from fsljax.data.augmentation import Augmentation, augment, augment_at_step
+from fsljax.config import Augmentation, Experiment, plain
+from fsljax.data.augmentation import augment, augment_at_step
 from fsljax.data.dataset import ImageDataset
+from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.io.encoded_images import EncodedImages
-from fsljax.data.io.features import fingerprint_of, frozen_features
+from fsljax.errors import UserError
 from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.training.checkpoints import digest
-from fsljax.training.state import TrainState, first_state
+from fsljax.training.state import TrainState, create_train_state
 
 _FEATURES_A_BATCH = 1024
 _IMAGES_A_BATCH = 128
+Variables = dict[str, Any]
+"""Of a network: parameters, and batch statistics."""
+
 # Of config.network, what features depend on beside the weights.
 _BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
+
+
+class Part(NamedTuple):
+    """A part of the data set and its embeddings `[n, dim]`."""
+
+    data: ImageDataset
+    embeddings: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,13 +49,11 @@ class Embedder:
       config: of the experiment.
       image_shape: `(height, width, channel)`.
       network: that `config.network` describes.
-      amounts: of augmentation.
     """
 
-    config: ConfigDict
+    config: Experiment
     image_shape: tuple[int, ...]
     network: nn.Module
-    amounts: Augmentation = field(default_factory=Augmentation)
 
     @property
     def frozen(self) -> bool:
@@ -59,7 +67,7 @@ class Embedder:
         rates: dict[str, float] | None = None,
     ) -> TrainState:
         """The state before the first step; `more_params` are the method's own, `rates` of their learning."""
-        return first_state(
+        return create_train_state(
             self.config, self.network, self.image_shape, key, more_params=more_params, rates=rates
         )
 
@@ -71,7 +79,7 @@ class Embedder:
         )
         return embeddings.shape[-1]
 
-    def inputs(self, variables: dict[str, Any], part: ImageDataset, *, training: bool) -> np.ndarray:
+    def inputs(self, variables: Variables, part: ImageDataset, *, training: bool) -> np.ndarray:
         """What the network is given of a part: its images, as they are kept, or their features.
 
         Args:
@@ -85,19 +93,38 @@ class Embedder:
         views = self.config.network.views if training else 0
         backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
         amounts = plain(self.config.augment) if views else {}
-        seen = [plain(self.config.network)[name] for name in _BACKBONE_FIELDS]
+        backbone_fields = [plain(self.config.network)[name] for name in _BACKBONE_FIELDS]
         return frozen_features(
             partial(self._features, variables),
             part.images,
-            fingerprint=fingerprint_of(part.fingerprint(), digest(backbone), seen, amounts),
+            fingerprint=fingerprint_of(part.fingerprint(), digest(backbone), backbone_fields, amounts),
             views=max(views, 1),
-            augment=partial(augment, amounts=self.amounts) if views else None,
+            augment=partial(augment, amounts=self.config.augment) if views else None,
         )
 
     def embed_for_training(
-        self, params: Any, batch_stats: Any, inputs: jax.Array, key: jax.Array, step: jax.Array | int
+        self,
+        params: Any,
+        batch_stats: Any,
+        inputs: jax.Array,
+        key: jax.Array,
+        step: jax.Array | int,
+        *,
+        episodes: int | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Embeddings `[batch, dim]` of inputs, changed at random, and the new batch statistics."""
+        """Embeddings of inputs, changed at random, and the new batch statistics.
+
+        Args:
+          params, batch_stats: of the network.
+          inputs: `[batch, …]`, as `inputs` gives them.
+          key: of the changes.
+          step: of the training.
+          episodes: parts of equal size into which the batch is divided, each normalised by statistics of its
+            own; None: it is one.
+
+        Returns:
+          embeddings `[batch, dim]`, and batch statistics.
+        """
         if self.frozen:
             view_key, drop_key = jax.random.split(key)
             view = jax.random.randint(view_key, (len(inputs),), 0, inputs.shape[1])
@@ -107,23 +134,26 @@ class Embedder:
                 features = jnp.where(kept, features / (1 - dropped), 0)
             embedded: Any = self.network.apply({"params": params}, features, method="embed_features")
             return embedded, batch_stats
-        images = augment_at_step(step, key, inputs.astype(jnp.float32) / 255, self.amounts)
+        images = augment_at_step(step, key, inputs.astype(jnp.float32) / 255, self.config.augment)
+        if episodes is not None:
+            images = images.reshape(episodes, -1, *images.shape[1:])
         embeddings, changed = self.network.apply(
             {"params": params, "batch_stats": batch_stats},
             images,
             running_average=False,
             mutable=["batch_stats"],
         )
+        if episodes is not None:
+            embeddings = embeddings.reshape(-1, embeddings.shape[-1])
         return embeddings, changed.get("batch_stats", batch_stats)
 
-    def embed(self, variables: dict[str, Any], inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray:
+    def embed(self, variables: Variables, inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
         batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else _IMAGES_A_BATCH
-        held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
-        return embed_in_batches(partial(self._embeddings, variables), held, batch=batch)
+        return embed_in_batches(partial(self._embeddings, variables), _on_host(inputs), batch=batch)
 
     def embed_as_in_training(
-        self, variables: dict[str, Any], inputs: np.ndarray | jax.Array | EncodedImages, key: jax.Array
+        self, variables: Variables, inputs: np.ndarray | jax.Array | EncodedImages, key: jax.Array
     ) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of inputs as they are, where training puts them.
 
@@ -132,27 +162,32 @@ class Embedder:
         """
         if self.frozen or self.config.network.frozen_statistics:
             return self.embed(variables, inputs)
-        held = np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
-        order = np.asarray(jax.random.permutation(key, len(held)))
-        batch = min(_IMAGES_A_BATCH, len(held))
+        images = _on_host(inputs)
+        order = np.asarray(jax.random.permutation(key, len(images)))
+        batch = min(_IMAGES_A_BATCH, len(images))
         embeddings: dict[int, np.ndarray] = {}
-        for start in range(0, len(held), batch):
+        for start in range(0, len(images), batch):
             # The last batch is filled up with other images: an empty one would be part of its statistics.
-            rows = np.resize(np.roll(order, -start), batch)
-            found = np.asarray(self._embeddings_of_batch(variables, held[rows]), np.float32)
-            embeddings |= dict(zip(rows.tolist(), found, strict=True))
-        return np.stack([embeddings[row] for row in range(len(held))])
+            rows = np.roll(order, -start)[:batch]
+            of_batch = np.asarray(self._embeddings_of_batch(variables, images[rows]), np.float32)
+            embeddings |= dict(zip(rows.tolist(), of_batch, strict=True))
+        return np.stack([embeddings[row] for row in range(len(images))])
+
+    def embed_by_batch_statistics(self, variables: Variables, images: jax.Array) -> jax.Array:
+        """Embeddings `[n, dim]` of uint8 images `[n, height, width, channel]`, by their own statistics."""
+        embeddings: jax.Array = self._embeddings_of_batch(variables, images)
+        return embeddings
 
     @cached_property
     def _features(self) -> Any:
-        def features(variables: dict[str, Any], images: jax.Array) -> Any:
+        def features(variables: Variables, images: jax.Array) -> Any:
             return self.network.apply(variables, images, running_average=True, method="features")
 
         return jax.jit(features)
 
     @cached_property
     def _embeddings_of_batch(self) -> Any:
-        def embed(variables: dict[str, Any], images: jax.Array) -> Any:
+        def embed(variables: Variables, images: jax.Array) -> Any:
             pixels = images.astype(jnp.float32) / 255
             return self.network.apply(variables, pixels, running_average=False, mutable=["batch_stats"])[0]
 
@@ -160,7 +195,7 @@ class Embedder:
 
     @cached_property
     def _embeddings(self) -> Any:
-        def embed(variables: dict[str, Any], inputs: jax.Array) -> Any:
+        def embed(variables: Variables, inputs: jax.Array) -> Any:
             if self.frozen:
                 return self.network.apply(variables, inputs[:, 0], method="embed_features")
             return self.network.apply(variables, inputs.astype(jnp.float32) / 255, running_average=True)
@@ -168,10 +203,31 @@ class Embedder:
         return jax.jit(embed)
 
 
-def build_embedder(config: ConfigDict, image_shape: tuple[int, ...]) -> Embedder:
+def _on_host(inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray | EncodedImages:
+    return np.asarray(inputs) if isinstance(inputs, jax.Array) else inputs
+
+
+def build_embedder(config: Experiment, image_shape: tuple[int, ...]) -> Embedder:
     """The embedder that a config describes.
 
     Raises:
       UserError: if the network cannot be built.
     """
-    return Embedder(config, image_shape, networks.build(config), Augmentation(**config.augment.to_dict()))
+    return Embedder(config, image_shape, networks.build(config))
+
+
+def check_network(config: Experiment) -> None:
+    """Raises a UserError for fields of the network and of augmentation that cannot go together."""
+    if config.network.trainable != "head":
+        for name in ("views", "feature_dropout"):
+            if value := getattr(config.network, name):
+                raise UserError(
+                    f"config.network.{name} is {value}, but that is for features of a frozen backbone: "
+                    "set --config.network.trainable=head, or leave it at 0."
+                )
+    elif not config.network.views and config.augment != Augmentation():
+        raise UserError(
+            "config.augment asks for changed images, but a frozen backbone's features are those of plain "
+            "ones: say how many changed views of each image to compute, --config.network.views=8."
+        )
+    networks.build(config)

@@ -111,8 +111,16 @@ class Representatives:
       per_class: representatives of a class at most; 0: every embedding is one.
     """
 
-    def __init__(self, loss: Mapping[str, Any], per_class: int = 0):
-        self._loss = {name: loss[name] for name in ("sigma", "alpha", "version", "squared")}
+    def __init__(
+        self,
+        *,
+        sigma: float,
+        alpha: float = 1.0,
+        version: str = "v2",
+        squared: bool = False,
+        per_class: int = 0,
+    ):
+        self._sigma, self._alpha, self._version, self._squared = sigma, alpha, version, squared
         self.per_class = per_class
         self._supports: dict[Label, np.ndarray] = {}
         self._centres: dict[Label, np.ndarray] = {}
@@ -123,8 +131,8 @@ class Representatives:
 
     def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
         for label in dict.fromkeys(labels):
-            own = embeddings[[other == label for other in labels]]
-            support = np.concatenate([self._supports.get(label, own[:0]), own])
+            added = embeddings[[other == label for other in labels]]
+            support = np.concatenate([self._supports.get(label, added[:0]), added])
             made = by_representatives.of_support(jnp.asarray(support)[None], self.per_class)
             self._supports[label], self._centres[label] = support, np.asarray(made[0])
 
@@ -141,7 +149,10 @@ class Representatives:
             jnp.repeat(jnp.arange(len(supports)), np.array([len(support) for support in supports])),
             steps=steps,
             rate=rate,
-            **self._loss,
+            sigma=self._sigma,
+            alpha=self._alpha,
+            version=self._version,
+            squared=self._squared,
         )
         for label, row, there in zip(self._centres, np.asarray(learned), exists, strict=True):
             self._centres[label] = row[there]
@@ -151,18 +162,18 @@ class Representatives:
         return np.asarray(self._classify(embeddings).background)
 
     def compare(self, embeddings: np.ndarray) -> Compared:
-        found = self._classify(embeddings)
+        output = self._classify(embeddings)
         padded, _ = self._padded()
         return Compared(
-            np.asarray(found.predictions["soft_posterior"]),
-            np.asarray(found.soft_posteriors),
+            np.asarray(output.predictions["soft_posterior"]),
+            np.asarray(output.soft_posteriors),
             self._between_classes(embeddings[:, None], padded).min(axis=1),
         )
 
     def radius(self) -> float:
         padded, exists = self._padded()
-        rows = [self._between_classes(own[there][:, None], padded).min(axis=0)
-                for own, there in zip(padded, exists, strict=True)]  # fmt: skip
+        rows = [self._between_classes(of_class[there][:, None], padded).min(axis=0)
+                for of_class, there in zip(padded, exists, strict=True)]  # fmt: skip
         return _mean_radius(np.stack(rows))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -170,27 +181,27 @@ class Representatives:
             "supports": list(self._supports.values()),
             "representatives": list(self._centres.values()),
         }
-        held = {f"{name}_counts": np.array([len(rows) for rows in all_rows], np.int64)
+        counts = {f"{name}_counts": np.array([len(rows) for rows in all_rows], np.int64)
                 for name, all_rows in of_classes.items()}  # fmt: skip
         joined = {
             name: np.concatenate(rows) if rows else np.zeros((0, 0)) for name, rows in of_classes.items()
         }
-        return held | joined | {"per_class": np.array(self.per_class)}
+        return counts | joined | {"per_class": np.array(self.per_class)}
 
     def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
         self.per_class = int(arrays["per_class"])
-        found = []
+        restored = []
         for name in ("supports", "representatives"):
             ends = np.cumsum(arrays[f"{name}_counts"])
             rows = np.split(np.asarray(arrays[name], np.float32), ends[:-1]) if len(ends) else []
             if sum(map(len, rows)) != arrays[f"{name}_counts"].sum():
                 raise ValueError(f"{name} and their counts differ")
-            found.append(dict(zip(labels, rows, strict=True)))
-        self._supports, self._centres = found
+            restored.append(dict(zip(labels, rows, strict=True)))
+        self._supports, self._centres = restored
 
     def _classify(self, embeddings: np.ndarray) -> by_representatives.RepresentativeOutput:
         padded, exists = self._padded()
-        return by_representatives.classify(embeddings, padded, sigma=self._loss["sigma"], exists=exists)
+        return by_representatives.classify(embeddings, padded, sigma=self._sigma, exists=exists)
 
     def _padded(self) -> tuple[np.ndarray, np.ndarray]:
         """Representatives `[classes, k, dim]`, and which exist; the others are out of reach."""
@@ -202,12 +213,12 @@ class Representatives:
 
     def _between_classes(self, rows: np.ndarray, padded: np.ndarray) -> np.ndarray:
         """Squared distances `[n, classes]` of `[n, 1, dim]` to the nearest representative of each class."""
-        squares = [np.sum(np.square(rows - own), axis=-1).min(axis=1) for own in padded]
+        squares = [np.sum(np.square(rows - of_class), axis=-1).min(axis=1) for of_class in padded]
         return np.stack(squares, axis=1)
 
 
 def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
-    """One label for each image, or of whatever else they are, as Python's own strings and integers."""
+    """One label for each image, or for each of whatever else they name, as Python's own strings and integers."""
     if hasattr(labels, "tolist"):
         labels = labels.tolist()
     one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from fsljax.classification.closed_set import Part
-from fsljax.config import check_at_least, check_seeds, check_whole
+from fsljax.classification.config import FewShotEval, FewShotValidation
+from fsljax.classification.embedder import Part
+from fsljax.config import Data
 from fsljax.data.dataset import ImageDataset, spread_classes
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.errors import UserError
@@ -21,16 +22,6 @@ from fsljax.evaluation.transductive import transductive_accuracies
 from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
 from fsljax.training.method import Evaluation
 
-VALIDATION = {"way": 5, "shot": 1, "queries": 15, "episodes": 1000}
-EVALUATION = {
-    "ways": (5, 20),
-    "shots": (1, 5),
-    "queries": 15,
-    "episodes": 10_000,
-    "read_episodes": "",  # a file written by an earlier run
-    "write_episodes": "",
-}
-
 _EPISODES_SHOWN = 2  # and the hardest of those that are looked through
 _EPISODES_LOOKED_THROUGH = 100
 _CLASSES_ON_MAP = 20
@@ -39,47 +30,52 @@ Rules = Mapping[str, Classify | None]
 """Ways to name queries by a support, by the suffix of the setting's name; None: the nearest prototype."""
 
 
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for values of `config.validation` and `config.eval` that cannot work."""
-    check_at_least(config, 2, "validation.way", "eval.ways")
-    check_at_least(
-        config, 1,
-        "validation.shot", "validation.queries", "validation.episodes",
-        "eval.shots", "eval.queries", "eval.episodes",
-    )  # fmt: skip
-    check_whole(config, "eval.ways", "eval.shots")
-    check_seeds(config, "eval.seed")
-    if config.eval.read_episodes and config.eval.write_episodes:
+class FewShot(Protocol):
+    """Configs with episodes."""
+
+    @property
+    def data(self) -> Data: ...
+
+    @property
+    def validation(self) -> FewShotValidation: ...
+
+    @property
+    def eval(self) -> FewShotEval: ...
+
+
+def check(options: FewShotEval) -> None:
+    """Raises a UserError for fields that cannot go together."""
+    if options.read_episodes and options.write_episodes:
         raise UserError("config.eval.read_episodes and config.eval.write_episodes are both given: give one.")
 
 
-def check_parts(config: ConfigDict, validation: ImageDataset, test: ImageDataset) -> None:
+def check_parts(config: FewShot, validation: ImageDataset, test: ImageDataset) -> None:
     """Raises a UserError for episodes that the data cannot give, or that cannot be read or written."""
     if config.data.train_on == "train":
-        episodic.check_setting(validation, _validation_setting(config), part="validation", where="validation")
-    for setting in test_settings(config):
+        setting = _validation_setting(config.validation)
+        episodic.check_setting(validation, setting, part="validation", where="validation")
+    for setting in test_settings(config.eval):
         episodic.check_setting(test, setting)
     # Before hours of training, not after them.
     if config.eval.read_episodes:
-        test_episodes(config, test)
+        test_episodes(config.eval, test)
     if config.eval.write_episodes:
         episodic.check_writable(Path(config.eval.write_episodes).expanduser())
 
 
-def test_settings(config: ConfigDict) -> list[Setting]:
-    """Every way with every shot of `config.eval`."""
-    return [Setting(way, shot, config.eval.queries) for way in config.eval.ways for shot in config.eval.shots]
+def test_settings(options: FewShotEval) -> list[Setting]:
+    """Every way with every shot."""
+    return [Setting(way, shot, options.queries) for way in options.ways for shot in options.shots]
 
 
-def test_episodes(config: ConfigDict, test: ImageDataset) -> dict[Setting, Episodes]:
-    """The episodes of every test setting: drawn by `eval.seed`, or read from a file."""
-    options = config.eval
+def test_episodes(options: FewShotEval, test: ImageDataset) -> dict[Setting, Episodes]:
+    """The episodes of every test setting: drawn by `options.seed`, or read from a file."""
     if options.read_episodes:
         return episodic.read_episodes(Path(options.read_episodes).expanduser(), test)
     key = jax.random.key(options.seed)
     episodes = {
         setting: episodic.sample(setting.key(key), test, setting, options.episodes)
-        for setting in test_settings(config)
+        for setting in test_settings(options)
     }
     if options.write_episodes:
         episodic.write_episodes(Path(options.write_episodes).expanduser(), test, episodes)
@@ -87,24 +83,23 @@ def test_episodes(config: ConfigDict, test: ImageDataset) -> dict[Setting, Episo
 
 
 def validation_accuracy(
-    config: ConfigDict,
-    validation: ImageDataset,
-    embeddings: np.ndarray,
+    options: FewShotValidation,
+    validation: Part,
     classify: Classify | None = None,
     *,
     distance: str = "squared_euclidean",
 ) -> float:
     """Mean accuracy over the validation episodes, always the same ones."""
-    setting = _validation_setting(config)
-    episodes = episodic.sample(jax.random.key(0), validation, setting, config.validation.episodes)
+    setting = _validation_setting(options)
+    episodes = episodic.sample(jax.random.key(0), validation.data, setting, options.episodes)
     accuracies = episodic.episode_accuracies(
-        embeddings, episodes, shot=setting.shot, distance=distance, classify=classify
+        validation.embeddings, episodes, shot=setting.shot, distance=distance, classify=classify
     )
     return float(np.mean(accuracies))
 
 
 def evaluate(
-    config: ConfigDict,
+    options: FewShotEval,
     test: Part,
     rules: Rules,
     *,
@@ -115,7 +110,7 @@ def evaluate(
     """Figures in every setting, with a few episodes and a map of a few classes.
 
     Args:
-      config: of the experiment.
+      options: of the episodes.
       test: the part and its embeddings, by running averages.
       rules: the first is shown.
       distance: of prototypes.
@@ -123,7 +118,7 @@ def evaluate(
       embed_episodes: embeds the images of whole episodes by their own statistics
         (`fsljax.evaluation.transductive`), for transductive figures of prototypes; None: of `test`.
     """
-    episodes = test_episodes(config, test.data)
+    episodes = test_episodes(options, test.data)
     results = {}
     for setting, drawn in episodes.items():
         if embed_episodes is not None:
@@ -197,5 +192,5 @@ def _picture(
     )
 
 
-def _validation_setting(config: ConfigDict) -> Setting:
-    return Setting(config.validation.way, config.validation.shot, config.validation.queries)
+def _validation_setting(options: FewShotValidation) -> Setting:
+    return Setting(options.way, options.shot, options.queries)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fsljax.classification.embedder import Part
+from fsljax.classification.representatives import counts_in_use
 from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.pictures import are_drawings, data_uri
-from fsljax.reporting.sections import Section, render
+from fsljax.reporting.sections import Section, embedding_map_section, render
 
 _THUMB_SIDE = 72
 
@@ -51,12 +53,12 @@ def confused_pairs_section(
     for (first, second), total in zip(pairs[worst], totals[worst], strict=True):
         members = [
             {
-                "name": str(class_names[own]),
-                "image": _example(own, labels, predictions, images, drawings),
-                "errors": int(((labels == own) & (predictions == other)).sum()),
-                "count": int((labels == own).sum()),
+                "name": str(class_names[label]),
+                "image": _example(label, labels, predictions, images, drawings),
+                "errors": int(((labels == label) & (predictions == other)).sum()),
+                "count": int((labels == label).sum()),
             }
-            for own, other in ((first, second), (second, first))
+            for label, other in ((first, second), (second, first))
         ]
         shown.append({"members": members, "total": int(total)})
     text = (
@@ -121,15 +123,17 @@ def cluster_gallery_section(
         nearest = clusters.nearest(embeddings[members], labels[members])
         rows = []
         for cluster in np.flatnonzero(exists[label]):
-            own = members[nearest == cluster]
-            far = np.sum((embeddings[own] - np.float64(clusters.centroids[label][cluster])) ** 2, axis=1)
+            rows_of_cluster = members[nearest == cluster]
+            far = np.sum(
+                (embeddings[rows_of_cluster] - np.float64(clusters.centroids[label][cluster])) ** 2, axis=1
+            )
             rows.append(
                 {
                     "count": int(counts[label, cluster]),
                     "loss": "" if losses is None else f"{losses[label, cluster]:.3g}",
                     "images": [
                         data_uri(images[i], side=_THUMB_SIDE, drawing=drawings)
-                        for i in own[np.argsort(far, kind="stable")[:max_images]]
+                        for i in rows_of_cluster[np.argsort(far, kind="stable")[:max_images]]
                     ],
                 }
             )
@@ -163,12 +167,44 @@ def representatives_in_use_section(
     return Section("Representatives in use", render("usage", summary=summary, rows=rows), text)
 
 
+def report_sections(
+    representatives: np.ndarray, train: Part, test: Part, predictions: np.ndarray
+) -> list[Section]:
+    """What a report shows of representatives that were trained.
+
+    Args:
+      representatives: `[classes, k, dim]`.
+      train, test: the parts.
+      predictions: of the test part, int `[n]`.
+    """
+    everywhere = _existing(representatives)
+    nearest = everywhere.nearest(train.embeddings, train.data.labels)
+    counts = counts_in_use(nearest, train.data.labels, everywhere.counts.shape)
+    names, labels, images = test.data.class_names, test.data.labels, test.data.images
+    used = Clusters(everywhere.centroids, counts)
+    return [
+        embedding_map_section(
+            test.embeddings, labels, names, images, clusters=everywhere, called="representative"
+        ),
+        confused_pairs_section(labels, predictions, names, images),
+        cluster_gallery_section(
+            train.embeddings, train.data.labels, names, train.data.images, used, called="representative"
+        ),
+        representatives_in_use_section(counts, names),
+    ]
+
+
+def _existing(representatives: np.ndarray) -> Clusters:
+    """Representatives as clusters, all of which exist."""
+    return Clusters(representatives, np.ones(representatives.shape[:2], int))
+
+
 def _example(
     label: int, labels: np.ndarray, predictions: np.ndarray, images: np.ndarray, drawings: bool
 ) -> str:
     """The image that stands for a class; empty where there is none."""
-    own = np.flatnonzero(labels == label)
-    right = own[predictions[own] == label]
-    for index in [*right[:1], *own[:1]]:
+    members = np.flatnonzero(labels == label)
+    right = members[predictions[members] == label]
+    for index in [*right[:1], *members[:1]]:
         return data_uri(images[index], side=_THUMB_SIDE, drawing=drawings)
     return ""

@@ -11,14 +11,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.classification.config import ClosedSetEval, FewShotEval
 from fsljax.clustering import kmeans
+from fsljax.config import field
 from fsljax.distances import squared_euclidean
 from fsljax.errors import UserError
+from fsljax.evaluation.agreement import purity
 from fsljax.evaluation.arrays import checked_rows, in_blocks
 from fsljax.losses.repmet import repmet_loss
+from fsljax.reporting.embedding_map import Clusters
 
 RULES = ("soft_posterior", "hard_posterior", "nearest_representative")
+STARTS = ("clusters", "random")
 _FLOATS_A_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True)
+class RepresentativeOptions:
+    """Representatives of the classes that are trained."""
+
+    per_class: int = field(3, "k", least=1)
+    start: str = field("clusters", 'of the embeddings of the training set; or "random"', choices=STARTS)
+    reset_every: int = field(0, "steps between further clusterings; 0: none after the start", least=0)
+    reset_until: int = field(0, "step from which they are learned only", least=0)
+    normalize: bool = field(True, "to length 1, as embeddings are by network.normalize")
+    learn_sigma: bool = field(False, "from loss.sigma on")
+    rate: float = field(1.0, "by which the learning rate is multiplied for them", least=0)
+    sigma_rate: float = field(1.0, "and for σ", least=0)
+
+
+@dataclass(frozen=True)
+class RepresentativeEval(ClosedSetEval, FewShotEval):
+    """Of classes that were trained, or in episodes of classes that were not."""
+
+    support_representatives: int = field(0, "of a class that was not trained; 0: its whole support", least=0)
+    support_rule: str = field("soft_posterior", "by which they are told apart", choices=RULES)
+    fine_tune_steps: int = field(0, "of these representatives, in a setting of its own", least=0)
+    fine_tune_rate: float = field(0.1, "of fine-tuning", least=0)
 
 
 class RepresentativeOutput(NamedTuple):
@@ -118,8 +147,8 @@ def classify(
         raise UserError(f"sigma is {sigma}; it must be finite and above 0.")
     size = max(1, min(len(rows), _FLOATS_A_BLOCK // there.size))
     given = jnp.asarray(centres), jnp.float32(sigma), jnp.asarray(there)
-    found = [part for _, part in in_blocks(partial(_compare_block, given=given), rows, size=size)]
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    outputs = [part for _, part in in_blocks(partial(_compare_block, given=given), rows, size=size)]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 
 
 @jax.jit
@@ -172,8 +201,8 @@ class SupportRule:
 
     def __call__(self, support: jax.Array, queries: jax.Array) -> jax.Array:
         """Classes int32 `[way, queries]` of `[way, queries, dim]`, by a support `[way, shot, dim]`."""
-        found = compare(queries.reshape(-1, queries.shape[-1]), self.of(support), sigma=self.sigma)
-        return found.predictions[self.rule].reshape(queries.shape[:2])
+        output = compare(queries.reshape(-1, queries.shape[-1]), self.of(support), sigma=self.sigma)
+        return output.predictions[self.rule].reshape(queries.shape[:2])
 
 
 def of_support(support: jax.Array, representatives: int = 0) -> jax.Array:
@@ -249,3 +278,19 @@ def counts_in_use(nearest: np.ndarray, labels: np.ndarray, shape: tuple[int, int
     """
     places = np.asarray(labels) * shape[1] + np.asarray(nearest)
     return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def representative_purity(
+    representatives: np.ndarray, embeddings: np.ndarray, labels: np.ndarray, fine_labels: np.ndarray
+) -> float:
+    """How well a class's representatives tell its fine classes apart: `evaluation.agreement.purity`.
+
+    Args:
+      representatives: `[classes, k, dim]`.
+      embeddings: `[n, dim]`.
+      labels: int `[n]`, whose nearest representative is taken.
+      fine_labels: int `[n]`.
+    """
+    classes, per_class = representatives.shape[:2]
+    nearest = Clusters(representatives, np.ones((classes, per_class), int)).nearest(embeddings, labels)
+    return purity(labels.astype(np.int64) * per_class + nearest, fine_labels)

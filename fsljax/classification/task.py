@@ -1,4 +1,4 @@
-"""What methods of fine-grained classification share: defaults, checks, batches, and a task's parts."""
+"""What methods share that are tested on the classes they were trained on: checks, and a task's parts."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from fsljax import networks
 from fsljax.classification.closed_set import (
-    Part,
     Report,
     evaluate,
     evaluation_clusters,
     nearest_cluster_predictions,
 )
-from fsljax.classification.embedder import Embedder, build_embedder
-from fsljax.config import check_at_least, check_seeds, check_shared, check_whole, get, plain, shared_config
+from fsljax.classification.config import ClosedSet
+from fsljax.classification.embedder import Embedder, Part, Variables, build_embedder, check_network
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
-from fsljax.evaluation import linear_probe, nearest_cluster
+from fsljax.evaluation import linear_probe
 from fsljax.training.method import Evaluation, TrainingData
 
 
@@ -35,103 +33,60 @@ class LabelledBatch(NamedTuple):
     labels: jax.Array
 
 
-def default_config(method: str) -> ConfigDict:
-    """Defaults of a method of classification; it adds its own."""
-    config = shared_config()
-    config.method = method
-    config.data.split_by = "examples"
-    config.train.update({"clusters": 12, "examples": 4})  # classes or clusters in a batch, examples of each
-    config.eval = ConfigDict(
-        {
-            "clusters_per_class": 1,  # of the training set, for nearest-cluster classification
-            "num_nearest": nearest_cluster.NUM_NEAREST,  # clusters that have a vote, L
-            "neighbours": 1,  # that have a vote in nearest-neighbour classification
-            "seed": 0,
-        }
-    )
-    return config
-
-
-def check(config: ConfigDict, *, unseen_classes: bool = False) -> None:
-    """Raises a UserError for values that cannot work, whatever the data.
+def check_closed_set(config: ClosedSet, *, unseen_classes: bool = False) -> None:
+    """Raises a UserError for fields that cannot go together, whatever the data.
 
     Args:
       config: of the experiment.
       unseen_classes: the method can be tested on classes that it was not trained on.
     """
-    check_shared(config)
     if config.data.split_by != "examples" and not unseen_classes:
         raise UserError(
             f"config.data.split_by is {config.data.split_by!r}, but {config.method} tests on classes that it "
             "was trained on: set --config.data.split_by=examples."
         )
-    check_at_least(config, 2, "train.clusters")
-    check_at_least(
-        config, 1, "train.examples", "eval.clusters_per_class", "eval.num_nearest", "eval.neighbours"
-    )
-    check_seeds(config, "eval.seed")
     networks.check_head(config)
-    check_whole(config, "network.embedding")
-    if config.network.trainable != "head":
-        for name in ("views", "feature_dropout"):
-            if config.network[name]:
-                raise UserError(
-                    f"config.network.{name} is {config.network[name]}, but that is for features of a frozen "
-                    "backbone: set --config.network.trainable=head, or leave it at 0."
-                )
-    elif not config.network.views and _augments(config):
-        raise UserError(
-            "config.augment asks for changed images, but a frozen backbone's features are those of plain "
-            "ones: say how many changed views of each image to compute, --config.network.views=8."
-        )
-    networks.build(config)
-
-
-def _augments(config: ConfigDict) -> bool:
-    return plain(config.augment) != plain(shared_config().augment)
+    check_network(config)
 
 
 @dataclass(frozen=True)
 class Task:
     """A data set whose classes are learned and tested, and the network that embeds it."""
 
+    config: ClosedSet
     splits: Splits
     embedder: Embedder
-
-    @property
-    def config(self) -> ConfigDict:
-        return self.embedder.config
 
     @cached_property
     def training_part(self) -> ImageDataset:
         return self.splits.training_part(self.config.data.train_on)
 
-    def training_data(self, variables: dict[str, Any], index: Any) -> TrainingData:
+    def training_data(self, variables: Variables, index: Any) -> TrainingData:
         """What the network is given of the training part, with what batches are drawn from."""
         return TrainingData(self.embedder.inputs(variables, self.training_part, training=True), index)
 
-    def part(self, variables: dict[str, Any], data: ImageDataset) -> Part:
+    def part(self, variables: Variables, data: ImageDataset) -> Part:
         """A part and its embeddings."""
         inputs = self.embedder.inputs(variables, data, training=False)
         return Part(data, self.embedder.embed(variables, inputs))
 
     def validate(
-        self, variables: dict[str, Any], predict: Callable[[Part], np.ndarray] | None = None
+        self, variables: Variables, predict: Callable[[Part], np.ndarray] | None = None
     ) -> dict[str, float]:
         """Accuracy on the validation part, by the training part's clusters unless another rule is given."""
         if self.config.data.train_on == "train_and_validation":
             return {}
         part = self.part(variables, self.splits.validation)
         if predict is None:
-            found = evaluation_clusters(self.config, self.part(variables, self.splits.train))
-            predicted = nearest_cluster_predictions(self.config, found, part)
+            clusters = evaluation_clusters(self.config, self.part(variables, self.splits.train))
+            predicted = nearest_cluster_predictions(self.config, clusters, part)
         else:
             predicted = predict(part)
         return {"accuracy": float(np.mean(predicted == part.data.labels))}
 
     def evaluate(
         self,
-        variables: dict[str, Any],
+        variables: Variables,
         *,
         published: dict[str, dict[str, dict[str, float]]] | None = None,
         predict: dict[str, Callable[[Part], np.ndarray]] | None = None,
@@ -155,7 +110,7 @@ class Task:
             report=report,
         )
 
-    def probes(self, variables: dict[str, Any]) -> dict[str, Callable[[Part], np.ndarray]]:
+    def probes(self, variables: Variables) -> dict[str, Callable[[Part], np.ndarray]]:
         """What the frozen backbone's features do without a network on top: `{setting: rule}`."""
 
         def features(data: ImageDataset) -> np.ndarray:
@@ -172,13 +127,13 @@ class Task:
         }
 
 
-def build_task(config: ConfigDict, splits: Splits) -> Task:
+def build_task(config: ClosedSet, splits: Splits) -> Task:
     """The task of a config on its data.
 
     Raises:
       UserError: if the network cannot be built, or a class has no image to train on.
     """
-    task = Task(splits, build_embedder(config, splits.test.images.shape[1:]))
+    task = Task(config, splits, build_embedder(config, splits.test.images.shape[1:]))
     counts = task.training_part.class_counts()
     for name, part in (("validation", splits.validation), ("test", splits.test)):
         if not len(part) and (name == "test" or config.data.train_on == "train"):
@@ -194,7 +149,7 @@ def build_task(config: ConfigDict, splits: Splits) -> Task:
     return task
 
 
-def check_batch(config: ConfigDict, part: ImageDataset, *, distinct_classes: bool) -> None:
+def check_batch(config: ClosedSet, part: ImageDataset, *, distinct_classes: bool) -> None:
     """Raises a UserError if a batch takes more images, or more distinct classes, than there are."""
     train = config.train
     if distinct_classes and train.clusters > part.num_classes:
@@ -209,9 +164,8 @@ def check_batch(config: ConfigDict, part: ImageDataset, *, distinct_classes: boo
         )
 
 
-def tell_of_small_classes(config: ConfigDict, part: ImageDataset, name: str) -> None:
+def warn_of_small_classes(part: ImageDataset, clusters: int, name: str) -> None:
     """Prints which classes have fewer images than the clusters that the field `name` asks for."""
-    clusters = get(config, name)
     small = np.flatnonzero(part.class_counts() < clusters)
     if len(small):
         names = ", ".join(part.class_names[label] for label in small[:3])
@@ -220,4 +174,13 @@ def tell_of_small_classes(config: ConfigDict, part: ImageDataset, name: str) -> 
             f"Classes with fewer images to train on than config.{name} = {clusters}, which get a cluster an "
             f"image: {names}{more}.",
             file=sys.stderr,
+        )
+
+
+def check_labels(part: ImageDataset) -> None:
+    """Raises a UserError for a label beyond the classes: compiled code would make a loss of NaN of it."""
+    if len(part) and (part.labels.min() < 0 or part.labels.max() >= part.num_classes):
+        raise UserError(
+            f"The images' labels lie from {part.labels.min()} to {part.labels.max()}; they must be 0 to "
+            f"{part.num_classes - 1}."
         )

@@ -85,16 +85,18 @@ def field(
     below: float | None = None,
     choices: Sequence[Any] | None = None,
     empty: bool = True,
+    free: bool = False,
 ) -> Any:
     """A field of a section.
 
     Args:
       default: its value where a config says nothing.
-      meaning: what it is, in its unit, as `--help` shows it.
+      meaning: what it is, in its unit.
       least, above, most, below, choices, empty: as `Bounds` has them.
+      free: it changes nothing in what is trained, and may differ when a run goes on.
     """
     bounds = Bounds(least, above, most, below, None if choices is None else tuple(choices), empty)
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds})
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds, "free": free})
 
 
 def seed(default: int, meaning: str) -> Any:
@@ -102,14 +104,9 @@ def seed(default: int, meaning: str) -> Any:
     return field(default, meaning, least=0, below=SEEDS)
 
 
-def section(kind: type[Any], **defaults: Any) -> Any:
-    """A field that is a section itself, with some other defaults than its own."""
-    return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={"section": kind})
-
-
-def meaning_of(entry: dataclasses.Field[Any]) -> str:
-    """What a field is."""
-    return str(entry.metadata.get("meaning", ""))
+def section(kind: type[Any], *, free: bool = False, **defaults: Any) -> Any:
+    """A field that is a section itself, with some other defaults than its own; `free` as of `field`."""
+    return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={"free": free})
 
 
 @cache

@@ -52,10 +52,10 @@ def plain(config: Any) -> dict[str, Any]:
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Values by their dotted names, such as "train.steps"."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        flattened |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flattened
 
 
 def field_names(kind: type[Any], prefix: str = "") -> list[str]:
@@ -65,6 +65,17 @@ def field_names(kind: type[Any], prefix: str = "") -> list[str]:
         names.append(prefix + entry.name)
         if inner is not None:
             names += field_names(inner, f"{prefix}{entry.name}.")
+    return names
+
+
+def free_names(kind: type[Any], prefix: str = "") -> list[str]:
+    """Dotted names of the fields and sections of a config that may differ when a run goes on."""
+    names = []
+    for entry, inner in _fields(kind):
+        if entry.metadata.get("free"):
+            names.append(prefix + entry.name)
+        elif inner is not None:
+            names += free_names(inner, f"{prefix}{entry.name}.")
     return names
 
 

@@ -21,8 +21,8 @@ class Data:
     """Which images, how they are divided, and where they are kept."""
 
     name: str = field("omniglot", "module of fsljax.data.sources, or the dotted name of one of your own")
-    data_dir: str = field("", 'TFDS folder; "" is TFDS_DATA_DIR, else TFDS\'s own default')
-    path: str = field("", "of a folder of images")
+    data_dir: str = field("", 'TFDS folder; "" is TFDS_DATA_DIR, else TFDS\'s own default', free=True)
+    path: str = field("", "of a folder of images", free=True)
     image_size: int = field(28, "pixels a side", least=1)
     channels: int = field(1, "grey or colour", choices=(1, 3))
     train_on: str = field("train", "what is trained on", choices=TRAIN_ON)
@@ -40,12 +40,16 @@ class Data:
     split_seed: int = seed(0, "of what is divided at random")
     max_classes: int = field(0, "chosen by the seed; 0: all. With split_by='examples', as is merge", least=0)
     merge: str = field("", '"pairs" of classes or "alphabets" (Omniglot) become one class', choices=MERGE)
-    host_budget_gb: float = field(8.0, "larger published sets stay encoded (1 GB is 10⁹ bytes)", least=0)
-    device_budget_gb: float = field(
-        4.0, "images or features to train on that take more are streamed", least=0
+    host_budget_gb: float = field(
+        8.0, "larger published sets stay encoded (1 GB is 10⁹ bytes)", least=0, free=True
     )
-    workers: int = field(0, "processes that decode streamed images; 0: threads of this one", least=0)
-    prefetch: int = field(2, "batches of them read ahead, by each worker", least=0)
+    device_budget_gb: float = field(
+        4.0, "images or features to train on that take more are streamed", least=0, free=True
+    )
+    workers: int = field(
+        0, "processes that decode streamed images; 0: threads of this one", least=0, free=True
+    )
+    prefetch: int = field(2, "batches of them read ahead, by each worker", least=0, free=True)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class Network:
     filters: int = field(64, "of each convolution of conv4", least=1)
     blocks: int = field(4, "of conv4", least=1)
     momentum: float = field(0.99, "of batch norm's running averages", least=0, below=1)
-    kernels: str = field("auto", "implementations: written for the CPU, or XLA's own", choices=KERNELS)
+    kernels: str = field(
+        "auto", "implementations: written for the CPU, or XLA's own", choices=KERNELS, free=True
+    )
     init_from: str = field("", "a workdir or shipped model whose network training begins with")
     weights: str = field("", ".safetensors or .npz with torchvision's names that training begins with")
     trainable: str = field("all", "what is trained; the rest stays as it begins", choices=TRAINABLE)
@@ -85,12 +91,12 @@ class Train:
     schedule: str = field("cosine", "of the learning rate", choices=SCHEDULES)
     warmup_steps: int = field(0, "from 0 to the learning rate; a shorter run ends on the way", least=0)
     halving_steps: int = field(2_000, "of the halving schedule", least=1)
-    restarts: tuple[int, ...] = field((), "steps at which the cosine begins anew, at half the rate before")
+    restarts: tuple[int, ...] = field((), "steps at which the cosine restarts, at half the rate before")
     ema: float = field(
         0.0, "share of the averaged weights kept at each step; 0: no averaging", least=0, below=1
     )
-    log_every: int = field(50, "steps", least=1)
-    steps_per_dispatch: int = field(50, "on accelerators; a CPU takes one at a time", least=1)
+    log_every: int = field(50, "steps between lines of figures", least=1, free=True)
+    steps_per_dispatch: int = field(50, "on accelerators; a CPU takes one at a time", least=1, free=True)
 
 
 @dataclass(frozen=True)
@@ -146,4 +152,4 @@ class Experiment:
     network: Network = section(Network)
     train: Train = section(Train)
     augment: Augmentation = section(Augmentation)
-    checkpoint: Checkpoint = section(Checkpoint)
+    checkpoint: Checkpoint = section(Checkpoint, free=True)

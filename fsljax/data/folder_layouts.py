@@ -27,10 +27,10 @@ _FILES = {"train": "train", "validation": "val", "test": "test"}
 
 
 def list_images(root: Path, shared_classes: bool, notes: list[str]) -> dict[str, Classes]:
-    """Image files by part and class, in the layouts that `fsljax.data.sources.folder.load` describes.
+    """Image files by part and class, in the layouts that `fsljax.data.sources.folder.load_splits` describes.
 
     Where the folder does not divide the classes, all of them are "train". Listed files need not exist,
-    and classes may be empty. What is passed over is said in `notes`.
+    and classes may be empty. What is skipped is named in `notes`.
 
     Raises:
       UserError: the folder holds no images, or contradicts its layout.
@@ -101,7 +101,7 @@ def _without_repeats(root: Path, parts: Mapping[str, Classes], notes: list[str])
     left = {file for classes in kept.values() for files in classes.values() for file in files}
     if repeats := [file for file in real if file not in left]:
         notes.append(
-            f"Images of {root} that are there twice by links, which count once ({len(repeats):,}): "
+            f"Images of {root} that occur twice through links, which count once ({len(repeats):,}): "
             f"{first_few(repeats)}."
         )
     return kept
@@ -149,25 +149,25 @@ def _from_table(root: Path, table: Path, label_of: dict[str, str]) -> Classes:
 
 def _part_folders(root: Path, notes: list[str]) -> dict[str, Path]:
     subfolders = _subfolders(root)
-    found: dict[str, Path] = {}
+    folder_of: dict[str, Path] = {}
     for folder in subfolders:
         part = _FOLDERS.get(folder.name.casefold())
-        if part in found:
+        if part in folder_of:
             raise UserError(
-                f"{root} holds {found[part].name} and {folder.name}, both for {part}: keep one of them."
+                f"{root} holds {folder_of[part].name} and {folder.name}, both for {part}: keep one of them."
             )
         if part:
-            found[part] = folder
+            folder_of[part] = folder
     # Among other folders, one called "train" or "test" alone is a class like them.
-    if len(found) < 2 and list(found.values()) != subfolders:
+    if len(folder_of) < 2 and list(folder_of.values()) != subfolders:
         return {}
-    if found and "train" not in found:
+    if folder_of and "train" not in folder_of:
         raise UserError(
             f"{root} holds {first_few([folder.name for folder in subfolders])} but no folder train: add it."
         )
-    if others := [folder.name for folder in subfolders if folder not in found.values()]:
+    if others := [folder.name for folder in subfolders if folder not in folder_of.values()]:
         notes.append(f"Left out, being neither train, validation nor test of {root}: {first_few(others)}.")
-    return found
+    return folder_of
 
 
 def _from_cub(root: Path, shared_classes: bool) -> dict[str, Classes]:

@@ -91,7 +91,7 @@ class Detector:
             self._model,
             self.classes,
             arrays,
-            check=stored_detector.read_config,
+            same=lambda folder: True,
         )
 
     @property

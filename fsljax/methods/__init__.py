@@ -4,7 +4,8 @@ A module `fsljax.methods.NAME` has a frozen dataclass `Config` (an `fsljax.confi
 of its own), `default_config()`, `check(config)` for what its fields must be to each other, and
 `build(config, data)`, which returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it
 trains on other data than images of a class each, it has `load(config)` too. A method of one's own is a
-module anywhere: `config.method` is its dotted name.
+module anywhere: `config.method` is its dotted name. `PARAMS` names the parameters, at the top of the tree,
+that are the method's and not its network's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fsljax import data as image_data
 from fsljax.config import check_fields, read
 from fsljax.config.checks import check_experiment
 from fsljax.config.modules import find
+from fsljax.deprecated import names_of
 from fsljax.training.method import Data, Method
 
 
@@ -60,5 +62,17 @@ def build(config: Any, data: Data) -> Method:
     return _module(config.method).build(config, data)
 
 
+def params_of(method: object) -> tuple[str, ...]:
+    """Names of the parameters that a method has beside its network's.
+
+    Raises:
+      UserError: if there is no such method.
+    """
+    return tuple(getattr(_module(method), "PARAMS", ()))
+
+
 def _module(method: object) -> ModuleType:
     return find("fsljax.methods", method, field="method", needs=("default_config", "check", "build"))
+
+
+__getattr__ = names_of(__name__)

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fsljax.classification import task as fine_grained
-from fsljax.classification.closed_set import Part, find_clusters
-from fsljax.classification.task import Task
-from fsljax.config import check_at_least
+from fsljax.classification.closed_set import find_clusters
+from fsljax.classification.config import ClosedSet, ClosedSetTrain
+from fsljax.classification.embedder import Part, Variables
+from fsljax.classification.task import Task, build_task, check_closed_set, warn_of_small_classes
+from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
 from fsljax.data.samplers.neighbourhoods import (
     Neighbourhood,
@@ -37,19 +38,38 @@ PUBLISHED = {
 _REFRESH = 2  # folded into a step's key; what it is split into are the numbers before
 
 
+@dataclass(frozen=True)
+class Loss:
+    """The Magnet loss."""
+
+    alpha: float = field(1.0, "margin, in units of 2σ²", least=0)
+
+
+@dataclass(frozen=True)
+class MagnetTrain(ClosedSetTrain):
+    """Neighbourhoods of clusters."""
+
+    clusters_per_class: int = field(3, "k of the k-means of each class", least=1)
+    refresh_every: int = field(100, "steps between clusterings of the whole training set", least=1)
+
+
+@dataclass(frozen=True)
+class Config(ClosedSet):
+    """A Magnet network."""
+
+    method: str = field("magnet", "module of fsljax.methods")
+    loss: Loss = section(Loss)
+    train: MagnetTrain = section(MagnetTrain)
+
+
 def default_config() -> ConfigDict:
     """Defaults of the Magnet loss."""
-    config = fine_grained.default_config("magnet")
-    config.loss = ConfigDict({"alpha": 1.0})
-    config.train.update({"clusters_per_class": 3, "refresh_every": 100})
-    return config.lock()
+    return config_dict(Config())
 
 
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for values that cannot work, whatever the data."""
-    fine_grained.check(config)
-    check_at_least(config, 1, "train.clusters_per_class", "train.refresh_every")
-    check_at_least(config, 0, "loss.alpha")
+def check(config: Config) -> None:
+    """Raises a UserError for fields that cannot go together, whatever the data."""
+    check_closed_set(config)
     if config.train.examples < 2:
         raise UserError(
             f"config.train.examples is {config.train.examples}: a cluster of one example has no variance, so "
@@ -61,42 +81,43 @@ def check(config: ConfigDict) -> None:
 class Magnet:
     """A Magnet network on a data set; see `fsljax.training.method.Method`."""
 
+    config: Config
     task: Task
 
     @property
     def refresh_every(self) -> int:
-        return self.task.config.train.refresh_every
+        return self.config.train.refresh_every
 
     @property
-    def draws_ahead(self) -> bool:
+    def prefetchable(self) -> bool:
         return False  # the losses of a step decide on the next batch
 
     def init(self, key: jax.Array) -> TrainState:
         index = empty_index(
             self.task.training_part.num_classes,
-            self.task.config.train.clusters_per_class,
+            self.config.train.clusters_per_class,
             len(self.task.training_part),
             self.task.embedder.dim(),
         )
         return self.task.embedder.init(key).replace(method_state=index)
 
-    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+    def training_data(self, variables: Variables) -> TrainingData:
         return self.task.training_data(variables, self.task.training_part.labels)
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """Clusters the embeddings of the whole training set anew."""
+        """Clusters the embeddings of the whole training set."""
         embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
         part = Part(self.task.training_part, embeddings)
-        found = find_clusters(
+        clusters = find_clusters(
             jax.random.fold_in(state.step_key(), _REFRESH),
             part,
-            self.task.config.train.clusters_per_class,
+            self.config.train.clusters_per_class,
         )
-        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.index, found))
+        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.index, clusters))
 
     def draw(self, state: TrainState, index: jax.Array) -> Neighbourhood:
         draw_key, _ = jax.random.split(state.step_key())
-        train = self.task.config.train
+        train = self.config.train
         return draw_neighbourhood(
             draw_key,
             state.method_state,
@@ -116,20 +137,20 @@ class Magnet:
                 params, state.batch_stats, inputs, change_key, state.step
             )
             embeddings = embeddings.reshape(*batch.rows.shape, -1)
-            output = magnet_loss(embeddings, batch.classes, alpha=self.task.config.loss.alpha)
+            output = magnet_loss(embeddings, batch.classes, alpha=self.config.loss.alpha)
             return output.loss, (output, batch_stats)
 
         (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        state = state.updated(gradients, batch_stats, ema=self.task.config.train.ema)
+        state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
         clusters = with_losses(state.method_state, batch.rows, output.example_losses)
         state = state.replace(method_state=clusters)
         apart = jnp.mean(output.example_losses == 0, dtype=jnp.float32)
         return state, {"loss": loss, "apart": apart, "variance": output.variance}
 
-    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+    def validate(self, variables: Variables) -> dict[str, float]:
         return self.task.validate(variables)
 
-    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
+    def evaluate(self, variables: Variables) -> Evaluation:
         return self.task.evaluate(variables, published=PUBLISHED)
 
     @property
@@ -137,14 +158,13 @@ class Magnet:
         return int(self.task.training_part.class_counts().max())
 
 
-def build(config: ConfigDict, splits: Splits) -> Magnet:
+def build(config: Config, splits: Splits) -> Magnet:
     """A Magnet network on `splits`.
 
     Raises:
       UserError: if the config asks for batches that the data cannot give.
     """
-    check(config)
-    task = fine_grained.build_task(config, splits)
+    task = build_task(config, splits)
     counts = task.training_part.class_counts()
     clusters = np.minimum(counts, config.train.clusters_per_class)
     others = int(clusters.sum() - clusters.max())
@@ -154,5 +174,5 @@ def build(config: ConfigDict, splits: Splits) -> Magnet:
             f"{others} clusters of others: ask for {others + 1} at most, or for more clusters a class "
             "(config.train.clusters_per_class)."
         )
-    fine_grained.tell_of_small_classes(config, task.training_part, "train.clusters_per_class")
-    return Magnet(task)
+    warn_of_small_classes(task.training_part, config.train.clusters_per_class, "train.clusters_per_class")
+    return Magnet(config, task)

@@ -35,7 +35,7 @@ from fsljax.distances import normalize
 from fsljax.errors import UserError
 from fsljax.losses.repmet import VERSIONS
 from fsljax.training.method import Evaluation, TrainingData
-from fsljax.training.state import TrainState, first_state
+from fsljax.training.state import TrainState, create_train_state
 
 __all__ = ["RepMetDetector", "build", "build_network", "check", "default_config", "load"]
 
@@ -217,7 +217,7 @@ class RepMetDetector:
         return options.reset_every if self._has_representatives and options.reset_until else 0
 
     @property
-    def draws_ahead(self) -> bool:
+    def prefetchable(self) -> bool:
         return True
 
     @property
@@ -231,7 +231,7 @@ class RepMetDetector:
             shape = (self.classes, options.per_class, self.config.head.dim)
             more = {"representatives": normalize(jax.random.normal(own_key, shape))}
         side = self.config.data.image_size
-        return first_state(
+        return create_train_state(
             self.config,
             self.network,
             (side, side, self.config.data.channels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,27 +13,41 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fsljax.classification import task as fine_grained
-from fsljax.classification.closed_set import Part
-from fsljax.classification.task import LabelledBatch, Task
-from fsljax.config import check_share
+from fsljax.classification.config import ClosedSet
+from fsljax.classification.embedder import Part, Variables
+from fsljax.classification.task import LabelledBatch, Task, build_task, check_batch, check_closed_set
+from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
 from fsljax.data.samplers.batches import shuffled_rows
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
+PARAMS = ("classifier",)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross-entropy."""
+
+    label_smoothing: float = field(0.0, "share of the target spread over all classes", least=0, below=1)
+
+
+@dataclass(frozen=True)
+class Config(ClosedSet):
+    """Softmax classification."""
+
+    method: str = field("softmax", "module of fsljax.methods")
+    loss: Loss = section(Loss)
+
 
 def default_config() -> ConfigDict:
     """Defaults of softmax classification."""
-    config = fine_grained.default_config("softmax")
-    config.loss = ConfigDict({"label_smoothing": 0.0})
-    return config.lock()
+    return config_dict(Config())
 
 
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for values that cannot work, whatever the data."""
-    fine_grained.check(config)
-    check_share(config, "loss.label_smoothing")
+def check(config: Config) -> None:
+    """Raises a UserError for fields that cannot go together, whatever the data."""
+    check_closed_set(config)
 
 
 @dataclass(frozen=True)
@@ -40,9 +55,10 @@ class Softmax:
     """A network with a linear classifier; see `fsljax.training.method.Method`.
 
     Batches hold `train.clusters` × `train.examples` images, as those of the methods it is compared with,
-    drawn from all images by chance; each passes once before any comes again.
+    drawn from all images at random; each passes once before any comes again.
     """
 
+    config: Config
     task: Task
 
     @property
@@ -50,7 +66,7 @@ class Softmax:
         return 0
 
     @property
-    def draws_ahead(self) -> bool:
+    def prefetchable(self) -> bool:
         return True
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
@@ -63,11 +79,11 @@ class Softmax:
         classifier = {"kernel": kernel, "bias": jnp.zeros(shape[1])}
         return self.task.embedder.init(network_key, more_params={"classifier": classifier})
 
-    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+    def training_data(self, variables: Variables) -> TrainingData:
         return self.task.training_data(variables, self.task.training_part.labels)
 
     def draw(self, state: TrainState, index: jax.Array) -> LabelledBatch:
-        train = self.task.config.train
+        train = self.config.train
         rows = shuffled_rows(state.key, state.step, len(index), train.clusters * train.examples)
         return LabelledBatch(rows, index[rows])
 
@@ -80,40 +96,39 @@ class Softmax:
             )
             logits = _logits(params, embeddings)
             targets = optax.smooth_labels(
-                jax.nn.one_hot(batch.labels, logits.shape[-1]), self.task.config.loss.label_smoothing
+                jax.nn.one_hot(batch.labels, logits.shape[-1]), self.config.loss.label_smoothing
             )
             loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
             return loss, (jnp.mean(jnp.argmax(logits, -1) == batch.labels, dtype=jnp.float32), batch_stats)
 
         (loss, (accuracy, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        state = state.updated(gradients, batch_stats, ema=self.task.config.train.ema)
+        state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
         return state, {"loss": loss, "accuracy": accuracy}
 
-    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+    def validate(self, variables: Variables) -> dict[str, float]:
         return self.task.validate(variables, partial(_predictions, variables))
 
-    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
-        own: dict[str, Any] = {"softmax": partial(_predictions, variables)}
+    def evaluate(self, variables: Variables) -> Evaluation:
+        rules: dict[str, Callable[[Part], np.ndarray]] = {"softmax": partial(_predictions, variables)}
         if self.task.embedder.frozen:
-            own |= self.task.probes(variables)
-        return self.task.evaluate(variables, predict=own)
+            rules |= self.task.probes(variables)
+        return self.task.evaluate(variables, predict=rules)
 
 
 def _logits(params: Any, embeddings: jax.Array) -> jax.Array:
     return embeddings @ params["classifier"]["kernel"] + params["classifier"]["bias"]
 
 
-def _predictions(variables: dict[str, Any], part: Part) -> np.ndarray:
+def _predictions(variables: Variables, part: Part) -> np.ndarray:
     return np.asarray(jnp.argmax(_logits(variables["params"], jnp.asarray(part.embeddings)), axis=-1))
 
 
-def build(config: ConfigDict, splits: Splits) -> Softmax:
+def build(config: Config, splits: Splits) -> Softmax:
     """A softmax classifier on `splits`.
 
     Raises:
       UserError: if the config asks for batches that the data cannot give.
     """
-    check(config)
-    task = fine_grained.build_task(config, splits)
-    fine_grained.check_batch(config, task.training_part, distinct_classes=False)
-    return Softmax(task)
+    task = build_task(config, splits)
+    check_batch(config, task.training_part, distinct_classes=False)
+    return Softmax(config, task)

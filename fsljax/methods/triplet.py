@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from fsljax.classification import task as fine_grained
-from fsljax.classification.task import LabelledBatch, Task
-from fsljax.config import check_choice
+from fsljax.classification.config import ClosedSet
+from fsljax.classification.embedder import Variables
+from fsljax.classification.task import LabelledBatch, Task, build_task, check_batch, check_closed_set
+from fsljax.config import Network, config_dict, field, section
 from fsljax.data.dataset import Splits
 from fsljax.data.samplers.batches import draw_classes
 from fsljax.data.samplers.episodes import ClassTable, class_table
@@ -29,20 +30,31 @@ PUBLISHED = {
 }
 
 
+@dataclass(frozen=True)
+class Loss:
+    """Of triplets mined in the batch."""
+
+    margin: float = field(0.2, "between the distances to another class and to the example's own", above=0)
+    mining: str = field("semi_hard", "which triplets of the batch count", choices=MINING)
+
+
+@dataclass(frozen=True)
+class Config(ClosedSet):
+    """A triplet network."""
+
+    method: str = field("triplet", "module of fsljax.methods")
+    network: Network = section(Network, normalize=True)
+    loss: Loss = section(Loss)
+
+
 def default_config() -> ConfigDict:
     """Defaults of the triplet loss."""
-    config = fine_grained.default_config("triplet")
-    config.loss = ConfigDict({"margin": 0.2, "mining": "semi_hard"})
-    config.network.normalize = True
-    return config.lock()
+    return config_dict(Config())
 
 
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for values that cannot work, whatever the data."""
-    fine_grained.check(config)
-    check_choice(config, "loss.mining", MINING)
-    if not config.loss.margin > 0:
-        raise UserError(f"config.loss.margin is {config.loss.margin}; it must be above 0.")
+def check(config: Config) -> None:
+    """Raises a UserError for fields that cannot go together, whatever the data."""
+    check_closed_set(config)
     if config.train.examples < 2:
         raise UserError(
             f"config.train.examples is {config.train.examples}: a triplet takes two examples of a class, so "
@@ -54,6 +66,7 @@ def check(config: ConfigDict) -> None:
 class Triplet:
     """A triplet network on a data set; see `fsljax.training.method.Method`."""
 
+    config: Config
     task: Task
 
     @property
@@ -61,7 +74,7 @@ class Triplet:
         return 0
 
     @property
-    def draws_ahead(self) -> bool:
+    def prefetchable(self) -> bool:
         return True
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
@@ -70,12 +83,12 @@ class Triplet:
     def init(self, key: jax.Array) -> TrainState:
         return self.task.embedder.init(key)
 
-    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+    def training_data(self, variables: Variables) -> TrainingData:
         return self.task.training_data(variables, class_table(self.task.training_part.labels))
 
     def draw(self, state: TrainState, index: ClassTable) -> LabelledBatch:
         draw_key, _ = jax.random.split(state.step_key())
-        train = self.task.config.train
+        train = self.config.train
         classes, rows = draw_classes(draw_key, index, classes=train.clusters, examples=train.examples)
         return LabelledBatch(rows.reshape(-1), jnp.repeat(classes, train.examples))
 
@@ -88,28 +101,27 @@ class Triplet:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )
-            loss = self.task.config.loss
+            loss = self.config.loss
             output = triplet_loss(embeddings, batch.labels, margin=loss.margin, mining=loss.mining)
             return output.loss, (output.active, batch_stats)
 
         (loss, (active, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        state = state.updated(gradients, batch_stats, ema=self.task.config.train.ema)
+        state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
         return state, {"loss": loss, "active": active}
 
-    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+    def validate(self, variables: Variables) -> dict[str, float]:
         return self.task.validate(variables)
 
-    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
+    def evaluate(self, variables: Variables) -> Evaluation:
         return self.task.evaluate(variables, published=PUBLISHED)
 
 
-def build(config: ConfigDict, splits: Splits) -> Triplet:
+def build(config: Config, splits: Splits) -> Triplet:
     """A triplet network on `splits`.
 
     Raises:
       UserError: if the config asks for batches that the data cannot give.
     """
-    check(config)
-    task = fine_grained.build_task(config, splits)
-    fine_grained.check_batch(config, task.training_part, distinct_classes=True)
-    return Triplet(task)
+    task = build_task(config, splits)
+    check_batch(config, task.training_part, distinct_classes=True)
+    return Triplet(config, task)

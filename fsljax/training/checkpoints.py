@@ -278,7 +278,7 @@ def _save_args(items: dict[str, Any], about: dict[str, Any]) -> ocp.args.Composi
 def _items(state: TrainState) -> dict[str, Any]:
     """The state in two parts, in host memory: what evaluation needs, and the rest."""
     training = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
-    if state.averaged is not None:
+    if state.ema_params is not None:
         training["params"] = state.params
     if state.method_state is not None:
         training["method_state"] = state.method_state
@@ -287,11 +287,11 @@ def _items(state: TrainState) -> dict[str, Any]:
 
 def _assembled(template: TrainState, items: dict[str, Any]) -> TrainState:
     model, training = jax.tree.map(jax.numpy.array, (items["model"], items["training"]))
-    averaging = template.averaged is not None
+    averaging = template.ema_params is not None
     return template.replace(
         step=training["step"],
         params=training["params"] if averaging else model["params"],
-        averaged=model["params"] if averaging else None,
+        ema_params=model["params"] if averaging else None,
         batch_stats=model["batch_stats"],
         opt_state=training["opt_state"],
         key=jax.random.wrap_key_data(training["key"]),

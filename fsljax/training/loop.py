@@ -5,28 +5,42 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from fsljax.config import Experiment
 from fsljax.errors import DivergedError, UserError
 from fsljax.networks import has_folded_norm, load_weights
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
+from fsljax.training.optimizer import learning_rate
 from fsljax.training.progress import Progress
 from fsljax.training.signals import Interruption, Stopped
-from fsljax.training.state import TrainState, learning_rate, network_variables
+from fsljax.training.state import TrainState, without_params
 from fsljax.training.steps import Steps, placed
 
 
 def train(
-    method: Method, config: ConfigDict, workdir: Path, checkpoints: Checkpoints, interruption: Interruption
+    method: Method,
+    config: Experiment,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    interruption: Interruption,
+    source_params: Sequence[str] = (),
 ) -> None:
     """Trains from the newest checkpoint in the workdir, or from the start, to the config's last step.
+
+    Args:
+      method, config, workdir: of the run.
+      checkpoints: of the workdir.
+      interruption: asks for the end.
+      source_params: names of the parameters in the run that `config.network.init_from` names that are its
+        method's, and not its network's.
 
     Raises:
       UserError: if the run that `config.network.init_from` names, or the file that
@@ -41,11 +55,11 @@ def train(
         state = restored
     elif config.network.init_from:
         source = Path(config.network.init_from).expanduser()
-        state = state.started_from(Checkpoints(source).restore_model().variables, str(source))
+        there = without_params(Checkpoints(source).restore_model().variables, source_params)
+        state = state.started_from(there, str(source))
     elif config.network.weights:
         source = Path(config.network.weights).expanduser()
-        network = network_variables(state.inference_variables())
-        loaded = load_weights(source, network)
+        loaded = load_weights(source, state.network_variables())
         _check_norm(config, loaded, source)
         state = state.started_from(loaded, str(source))
     step = int(state.step)
@@ -56,12 +70,12 @@ def train(
     with (
         Progress(total, step) as progress,
         MetricsLog(workdir, resume_step=step) as log,
-        contextlib.ExitStack() as held,
+        contextlib.ExitStack() as stack,
     ):
         if step:
             progress.say(f"going on from step {step} of {total}")
         data = placed(method.training_data(state.inference_variables()), config.data.device_budget_gb)
-        run_steps = held.enter_context(Steps(method, config, data, progress))
+        run_steps = stack.enter_context(Steps(method, config, data, progress))
         rate = learning_rate(config)
         interruption.polled = True
         while step < total:
@@ -113,7 +127,7 @@ def _validate_and_save(
     progress.update(step, figures | named, important=True)
 
 
-def _check_norm(config: ConfigDict, variables: dict[str, Any], source: Path) -> None:
+def _check_norm(config: Experiment, variables: dict[str, Any], source: Path) -> None:
     network = config.network
     if network.trainable != "head" and not network.frozen_statistics and has_folded_norm(variables):
         raise UserError(

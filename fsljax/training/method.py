@@ -14,7 +14,7 @@ from fsljax.training.state import TrainState
 
 
 class Evaluation(NamedTuple):
-    """What a method found on the test part.
+    """What a method measured on the test part.
 
     Attributes:
       test: `{setting: {metric: value}}`, as in `results.json`.
@@ -65,14 +65,14 @@ class Method(Protocol):
         """Steps between calls of `refresh`; 0: it is never called."""
 
     @property
-    def draws_ahead(self) -> bool:
+    def prefetchable(self) -> bool:
         """Whether `draw` reads nothing of the state but its key and step: batches are then known before."""
 
     def training_data(self, variables: dict[str, Any]) -> TrainingData:
         """What is trained on: put on the device once, or read batch by batch where it doesn't fit."""
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """What must be made anew from the whole training set, before steps 0, `refresh_every`, and so on."""
+        """The state with what is recomputed from the whole training set, before steps 0, `refresh_every`, and so on."""
 
     def init(self, key: jax.Array) -> TrainState:
         """The state before the first step."""

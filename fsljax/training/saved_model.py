@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from fsljax.classification.enrollment import Label
 from fsljax.data.io.files import replacing
@@ -22,11 +21,11 @@ ENROLLED = "enrolled.npz"
 
 def write(
     folder: Path,
-    config: ConfigDict,
+    config: Mapping[str, Any],
     model: Model,
     labels: Sequence[Label],
     arrays: Mapping[str, np.ndarray],
-    check: Callable[[Path], Any],
+    same: Callable[[Path], bool],
 ) -> None:
     """Writes a network and its enrolled classes.
 
@@ -35,17 +34,17 @@ def write(
       config, model: the network.
       labels: of the enrolled classes.
       arrays: what else is to be kept of them.
-      check: reads a folder's config; raises a UserError if it cannot be read.
+      same: whether the config that a folder holds makes the same network.
 
     Raises:
       UserError: if the folder cannot be written, or holds another model.
     """
     try:
-        with _held(folder), closing(Checkpoints(folder)) as checkpoints:
-            if not _may_go_to(folder, checkpoints, config, model, check):
+        with _exclusive(folder), closing(Checkpoints(folder)) as checkpoints:
+            if not _may_go_to(folder, checkpoints, model, same):
                 raise UserError(f"{folder} holds another model: give a new folder.")
             if not (folder / workdir.CONFIG).exists():
-                workdir.write_json(folder / workdir.CONFIG, config.to_dict())
+                workdir.write_json(folder / workdir.CONFIG, dict(config))
             if not checkpoints.selections():
                 checkpoints.write_model(model, None)
             kept = {
@@ -73,23 +72,20 @@ def read_enrolled(
             restore(json.loads(str(arrays["labels"])), arrays)
     except Exception as error:  # damage comes as many types
         raise UserError(
-            f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol anew."
+            f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol again."
         ) from error
     if of_model not in (None, digest(model.variables)):
         raise UserError(
             f"The enrolled classes in {path} belong to another network than {path.parent} holds: "
-            "delete the file and enrol anew, or give another folder."
+            "delete the file and enrol again, or give another folder."
         )
 
 
-def _may_go_to(
-    folder: Path, checkpoints: Checkpoints, config: ConfigDict, model: Model, check: Callable[[Path], Any]
-) -> bool:
+def _may_go_to(folder: Path, checkpoints: Checkpoints, model: Model, same: Callable[[Path], bool]) -> bool:
     """Whether a folder holds this model, or none."""
     try:
-        if (folder / workdir.CONFIG).exists():
-            check(folder)
-            workdir.check_same(folder, config)
+        if (folder / workdir.CONFIG).exists() and not same(folder):
+            return False
         there = checkpoints.restore_model() if checkpoints.selections() else model
     except UserError:
         return False
@@ -97,7 +93,7 @@ def _may_go_to(
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """Holds a folder as a run does; its errors name no flags, for there are none here."""
     with ExitStack() as stack:
         try:

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from fsljax.config import Experiment
 from fsljax.data.io.streaming import fits, read, stream
 from fsljax.training import devices
 from fsljax.training.devices import StepFunction
@@ -22,7 +22,7 @@ from fsljax.training.state import TrainState
 Metrics = dict[str, jax.Array]
 _Batches = Generator[tuple[Any, np.ndarray], None, None]
 
-# Batches drawn before the first of them is read; then reading begins anew: where it is done by processes,
+# Batches drawn before the first of them is read; then reading starts again: where it is done by processes,
 # by starting these.
 _DRAWN_AT_ONCE = 64
 _DRAWN_FOR_PROCESSES = 1024
@@ -56,10 +56,10 @@ class Steps:
       method: whose steps they are.
       config: of the run.
       data: as `placed` left them.
-      progress: is told of streaming and compilation.
+      progress: shows streaming and compilation.
     """
 
-    def __init__(self, method: Method, config: ConfigDict, data: TrainingData, progress: Progress):
+    def __init__(self, method: Method, config: Experiment, data: TrainingData, progress: Progress):
         self._progress = progress
         self._warm = False
         self._advance: _InMemory | _Streamed
@@ -102,7 +102,7 @@ class Steps:
 class _InMemory:
     """Several steps in one call, where the device likes that."""
 
-    def __init__(self, method: Method, config: ConfigDict, data: TrainingData):
+    def __init__(self, method: Method, config: Experiment, data: TrainingData):
         self._data = data
         self._count = devices.steps_per_dispatch(config.train.steps_per_dispatch)
         step = on_device(method)
@@ -119,7 +119,7 @@ class _InMemory:
 class _Streamed:
     """Draws on the device, reads on the host, and learns on the device; reads ahead where draws allow it."""
 
-    def __init__(self, method: Method, config: ConfigDict, data: TrainingData):
+    def __init__(self, method: Method, config: Experiment, data: TrainingData):
         assert not isinstance(data.inputs, jax.Array)
         self._method, self._config, self._inputs, self._index = method, config, data.inputs, data.index
         self._draw = jax.jit(method.draw)
@@ -127,7 +127,7 @@ class _Streamed:
         self._ahead: _Batches | None = None
 
     def __call__(self, state: TrainState, step: int, left: int) -> tuple[TrainState, Metrics, int]:
-        if not self._method.draws_ahead:
+        if not self._method.prefetchable:
             batch = self._draw(state, self._index)
             inputs = read(self._inputs, np.asarray(batch.rows))
         else:
@@ -158,6 +158,6 @@ class _Streamed:
 
 
 def _key_alone(state: TrainState) -> TrainState:
-    """All that draws known before depend on, as a copy: a step takes over the state's own buffers."""
-    nothing = dict.fromkeys(("params", "opt_state", "batch_stats", "averaged", "method_state"))
+    """All that prefetchable draws depend on, as a copy: a step takes over the state's own buffers."""
+    nothing = dict.fromkeys(("params", "opt_state", "batch_stats", "ema_params", "method_state"))
     return state.replace(key=jnp.copy(state.key), **nothing)

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, who is using it, and what was found."""
+"""The folder of a run: whose it is, who is using it, and its results."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from ml_collections import ConfigDict
 
-from fsljax.config import plain, shared_config
+from fsljax.config import Experiment, field_names, flat, free_names, plain, read
 from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
 
 CONFIG = "config.json"
 RESULTS = "results.json"
 IMAGES = "images.json"
-# Where things are and how they are shown changes nothing in what is trained.
-_MAY_DIFFER = ("eval", "data.data_dir", "data.path", "checkpoint", "train.log_every",
-               "train.steps_per_dispatch", "network.kernels", "data.host_budget_gb",
-               "data.device_budget_gb", "data.workers", "data.prefetch")  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -49,7 +44,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def claim(workdir: Path, config: ConfigDict, images: dict[str, str]) -> None:
+def claim(workdir: Path, config: Experiment, images: dict[str, str]) -> None:
     """Writes what a run is made of into a new workdir, or checks that it holds the same.
 
     Args:
@@ -76,18 +71,40 @@ def claim(workdir: Path, config: ConfigDict, images: dict[str, str]) -> None:
         raise UserError(f"{workdir} cannot be written ({error.strerror or error}).") from error
 
 
-def release(workdir: Path, config: ConfigDict) -> None:
+def release(workdir: Path, config: Experiment) -> None:
     """Forgets a run of this experiment that came to nothing: another config may take its place.
 
     A file of the same name that no run wrote stays.
     """
     try:
-        stored = json.loads((workdir / CONFIG).read_text())
-        if stored["name"] == config.name and stored["method"] == config.method:
-            (workdir / CONFIG).unlink()
-            (workdir / IMAGES).unlink(missing_ok=True)
-    except (OSError, ValueError, KeyError, TypeError):
+        stored = read_config(workdir)
+    except UserError:
         return
+    if (stored.get("name"), stored.get("method")) == (config.name, config.method):
+        (workdir / CONFIG).unlink()
+        (workdir / IMAGES).unlink(missing_ok=True)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The values that a run, a shipped model or a saved one keeps of its config.
+
+    Raises:
+      UserError: if there are none, or they cannot be read.
+    """
+    path = folder / CONFIG
+    try:
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict):
+            raise ValueError("it holds no config")
+    except FileNotFoundError:
+        raise UserError(
+            f"There is no model in {folder}: give the workdir of a run, or a folder written by save."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {str(error).rstrip('.')}.") from error
+    return stored
 
 
 def same_images(workdir: Path, images: dict[str, str]) -> bool:
@@ -98,21 +115,24 @@ def same_images(workdir: Path, images: dict[str, str]) -> bool:
         return True
 
 
-def check_same(workdir: Path, config: ConfigDict) -> None:
-    """Raises a UserError if the workdir holds the run of another config, naming what differs."""
-    path = workdir / CONFIG
-    # A field that came after the run was made has its default there.
-    defaults = _flat(plain(shared_config()))
+def check_same(workdir: Path, config: Experiment) -> None:
+    """Raises a UserError if the workdir holds the run of another config, naming what differs.
+
+    All fields count but those that change nothing in what is trained.
+    """
+    stored = read_config(workdir)
     try:
-        stored = defaults | _flat(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): give another --workdir.") from error
-    wanted = defaults | _flat(plain(config))
-    differing = [
-        f"{name} is {stored[name]!r} there and {wanted.get(name)!r} here"
-        for name in stored
-        if stored[name] != wanted.get(name)
-        and not any(name == field or name.startswith(f"{field}.") for field in _MAY_DIFFER)
+        # A field that came after the run was made has its default there.
+        there = read(type(config), stored, complete=False)
+    except UserError as error:
+        raise UserError(
+            f"{workdir / CONFIG} cannot be read ({str(error).rstrip('.')}): give another --workdir."
+        ) from error
+    known, free = field_names(type(config)), free_names(type(config))
+    differing = differences(there, config) + [
+        f"{name} is {value!r} there and no field here"
+        for name, value in flat(stored).items()
+        if name not in known and not _is_in(name, free)
     ]
     if differing:
         more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
@@ -120,6 +140,20 @@ def check_same(workdir: Path, config: ConfigDict) -> None:
             f"{workdir} holds the run of another config ({'; '.join(differing[:3])}{more}): "
             "give another --workdir, or the config that made it."
         )
+
+
+def differences(there: Any, here: Any) -> list[str]:
+    """Where two configs of one kind differ in what changes a result: "train.way is 60 there and 30 here"."""
+    stored, wanted, free = flat(plain(there)), flat(plain(here)), free_names(type(here))
+    return [
+        f"{name} is {stored[name]!r} there and {wanted[name]!r} here"
+        for name in wanted
+        if stored[name] != wanted[name] and not _is_in(name, free)
+    ]
+
+
+def _is_in(name: str, sections: list[str]) -> bool:
+    return any(name == section or name.startswith(f"{section}.") for section in sections)
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -134,13 +168,3 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file so that a reader sees the old content or the new, never half of it."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from fsljax import data
 from fsljax.config import shared_config
 from fsljax.data.sources import glyphs, omniglot, tiny_imagenet
+from fsljax.data.user_images import prepare
 from fsljax.errors import UserError
 
 SOURCES = {"glyphs": (glyphs, 1), "omniglot": (omniglot, 1), "tiny_imagenet": (tiny_imagenet, 3)}
@@ -28,7 +30,7 @@ def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     module, channels = SOURCES[request.param]
     images = np.zeros((2, 4, 4, channels), np.uint8)
     part = data.ImageDataset(images, np.arange(2, dtype=np.int32), ("a", "b"))
-    monkeypatch.setattr(module, "load", lambda **options: data.Splits(part, part, part))
+    monkeypatch.setattr(module, "load", lambda section: data.Splits(part, part, part))
     return request.param, channels
 
 
@@ -143,3 +145,36 @@ def test_a_folder_gives_the_channels_that_are_asked_for(tmp_path: Path, monkeypa
     config = config_of("folder", channels)
     config.data.path = str(tmp_path / "images")
     assert data.load(config).train.images.shape[-1] == channels
+
+
+def test_an_unknown_source_is_named_with_the_nearest():
+    message = "config.data.name is 'omniglott', but there is no module fsljax.data.sources.omniglott. "
+    with pytest.raises(UserError, match=re.escape(message + "Did you mean omniglot?")):
+        data.load(config_of("omniglott", 1))
+
+
+def test_a_folder_needs_its_path():
+    with pytest.raises(UserError, match=r"config\.data\.path is empty: give the folder of images"):
+        data.load(config_of("folder", 3))
+
+
+def test_a_source_of_ones_own_is_found_by_its_dotted_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "stripes.py").write_text(
+        "import numpy as np\n"
+        "from PIL.Image import Resampling\n"
+        "from fsljax.data import ImageDataset, Splits\n"
+        "from fsljax.data.io.decode import Fitting\n"
+        "FITTING = Fitting(Resampling.NEAREST, cut_first=True)\n"
+        "def load(data):\n"
+        "    images = np.zeros((2, data.image_size, data.image_size, 1), np.uint8)\n"
+        "    part = ImageDataset(images, np.arange(2, dtype=np.int32), ('a', 'b'))\n"
+        "    return Splits(part, part, part)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = config_of("mine.stripes", 1)
+    assert data.load(config).train.images.shape == (2, 28, 28, 1)
+    photograph = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 56), np.uint8))
+    expected = np.asarray(photograph)[None, :, 14:42, None]
+    np.testing.assert_array_equal(prepare(photograph, config.data), expected)

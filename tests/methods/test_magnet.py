@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fsljax import data, methods
+from fsljax import methods
 from fsljax.api import Classifier
 from fsljax.data.samplers.neighbourhoods import cluster_losses
 from fsljax.experiment import run
@@ -58,7 +58,8 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def last_state(config: ConfigDict, workdir: Path):
-    method = methods.build(config, data.load(config))
+    typed = methods.check(config)
+    method = methods.build(typed, methods.load(typed))
     return Checkpoints(workdir).restore_last(jax.jit(method.init)(jax.random.key(config.seed)))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from fsljax import methods
 from fsljax.classification import few_shot
 from fsljax.config import get
 from fsljax.data.dataset import ImageDataset, Splits
@@ -55,7 +56,7 @@ def splits() -> Splits:
 
 
 def start(config: ConfigDict, splits: Splits) -> tuple[ProtoNet, TrainState]:
-    method = protonet.build(config, splits)
+    method = methods.build(methods.check(config), splits)
     return method, jax.jit(method.init)(jax.random.key(config.seed))
 
 
@@ -153,13 +154,13 @@ def test_training_lowers_the_loss_on_easy_pictures(splits: Splits, fields: dict[
 
 def test_averaged_parameters_follow_the_trained_ones(splits: Splits, started):
     method, state = start(make_config(**{"train.ema": 0.75}), splits)
-    assert_same(state.averaged, state.params)
+    assert_same(state.ema_params, state.params)
     data = jax.device_put(method.training_data(state.inference_variables()))
     after, _ = jax.jit(on_device(method))(state, data)
-    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.averaged, after.params)
-    assert_close(after.averaged, expected, tolerance=1e-7)
-    assert after.inference_variables()["params"] is after.averaged
-    assert started[1].averaged is None
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.ema_params, after.params)
+    assert_close(after.ema_params, expected, tolerance=1e-7)
+    assert after.inference_variables()["params"] is after.ema_params
+    assert started[1].ema_params is None
 
 
 def test_several_steps_in_one_call_are_the_same_steps_one_by_one(started):
@@ -251,7 +252,7 @@ def test_published_figures_are_those_of_the_four_settings(started):
 
 def test_test_episodes_are_those_of_the_seed(splits: Splits):
     def drawn(seed: int) -> list[np.ndarray]:
-        method = protonet.build(make_config(**{"eval.seed": seed}), splits)
+        method = methods.build(methods.check(make_config(**{"eval.seed": seed})), splits)
         return [
             episodes.images for episodes in few_shot.test_episodes(method.config, method.splits.test).values()
         ]
@@ -305,10 +306,10 @@ def test_training_on_train_alone_never_sees_validation(splits: Splits):
 )
 def test_a_value_that_cannot_work_is_named_in_a_sentence(name: str, value: object):
     config = protonet.default_config()
-    protonet.check(config)
+    methods.check(config)
     config.update_from_flattened_dict({name: value})
     with pytest.raises(UserError) as caught:
-        protonet.check(config)
+        methods.check(config)
     shown = get(config, name)
     assert str(caught.value).startswith((f"config.{name} is {shown}", f"config.{name} is {shown!r}",
                                          f"config.{name} is empty"))  # fmt: skip
@@ -338,9 +339,9 @@ def test_episodes_that_the_data_cannot_give_are_refused_before_training(
     splits: Splits, name: str, value: object, sentence: str
 ):
     with pytest.raises(UserError, match=sentence):
-        protonet.build(make_config(**{name: value}), splits)
+        methods.build(methods.check(make_config(**{name: value})), splits)
 
 
 def test_validation_episodes_need_not_fit_where_validation_is_trained_on(splits: Splits):
     fields = {"data.train_on": "train_and_validation", "validation.way": 50, "train.way": 12}
-    protonet.build(make_config(**fields), splits)
+    methods.build(methods.check(make_config(**fields)), splits)

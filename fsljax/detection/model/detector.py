@@ -21,7 +21,7 @@ from fsljax.detection.model.rpn import ProposalHead, ProposalOptions, Proposals,
 from fsljax.detection.ops.anchors import pyramid_anchors
 from fsljax.detection.ops.boxes import clip, decode
 from fsljax.detection.ops.roi_align import roi_align
-from fsljax.networks import MobileNetV2, ResNet, SceneNet
+from fsljax.networks import StagedBackbone
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Detector(nn.Module):
       options: of the rest.
     """
 
-    backbone: MobileNetV2 | ResNet | SceneNet
+    backbone: StagedBackbone
     options: DetectorOptions
 
     def setup(self) -> None:

@@ -115,7 +115,7 @@ def test_an_image_that_cannot_be_decoded_is_named(encoded: EncodedImages, tmp_pa
     damaged = dataclasses.replace(encoded, folder=copy)
     if file.read_bytes() == content:
         pytest.fail("the pictures are stored in another form: damage them otherwise")
-    with pytest.raises(UserError, match=rf"^Image 0 of {file} cannot be read: .* Copy the data set anew\.$"):
+    with pytest.raises(UserError, match=rf"^Image 0 of {file} cannot be read: .* Copy the data set again\.$"):
         damaged[23]
     assert intact.shape == (6, 6, 3)
 

@@ -39,7 +39,7 @@ def put_classes(root, names, images=3):
 
 
 def read(root, **options):
-    return folder.load(root, **{"image_size": 4, **options})
+    return folder.load_splits(root, **{"image_size": 4, **options})
 
 
 def refused(root, message, **options):

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from PIL.Image import Resampling
 
+from fsljax.data.features import frozen_features
 from fsljax.data.io import tfds_source
 from fsljax.data.io.decode import fit_image
-from fsljax.data.io.features import frozen_features
 from fsljax.networks import Embedding, MobileNetV2
 from fsljax.networks.layers import Settings
 from fsljax.networks.weights import content_hash, load_weights

@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.data.batches import fill_rows
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
@@ -71,7 +71,7 @@ def frozen_features(
     return arrays["features"]
 
 
-def fingerprint_of(*parts: Any) -> str:
+def fingerprint_of(*parts: object) -> str:
     """SHA-256 of values as they are written."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -85,13 +85,11 @@ def _compute(
     began = last_line = time.monotonic()
     first = 0
     for start in range(0, count, batch):
-        part = np.asarray(images[start : start + batch])
-        if len(part) < batch:
-            part = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
-        found = features_of(part, start)
+        part = fill_rows(np.asarray(images[start : start + batch]), batch)
+        computed = features_of(part, start)
         if features is None:
-            features = np.empty((count, *found.shape[1:]), np.float32)
-        features[start : start + batch] = found[: count - start]
+            features = np.empty((count, *computed.shape[1:]), np.float32)
+        features[start : start + batch] = computed[: count - start]
         done, now = min(start + batch, count), time.monotonic()
         if not start:  # what compiling took is no measure of the time left
             began, first = now, done

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.data.io.features import fingerprint_of, frozen_features
+from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 5, 3), dtype=np.uint8)
