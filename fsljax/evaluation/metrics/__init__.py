@@ -1,7 +1,7 @@
 """Metrics of embeddings of labelled examples: each a module of this package, found by its name.
 
-A module `fsljax.evaluation.metrics.NAME` has `compute(embeddings, labels, *, seed) -> dict[str, float]`, whose
-keys are those of `results.json`; a metric of one's own is a module anywhere, named by its dotted name.
+A module `fsljax.evaluation.metrics.NAME` has `compute(embeddings, labels, *, seed) -> dict[str, float]`, with
+the keys of `results.json`; a metric of one's own is a module anywhere, named by its dotted name.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def compute(
         twice = sorted(figures.keys() & computed.keys())
         if twice:
             raise UserError(
-                f"The metric {name!r} gives {', '.join(twice)}, as another of config.eval.metrics does: leave "
-                "one of them out."
+                f"The metric {name!r} gives {', '.join(twice)}, as another of config.eval.metrics does: "
+                "leave one of them out."
             )
         figures |= computed
     return figures
