@@ -84,12 +84,8 @@ def episode_accuracies(
     images = np.asarray(episodes.images)
     count, way, drawn = images.shape
     chunk = max(1, min(count, _FLOATS_A_CHUNK // (way * drawn * embeddings.shape[1])))
-    accuracies = [
-        _chunk_accuracies(
-            embeddings, fill_rows(images[start : start + chunk], chunk), shot, distance, classify
-        )
-        for start in range(0, count, chunk)
-    ]
+    chunks = [fill_rows(images[start : start + chunk], chunk) for start in range(0, count, chunk)]
+    accuracies = [_chunk_accuracies(embeddings, part, shot, distance, classify) for part in chunks]
     return np.concatenate([np.asarray(part) for part in accuracies])[:count].astype(np.float64)
 
 
