@@ -128,7 +128,7 @@ def _fail(message: str, status: int = 2) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Libraries tell of every checkpoint they open; what is worth reading comes through as warnings."""
+    """Libraries log every checkpoint they open; what is worth reading comes through as warnings."""
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)

@@ -29,7 +29,7 @@ def checked_rows(rows: jax.Array | np.ndarray, name: str) -> np.ndarray:
     if rows.ndim != 2 or 0 in rows.shape:
         raise UserError(f"The {name} are {list(rows.shape)}; they must be [n, dim], with 1 or more of each.")
     rows = np.asarray(rows, np.float32)
-    # Extremes tell of a NaN or infinity anywhere, without a copy of a large array.
+    # Extremes show a NaN or infinity anywhere, without a copy of a large array.
     low, high = float(rows.min()), float(rows.max())
     if not max(-low, high) <= LARGEST:
         wrong = np.flatnonzero(~(np.abs(rows) <= LARGEST).all(axis=1))

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+Results = Mapping[str, Any]
+"""The content of `results.json`: `{"test": {SETTING: {METRIC: fraction, "ci95": fraction, …}}, …}`."""
+
 MISSING = "–"
 _METRIC_TITLES = {
     "accuracy": "accuracy",
@@ -22,9 +25,7 @@ _COUNTS = ("episodes", "examples")
 SETTING_NOTES = {
     "nearest_cluster": "the likeliest class by the distances to the nearest clusters of the training set",
     "nearest_neighbour": "by the nearest images in the embedding, without clusters",
-    "hierarchy_recovery": (
-        "classes were merged for training, and the nearest images are to tell the original ones"
-    ),
+    "hierarchy_recovery": ("classes were merged for training, and the nearest images give the original ones"),
 }
 
 
@@ -73,7 +74,7 @@ def per_cent(value: float | None, half_width: float | None = None) -> str:
 
 
 def headline(
-    results: Mapping[str, Any],
+    results: Results,
     setting: str | None = None,
     remark: str | None = None,
 ) -> str:
@@ -99,16 +100,14 @@ def headline(
     return f"{figure} {what}{setting_title(name)} {remark}".strip()
 
 
-def make_table(
-    results: Mapping[str, Any], published: Mapping[str, Mapping[str, float]] | None = None
-) -> ResultsTable:
+def make_table(results: Results, published: Mapping[str, Mapping[str, float]] | None = None) -> ResultsTable:
     """Turns `results.json` into cells.
 
     Args:
       results: `{"test": {SETTING: {METRIC: fraction, "ci95": fraction, "episodes": count, ...}}, ...}`.
       published: `{SETTING: {source: fraction}}`, figures of others to stand beside ours.
     """
-    test: Mapping[str, Mapping[str, Any]] = results.get("test", {})
+    test: Mapping[str, Mapping[str, float]] = results.get("test", {})
     published = published or {}
     metrics = _metrics(test)
     counts = [c for c in _COUNTS if any(c in row for row in test.values())]
@@ -123,9 +122,7 @@ def make_table(
     return ResultsTable(header, rows, first_published=1 + len(metrics) + len(counts))
 
 
-def results_table(
-    results: Mapping[str, Any], published: Mapping[str, Mapping[str, float]] | None = None
-) -> str:
+def results_table(results: Results, published: Mapping[str, Mapping[str, float]] | None = None) -> str:
     """The table of results in aligned columns for a terminal; arguments as for `make_table`."""
     table = make_table(results, published)
     return aligned([table.header, *table.rows], numbers=True)
@@ -157,7 +154,7 @@ def _interval_key(metric: str) -> str:
     return "ci95" if metric == "accuracy" else f"{metric}_ci95"
 
 
-def _metrics(test: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _metrics(test: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Names of fractions in the order of their first appearance, accuracy before all others."""
     names = dict.fromkeys(
         name

@@ -18,7 +18,7 @@ def compute(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> dict[st
     Returns:
       The figures; none where no class has two examples.
     """
-    if np.bincount(labels).max() < 2:
+    if np.max(np.bincount(labels)) < 2:
         return {}
     at = [k for k in RECALL_AT if k < len(labels)]
     return retrieve(embeddings, labels, at=at).figures()
