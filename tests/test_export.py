@@ -24,12 +24,13 @@ from fsljax.training.checkpoints import Checkpoints
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    config = protonet.default_config()
-    config.network.filters = 2
+    given = protonet.default_config()
+    given.network.filters = 2
+    config = methods.check(given)
     images = np.zeros((1, 28, 28, 1), np.uint8)
     part = ImageDataset(images, np.zeros(1, np.int32), ("a",))
-    typed = methods.check(config)
-    method = protonet.ProtoNet(typed, Splits(part, part, part), build_embedder(typed, (28, 28, 1)))
+    embedder = build_embedder(config, images.shape[1:])
+    method = protonet.ProtoNet(config, Splits(part, part, part), embedder)
     folder = tmp_path / "run"
     folder.mkdir()
     workdir.write_json(folder / workdir.CONFIG, plain(config))

@@ -25,9 +25,9 @@ from fsljax.classification.enrollment import (
 )
 from fsljax.classification.stored_config import ClassifierConfig, read_classifier_config
 from fsljax.config import plain, read
+from fsljax.data.batches import embed_in_batches
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
-from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 

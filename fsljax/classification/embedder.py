@@ -15,11 +15,11 @@ from chex import ArrayTree
 from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
 from fsljax.data.augmentation import augment, augment_at_step
+from fsljax.data.batches import embed_in_batches
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
-from fsljax.evaluation.episodic import embed_in_batches
 from fsljax.networks.variables import Embed, Params, Variables
 from fsljax.training.checkpoints import digest
 from fsljax.training.state import TrainState, create_train_state

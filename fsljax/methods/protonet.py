@@ -14,11 +14,12 @@ from ml_collections import ConfigDict
 from fsljax.classification import few_shot
 from fsljax.classification.config import FewShotEval, FewShotValidation
 from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
+from fsljax.classification.episodes import check_setting
 from fsljax.config import Experiment, Train, config_dict, field, section
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.samplers.episodes import ClassTable, class_table, draw_episodes
 from fsljax.errors import UserError
-from fsljax.evaluation.episodic import Setting, check_setting
+from fsljax.evaluation.episodic import Setting
 from fsljax.losses import prototypical_loss
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.networks.variables import Params, Variables

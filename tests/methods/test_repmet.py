@@ -16,9 +16,9 @@ from PIL import Image
 from fsljax import methods
 from fsljax.api import Classifier
 from fsljax.classification import few_shot
+from fsljax.classification.episode_file import read_episodes
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
-from fsljax.evaluation.episodic import read_episodes
 from fsljax.experiment import run
 from fsljax.methods import repmet, softmax
 from fsljax.training import devices

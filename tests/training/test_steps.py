@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import multiprocessing
 import threading
-from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,7 +19,6 @@ from fsljax import methods
 from fsljax.classification import embedder
 from fsljax.data.dataset import Splits
 from fsljax.data.io.encoded_images import EncodedImages
-from fsljax.evaluation import episodic
 from fsljax.methods import magnet, protonet, softmax, triplet
 from fsljax.training import steps
 from fsljax.training.method import TrainingData
@@ -223,7 +221,6 @@ def test_encoded_images_are_evaluated_as_decoded_ones_without_being_in_memory_at
     module: ModuleType, published_set: Path, sizes_read: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(embedder, "_IMAGES_A_BATCH", 16)
-    monkeypatch.setattr(episodic, "embed_in_batches", partial(episodic.embed_in_batches, batch=16))
     config = make_config(module, published_set, **ENCODED, **{"data.train_on": "train_and_validation"})
     method, state, _ = start(config)
     variables = state.inference_variables()
