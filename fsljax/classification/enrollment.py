@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.classification import representatives as by_representatives
+from fsljax.classification.stored_config import ClassifierConfig
 from fsljax.errors import UserError
 from fsljax.losses.prototypical import DISTANCES
+from fsljax.networks.variables import Params
 
 Label = str | int
 
@@ -215,6 +217,41 @@ class Representatives:
         """Squared distances `[n, classes]` of `[n, 1, dim]` to the nearest representative of each class."""
         squares = [np.sum(np.square(rows - of_class), axis=-1).min(axis=1) for of_class in padded]
         return np.stack(squares, axis=1)
+
+
+def enrolled_by(config: ClassifierConfig, params: Params, representatives: int | None) -> Enrolled:
+    """What keeps the classes of a network, by the method that trained it.
+
+    Args:
+      config: of the network.
+      params: of the network, and of the method.
+      representatives: of a class at most; None: as the config says.
+
+    Raises:
+      UserError: representatives are asked of another method's network, or fewer than none.
+    """
+    if config.method != "repmet":
+        if representatives is not None:
+            raise no_representatives(config.method)
+        return Prototypes(config.loss.distance, config.loss.temperature)
+    if representatives is not None and representatives < 0:
+        raise UserError(f"representatives is {representatives}; it must be 0 or more.")
+    loss = config.loss
+    return Representatives(
+        sigma=float(jax.nn.softplus(params["sigma"])) if "sigma" in params else loss.sigma,
+        alpha=loss.alpha,
+        version=loss.version,
+        squared=loss.squared,
+        per_class=config.eval.support_representatives if representatives is None else representatives,
+    )
+
+
+def no_representatives(method: str) -> UserError:
+    """Of a network that has none."""
+    return UserError(
+        f"This network was trained by {method!r}, whose classes have no representatives: load "
+        "one that was trained by 'repmet'."
+    )
 
 
 def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:

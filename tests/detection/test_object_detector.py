@@ -149,7 +149,7 @@ def test_what_was_saved_detects_the_same(stored: StoredDetector, saved_once: Pat
 def test_damaged_and_foreign_folders_are_told(stored: StoredDetector, saved_once: Path, tmp_path: Path):
     folder = shutil.copytree(saved_once, tmp_path / "saved")
     (folder / "enrolled.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"cannot be read .*enrol anew"):
+    with pytest.raises(UserError, match=r"cannot be read .*enrol again"):
         Detector.load(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be read"):
