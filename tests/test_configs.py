@@ -129,7 +129,7 @@ def test_fields_can_be_overridden_and_no_others_added():
 @pytest.mark.parametrize("name", OMNIGLOT)
 def test_omniglot_is_reported_in_the_four_published_settings_with_10_000_episodes(name: str):
     config = load(name)
-    settings = few_shot.test_settings(config)
+    settings = few_shot.test_settings(methods.check(config).eval)
     assert {(s.way, s.shot, s.queries) for s in settings} == {(w, s, 15) for w in (5, 20) for s in (1, 5)}
     assert {s.name for s in settings} == set(protonet.PUBLISHED["omniglot"])
     assert config.eval.episodes == 10_000

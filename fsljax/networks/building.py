@@ -8,13 +8,23 @@ from typing import Any, Protocol
 import flax.linen as nn
 import jax
 
-from fsljax.config import Experiment, Network, modules
+from fsljax.config import Data, Network, modules
 from fsljax.errors import UserError
 from fsljax.networks.embedding import Embedding
 from fsljax.networks.layers import Settings
 from fsljax.networks.weights import check_suffix
 
 BACKBONES = "fsljax.networks.backbones"
+
+
+class Described(Protocol):
+    """What describes a network: the sections of a config that it is built of."""
+
+    @property
+    def data(self) -> Data: ...
+
+    @property
+    def network(self) -> Network: ...
 
 
 class StagedBackbone(Protocol):
@@ -37,7 +47,7 @@ class StagedBackbone(Protocol):
         """Height and width that images must have, in pixels."""
 
 
-def build(config: Experiment) -> nn.Module:
+def build(config: Described) -> nn.Module:
     """The network that `config.network` describes: its backbone, in an `Embedding` where it asks for more.
 
     Raises:
@@ -57,7 +67,7 @@ def build(config: Experiment) -> nn.Module:
     return backbone if embedding == Embedding(backbone) and network.trainable == "all" else embedding
 
 
-def build_backbone(config: Experiment) -> StagedBackbone:
+def build_backbone(config: Described) -> StagedBackbone:
     """The backbone that `config.network` describes, for a detector: one with `stages`.
 
     Raises:
@@ -74,7 +84,7 @@ def build_backbone(config: Experiment) -> StagedBackbone:
     return backbone
 
 
-def check_head(config: Experiment) -> None:
+def check_head(config: Described) -> None:
     """Raises a UserError if the head alone is to be trained and there is none."""
     if config.network.trainable == "head" and not config.network.embedding:
         raise UserError(
@@ -83,7 +93,7 @@ def check_head(config: Experiment) -> None:
         )
 
 
-def last_stage(config: Experiment) -> tuple[str, ...]:
+def last_stage(config: Described) -> tuple[str, ...]:
     """Names of the backbone's parts that are trained with `network.trainable="last_stage"`."""
     parts: tuple[str, ...] = _built(config.network.name, config.network).last_stage()
     return parts
@@ -94,7 +104,7 @@ def _built(name: str, network: Network) -> Any:
     return module.build(network)
 
 
-def _checked_backbone(config: Experiment) -> Any:
+def _checked_backbone(config: Described) -> Any:
     network, image_size = config.network, config.data.image_size
     backbone = _built(network.name, network)
     for name, values in (("input_mean", network.input_mean), ("input_std", network.input_std)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,7 @@ from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
-
-Variables = dict[str, Any]
-"""Arrays of a network, as Flax nests them, under "params" and "batch_stats"."""
+from fsljax.networks.variables import Variables
 
 SUFFIXES = (".safetensors", ".npz")
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")

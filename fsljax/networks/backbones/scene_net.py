@@ -47,10 +47,10 @@ class SceneNet(nn.Module):
         for stage, (blocks, filters) in enumerate(zip(self.blocks, self.filters, strict=True)):
             if stage == len(self.blocks) - 1:
                 x, before = into_last_stage(x, settings), last
-            layer = residual_stage(
+            residual = residual_stage(
                 settings, blocks, filters, stride=2 if stage else 1, name=f"layer{stage + 1}"
             )
-            x = layer(x, before)
+            x = residual(x, before)
             stages.append(x)
         return stages
 
