@@ -14,18 +14,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.classification.enrollment import (
-    Compared,
-    Label,
-    Representatives,
-    enrolled_by,
-    label_array,
-    listed_labels,
-    no_representatives,
-)
+from fsljax.classification.enrollment import Compared, Representatives, enrolled_by, no_representatives
 from fsljax.classification.stored_config import ClassifierConfig, read_classifier_config
 from fsljax.config import plain, read
 from fsljax.data.batches import embed_in_batches
+from fsljax.data.labels import Label, label_array, listed_labels
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
 from fsljax.training import saved_model, workdir

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,10 @@ import numpy as np
 
 from fsljax.classification import representatives as by_representatives
 from fsljax.classification.stored_config import ClassifierConfig
+from fsljax.data.labels import Label
 from fsljax.errors import UserError
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.networks.variables import Params
-
-Label = str | int
 
 _OUT_OF_REACH = 1e15  # the square of a difference stays in float32's range
 
@@ -252,28 +251,6 @@ def no_representatives(method: str) -> UserError:
         f"This network was trained by {method!r}, whose classes have no representatives: load "
         "one that was trained by 'repmet'."
     )
-
-
-def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
-    """One label for each image, or for each of whatever else they name, as Python's strings and integers."""
-    if hasattr(labels, "tolist"):
-        labels = labels.tolist()
-    one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)
-    listed = [labels] * count if one_for_all else list(labels)
-    if len(listed) != count:
-        many = "boxes" if of == "box" else f"{of}s"
-        raise UserError(f"{count} {many} were given with {len(listed)} labels: one label for each {of}.")
-    listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
-    for number, label in enumerate(listed):
-        if isinstance(label, bool) or not isinstance(label, str | int):
-            raise UserError(f"The label of {of} {number} is {label!r}; it must be a string or an integer.")
-    return listed
-
-
-def label_array(labels: list[Label]) -> np.ndarray:
-    """An array of strings or of integers, or of objects where one of these would change a label."""
-    array = np.array(labels)
-    return array if array.dtype.kind in "Uiu" and array.tolist() == labels else np.array(labels, object)
 
 
 def _mean_radius(between: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fsljax.data.io.files import replacing
+from fsljax.detection.data.structures import GroundTruth, pad_ground_truth
 from fsljax.errors import UserError
 
 FORMAT = 1
@@ -20,8 +21,7 @@ FORMAT = 1
 class Episodes:
     """Episodes of one way, with so many supports a class and so many queries.
 
-    The first supports of a class are those of fewer shots, and the first episodes those of a shorter test. A
-    row of truths whose mask is False is zeros.
+    The first supports of a class are those of fewer shots, and the first episodes those of a shorter test.
 
     Attributes:
       kind: "scenes", which are drawn by key, or "images" of a data set.
@@ -35,10 +35,8 @@ class Episodes:
       support_boxes: float32 `[episodes, way, shots, 4]`, one box of the class in each.
       query: uint32 `[episodes, queries, 2]` or strings `[episodes, queries]`; those of a class lie together,
         in the order of the classes, and hold the class at least once.
-      boxes: float32 `[episodes, queries, truths, 4]`, all boxes of the episode's classes.
-      labels: int32 `[episodes, queries, truths]`, 0 … way − 1.
-      mask: bool `[episodes, queries, truths]`, which truths there are.
-      difficult: bool `[episodes, queries, truths]`, which count neither as found nor as missed.
+      ground_truth: NumPy arrays `[episodes, queries, t, …]`, all boxes of the episode's classes, labelled
+        0 … way − 1.
     """
 
     kind: Literal["scenes", "images"]
@@ -50,10 +48,7 @@ class Episodes:
     support: np.ndarray
     support_boxes: np.ndarray
     query: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    mask: np.ndarray
-    difficult: np.ndarray
+    ground_truth: GroundTruth
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -134,6 +129,11 @@ def read_episodes(
         ) from error
 
 
+def of_queries(flat: GroundTruth, shape: tuple[int, int]) -> GroundTruth:
+    """NumPy arrays `[episodes · queries, t, …]` as `[episodes, queries, t, …]`."""
+    return GroundTruth(*(None if part is None else part.reshape(*shape, *part.shape[1:]) for part in flat))  # type: ignore[arg-type]
+
+
 def _check_asked(path: Path, what: str, asked: int | None, held: int) -> None:
     if asked is not None and not 1 <= asked <= held:
         raise UserError(
@@ -151,15 +151,15 @@ def _numbers(box: np.ndarray) -> list[float]:
 
 
 def _as_json(episodes: Episodes, number: int) -> dict[str, Any]:
-    truths = [
-        [[int(labels[row]), int(difficult[row]), _numbers(boxes[row])] for row in np.flatnonzero(mask)]
-        for boxes, labels, difficult, mask in zip(
-            episodes.boxes[number],
-            episodes.labels[number],
-            episodes.difficult[number],
-            episodes.mask[number],
-            strict=True,
-        )
+    of_episode = GroundTruth(*(None if part is None else part[number] for part in episodes.ground_truth))  # type: ignore[arg-type]
+    objects = [
+        [
+            [int(label), int(difficult), _numbers(np.asarray(box))]
+            for label, difficult, box in zip(
+                query.labels, np.asarray(query.difficult), query.boxes, strict=True
+            )
+        ]
+        for query in of_episode.of_images()
     ]
     return {
         "classes": episodes.classes[number].tolist(),
@@ -167,7 +167,7 @@ def _as_json(episodes: Episodes, number: int) -> dict[str, Any]:
             [[source, _numbers(box)] for source, box in zip(sources.tolist(), boxes, strict=True)]
             for sources, boxes in zip(episodes.support[number], episodes.support_boxes[number], strict=True)
         ],
-        "queries": [list(query) for query in zip(episodes.query[number].tolist(), truths, strict=True)],
+        "queries": [list(query) for query in zip(episodes.query[number].tolist(), objects, strict=True)],
     }
 
 
@@ -176,15 +176,12 @@ def _from_json(stored: dict[str, Any], count: int, shots: int) -> Episodes:
     sources = np.uint32 if stored["kind"] == "scenes" else np.str_
     supports = [[of_class[:shots] for of_class in episode["supports"]] for episode in chosen]
     queries = [episode["queries"] for episode in chosen]
-    most = max(len(truths) for episode in queries for _, truths in episode)
-    shape = (count, stored["queries"], most)
-    boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int32)
-    mask, difficult = np.zeros(shape, bool), np.zeros(shape, bool)
-    for number, episode in enumerate(queries):
-        for query, (_, truths) in enumerate(episode):
-            for row, (label, hard, box) in enumerate(truths):
-                place = number, query, row
-                boxes[place], labels[place], difficult[place], mask[place] = box, label, hard, True
+    objects = [found for episode in queries for _, found in episode]
+    flat = pad_ground_truth(
+        [np.array([box for _, _, box in found], np.float32).reshape(-1, 4) for found in objects],
+        [np.array([label for label, _, _ in found], np.int32) for found in objects],
+        [np.array([difficult for _, difficult, _ in found], bool) for found in objects],
+    )
     return Episodes(
         kind=stored["kind"],
         seed=stored["seed"],
@@ -195,8 +192,5 @@ def _from_json(stored: dict[str, Any], count: int, shots: int) -> Episodes:
         support=np.array([[[s for s, _ in of_class] for of_class in e] for e in supports], sources),
         support_boxes=np.array([[[b for _, b in of_class] for of_class in e] for e in supports], np.float32),
         query=np.array([[source for source, _ in episode] for episode in queries], sources),
-        boxes=boxes,
-        labels=labels,
-        mask=mask,
-        difficult=difficult,
+        ground_truth=of_queries(flat, (count, stored["queries"])),
     )

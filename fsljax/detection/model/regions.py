@@ -1,4 +1,4 @@
-"""Regions of images in which some boxes are given beforehand: supports, or truths in place of proposals."""
+"""Regions of images in which some boxes are given beforehand: of supports, or true ones."""
 
 from __future__ import annotations
 

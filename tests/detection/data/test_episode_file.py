@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fsljax.detection.data.episode_file import Episodes, read_episodes, write_episodes
+from fsljax.detection.data.structures import GroundTruth
 from fsljax.errors import UserError
 
 
@@ -39,10 +40,12 @@ def episodes(request) -> Episodes:
         support=sources[:, :6].reshape(4, 2, 3, *sources.shape[2:]),
         support_boxes=boxes(random, 4, 2, 3),
         query=sources[:, 6:],
-        boxes=boxes(random, 4, 4, 3) * mask[..., None],
-        labels=(random.integers(0, 2, (4, 4, 3)) * mask).astype(np.int32),
-        mask=mask,
-        difficult=random.random((4, 4, 3)) < mask * 0.3,
+        ground_truth=GroundTruth(
+            boxes(random, 4, 4, 3) * mask[..., None],
+            (random.integers(0, 2, (4, 4, 3)) * mask).astype(np.int32),
+            mask,
+            random.random((4, 4, 3)) < mask * 0.3,
+        ),
     )
 
 
@@ -57,7 +60,11 @@ def test_what_is_written_is_read(episodes, path):
     assert (len(read), read.way, read.shots) == (4, 2, 3)
     for field in fields(Episodes):
         written = getattr(episodes, field.name)
-        if isinstance(written, np.ndarray):
+        if field.name == "ground_truth":
+            for part, expected in zip(read.ground_truth[:4], written[:4], strict=True):
+                np.testing.assert_array_equal(part, expected)
+                assert part.dtype.kind == expected.dtype.kind
+        elif isinstance(written, np.ndarray):
             np.testing.assert_array_equal(getattr(read, field.name), written, err_msg=field.name)
             assert getattr(read, field.name).dtype.kind == written.dtype.kind
         else:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fsljax.detection.config import SceneOptions
 from fsljax.detection.data.scenes.ink import (
     Drawings,
     Ink,
-    SceneOptions,
     render_characters,
     render_fragments,
     some_of,
@@ -25,7 +25,7 @@ _TRIES = 12  # positions of which a character takes the first that is free
 
 
 class Scene(NamedTuple):
-    """An image and its truths, the last rows zeros where mask is False; a batch has a leading axis more.
+    """An image and its objects, the last rows zeros where mask is False; a batch has a leading axis more.
 
     Attributes:
       image: float32 `[size, size, 1]`, in [0, 1].
@@ -52,7 +52,8 @@ def draw_scene(
 ) -> Scene:
     """Draws one scene; everything about it follows from `key`.
 
-    With distractors a scene is the same one, with further characters in the image that are not in the truths.
+    With distractors a scene is the same one, with further characters in the image that are not among its
+    objects.
 
     Args:
       key: a JAX random key.
