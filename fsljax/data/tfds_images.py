@@ -16,7 +16,7 @@ from fsljax.config import Data
 from fsljax.data.class_split import split_classes
 from fsljax.data.dataset import ImageDataset, Splits, take_classes, take_rows
 from fsljax.data.example_split import hold_out
-from fsljax.data.folder_layouts import first_few
+from fsljax.data.folders.layouts import first_few
 from fsljax.data.image_sets import ImageSet
 from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays

@@ -28,7 +28,7 @@ MODULES = {
     "fsljax.data.given_images": "fsljax.data.user_images",
     "fsljax.data.glyphs": "fsljax.data.sources.glyphs",
     "fsljax.data.image_episodes": "fsljax.detection.data.photograph_episodes",
-    "fsljax.data.image_layouts": "fsljax.data.folder_layouts",
+    "fsljax.data.image_layouts": "fsljax.data.folders.layouts",
     "fsljax.data.imagenet_loc": "fsljax.detection.data.sets.imagenet_loc",
     "fsljax.data.neighbourhoods": "fsljax.data.samplers.neighbourhoods",
     "fsljax.data.omniglot": "fsljax.data.sources.omniglot",

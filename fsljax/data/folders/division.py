@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fsljax.data.class_split import split_classes
-from fsljax.data.folder_layouts import PARTS, Classes, first_few
+from fsljax.data.folders.layouts import PARTS, Classes, first_few
 from fsljax.errors import UserError
 
 _LEAST_CLASSES = 2

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from fsljax.data.folder_layouts import PARTS, first_few, list_images, shown_names
+from fsljax.data.folders.layouts import PARTS, first_few, list_images, shown_names
 from fsljax.errors import UserError
 
 
