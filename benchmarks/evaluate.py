@@ -35,6 +35,7 @@ def serve_ours() -> None:
     import numpy as np
 
     from fsljax import methods
+    from fsljax.classification.episodes import sample
     from fsljax.data.dataset import ImageDataset, Splits
     from fsljax.evaluation import episodic
     from fsljax.methods import protonet
@@ -52,7 +53,7 @@ def serve_ours() -> None:
         return method.embed(variables, images)
 
     def accuracies(embeddings: np.ndarray) -> np.ndarray:
-        episodes = episodic.sample(jax.random.key(0), part, setting, EPISODES)
+        episodes = sample(jax.random.key(0), part, setting, EPISODES)
         return episodic.episode_accuracies(embeddings, episodes, shot=SHOT)
 
     measure_and_serve(embed, accuracies, f"JAX {jax.__version__}")

@@ -1,6 +1,6 @@
 """Times Magnet's refresh: every training image embedded, every class clustered.
 
-    python benchmarks/magnet_refresh.py [--config=configs/magnet_tiny_imagenet_2_12_4.py]
+    python benchmarks/magnet_refresh.py [--config=configs/magnet_hierarchy.py:tiny_imagenet_2_12_4]
 
 The images are those of the config, from TFDS_DATA_DIR; let nothing else run meanwhile.
 """
@@ -8,42 +8,39 @@ The images are those of the config, from TFDS_DATA_DIR; let nothing else run mea
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import runpy
 import statistics
 from pathlib import Path
 from typing import Any
 
 import duel
 
-CONFIG = Path(__file__).parents[1] / "configs" / "magnet_tiny_imagenet_2_12_4.py"
+CONFIG = f"{Path(__file__).parents[1]}/configs/magnet_hierarchy.py:tiny_imagenet_2_12_4"
 STEPS = 20
 
 
-def read_config(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("config", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+def read_config(given: str) -> Any:
+    path, *arguments = given.split(":")
+    return runpy.run_path(path)["get_config"](*arguments)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--config", default=CONFIG)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
 
     import jax
 
-    from fsljax import data, methods
+    from fsljax import methods
+    from fsljax.classification.closed_set import find_clusters
     from fsljax.classification.embedder import Part
-from fsljax.classification.closed_set import find_clusters
     from fsljax.training import devices, steps
     from fsljax.training.host_memory import keep_freed_memory
 
     keep_freed_memory()
-    config = read_config(arguments.config)
-    method: Any = methods.build(config, data.load(config))
+    config = methods.check(read_config(arguments.config))
+    method: Any = methods.build(config, methods.load(config))
     state = jax.jit(method.init)(jax.random.key(0))
     variables = state.inference_variables()
     given = steps.placed(method.training_data(variables), config.data.device_budget_gb)

@@ -4,7 +4,7 @@ from fsljax.api import Classifier
 from fsljax.data.sources import glyphs
 
 classifier = Classifier.load("models/protonet_1_5")
-test = glyphs.load().test
+test = glyphs.load_splits().test
 new = [test.images[test.labels == label] for label in range(5)]  # 20 drawings each, uint8 [20, 28, 28, 1]
 
 for name, drawings in zip(test.class_names, new, strict=False):

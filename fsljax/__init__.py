@@ -9,8 +9,25 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from fsljax import deprecated
+
 __version__ = "0.1.0"
-__all__ = ["api", "data", "distances", "evaluation", "losses", "methods", "networks"]
+__all__ = [
+    "api",
+    "classification",
+    "clustering",
+    "config",
+    "data",
+    "detection",
+    "distances",
+    "evaluation",
+    "losses",
+    "methods",
+    "networks",
+]
+
+
+deprecated.install()
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging as standard_logging
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from fsljax.config import field_names
+from fsljax.config.experiments import names
+from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
 from fsljax.experiment import MODES, run
 from fsljax.training.signals import Stopped
@@ -52,7 +52,7 @@ def argv_as_typed() -> list[str]:
 def _parse(argv: list[str]) -> list[str]:
     path = _config_path(argv).split(":")[0]
     if path and not Path(path).is_file():
-        _fail(f"There is no config file at {path}. {_configs_at_hand()}")
+        _fail(f"There is no config file at {path}. {_instead(Path(path))}")
     try:
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
@@ -65,6 +65,8 @@ def _parse(argv: list[str]) -> list[str]:
             with _CONFIG.value.unlocked():
                 _CONFIG.value.name = Path(path).stem
         return rest
+    except UserError as error:
+        _fail(str(error), error.exit_status)
     except (AttributeError, KeyError) as error:
         _fail(_misspelt(argv, error))
     except flags.UnrecognizedFlagError as error:
@@ -80,17 +82,16 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _misspelt(argv: list[str], error: Exception) -> str:
     """Names the override that the config does not have, and the nearest one it has."""
+    path = _config_path(argv)
     try:
-        config = _load(_config_path(argv))
+        config = _load(path)
     except Exception:  # the file itself is at fault
-        return f"The config {_config_path(argv)} cannot be read: {error}"
-    names = field_names(config)
+        return f"The config {path} cannot be read: {error}"
+    fields = list(flat(as_mapping(config)))
     for argument in argv[1:]:
-        name = argument.lstrip("-").split("=")[0]
-        if name.startswith("config.") and name.removeprefix("config.") not in names:
-            near = difflib.get_close_matches(name.removeprefix("config."), names, n=1, cutoff=0.4)
-            hint = f" Did you mean --config.{near[0]}?" if near else ""
-            return f"{_config_path(argv)} has no field {name.removeprefix('config.')!r}.{hint}"
+        name = argument.lstrip("-").split("=")[0].removeprefix("config.")
+        if argument.lstrip("-").startswith("config.") and name not in fields:
+            return f"Unknown field config.{name} of {path}.{nearest(name, fields)}"
     return str(error).strip("'\"")
 
 
@@ -110,9 +111,15 @@ def _config_path(argv: list[str]) -> str:
     return ""
 
 
+def _instead(missing: Path) -> str:
+    """Where the experiment of a file that is missing is, or what files there are."""
+    given = names(missing.parent).get(missing.stem) if missing.parent.name == "configs" else None
+    return f"That experiment is --config={given}." if given else _configs_at_hand()
+
+
 def _configs_at_hand() -> str:
-    found = sorted(path.name for path in Path("configs").glob("*.py"))
-    return f"In configs/ there are: {', '.join(found)}." if found else "Run from the project's folder."
+    files = sorted(path.name for path in Path("configs").glob("*.py"))
+    return f"In configs/ there are: {', '.join(files)}." if files else "Run from the project's folder."
 
 
 def _fail(message: str, status: int = 2) -> None:
@@ -121,7 +128,7 @@ def _fail(message: str, status: int = 2) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Libraries tell of every checkpoint they open; what is worth reading comes through as warnings."""
+    """Libraries log every checkpoint they open; what is worth reading comes through as warnings."""
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)

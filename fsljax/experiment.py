@@ -20,11 +20,12 @@ from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
 from fsljax.training import devices, workdir
-from fsljax.training.checkpoints import FOLDER, Checkpoints, Model, digest
+from fsljax.training.checkpoints import FOLDER, Checkpoints, Model
 from fsljax.training.logs import read_history, write_embeddings
 from fsljax.training.loop import train
 from fsljax.training.method import Evaluation, Method
 from fsljax.training.signals import Interruption, Stopped
+from fsljax.training.state_items import digest
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 
@@ -52,9 +53,9 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
         _check_source(config)
     devices.use_compilation_cache()
     output = output or folder
-    with Interruption() as interruption, contextlib.ExitStack() as held:
+    with Interruption() as interruption, contextlib.ExitStack() as stack:
         for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
-            held.enter_context(workdir.exclusive(used))
+            stack.enter_context(workdir.exclusive(used))
         data = methods.load(config)
         for note in data.notes:
             print(note, file=sys.stderr)

@@ -44,7 +44,7 @@ def export(run: Path, target: Path) -> Path:
         shipped = Checkpoints(target)
         shipped.write_model(model, checkpoints.selections()[model.step])
         shipped.close()
-    except (OSError, ValueError) as error:  # ValueError: how orbax tells of a full disk
+    except (OSError, ValueError) as error:  # ValueError: orbax's error for a full disk
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{target} cannot be written ({reason}): give another folder.") from error
     return shipped.path(model.step)

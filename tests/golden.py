@@ -128,8 +128,24 @@ def machine() -> dict[str, str]:
 
 def config_of(name: str) -> tuple[str, ConfigDict]:
     """The experiment of this name: what `--config` is given, and its values."""
-    path = ROOT / "configs" / f"{name}.py"
-    return f"configs/{name}.py", runpy.run_path(str(path))["get_config"]()
+    given = experiments()[name]
+    file, _, argument = given.partition(":")
+    get_config = runpy.run_path(str(ROOT / file))["get_config"]
+    return given, get_config(argument) if argument else get_config()
+
+
+@cache
+def experiments() -> dict[str, str]:
+    """What `--config` is given for each experiment of configs/, by its name."""
+    given = {}
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        scope = runpy.run_path(str(path))
+        for argument in scope.get("EXPERIMENTS", [None]):
+            if argument is None:
+                given[scope["get_config"]().name] = f"configs/{path.name}"
+            else:
+                given[scope["get_config"](argument).name] = f"configs/{path.name}:{argument}"
+    return given
 
 
 def plain(config: Any) -> Any:
@@ -400,8 +416,7 @@ def array_digest(array: np.ndarray) -> str:
 
 def parts() -> Iterator[tuple[str, Callable[[], Any]]]:
     """All that is kept, by its name."""
-    names = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
-    yield "configs", lambda: configs(names)
+    yield "configs", lambda: configs(sorted(experiments()))
     yield "states", lambda: states(False)
     yield "streamed", lambda: states(True)
     yield "parameters", parameters

@@ -21,11 +21,18 @@ from fsljax.training.checkpoints import Checkpoints, Model
 
 
 def make_classifier(
-    channels: int = 1, distance: str = "squared_euclidean", *, seed: int = 0, step: int = 7, **options
+    channels: int = 1,
+    distance: str = "squared_euclidean",
+    *,
+    seed: int = 0,
+    step: int = 7,
+    source: str = "omniglot",
+    **options,
 ) -> Classifier:
     config = protonet.default_config()
     config.network.filters = 16
     config.data.channels = channels
+    config.data.name = source
     config.loss.distance = distance
     images = np.zeros((1, 28, 28, channels), np.float32)
     variables = build(config).init(jax.random.key(seed), images, running_average=True)
@@ -244,8 +251,7 @@ def test_images_may_come_from_a_generator(patterns: np.ndarray):
 
 @pytest.mark.parametrize("name", ["omniglot", "glyphs", "folder"])
 def test_a_drawing_embeds_alike_as_a_path_a_picture_and_an_array(tmp_path: Path, name: str):
-    classifier = make_classifier()
-    classifier._config.data.name = name
+    classifier = make_classifier(source=name)
     drawing = (np.random.default_rng(0).random((105, 90)) < 0.2).astype(np.uint8) * 255
     Image.fromarray(drawing).save(tmp_path / "drawing.png")
     wanted = classifier.embed(drawing[None])
@@ -275,7 +281,7 @@ def test_a_folder_whose_model_is_damaged_is_not_written_to(saved: Path):
 
 def test_a_classifier_is_saved_into_the_run_it_was_loaded_from(patterns: np.ndarray, tmp_path: Path):
     older, best = make_classifier(seed=1, step=5), make_classifier(step=7)
-    workdir.write_json(tmp_path / "config.json", best._config.to_dict())
+    workdir.write_json(tmp_path / "config.json", best._stored)
     run = Checkpoints(tmp_path)
     run.write_model(best._model, 0.9)
     run.write_model(make_classifier(seed=2, step=9)._model, 0.5)
@@ -292,7 +298,7 @@ def test_a_classifier_is_saved_into_the_run_it_was_loaded_from(patterns: np.ndar
 def test_enrolled_classes_of_another_network_are_refused(saved: Path, tmp_path: Path):
     make_classifier(seed=1).save(tmp_path / "other")
     (saved / "enrolled.npz").replace(tmp_path / "other/enrolled.npz")
-    with pytest.raises(UserError, match=r"enrolled.npz belong to another network .+ enrol anew"):
+    with pytest.raises(UserError, match=r"enrolled.npz belong to another network .+ enrol again"):
         Classifier.load(tmp_path / "other")
 
 
@@ -320,7 +326,7 @@ def test_enrolled_classes_that_name_no_network_are_read(patterns: np.ndarray, sa
 def test_damaged_enrolled_classes_are_named(saved: Path, damage):
     path = saved / "enrolled.npz"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"enrolled.npz cannot be read .+ enrol anew"):
+    with pytest.raises(UserError, match=r"enrolled.npz cannot be read .+ enrol again"):
         Classifier.load(saved)
 
 

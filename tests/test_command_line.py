@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fsljax import command_line
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
 
 def assert_one_sentence(done, *, status: int = 2) -> str:
     """The run failed with a sentence and no stack trace."""
@@ -86,6 +90,33 @@ def test_impossible_requests_are_told_in_a_sentence(launch, argument: str, named
 
 def test_a_config_file_that_does_not_exist(launch):
     assert "no config file at nowhere.py" in assert_one_sentence(launch(config="nowhere.py"))
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (
+            "repmet_fine_grained.py:pets_r18",
+            "has no experiment 'pets_r18'. Did you mean pets_r18F_1_12_4? It has ",
+        ),
+        (
+            "repmet_fine_grained.py",
+            "holds several experiments: give --config=configs/repmet_fine_grained.py:NAME",
+        ),
+        ("repmet_pets_r18F_1_12_4.py", "repmet_fine_grained.py:pets_r18F_1_12_4."),
+    ],
+)
+def test_an_experiment_of_a_file_with_several_that_is_not_there(config: str, told: str, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_line._parse(["launch.py", f"--config={CONFIGS / config}"])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_unknown_field_is_answered_with_the_nearest(launch):
+    sentence = assert_one_sentence(launch("--config.train.stepps=5"))
+    assert "Unknown field config.train.stepps of " in sentence
+    assert sentence.endswith("Did you mean train.steps?")
 
 
 @pytest.mark.parametrize(

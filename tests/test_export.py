@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from fsljax import methods
+from fsljax.classification.embedder import build_embedder
 from fsljax.config import plain
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
@@ -22,11 +24,13 @@ from fsljax.training.checkpoints import Checkpoints
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    config = protonet.default_config()
-    config.network.filters = 2
+    given = protonet.default_config()
+    given.network.filters = 2
+    config = methods.check(given)
     images = np.zeros((1, 28, 28, 1), np.uint8)
     part = ImageDataset(images, np.zeros(1, np.int32), ("a",))
-    method = protonet.ProtoNet(config, Splits(part, part, part), protonet.networks.build(config))
+    embedder = build_embedder(config, images.shape[1:])
+    method = protonet.ProtoNet(config, Splits(part, part, part), embedder)
     folder = tmp_path / "run"
     folder.mkdir()
     workdir.write_json(folder / workdir.CONFIG, plain(config))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,50 +14,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.classification.enrollment import Compared, Enrolled, Prototypes, Representatives
-from fsljax.config import Data, Network, field, flat, plain, read, section
+from fsljax.classification.enrollment import Compared, Representatives, enrolled_by, no_representatives
+from fsljax.classification.stored_config import ClassifierConfig, read_classifier_config
+from fsljax.config import plain, read
+from fsljax.data.batches import embed_in_batches
 from fsljax.data.labels import Label, label_array, listed_labels
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
-from fsljax.evaluation.episodic import embed_in_batches
-from fsljax.losses.prototypical import DISTANCES
-from fsljax.losses.repmet import VERSIONS
 from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Checkpoints, Model
-
-# Fields without which a stored config tells too little of the network.
-_NEEDED = ("method", "data.name", "data.image_size", "data.channels", "network.name", "network.filters",
-           "network.blocks")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How a network's embeddings are compared, by the loss that trained it; others by prototypes."""
-
-    distance: str = field("squared_euclidean", "to prototypes", choices=tuple(DISTANCES))
-    temperature: float = field(1.0, "by which distances are divided", above=0)
-    sigma: float = field(0.5, "σ of representatives", above=0)
-    alpha: float = field(1.0, "margin of the loss", least=0)
-    version: str = field("v2", "of RepMet's loss", choices=VERSIONS)
-    squared: bool = field(False, "squared distances in the margin")
-
-
-@dataclass(frozen=True)
-class Support:
-    """What is made of the images of a class."""
-
-    support_representatives: int = field(0, "of a class; 0: every image's embedding is one", least=0)
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """What a classifier reads of the config of a run, whatever its method."""
-
-    method: str = field("", "that trained the network")
-    data: Data = section(Data)
-    network: Network = section(Network)
-    loss: Comparison = section(Comparison)
-    eval: Support = section(Support, free=True)
 
 
 class Classifier:
@@ -88,7 +52,7 @@ class Classifier:
         self._config = read(ClassifierConfig, config, complete=False)
         self._model = model
         self._network = networks.build(self._config)
-        self._enrolled = _enrolled(self._config, model, representatives)
+        self._enrolled = enrolled_by(self._config, model.variables["params"], representatives)
         self.unknown = _checked(unknown)
 
     @classmethod
@@ -112,7 +76,7 @@ class Classifier:
             asked of another method's network.
         """
         folder = Path(path).expanduser()
-        config = _read_config(folder)
+        config = read_classifier_config(folder)
         model = Checkpoints(folder).restore_model()
         classifier = cls(config, model, unknown=unknown, representatives=representatives)
         if (folder / saved_model.ENROLLED).exists():
@@ -263,7 +227,7 @@ class Classifier:
         return jax.jit(embed)
 
     def _is_config_of(self, folder: Path) -> bool:
-        there = read(ClassifierConfig, _read_config(folder), complete=False)
+        there = read(ClassifierConfig, read_classifier_config(folder), complete=False)
         return not workdir.differences(there, self._config)
 
     def _compare(self, images: Images) -> Compared:
@@ -279,7 +243,7 @@ class Classifier:
 
     def _representatives(self) -> Representatives:
         if not isinstance(self._enrolled, Representatives):
-            raise _no_representatives(self._config)
+            raise no_representatives(self._config.method)
         return self._enrolled
 
     def _check_enrolled(self) -> None:
@@ -294,49 +258,6 @@ class Classifier:
                 self.unknown = None if np.isnan(threshold) else threshold
 
         saved_model.read_enrolled(path, self._model, restore)
-
-
-def _enrolled(config: ClassifierConfig, model: Model, representatives: int | None) -> Enrolled:
-    """What keeps the classes of a network, by the method that trained it."""
-    if config.method != "repmet":
-        if representatives is not None:
-            raise _no_representatives(config)
-        return Prototypes(config.loss.distance, config.loss.temperature)
-    if representatives is not None and representatives < 0:
-        raise UserError(f"representatives is {representatives}; it must be 0 or more.")
-    loss, params = config.loss, model.variables["params"]
-    return Representatives(
-        sigma=float(jax.nn.softplus(params["sigma"])) if "sigma" in params else loss.sigma,
-        alpha=loss.alpha,
-        version=loss.version,
-        squared=loss.squared,
-        per_class=config.eval.support_representatives if representatives is None else representatives,
-    )
-
-
-def _no_representatives(config: ClassifierConfig) -> UserError:
-    return UserError(
-        f"This network was trained by {config.method!r}, whose classes have no representatives: load "
-        "one that was trained by 'repmet'."
-    )
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """What a folder keeps of the config of its network.
-
-    Raises:
-      UserError: if there is none, or none that a network can be built of.
-    """
-    stored = workdir.read_config(folder)
-    path = folder / workdir.CONFIG
-    names = flat(stored)
-    if missing := [name for name in _NEEDED if name not in names]:
-        raise UserError(f"{path} cannot be read: it lacks {missing[0]!r}.")
-    try:
-        networks.build(read(ClassifierConfig, stored, complete=False))
-    except UserError as error:
-        raise UserError(f"{path} cannot be read: {str(error).rstrip('.')}.") from error
-    return stored
 
 
 def _batch(count: int) -> int:

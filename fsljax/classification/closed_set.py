@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,11 +12,10 @@ import numpy as np
 from fsljax.classification.config import ClosedSet
 from fsljax.classification.embedder import Part
 from fsljax.classification.report import cluster_gallery_section, confused_pairs_section
-from fsljax.clustering import KMeansResult, kmeans, kmeans_per_class
+from fsljax.clustering import KMeansResult, kmeans_per_class
 from fsljax.data.dataset import ImageDataset, spread_classes
 from fsljax.errors import DivergedError
-from fsljax.evaluation import nearest_cluster, retrieval
-from fsljax.evaluation.agreement import normalized_mutual_information
+from fsljax.evaluation import metrics, nearest_cluster, retrieval
 from fsljax.evaluation.paired import accuracy_and_ci95
 from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.sections import Section, embedding_map_section
@@ -42,7 +40,7 @@ def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeans
             "The network's embeddings are no longer finite numbers: the run stops. Earlier checkpoints stay. "
             "Try a lower config.train.learning_rate."
         )
-    with warnings.catch_warnings():  # of small classes, which the method told of once
+    with warnings.catch_warnings():  # of small classes, which the method names once
         warnings.simplefilter("ignore", UserWarning)
         return kmeans_per_class(
             key,
@@ -95,7 +93,9 @@ def evaluate(
     for setting, right in correct.items():
         accuracy, ci95 = accuracy_and_ci95(right)
         results[setting] = {"accuracy": accuracy, "ci95": ci95, "examples": len(right)}
-    results["nearest_neighbour"] |= _retrieval_figures(config, test)
+    results["nearest_neighbour"] |= metrics.compute(
+        config.eval.metrics, test.embeddings, labels, seed=config.eval.seed
+    )
     report = report or partial(
         _cluster_sections, Clusters(np.asarray(clusters.centroids), np.asarray(clusters.counts))
     )
@@ -139,14 +139,3 @@ def _recovered(config: ClosedSet, train: Part, test: Part) -> np.ndarray:
         fine,
         neighbours=config.eval.neighbours,
     ).correct
-
-
-def _retrieval_figures(config: ClosedSet, test: Part) -> dict[str, Any]:
-    """Retrieval among the test examples, and how well clusters of them agree with the classes."""
-    if test.data.class_counts().max() < 2:
-        return {}
-    at = [k for k in retrieval.RECALL_AT if k < len(test.data)]
-    figures: dict[str, Any] = retrieval.retrieve(test.embeddings, test.data.labels, at=at).figures()
-    present = int((test.data.class_counts() > 0).sum())
-    found = kmeans(jax.random.key(config.eval.seed), test.embeddings, present)
-    return figures | {"nmi": normalized_mutual_information(np.asarray(found.assignments), test.data.labels)}

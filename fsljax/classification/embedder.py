@@ -10,24 +10,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chex import ArrayTree
 
 from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
 from fsljax.data.augmentation import augment, augment_at_step
-from fsljax.data.batches import fill_rows
+from fsljax.data.batches import embed_in_batches
 from fsljax.data.dataset import ImageDataset
+from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.io.encoded_images import EncodedImages
-from fsljax.data.io.features import fingerprint_of, frozen_features
 from fsljax.errors import UserError
-from fsljax.evaluation.episodic import embed_in_batches
-from fsljax.training.checkpoints import digest
+from fsljax.networks.variables import Embed, Params, Variables
 from fsljax.training.state import TrainState, create_train_state
+from fsljax.training.state_items import digest
 
 _FEATURES_A_BATCH = 1024
 _IMAGES_A_BATCH = 128
-Variables = dict[str, Any]
-"""Of a network: parameters, and batch statistics."""
-
 # Of config.network, what features depend on beside the weights.
 _BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
 
@@ -64,7 +62,7 @@ class Embedder:
         self,
         key: jax.Array,
         *,
-        more_params: dict[str, Any] | None = None,
+        more_params: Params | None = None,
         rates: dict[str, float] | None = None,
     ) -> TrainState:
         """The state before the first step; `more_params` are the method's own, `rates` of their learning."""
@@ -105,14 +103,14 @@ class Embedder:
 
     def embed_for_training(
         self,
-        params: Any,
-        batch_stats: Any,
+        params: Params,
+        batch_stats: ArrayTree,
         inputs: jax.Array,
         key: jax.Array,
         step: jax.Array | int,
         *,
         episodes: int | None = None,
-    ) -> tuple[jax.Array, Any]:
+    ) -> tuple[jax.Array, ArrayTree]:
         """Embeddings of inputs, changed at random, and the new batch statistics.
 
         Args:
@@ -169,7 +167,7 @@ class Embedder:
         embeddings: dict[int, np.ndarray] = {}
         for start in range(0, len(images), batch):
             # The last batch is filled up with other images: an empty one would be part of its statistics.
-            rows = fill_rows(np.roll(order, -start), batch)
+            rows = np.roll(order, -start)[:batch]
             of_batch = np.asarray(self._embeddings_of_batch(variables, images[rows]), np.float32)
             embeddings |= dict(zip(rows.tolist(), of_batch, strict=True))
         return np.stack([embeddings[row] for row in range(len(images))])
@@ -180,14 +178,14 @@ class Embedder:
         return embeddings
 
     @cached_property
-    def _features(self) -> Any:
+    def _features(self) -> Embed:
         def features(variables: Variables, images: jax.Array) -> Any:
             return self.network.apply(variables, images, running_average=True, method="features")
 
         return jax.jit(features)
 
     @cached_property
-    def _embeddings_of_batch(self) -> Any:
+    def _embeddings_of_batch(self) -> Embed:
         def embed(variables: Variables, images: jax.Array) -> Any:
             pixels = images.astype(jnp.float32) / 255
             return self.network.apply(variables, pixels, running_average=False, mutable=["batch_stats"])[0]
@@ -195,7 +193,7 @@ class Embedder:
         return jax.jit(embed)
 
     @cached_property
-    def _embeddings(self) -> Any:
+    def _embeddings(self) -> Embed:
         def embed(variables: Variables, inputs: jax.Array) -> Any:
             if self.frozen:
                 return self.network.apply(variables, inputs[:, 0], method="embed_features")

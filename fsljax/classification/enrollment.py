@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.classification import representatives as by_representatives
+from fsljax.classification.stored_config import ClassifierConfig
 from fsljax.data.labels import Label
+from fsljax.errors import UserError
 from fsljax.losses.prototypical import DISTANCES
+from fsljax.networks.variables import Params
 
 _OUT_OF_REACH = 1e15  # the square of a difference stays in float32's range
 
@@ -129,8 +132,8 @@ class Representatives:
 
     def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
         for label in dict.fromkeys(labels):
-            own = embeddings[[other == label for other in labels]]
-            support = np.concatenate([self._supports.get(label, own[:0]), own])
+            added = embeddings[[other == label for other in labels]]
+            support = np.concatenate([self._supports.get(label, added[:0]), added])
             made = by_representatives.of_support(jnp.asarray(support)[None], self.per_class)
             self._supports[label], self._centres[label] = support, np.asarray(made[0])
 
@@ -160,18 +163,18 @@ class Representatives:
         return np.asarray(self._classify(embeddings).background)
 
     def compare(self, embeddings: np.ndarray) -> Compared:
-        found = self._classify(embeddings)
+        output = self._classify(embeddings)
         padded, _ = self._padded()
         return Compared(
-            np.asarray(found.predictions["soft_posterior"]),
-            np.asarray(found.soft_posteriors),
+            np.asarray(output.predictions["soft_posterior"]),
+            np.asarray(output.soft_posteriors),
             self._between_classes(embeddings[:, None], padded).min(axis=1),
         )
 
     def radius(self) -> float:
         padded, exists = self._padded()
-        rows = [self._between_classes(own[there][:, None], padded).min(axis=0)
-                for own, there in zip(padded, exists, strict=True)]  # fmt: skip
+        rows = [self._between_classes(of_class[there][:, None], padded).min(axis=0)
+                for of_class, there in zip(padded, exists, strict=True)]  # fmt: skip
         return _mean_radius(np.stack(rows))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -179,23 +182,23 @@ class Representatives:
             "supports": list(self._supports.values()),
             "representatives": list(self._centres.values()),
         }
-        held = {f"{name}_counts": np.array([len(rows) for rows in all_rows], np.int64)
+        counts = {f"{name}_counts": np.array([len(rows) for rows in all_rows], np.int64)
                 for name, all_rows in of_classes.items()}  # fmt: skip
         joined = {
             name: np.concatenate(rows) if rows else np.zeros((0, 0)) for name, rows in of_classes.items()
         }
-        return held | joined | {"per_class": np.array(self.per_class)}
+        return counts | joined | {"per_class": np.array(self.per_class)}
 
     def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
         self.per_class = int(arrays["per_class"])
-        found = []
+        restored = []
         for name in ("supports", "representatives"):
             ends = np.cumsum(arrays[f"{name}_counts"])
             rows = np.split(np.asarray(arrays[name], np.float32), ends[:-1]) if len(ends) else []
             if sum(map(len, rows)) != arrays[f"{name}_counts"].sum():
                 raise ValueError(f"{name} and their counts differ")
-            found.append(dict(zip(labels, rows, strict=True)))
-        self._supports, self._centres = found
+            restored.append(dict(zip(labels, rows, strict=True)))
+        self._supports, self._centres = restored
 
     def _classify(self, embeddings: np.ndarray) -> by_representatives.RepresentativeOutput:
         padded, exists = self._padded()
@@ -211,8 +214,43 @@ class Representatives:
 
     def _between_classes(self, rows: np.ndarray, padded: np.ndarray) -> np.ndarray:
         """Squared distances `[n, classes]` of `[n, 1, dim]` to the nearest representative of each class."""
-        squares = [np.sum(np.square(rows - own), axis=-1).min(axis=1) for own in padded]
+        squares = [np.sum(np.square(rows - of_class), axis=-1).min(axis=1) for of_class in padded]
         return np.stack(squares, axis=1)
+
+
+def enrolled_by(config: ClassifierConfig, params: Params, representatives: int | None) -> Enrolled:
+    """What keeps the classes of a network, by the method that trained it.
+
+    Args:
+      config: of the network.
+      params: of the network, and of the method.
+      representatives: of a class at most; None: as the config says.
+
+    Raises:
+      UserError: representatives are asked of another method's network, or fewer than none.
+    """
+    if config.method != "repmet":
+        if representatives is not None:
+            raise no_representatives(config.method)
+        return Prototypes(config.loss.distance, config.loss.temperature)
+    if representatives is not None and representatives < 0:
+        raise UserError(f"representatives is {representatives}; it must be 0 or more.")
+    loss = config.loss
+    return Representatives(
+        sigma=float(jax.nn.softplus(params["sigma"])) if "sigma" in params else loss.sigma,
+        alpha=loss.alpha,
+        version=loss.version,
+        squared=loss.squared,
+        per_class=config.eval.support_representatives if representatives is None else representatives,
+    )
+
+
+def no_representatives(method: str) -> UserError:
+    """Of a network that has none."""
+    return UserError(
+        f"This network was trained by {method!r}, whose classes have no representatives: load "
+        "one that was trained by 'repmet'."
+    )
 
 
 def _mean_radius(between: np.ndarray) -> float:

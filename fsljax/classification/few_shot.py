@@ -12,6 +12,8 @@ import numpy as np
 
 from fsljax.classification.config import FewShotEval, FewShotValidation
 from fsljax.classification.embedder import Part
+from fsljax.classification.episode_file import check_writable, read_episodes, write_episodes
+from fsljax.classification.episodes import check_setting, sample
 from fsljax.config import Data
 from fsljax.data.dataset import ImageDataset, spread_classes
 from fsljax.data.samplers.episodes import Episodes
@@ -53,14 +55,14 @@ def check_parts(config: FewShot, validation: ImageDataset, test: ImageDataset) -
     """Raises a UserError for episodes that the data cannot give, or that cannot be read or written."""
     if config.data.train_on == "train":
         setting = _validation_setting(config.validation)
-        episodic.check_setting(validation, setting, part="validation", where="validation")
+        check_setting(validation, setting, part="validation", where="validation")
     for setting in test_settings(config.eval):
-        episodic.check_setting(test, setting)
+        check_setting(test, setting)
     # Before hours of training, not after them.
     if config.eval.read_episodes:
         test_episodes(config.eval, test)
     if config.eval.write_episodes:
-        episodic.check_writable(Path(config.eval.write_episodes).expanduser())
+        check_writable(Path(config.eval.write_episodes).expanduser())
 
 
 def test_settings(options: FewShotEval) -> list[Setting]:
@@ -71,14 +73,14 @@ def test_settings(options: FewShotEval) -> list[Setting]:
 def test_episodes(options: FewShotEval, test: ImageDataset) -> dict[Setting, Episodes]:
     """The episodes of every test setting: drawn by `options.seed`, or read from a file."""
     if options.read_episodes:
-        return episodic.read_episodes(Path(options.read_episodes).expanduser(), test)
+        return read_episodes(Path(options.read_episodes).expanduser(), test)
     key = jax.random.key(options.seed)
     episodes = {
-        setting: episodic.sample(setting.key(key), test, setting, options.episodes)
+        setting: sample(setting.key(key), test, setting, options.episodes)
         for setting in test_settings(options)
     }
     if options.write_episodes:
-        episodic.write_episodes(Path(options.write_episodes).expanduser(), test, episodes)
+        write_episodes(Path(options.write_episodes).expanduser(), test, episodes)
     return episodes
 
 
@@ -91,7 +93,7 @@ def validation_accuracy(
 ) -> float:
     """Mean accuracy over the validation episodes, always the same ones."""
     setting = _validation_setting(options)
-    episodes = episodic.sample(jax.random.key(0), validation.data, setting, options.episodes)
+    episodes = sample(jax.random.key(0), validation.data, setting, options.episodes)
     accuracies = episodic.episode_accuracies(
         validation.embeddings, episodes, shot=setting.shot, distance=distance, classify=classify
     )

@@ -53,12 +53,12 @@ def confused_pairs_section(
     for (first, second), total in zip(pairs[worst], totals[worst], strict=True):
         members = [
             {
-                "name": str(class_names[own]),
-                "image": _example(own, labels, predictions, images, drawings),
-                "errors": int(((labels == own) & (predictions == other)).sum()),
-                "count": int((labels == own).sum()),
+                "name": str(class_names[label]),
+                "image": _example(label, labels, predictions, images, drawings),
+                "errors": int(((labels == label) & (predictions == other)).sum()),
+                "count": int((labels == label).sum()),
             }
-            for own, other in ((first, second), (second, first))
+            for label, other in ((first, second), (second, first))
         ]
         shown.append({"members": members, "total": int(total)})
     text = (
@@ -123,15 +123,17 @@ def cluster_gallery_section(
         nearest = clusters.nearest(embeddings[members], labels[members])
         rows = []
         for cluster in np.flatnonzero(exists[label]):
-            own = members[nearest == cluster]
-            far = np.sum((embeddings[own] - np.float64(clusters.centroids[label][cluster])) ** 2, axis=1)
+            rows_of_cluster = members[nearest == cluster]
+            far = np.sum(
+                (embeddings[rows_of_cluster] - np.float64(clusters.centroids[label][cluster])) ** 2, axis=1
+            )
             rows.append(
                 {
                     "count": int(counts[label, cluster]),
                     "loss": "" if losses is None else f"{losses[label, cluster]:.3g}",
                     "images": [
                         data_uri(images[i], side=_THUMB_SIDE, drawing=drawings)
-                        for i in own[np.argsort(far, kind="stable")[:max_images]]
+                        for i in rows_of_cluster[np.argsort(far, kind="stable")[:max_images]]
                     ],
                 }
             )
@@ -201,8 +203,8 @@ def _example(
     label: int, labels: np.ndarray, predictions: np.ndarray, images: np.ndarray, drawings: bool
 ) -> str:
     """The image that stands for a class; empty where there is none."""
-    own = np.flatnonzero(labels == label)
-    right = own[predictions[own] == label]
-    for index in [*right[:1], *own[:1]]:
+    members = np.flatnonzero(labels == label)
+    right = members[predictions[members] == label]
+    for index in [*right[:1], *members[:1]]:
         return data_uri(images[index], side=_THUMB_SIDE, drawing=drawings)
     return ""

@@ -32,7 +32,7 @@ class RepresentativeOptions:
 
     per_class: int = field(3, "k", least=1)
     start: str = field("clusters", 'of the embeddings of the training set; or "random"', choices=STARTS)
-    reset_every: int = field(0, "steps between clusterings anew; 0: none after the start", least=0)
+    reset_every: int = field(0, "steps between further clusterings; 0: none after the start", least=0)
     reset_until: int = field(0, "step from which they are learned only", least=0)
     normalize: bool = field(True, "to length 1, as embeddings are by network.normalize")
     learn_sigma: bool = field(False, "from loss.sigma on")
@@ -146,8 +146,8 @@ def classify(
         raise UserError(f"sigma is {sigma}; it must be finite and above 0.")
     size = max(1, min(len(rows), _FLOATS_A_BLOCK // there.size))
     given = jnp.asarray(centres), jnp.float32(sigma), jnp.asarray(there)
-    found = [part for _, part in in_blocks(partial(_compare_block, given=given), rows, size=size)]
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    outputs = [part for _, part in in_blocks(partial(_compare_block, given=given), rows, size=size)]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 
 
 @jax.jit
@@ -200,8 +200,8 @@ class SupportRule:
 
     def __call__(self, support: jax.Array, queries: jax.Array) -> jax.Array:
         """Classes int32 `[way, queries]` of `[way, queries, dim]`, by a support `[way, shot, dim]`."""
-        found = compare(queries.reshape(-1, queries.shape[-1]), self.of(support), sigma=self.sigma)
-        return found.predictions[self.rule].reshape(queries.shape[:2])
+        output = compare(queries.reshape(-1, queries.shape[-1]), self.of(support), sigma=self.sigma)
+        return output.predictions[self.rule].reshape(queries.shape[:2])
 
 
 def of_support(support: jax.Array, representatives: int = 0) -> jax.Array:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from chex import ArrayTree
 
 from fsljax import networks
 from fsljax.classification.closed_set import (
@@ -19,10 +20,11 @@ from fsljax.classification.closed_set import (
     nearest_cluster_predictions,
 )
 from fsljax.classification.config import ClosedSet
-from fsljax.classification.embedder import Embedder, Part, Variables, build_embedder, check_network
+from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.evaluation import linear_probe
+from fsljax.networks.variables import Variables
 from fsljax.training.method import Evaluation, TrainingData
 
 
@@ -61,7 +63,7 @@ class Task:
     def training_part(self) -> ImageDataset:
         return self.splits.training_part(self.config.data.train_on)
 
-    def training_data(self, variables: Variables, index: Any) -> TrainingData:
+    def training_data(self, variables: Variables, index: ArrayTree) -> TrainingData:
         """What the network is given of the training part, with what batches are drawn from."""
         return TrainingData(self.embedder.inputs(variables, self.training_part, training=True), index)
 
@@ -89,7 +91,7 @@ class Task:
         variables: Variables,
         *,
         published: dict[str, dict[str, dict[str, float]]] | None = None,
-        predict: dict[str, Callable[[Part], np.ndarray]] | None = None,
+        predict: Mapping[str, Callable[[Part], np.ndarray]] | None = None,
         report: Report | None = None,
     ) -> Evaluation:
         """Figures on the test part.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
@@ -15,6 +16,8 @@ from fsljax.clustering import lloyd
 from fsljax.clustering.spaces import Space, coordinate_space, product_space
 
 _FLOATS_AT_ONCE = 2**25
+
+_together: Callable[[jax.Array], jax.Array] = jax.lax.optimization_barrier
 
 
 class KMeansResult(NamedTuple):
@@ -81,7 +84,7 @@ def kmeans(
         raise ValueError(
             f"kmeans is asked for {num_clusters} clusters of {count} points: ask for {count} at most."
         )
-    result = _kmeans(
+    result: KMeansResult = _kmeans(
         key, points, mask, initial_centroids, max_iterations, tolerance, k=num_clusters, restarts=num_restarts
     )
     _check_finite(points, result)
@@ -104,7 +107,7 @@ def kmeans_per_class(
     """`kmeans` of the points of each class by themselves, all classes in one compiled call.
 
     A class with fewer points than `clusters_per_class` gets as many clusters as it has (distinct) points;
-    the counts of the others are 0. Where the labels are at hand a warning tells of such classes.
+    the counts of the others are 0. Where the labels are not traced, a warning names such classes.
 
     Args:
       key: a JAX random key, for the seeds.
@@ -132,14 +135,14 @@ def kmeans_per_class(
     _check_numbers(clusters_per_class, max_iterations, tolerance, num_restarts)
     if not _traced(labels):
         counts = _check_labels(np.asarray(labels), num_classes)
-        _tell_of_small_classes(counts, clusters_per_class)
+        _warn_of_small_classes(counts, clusters_per_class)
         most = int(counts.max())
         if max_points_per_class is not None and most > max_points_per_class:
             raise ValueError(
                 f"A class has {most} points, more than max_points_per_class = {max_points_per_class}."
             )
         max_points_per_class = max_points_per_class or most
-    result = _kmeans_per_class(
+    result: KMeansResult = _kmeans_per_class(
         key, points, labels, initial_centroids, max_iterations, tolerance,
         classes=num_classes, k=clusters_per_class, restarts=num_restarts,
         size=min(max_points_per_class or len(points), len(points)),
@@ -175,7 +178,8 @@ def _kmeans(
     if restarts == 1 or initial is not None:
         return once(key)
     results = jax.lax.map(once, jax.random.split(key, restarts))
-    return jax.tree.map(lambda values: values[jnp.argmin(results.inertia)], results)
+    best: KMeansResult = jax.tree.map(lambda values: values[jnp.argmin(results.inertia)], results)
+    return best
 
 
 def every_cluster(centroids: jax.Array, counts: jax.Array) -> jax.Array:
@@ -189,14 +193,14 @@ def every_cluster(centroids: jax.Array, counts: jax.Array) -> jax.Array:
     return jnp.where(counts[..., None] > 0, centroids, jnp.take_along_axis(centroids, first, axis=1))
 
 
-def _result(mask: jax.Array | None, space: Space, found: lloyd.Found) -> KMeansResult:
-    assignments = found.sweep.assignments
+def _result(mask: jax.Array | None, space: Space, state: lloyd.LloydState) -> KMeansResult:
+    assignments = state.sweep.assignments
     return KMeansResult(
-        centroids=space.coordinates(found.centroids),
+        centroids=space.coordinates(state.centroids),
         assignments=assignments if mask is None else jnp.where(mask, assignments, -1),
-        counts=found.sweep.counts.astype(jnp.int32),
-        inertia=jnp.sum(found.sweep.distances),
-        iterations=found.iterations,
+        counts=state.sweep.counts.astype(jnp.int32),
+        inertia=jnp.sum(state.sweep.distances),
+        iterations=state.iterations,
     )
 
 
@@ -219,28 +223,31 @@ def _kmeans_per_class(
     starts = jnp.cumsum(counts) - counts
     padded = max(size, k)
 
-    def of_class(given: tuple[Any, ...]) -> KMeansResult:
-        key, start, count, initial = given
+    def of_class(
+        of_one: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None],
+    ) -> KMeansResult:
+        key, start, count, initial = of_one
         places = jnp.arange(padded)
         rows = order[jnp.minimum(start + places, len(points) - 1)]
         # Copied as whole rows; fused into the arithmetic, the copying would be done number by number.
-        members = jax.lax.optimization_barrier(points[rows])
-        return _kmeans(
+        members = _together(points[rows])
+        clusters: KMeansResult = _kmeans(
             key, members, places < count, initial, max_iterations, tolerance, k=k, restarts=restarts
         )
+        return clusters
 
-    at_once = max(1, _FLOATS_AT_ONCE // (padded * points.shape[1]))
-    every = (jax.random.split(key, classes), starts, counts, initial)
-    if at_once >= classes:
-        results = jax.vmap(of_class)(every)
+    classes_at_once = max(1, _FLOATS_AT_ONCE // (padded * points.shape[1]))
+    inputs = (jax.random.split(key, classes), starts, counts, initial)
+    if classes_at_once >= classes:
+        results = jax.vmap(of_class)(inputs)
     else:
-        results = jax.lax.map(of_class, every, batch_size=at_once)
+        results = jax.lax.map(of_class, inputs, batch_size=classes_at_once)
     place = jnp.zeros(len(points), jnp.int32).at[order].set(jnp.arange(len(points), dtype=jnp.int32))
     assignments = results.assignments[labels, place - starts[labels]]
     return results._replace(assignments=assignments)
 
 
-def _traced(array: Any) -> bool:
+def _traced(array: object) -> bool:
     return isinstance(array, jax.core.Tracer)
 
 
@@ -265,7 +272,7 @@ def _check_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return counts
 
 
-def _tell_of_small_classes(counts: np.ndarray, clusters: int) -> None:
+def _warn_of_small_classes(counts: np.ndarray, clusters: int) -> None:
     small = np.flatnonzero(counts < clusters)
     if len(small):
         named = ", ".join(map(str, small[:5])) + (" …" if len(small) > 5 else "")
@@ -277,7 +284,7 @@ def _tell_of_small_classes(counts: np.ndarray, clusters: int) -> None:
 
 
 def _check_finite(points: jax.Array | np.ndarray, result: KMeansResult) -> None:
-    """A point that is no number leaves no inertia that is one: looked for only then."""
+    """Raises for points that are not finite, which make the inertia so: they are looked for only then."""
     if _traced(result.inertia) or np.isfinite(result.inertia).all():
         return
     bad = np.flatnonzero(~np.isfinite(np.asarray(points, np.float32)).all(axis=1))

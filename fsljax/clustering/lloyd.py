@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from fsljax.clustering.spaces import Space, Sweep
 
 
-class Found(NamedTuple):
-    """Where Lloyd's iterations ended.
+class LloydState(NamedTuple):
+    """Where Lloyd's iterations stand, or ended.
 
     Attributes:
       centroids: in the space's own form.
@@ -52,10 +52,11 @@ def seed(key: jax.Array, space: Space, k: int) -> jax.Array:
 
     if k == 1:
         return chosen
-    return jax.lax.fori_loop(1, k, add, (chosen, distances))[0]
+    seeds: jax.Array = jax.lax.fori_loop(1, k, add, (chosen, distances))[0]
+    return seeds
 
 
-def iterate(space: Space, first: Sweep, max_iterations: jax.Array, tolerance: jax.Array) -> Found:
+def iterate(space: Space, first: Sweep, max_iterations: jax.Array, tolerance: jax.Array) -> LloydState:
     """Lloyd's iterations until the inertia falls by no more than `tolerance` of itself.
 
     With a tolerance of 0, until no point changes its cluster: rounding may hide that the inertia falls.
@@ -67,38 +68,39 @@ def iterate(space: Space, first: Sweep, max_iterations: jax.Array, tolerance: ja
       tolerance: `[]`.
     """
 
-    def go_on(state: tuple[Found, jax.Array]) -> jax.Array:
-        found, unfinished = state
-        return (found.iterations < max_iterations) & unfinished
+    def go_on(carry: tuple[LloydState, jax.Array]) -> jax.Array:
+        state, unfinished = carry
+        return (state.iterations < max_iterations) & unfinished
 
-    def move(state: tuple[Found, jax.Array]) -> tuple[Found, jax.Array]:
-        found, _ = state
-        moved = _means(space, found)
+    def move(carry: tuple[LloydState, jax.Array]) -> tuple[LloydState, jax.Array]:
+        state, _ = carry
+        moved = _means(space, state)
         sweep = space.sweep(moved)
-        before, now = jnp.sum(found.sweep.distances), jnp.sum(sweep.distances)
+        before, now = jnp.sum(state.sweep.distances), jnp.sum(sweep.distances)
         falls = (before - now > tolerance * now) | ((tolerance == 0) & jnp.isfinite(now))
-        changed = jnp.any(sweep.assignments != found.sweep.assignments)
-        return Found(moved, sweep, found.iterations + 1), falls & changed
+        changed = jnp.any(sweep.assignments != state.sweep.assignments)
+        return LloydState(moved, sweep, state.iterations + 1), falls & changed
 
-    start = Found(jnp.zeros_like(first.sums), first, jnp.int32(0))
-    found, _ = jax.lax.while_loop(go_on, move, (start, jnp.asarray(True)))
-    return found
+    start = LloydState(jnp.zeros_like(first.sums), first, jnp.int32(0))
+    last, _ = jax.lax.while_loop(go_on, move, (start, jnp.asarray(True)))
+    return last
 
 
-def _means(space: Space, found: Found) -> jax.Array:
+def _means(space: Space, state: LloydState) -> jax.Array:
     """Means of the clusters; an empty one goes to the farthest point, the next empty one to the next."""
-    sweep = found.sweep
+    sweep = state.sweep
     shape = (-1,) + (1,) * (sweep.sums.ndim - 1)
     means = sweep.sums / jnp.maximum(sweep.counts, 1).reshape(shape)
     empty = sweep.counts == 0
 
     def with_farthest() -> jax.Array:
-        wanted = min(len(empty), len(sweep.distances))
-        _, farthest = jax.lax.top_k(jnp.where(space.weights > 0, sweep.distances, -1), wanted)
-        place = jnp.minimum(jnp.cumsum(empty) - 1, wanted - 1)
+        most = min(len(empty), len(sweep.distances))
+        _, farthest = jax.lax.top_k(jnp.where(space.weights > 0, sweep.distances, -1), most)
+        place = jnp.minimum(jnp.cumsum(empty) - 1, most - 1)
         return jnp.where(empty.reshape(shape), space.at(farthest[place]), means)
 
-    return jax.lax.cond(jnp.any(empty), with_farthest, lambda: means)
+    moved: jax.Array = jax.lax.cond(jnp.any(empty), with_farthest, lambda: means)
+    return moved
 
 
 def _draw(key: jax.Array, shares: jax.Array, allowed: jax.Array, count: int) -> jax.Array:

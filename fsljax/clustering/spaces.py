@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 _ROWS_A_BLOCK = 5000  # at most
 _FLOATS_TO_COPY = 2**23  # 32 MB
+
+Carry = TypeVar("Carry")
 
 
 class Sweep(NamedTuple):
@@ -122,8 +124,8 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
             jnp.zeros_like(centroids),
             jnp.zeros(len(centroids), kind),
         )
-        found = _over_blocks(count, rows, add_block, nothing)
-        return found._replace(distances=jnp.maximum(squares + 2 * found.distances, 0) * weights)
+        swept = _over_blocks(count, rows, add_block, nothing)
+        return swept._replace(distances=jnp.maximum(squares + 2 * swept.distances, 0) * weights)
 
     def at(indices: jax.Array) -> jax.Array:
         return points[indices].astype(kind) - centre
@@ -161,7 +163,7 @@ def product_space(points: jax.Array, mask: jax.Array) -> Space:
     products = _product(offsets, offsets)
     squares = jnp.diagonal(products)
 
-    def found(products_with: jax.Array, centroid_squares: jax.Array) -> Sweep:
+    def sweep_of(products_with: jax.Array, centroid_squares: jax.Array) -> Sweep:
         """A sweep from scalar products `[k, n]` of centroids with points."""
         distances = squares + centroid_squares[:, None] - 2 * products_with
         lowest = jnp.min(distances, axis=0)
@@ -171,11 +173,11 @@ def product_space(points: jax.Array, mask: jax.Array) -> Space:
 
     def sweep(shares: jax.Array) -> Sweep:
         products_with = _product(shares, products)  # these are symmetric
-        return found(products_with, jnp.sum(products_with * shares, axis=1))
+        return sweep_of(products_with, jnp.sum(products_with * shares, axis=1))
 
     def sweep_from(coordinates: jax.Array) -> Sweep:
         centroids = coordinates.astype(kind) - first
-        return found(_product(offsets, centroids).T, jnp.sum(jnp.square(centroids), axis=1))
+        return sweep_of(_product(offsets, centroids).T, jnp.sum(jnp.square(centroids), axis=1))
 
     def at(indices: jax.Array) -> jax.Array:
         return jax.nn.one_hot(indices, len(points), dtype=kind)
@@ -189,17 +191,20 @@ def product_space(points: jax.Array, mask: jax.Array) -> Space:
     return Space(weights, sweep, sweep_from, at, distances_to, coordinates)
 
 
-def _over_blocks(count: int, rows: int, visit: Callable, so_far):
+def _over_blocks(
+    count: int, rows: int, visit: Callable[[Carry, jax.Array, jax.Array], Carry], so_far: Carry
+) -> Carry:
     """`visit(so_far, start, fresh)` for every block; the last may overlap, its fresh rows are marked 1."""
     if rows == count:
         return visit(so_far, jnp.int32(0), jnp.ones(rows, jnp.float32))
 
-    def body(index: jax.Array, so_far):
+    def body(index: jax.Array, so_far: Carry) -> Carry:
         start = jnp.minimum(index * rows, count - rows)
         fresh = start + jnp.arange(rows) >= index * rows
         return visit(so_far, start, fresh.astype(jnp.float32))
 
-    return jax.lax.fori_loop(0, -(-count // rows), body, so_far)
+    carry: Carry = jax.lax.fori_loop(0, -(-count // rows), body, so_far)
+    return carry
 
 
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:

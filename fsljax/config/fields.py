@@ -38,7 +38,7 @@ class Bounds:
     above: float | None = None
     most: float | None = None
     below: float | None = None
-    choices: tuple[Any, ...] | None = None
+    choices: tuple[object, ...] | None = None
     empty: bool = True
 
     def hold(self, value: float) -> bool:
@@ -76,14 +76,14 @@ class Bounds:
 
 
 def field(
-    default: Any,
+    default: object,
     meaning: str,
     *,
     least: float | None = None,
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
-    choices: Sequence[Any] | None = None,
+    choices: Sequence[object] | None = None,
     empty: bool = True,
     free: bool = False,
 ) -> Any:
@@ -104,18 +104,18 @@ def seed(default: int, meaning: str) -> Any:
     return field(default, meaning, least=0, below=SEEDS)
 
 
-def section(kind: type[Any], *, free: bool = False, **defaults: Any) -> Any:
+def section(kind: type, *, free: bool = False, **defaults: object) -> Any:
     """A field that is a section itself, with some other defaults than its own; `free` as of `field`."""
     return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={"free": free})
 
 
 @cache
-def types_of(kind: type[Any]) -> dict[str, Any]:
+def types_of(kind: type) -> dict[str, type]:
     """The type of each field of a section."""
     return typing.get_type_hints(kind)
 
 
-def checked(name: str, value: Any, kind: Any, bounds: Bounds) -> Any:
+def checked(name: str, value: object, kind: type, bounds: Bounds) -> object:
     """A value as its field has it: of its type and within its bounds; a list becomes a tuple.
 
     Raises:
@@ -135,8 +135,9 @@ def checked(name: str, value: Any, kind: Any, bounds: Bounds) -> Any:
     return value
 
 
-def _checked_tuple(name: str, value: Any, kinds: tuple[Any, ...], bounds: Bounds) -> tuple[Any, ...]:
+def _checked_tuple(name: str, value: object, kinds: Sequence[object], bounds: Bounds) -> tuple[object, ...]:
     element = kinds[0]
+    assert isinstance(element, type)
     if not isinstance(value, tuple | list):
         raise UserError(f"config.{name} is {value!r}; it must hold {_PLURALS[element]}, in parentheses.")
     if not value and not bounds.empty:
@@ -152,7 +153,7 @@ def _checked_tuple(name: str, value: Any, kinds: tuple[Any, ...], bounds: Bounds
     return tuple(value)
 
 
-def _check_bounds(name: str, one: Any, value: Any, bounds: Bounds) -> None:
+def _check_bounds(name: str, one: object, value: object, bounds: Bounds) -> None:
     """Raises a UserError if one of a field's values is out of bounds."""
     if bounds.choices is not None and one not in bounds.choices:
         raise UserError(f"config.{name} is {value!r}; it can be {_listed(bounds.choices)}.")
@@ -160,7 +161,7 @@ def _check_bounds(name: str, one: Any, value: Any, bounds: Bounds) -> None:
         raise UserError(f"config.{name} is {value}; {bounds.sentence(float(one))}.")
 
 
-def _is_of(value: Any, kind: Any) -> bool:
+def _is_of(value: object, kind: type) -> bool:
     if kind is float:
         return isinstance(value, numbers.Real) and not isinstance(value, bool)
     if kind is int:
@@ -168,5 +169,5 @@ def _is_of(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _listed(choices: Sequence[Any]) -> str:
+def _listed(choices: Sequence[object]) -> str:
     return ", ".join(map(repr, choices))

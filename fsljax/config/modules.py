@@ -41,8 +41,8 @@ def find(package: str, name: object, *, field: str, needs: tuple[str, ...] = ())
 
 def names(package: str) -> list[str]:
     """The names that modules of a package have."""
-    found = importlib.import_module(package)
-    return sorted(module.name for module in pkgutil.iter_modules(found.__path__) if not module.ispkg)
+    paths = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(paths) if not module.ispkg)
 
 
 def _complete(module: ModuleType, field: str, needs: tuple[str, ...]) -> ModuleType:

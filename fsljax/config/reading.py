@@ -5,17 +5,23 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_collections import ConfigDict
 
 from fsljax.config.fields import Bounds, checked, types_of
 from fsljax.errors import UserError
 
-Kind = TypeVar("Kind")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from typing_extensions import TypeIs
+
+Kind = TypeVar("Kind", bound="DataclassInstance")
+Values = Mapping[str, object]
+"""By name; of sections again mappings."""
 
 
-def read(kind: type[Kind], values: ConfigDict | Mapping[str, Any], *, complete: bool = True) -> Kind:
+def read(kind: type[Kind], values: ConfigDict | Values, *, complete: bool = True) -> Kind:
     """A config, or a section, of the values given.
 
     Args:
@@ -30,18 +36,17 @@ def read(kind: type[Kind], values: ConfigDict | Mapping[str, Any], *, complete: 
     given = as_mapping(values)
     if complete:
         _check_names(kind, given)
-    config: Kind = _read(kind, given, "")
-    return config
+    return _read(kind(), given, "")
 
 
-def config_dict(config: Any) -> ConfigDict:
+def config_dict(config: DataclassInstance) -> ConfigDict:
     """The values of a config, as config files hand them on: fields can be changed, and no others added."""
     return ConfigDict(_values(config)).lock()
 
 
-def plain(config: Any) -> dict[str, Any]:
+def plain(config: DataclassInstance | ConfigDict | Values) -> dict[str, Any]:
     """The values of a config, or of a section, as JSON has them: tuples become lists."""
-    given = _values(config) if dataclasses.is_dataclass(config) else as_mapping(config)
+    given = _values(config) if _is_section(config) else as_mapping(config)
     return {
         name: plain(value)
         if isinstance(value, Mapping)
@@ -50,15 +55,15 @@ def plain(config: Any) -> dict[str, Any]:
     }
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Values, prefix: str = "") -> dict[str, object]:
     """Values by their dotted names, such as "train.steps"."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, object] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        flattened |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flattened
 
 
-def field_names(kind: type[Any], prefix: str = "") -> list[str]:
+def field_names(kind: type[DataclassInstance], prefix: str = "") -> list[str]:
     """Dotted names of all fields of a config, and of the sections that hold them."""
     names = []
     for entry, inner in _fields(kind):
@@ -68,7 +73,7 @@ def field_names(kind: type[Any], prefix: str = "") -> list[str]:
     return names
 
 
-def free_names(kind: type[Any], prefix: str = "") -> list[str]:
+def free_names(kind: type[DataclassInstance], prefix: str = "") -> list[str]:
     """Dotted names of the fields and sections of a config that may differ when a run goes on."""
     names = []
     for entry, inner in _fields(kind):
@@ -85,7 +90,7 @@ def nearest(name: str, known: list[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
-def as_mapping(values: ConfigDict | Mapping[str, Any]) -> Mapping[str, Any]:
+def as_mapping(values: object) -> Values:
     """Plain dicts of a config's values."""
     if isinstance(values, ConfigDict):
         return dict(values.to_dict())
@@ -94,59 +99,56 @@ def as_mapping(values: ConfigDict | Mapping[str, Any]) -> Mapping[str, Any]:
     return values
 
 
-def _values(config: Any) -> dict[str, Any]:
+def _values(config: DataclassInstance) -> dict[str, object]:
     return {
-        entry.name: _values(value) if dataclasses.is_dataclass(value) else value
+        entry.name: _values(value) if _is_section(value) else value
         for entry in dataclasses.fields(config)
         for value in [getattr(config, entry.name)]
     }
 
 
-def _fields(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], type[Any] | None]]:
+def _is_section(value: object) -> TypeIs[DataclassInstance]:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _fields(
+    kind: type[DataclassInstance],
+) -> Iterator[tuple[dataclasses.Field[object], type[DataclassInstance] | None]]:
     """The fields of a section, each with the section that it is, or None."""
     for entry in dataclasses.fields(kind):
         inner = types_of(kind)[entry.name]
-        yield entry, inner if dataclasses.is_dataclass(inner) and isinstance(inner, type) else None
+        yield entry, inner if dataclasses.is_dataclass(inner) else None
 
 
-def _read(kind: type[Any], given: Mapping[str, Any], prefix: str) -> Any:
+def _read(default: Kind, given: Values, prefix: str) -> Kind:
+    """A section of the values given, and of the default's where there are none."""
     values: dict[str, Any] = {}
-    for entry, inner in _fields(kind):
+    for entry, inner in _fields(type(default)):
+        name, before = prefix + entry.name, getattr(default, entry.name)
         if entry.name not in given:
+            values[entry.name] = before
             continue
-        name, value = prefix + entry.name, given[entry.name]
+        value = given[entry.name]
         if inner is None:
             bounds = entry.metadata.get("bounds", Bounds())
-            values[entry.name] = checked(name, value, types_of(kind)[entry.name], bounds)
+            values[entry.name] = checked(name, value, types_of(type(default))[entry.name], bounds)
         elif isinstance(value, Mapping):
-            values[entry.name] = _read_over(default_of(entry), value, f"{name}.")
+            values[entry.name] = _read(before, value, f"{name}.")
         else:
             raise UserError(f"config.{name} is {value!r}; it must be a section with fields of its own.")
-    return kind(**values)
+    return type(default)(**values)
 
 
-def _read_over(default: Any, given: Mapping[str, Any], prefix: str) -> Any:
-    """A section of the values given, and of the default's where there are none."""
-    known = {entry.name for entry in dataclasses.fields(default)}
-    return _read(
-        type(default), {**_values(default), **{k: v for k, v in given.items() if k in known}}, prefix
-    )
-
-
-def default_of(entry: dataclasses.Field[Any]) -> Any:
-    """A field's default."""
-    made = entry.default_factory
-    return entry.default if made is dataclasses.MISSING else made()
-
-
-def _check_names(kind: type[Any], given: Mapping[str, Any]) -> None:
+def _check_names(kind: type[DataclassInstance], given: Values) -> None:
     """Raises a UserError unless exactly the fields of a config are there."""
     known, method = field_names(kind), given.get("method")
-    names = [name for name, _ in _walk(given)]
+    values = dict(_walk(given))
+    names, sections = list(values), [name for name, value in values.items() if isinstance(value, Mapping)]
     for name in names:
         if name not in known:
             raise UserError(f"Unknown field config.{name} of the method {method!r}.{nearest(name, known)}")
-    missing = [name for name in known if name not in names]
+    # Of a section that is none, `_read` tells.
+    missing = [name for name in known if name not in names and name.rpartition(".")[0] in ("", *sections)]
     if missing:
         raise UserError(
             f"config.{missing[0]} is missing: let get_config() begin with "
@@ -154,7 +156,7 @@ def _check_names(kind: type[Any], given: Mapping[str, Any]) -> None:
         )
 
 
-def _walk(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _walk(given: Values, prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in given.items():
         yield f"{prefix}{name}", value
         if isinstance(value, Mapping):

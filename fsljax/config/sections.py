@@ -91,7 +91,7 @@ class Train:
     schedule: str = field("cosine", "of the learning rate", choices=SCHEDULES)
     warmup_steps: int = field(0, "from 0 to the learning rate; a shorter run ends on the way", least=0)
     halving_steps: int = field(2_000, "of the halving schedule", least=1)
-    restarts: tuple[int, ...] = field((), "steps at which the cosine begins anew, at half the rate before")
+    restarts: tuple[int, ...] = field((), "steps at which the cosine restarts, at half the rate before")
     ema: float = field(
         0.0, "share of the averaged weights kept at each step; 0: no averaging", least=0, below=1
     )

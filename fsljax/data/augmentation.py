@@ -2,56 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from fsljax.config.sections import Augmentation
 from fsljax.data.photographic_augmentation import change_colours, random_resized_crop
 
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far each image is changed; every amount but the crop is drawn uniformly from ± what stands here.
-
-    Attributes:
-      rotation: degrees.
-      scale: share, of height and width together.
-      stretch: share, of width against height.
-      shear: share.
-      shift: pixels.
-      elastic: pixels, the largest displacement where a smooth random field is drawn.
-      elastic_points: points a side where that field is drawn; between them it is interpolated by cubics,
-        which may overshoot by half.
-      flip: mirror left and right with probability ½.
-      brightness: share of the full range that is added.
-      contrast: share by which distances from the image's mean are multiplied.
-      crop_scale: the smallest share of the area that is brought to the size of the whole; 1: no cropping.
-      saturation: share by which the saturation of colours is multiplied.
-      hue: share of a full turn of the hue.
-      stop_at: training step from which images stay as they are, so that the network ends on what it will be
-        tested on; 0: changed to the end.
-    """
-
-    rotation: float = 0.0
-    scale: float = 0.0
-    stretch: float = 0.0
-    shear: float = 0.0
-    shift: float = 0.0
-    elastic: float = 0.0
-    elastic_points: int = 4
-    flip: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    crop_scale: float = 1.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    stop_at: int = 0
-
-    def moves(self) -> bool:
-        """Whether any image is moved or bent, other than by cropping."""
-        return any((self.rotation, self.scale, self.stretch, self.shear, self.shift, self.elastic))
+__all__ = ["Augmentation", "augment", "augment_at_step"]
 
 
 def augment_at_step(

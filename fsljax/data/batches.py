@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 
+import jax
 import numpy as np
+
+from fsljax.data.io.encoded_images import EncodedImages
+
+_BATCHES_IN_FLIGHT = 8
 
 
 def fill_rows(rows: np.ndarray, size: int) -> np.ndarray:
@@ -22,7 +28,7 @@ def fill_rows(rows: np.ndarray, size: int) -> np.ndarray:
     """
     if not 1 <= len(rows) <= size:
         raise ValueError(f"{len(rows)} rows cannot be filled up to {size}.")
-    return np.resize(rows, (size, *rows.shape[1:]))
+    return rows if len(rows) == size else np.resize(rows, (size, *rows.shape[1:]))
 
 
 def batches_of(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -37,3 +43,27 @@ def batches_of(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
     """
     for start in range(0, count, size):
         yield np.arange(start, start + size) % count, min(size, count - start)
+
+
+def embed_in_batches(
+    embed: Callable[[np.ndarray], jax.Array], images: np.ndarray | EncodedImages, *, batch: int = 128
+) -> np.ndarray:
+    """Embeds a data set in batches of one shape, which are read one after another.
+
+    Args:
+      embed: compiled; uint8 `[batch, height, width, channel]` to `[batch, dim]`.
+      images: uint8 `[n, height, width, channel]`; mapped from a file or encoded, they stay so.
+      batch: images at a time.
+
+    Returns:
+      float32 `[n, dim]`.
+    """
+    pending: deque[jax.Array] = deque()
+    embeddings: list[np.ndarray] = []
+    for start in range(0, len(images), batch):
+        pending.append(embed(fill_rows(np.asarray(images[start : start + batch]), batch)))
+        # A batch is held until it is embedded: so many may be on the device or on their way to it.
+        if len(pending) > _BATCHES_IN_FLIGHT:
+            embeddings.append(np.asarray(pending.popleft(), np.float32))
+    embeddings += [np.asarray(part, np.float32) for part in pending]
+    return np.concatenate(embeddings)[: len(images)]

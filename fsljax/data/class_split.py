@@ -63,19 +63,19 @@ def check_fractions(fractions: Sequence[float]) -> None:
 def part_sizes(total: int, fractions: Sequence[float], *, at_least: int = 1) -> tuple[int, int, int]:
     """Sizes of train, validation and test, which sum to `total`; arguments and errors as above."""
     check_fractions(fractions)
-    wanted = [part for part in range(3) if fractions[part] > 0]
-    if total < at_least * len(wanted):
+    nonempty = [part for part in range(3) if fractions[part] > 0]
+    if total < at_least * len(nonempty):
         raise UserError(
-            f"{total} cannot be divided into {len(wanted)} parts of at least {at_least}: "
-            f"{at_least * len(wanted)} are needed."
+            f"{total} cannot be divided into {len(nonempty)} parts of at least {at_least}: "
+            f"{at_least * len(nonempty)} are needed."
         )
     shares = [total * fraction / sum(fractions) for fraction in fractions]
     # The tolerance keeps a share such as 200 * 0.16 = 31.999… whole.
     sizes = [math.floor(share + 1e-6) for share in shares]
-    by_remainder = sorted(wanted, key=lambda part: sizes[part] - shares[part])
+    by_remainder = sorted(nonempty, key=lambda part: sizes[part] - shares[part])
     for part in by_remainder[: total - sum(sizes)]:
         sizes[part] += 1
-    for part in wanted:
+    for part in nonempty:
         while sizes[part] < at_least:
             sizes[sizes.index(max(sizes))] -= 1
             sizes[part] += 1

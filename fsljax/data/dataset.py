@@ -24,7 +24,7 @@ class ImageDataset:
         ones (`fsljax.data.hierarchy`); else None. For evaluation alone.
       fine_class_names: one name a fine class, the same in all parts; else None.
       source: the same images as they are encoded in their files, where they are of a prepared data set: what
-        tells them from others, whether they are decoded or not.
+        identifies them, whether they are decoded or not.
     """
 
     images: np.ndarray
@@ -127,7 +127,7 @@ def merge(first: ImageDataset, second: ImageDataset) -> ImageDataset:
 
 
 def take_classes(data: ImageDataset, chosen: np.ndarray) -> ImageDataset:
-    """The part of a data set whose classes are marked, bool `[classes]`; they are numbered anew.
+    """The part of a data set whose classes are marked, bool `[classes]`; they are renumbered.
 
     Fine classes keep their numbers, so that those of several parts can still be compared.
     """

@@ -28,7 +28,7 @@ def hold_out(labels: np.ndarray, class_names: Sequence[str], fraction: float, se
     Returns:
       bool `[n]`, True where an example is chosen.
     """
-    held = np.zeros(len(labels), bool)
+    is_held_out = np.zeros(len(labels), bool)
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels, minlength=len(class_names))
     for name, rows in zip(class_names, np.split(order, np.cumsum(counts)[:-1]), strict=True):
@@ -36,8 +36,8 @@ def hold_out(labels: np.ndarray, class_names: Sequence[str], fraction: float, se
             continue
         count = min(max(1, int(np.floor(len(rows) * fraction + 0.5))), len(rows) - 1)
         numbered = {f"{name}/{number}": row for number, row in enumerate(rows)}
-        held[[numbered[key] for key in seeded_order(numbered, seed)[:count]]] = True
-    return held
+        is_held_out[[numbered[key] for key in seeded_order(numbered, seed)[:count]]] = True
+    return is_held_out
 
 
 def divide_drawings(characters: ImageDataset, fractions: Sequence[float]) -> Splits:

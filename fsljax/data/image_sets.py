@@ -1,10 +1,12 @@
-"""Facts about published classification data sets, by the name that `config.data.name` gives them."""
+"""What must be known of a published classification data set to read it in its TFDS form."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from PIL.Image import Resampling
+
+from fsljax.data.io.decode import Fitting
 
 
 class ImageSet(NamedTuple):
@@ -25,13 +27,7 @@ class ImageSet(NamedTuple):
     train: str = "train"
     resampling: Resampling = Resampling.BILINEAR
 
-
-IMAGE_SETS = {
-    "oxford_flowers102": ImageSet("oxford_flowers102", "2.1.1", validation="validation"),
-    "oxford_iiit_pet": ImageSet("oxford_iiit_pet", "4.0.0"),
-    "stanford_dogs": ImageSet("stanford_dogs", "0.2.0"),
-    "mnist": ImageSet("mnist", "3.0.1"),
-    "cifar100": ImageSet("cifar100", "3.0.2"),
-    "imagenet2012": ImageSet("imagenet2012", "5.1.0", test="validation"),
-    "tiny_imagenet": ImageSet("tiny_imagenet_32", "1.0.0", test="validation", resampling=Resampling.BICUBIC),
-}
+    @property
+    def fitting(self) -> Fitting:
+        """The centre square, then resized."""
+        return Fitting(self.resampling, cut_first=True)

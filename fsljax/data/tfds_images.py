@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from absl import logging
 
+from fsljax.config import Data
 from fsljax.data.class_split import split_classes
 from fsljax.data.dataset import ImageDataset, Splits, take_classes, take_rows
 from fsljax.data.example_split import hold_out
-from fsljax.data.folder_layouts import first_few
-from fsljax.data.image_sets import IMAGE_SETS, ImageSet
+from fsljax.data.folders.layouts import first_few
+from fsljax.data.image_sets import ImageSet
 from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_bytes
@@ -31,35 +33,53 @@ class _Source(NamedTuple):
     """A prepared data set, and which of its splits are read."""
 
     name: str
-    facts: ImageSet
+    image_set: ImageSet
     folder: Path
     content: str
 
     @property
     def splits(self) -> tuple[str, ...]:
-        validation = (self.facts.validation,) if self.facts.validation else ()
-        return (self.facts.train, *validation, self.facts.test)
+        validation = (self.image_set.validation,) if self.image_set.validation else ()
+        return (self.image_set.train, *validation, self.image_set.test)
 
 
-def load(
-    name: str,
+def load(image_set: ImageSet, data: Data) -> Splits:
+    """Loads what the `data` section of a config asks for; see `load_splits`."""
+    return load_splits(
+        image_set,
+        name=data.name,
+        data_dir=data.data_dir or None,
+        image_size=data.image_size,
+        channels=1 if data.channels == 1 else 3,
+        shared_classes=data.split_by == "examples",
+        validation_fraction=data.validation_fraction,
+        fractions=data.fractions,
+        seed=data.split_seed,
+        host_budget_gb=data.host_budget_gb,
+    )
+
+
+def load_splits(
+    image_set: ImageSet,
     *,
+    name: str = "",
     data_dir: str | None = None,
     image_size: int = 224,
     channels: Literal[1, 3] = 3,
     shared_classes: bool = True,
     validation_fraction: float = 0.1,
-    fractions: tuple[float, float, float] = (0.64, 0.16, 0.2),
+    fractions: Sequence[float] = (0.64, 0.16, 0.2),
     seed: int = 0,
     host_budget_gb: float = 8.0,
 ) -> Splits:
-    """Loads a data set of `IMAGE_SETS` from a folder of TFDS data sets.
+    """Loads a published data set from a folder of TFDS data sets.
 
     Of each image the centre square is taken and resized by the antialiased filter of the set. Images are in
     the order in which TFDS stores them, classes in the order of its labels.
 
     Args:
-      name: of the data set, as `config.data.name`.
+      image_set: which one, and which of its splits are its parts.
+      name: under which its decoded images are cached; "" is TFDS's.
       data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
       image_size: side of the images.
       channels: 3 for RGB, 1 for luminance.
@@ -79,13 +99,12 @@ def load(
     Raises:
       UserError: the data set is missing or damaged, or lacks a split or any image of two classes.
     """
-    facts = IMAGE_SETS[name]
-    folder = tfds_source.find(facts.tfds_name, facts.version, data_dir) or tfds_source.find(
-        facts.tfds_name, None, data_dir
-    )
+    tfds_name, version = image_set.tfds_name, image_set.version
+    folder = tfds_source.find(tfds_name, version, data_dir) or tfds_source.find(tfds_name, None, data_dir)
     if folder is None:
-        raise tfds_source.not_found(facts.tfds_name, facts.version, data_dir)
-    source = _Source(name, facts, folder, _content(folder))
+        raise tfds_source.not_found(tfds_name, version, data_dir)
+    name = name or tfds_name
+    source = _Source(name, image_set, folder, _content(folder))
     about = f"{_ARRAYS_VERSION} {source.splits} {source.content}"
     index = cached_arrays(f"{name}-index", _digest(about), lambda: _index(source))
     split_of, labels = np.asarray(index["splits"]), np.asarray(index["labels"])
@@ -100,7 +119,7 @@ def load(
             f"{folder} holds training images of {present.sum()} classes; two are needed at least."
         )
     if missing := names[counts == 0].tolist():
-        notes.append(f"Classes of which {folder} has no image ({len(missing):,}): {first_few(missing)}.")
+        notes.append(f"Classes without images in {folder} ({len(missing):,}): {first_few(missing)}.")
     if untrained := [f"{names[c]} ({counts[c]:,})" for c in np.flatnonzero(~present & (counts > 0))]:
         notes.append(
             f"Classes of {folder} without training images, which were left out of all parts, with the number "
@@ -109,7 +128,7 @@ def load(
     records = np.flatnonzero(present[labels])
     content = f"{_ARRAYS_VERSION} {source.content}"
     encoded = EncodedImages(
-        folder, source.splits, records, image_size, channels, int(facts.resampling), content
+        folder, source.splits, records, image_size, channels, int(image_set.resampling), content
     )
     images = _images(source, encoded, present, host_budget_gb)
     renumbered = (np.cumsum(present) - 1).astype(np.int32)
@@ -120,24 +139,25 @@ def load(
         return _divided(everything, fractions, seed)
 
     split_of = split_of[records]
-    held = split_of == 1
-    if not facts.validation:
+    in_validation = split_of == 1
+    if not image_set.validation:
         training = np.flatnonzero(split_of == 0)
         chosen = hold_out(everything.labels[training], everything.class_names, validation_fraction, seed)
-        held = np.zeros(len(records), bool)
-        held[training[chosen]] = True
+        in_validation = np.zeros(len(records), bool)
+        in_validation[training[chosen]] = True
         notes.append(
-            f"{facts.tfds_name} has no validation part: {chosen.sum():,} of its {len(training):,} training "
+            f"{tfds_name} has no validation part: {chosen.sum():,} of its {len(training):,} training "
             f"images were held out for it, chosen by seed {seed}."
         )
-    tested = split_of == len(source.splits) - 1
+    in_test = split_of == len(source.splits) - 1
     train, validation, test = (
-        take_rows(everything, np.flatnonzero(chosen)) for chosen in (~held & ~tested, held, tested)
+        take_rows(everything, np.flatnonzero(chosen))
+        for chosen in (~in_validation & ~in_test, in_validation, in_test)
     )
     return Splits(train, validation, test, tuple(notes))
 
 
-def _divided(everything: ImageDataset, fractions: tuple[float, float, float], seed: int) -> Splits:
+def _divided(everything: ImageDataset, fractions: Sequence[float], seed: int) -> Splits:
     train, validation, test = (
         take_classes(everything, np.isin(everything.class_names, chosen))
         for chosen in split_classes(everything.class_names, fractions, seed)
@@ -178,8 +198,8 @@ def _decode(source: _Source, encoded: EncodedImages) -> np.ndarray:
     logging.info("Decoding %d images of %s.", len(encoded), source.folder)
     info = tfds_source.dataset_info(source.folder)
     features = tfds_source.image_features(info)
-    wanted = np.zeros(sum(info.splits[split].num_examples for split in source.splits), bool)
-    wanted[encoded.records] = True
+    is_needed = np.zeros(sum(info.splits[split].num_examples for split in source.splits), bool)
+    is_needed[encoded.records] = True
     examples = (
         example["image"]
         for split in source.splits
@@ -196,15 +216,15 @@ def _decode(source: _Source, encoded: EncodedImages) -> np.ndarray:
     row, waiting = 0, []
     with ThreadPoolExecutor() as threads:
         for record, content in enumerate(examples):
-            if wanted[record]:
+            if is_needed[record]:
                 waiting.append(content)
-            if len(waiting) == _RECORDS_A_CHUNK or record == len(wanted) - 1:
+            if len(waiting) == _RECORDS_A_CHUNK or record == len(is_needed) - 1:
                 row = _fill(images, row, threads.map(decode, waiting), source.folder)
                 waiting = []
     return images
 
 
-def _fill(images: np.ndarray, row: int, decoded: Any, folder: Path) -> int:
+def _fill(images: np.ndarray, row: int, decoded: Iterator[np.ndarray], folder: Path) -> int:
     """Puts images from `row` on; returns the row after the last."""
     while True:
         try:
@@ -212,7 +232,7 @@ def _fill(images: np.ndarray, row: int, decoded: Any, folder: Path) -> int:
         except StopIteration:
             return row
         except UserError as error:
-            raise UserError(f"{error} It is number {row} of {folder}: copy the data set anew.") from error
+            raise UserError(f"{error} It is number {row} of {folder}: copy the data set again.") from error
         row += 1
 
 

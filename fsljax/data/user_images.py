@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
-from ml_collections import ConfigDict
 from PIL import Image
 
-from fsljax.data.image_sets import IMAGE_SETS
-from fsljax.data.io.decode import decode_image, fit_image
+from fsljax.config import Data, modules
+from fsljax.data.io.decode import Fitting, decode_image, fit_image
 from fsljax.errors import UserError
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray
-Images = Picture | Iterable[Picture]
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
+Images = ImageLike | Iterable[ImageLike]
 
 
-def prepare(images: Images, data: ConfigDict) -> np.ndarray:
+class _Options(TypedDict):
+    image_size: int
+    channels: Literal[1, 3]
+    resampling: Image.Resampling
+    cut_first: bool
+
+
+def prepare(images: Images, data: Data) -> np.ndarray:
     """Brings images to size and channels.
 
     Args:
@@ -32,13 +38,15 @@ def prepare(images: Images, data: ConfigDict) -> np.ndarray:
     Raises:
       UserError: if there are no images, or one cannot be read.
     """
-    prepared = [_to_network(image, data) for image in several(images)]
+    source = modules.find("fsljax.data.sources", data.name, field="data.name")
+    fitting = getattr(source, "FITTING", Fitting())  # as the images that were trained on
+    prepared = [_fitted(image, data, fitting) for image in several(images)]
     if not prepared:
         raise UserError("There are no images: give one at least.")
     return np.stack(prepared)
 
 
-def several(images: Any) -> Iterable[Any]:
+def several(images: Images) -> Iterable[ImageLike]:
     """The images one by one.
 
     Raises:
@@ -57,21 +65,17 @@ def several(images: Any) -> Iterable[Any]:
     return array
 
 
-def _to_network(image: Any, data: ConfigDict) -> np.ndarray:
-    # As the training images were made: drawings by area, published sets by their own filter.
-    drawn = data.name in ("omniglot", "glyphs")
-    published = data.name in IMAGE_SETS
-    filter_of_set = IMAGE_SETS[data.name].resampling if published else Image.Resampling.BICUBIC
-    fitting: dict[str, Any] = {
+def _fitted(image: ImageLike, data: Data, fitting: Fitting) -> np.ndarray:
+    options: _Options = {
         "image_size": data.image_size,
-        "channels": data.channels,
-        "resampling": Image.Resampling.BOX if drawn else filter_of_set,
-        "cut_first": published,
+        "channels": 1 if data.channels == 1 else 3,
+        "resampling": fitting.resampling,
+        "cut_first": fitting.cut_first,
     }
     if isinstance(image, str | os.PathLike):
-        return decode_image(image, **fitting)
+        return decode_image(image, **options)
     picture = image if isinstance(image, Image.Image) else picture_of(np.asarray(image))
-    return fit_image(picture, **fitting)
+    return fit_image(picture, **options)
 
 
 def picture_of(array: np.ndarray) -> Image.Image:

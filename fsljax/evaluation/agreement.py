@@ -10,8 +10,8 @@ from fsljax.errors import UserError
 def normalized_mutual_information(first: np.ndarray, second: np.ndarray) -> float:
     """Mutual information of two labelings over the mean of their entropies, 2 I(A; B) / (H(A) + H(B)).
 
-    Symmetric; 0 where one tells nothing of the other, 1 where each gives the other (as of two labelings that
-    have one label each: nothing is left to tell). Arithmetic normalisation as in Manning, Raghavan and
+    Symmetric; 0 where one says nothing of the other, 1 where each gives the other (as of two labelings that
+    have one label each: nothing is left to say). Arithmetic normalisation as in Manning, Raghavan and
     Schütze, Introduction to Information Retrieval (2008), section 16.3, which metric-learning papers follow.
 
     Args:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from fsljax.data.batches import fill_rows
 from fsljax.errors import UserError
 
 LARGEST = 1e17  # the square of a difference, summed over thousands of dimensions, stays in float32's range
@@ -27,7 +29,7 @@ def checked_rows(rows: jax.Array | np.ndarray, name: str) -> np.ndarray:
     if rows.ndim != 2 or 0 in rows.shape:
         raise UserError(f"The {name} are {list(rows.shape)}; they must be [n, dim], with 1 or more of each.")
     rows = np.asarray(rows, np.float32)
-    # Extremes tell of a NaN or infinity anywhere, without a copy of a large array.
+    # Extremes show a NaN or infinity anywhere, without a copy of a large array.
     low, high = float(rows.min()), float(rows.max())
     if not max(-low, high) <= LARGEST:
         wrong = np.flatnonzero(~(np.abs(rows) <= LARGEST).all(axis=1))
@@ -70,14 +72,17 @@ def in_blocks(function: Callable[..., Any], *rows: np.ndarray, size: int) -> Ite
     Args:
       function: of arrays `[size, …]`, to arrays or trees of arrays `[size, …]`.
       rows: `[n, …]` each.
-      size: rows a block; the last block is filled up with copies of its first row.
+      size: rows a block; the last block is filled up with its rows again.
 
     Yields:
       Where the block lies in the rows, and what the function gave for them as NumPy arrays.
     """
     for start in range(0, len(rows[0]), size):
-        parts = [of[start : start + size] for of in rows]
-        count = len(parts[0])
-        filled = [np.concatenate([of, np.repeat(of[:1], size - count, axis=0)]) for of in parts]
-        results = function(*(filled if count < size else parts))
-        yield slice(start, start + count), jax.tree.map(lambda of: np.asarray(of)[:count], results)  # noqa: B023
+        block = [array[start : start + size] for array in rows]
+        count = len(block[0])
+        results = function(*(fill_rows(array, size) for array in block))
+        yield slice(start, start + count), jax.tree.map(partial(_first, count), results)
+
+
+def _first(count: int, rows: jax.Array) -> np.ndarray:
+    return np.asarray(rows)[:count]

@@ -6,8 +6,9 @@ Features are brought to length 1 first. A class without an example is never pred
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +141,7 @@ def _minimize(
     optimizer = optax.lbfgs()
     value_and_gradient = optax.value_and_grad_from_state(objective)
 
-    def largest(gradient: Any) -> jax.Array:
+    def largest(gradient: tuple[jax.Array, jax.Array]) -> jax.Array:
         return jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in gradient]))
 
     def step(carry: tuple) -> tuple:
@@ -187,10 +188,10 @@ def _nearest(queries: jax.Array, means: jax.Array) -> jax.Array:
     return jnp.argmin(squared_euclidean(normalize(queries), means), axis=-1)
 
 
-def _in_blocks(compiled: Any, rows: np.ndarray) -> np.ndarray:
+def _in_blocks(compiled: Callable[..., jax.Array], rows: np.ndarray) -> np.ndarray:
     predictions = np.empty(len(rows), np.int32)
-    for where, found in in_blocks(compiled, rows, size=min(len(rows), _ROWS_A_BLOCK)):
-        predictions[where] = found
+    for where, classes in in_blocks(compiled, rows, size=min(len(rows), _ROWS_A_BLOCK)):
+        predictions[where] = classes
     return predictions
 
 

@@ -71,8 +71,8 @@ def log_posteriors(
     log_weights = (negated - negated[:, :1]) / variance / 2
     rows = jnp.arange(len(distances))[:, None]
     log_weights = jnp.full_like(distances, -jnp.inf).at[rows, nearest].set(log_weights)
-    of_class = jax.nn.logsumexp(log_weights.reshape(-1, classes, k), axis=-1)
-    return jax.nn.log_softmax(of_class, axis=-1)
+    class_logs = jax.nn.logsumexp(log_weights.reshape(-1, classes, k), axis=-1)
+    return jax.nn.log_softmax(class_logs, axis=-1)
 
 
 def classify(
@@ -110,8 +110,8 @@ def classify(
     posteriors = np.empty((len(embeddings), len(counts)), np.float32)
     predictions = np.empty(len(embeddings), np.int32)
     compiled = partial(_classify_block, clusters=given, num_nearest=num_nearest)
-    for where, found in in_blocks(compiled, embeddings, size=size):
-        posteriors[where], predictions[where] = found
+    for where, classified in in_blocks(compiled, embeddings, size=size):
+        posteriors[where], predictions[where] = classified
     return NearestClusterOutput(posteriors, predictions)
 
 

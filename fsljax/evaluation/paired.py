@@ -5,7 +5,7 @@ Everything is drawn from a seed by NumPy: the same examples, in any order, give 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,16 +26,6 @@ class PairedDifference(NamedTuple):
     difference: float
     lower: float
     upper: float
-
-    @property
-    def is_above(self) -> bool:
-        """Whether ours is above theirs with 0 outside of the interval."""
-        return self.lower > 0
-
-    @property
-    def is_below(self) -> bool:
-        """Whether ours is below theirs with 0 outside of the interval."""
-        return self.upper < 0
 
 
 def accuracy_and_ci95(correct: np.ndarray) -> tuple[float, float]:
@@ -74,36 +64,6 @@ def bootstrap_ci95(values: np.ndarray, *, resamples: int = 10_000, seed: int = 0
     return (upper - lower) / 2
 
 
-def bootstrap_ci95_of(
-    metric: Callable[..., float], *arrays: np.ndarray, resamples: int = 1_000, seed: int = 0
-) -> float:
-    """Half-width of the 95 % bootstrap interval of any figure of examples, computed anew for each resample.
-
-    For figures that are no mean over examples, such as normalised mutual information.
-
-    Args:
-      metric: of arrays like the given ones, of the examples drawn.
-      arrays: `[n, …]` each, row i of each belonging to example i.
-      resamples: how many times n examples are drawn with replacement.
-      seed: of the drawing.
-
-    Raises:
-      UserError: if the arrays differ in length or are empty.
-    """
-    arrays = tuple(np.asarray(array) for array in arrays)
-    lengths = {len(array) for array in arrays}
-    if len(lengths) != 1 or 0 in lengths:
-        raise UserError(f"The arrays have {sorted(lengths)} rows: one for each of the same examples.")
-    generator = np.random.default_rng(seed)
-    count = lengths.pop()
-    figures = []
-    for _ in range(resamples):
-        drawn = generator.integers(0, count, count)
-        figures.append(metric(*(array[drawn] for array in arrays)))
-    lower, upper = _interval(np.array(figures))
-    return (upper - lower) / 2
-
-
 def paired_bootstrap(
     ours: np.ndarray | Sequence[np.ndarray],
     theirs: np.ndarray | Sequence[np.ndarray],
@@ -114,7 +74,7 @@ def paired_bootstrap(
     """Difference of two methods on the same examples or episodes, pooled over seeds, with its 95 % interval.
 
     What is drawn with replacement are the examples, each with its results of all seeds and both methods
-    (their means): runs of several seeds tell more of an example, but do not make more examples of it.
+    (their means): runs of several seeds say more of an example, but do not make more examples of it.
 
     Args:
       ours: `[n]`, or `[seeds, n]`: whether each example was right, or the accuracy of each episode.
@@ -128,13 +88,13 @@ def paired_bootstrap(
     Raises:
       UserError: if the numbers of examples differ, there are none, or a value is not finite.
     """
-    of_ours, of_theirs = _over_seeds(ours), _over_seeds(theirs)
-    if of_ours.shape != of_theirs.shape:
+    our_means, their_means = _over_seeds(ours), _over_seeds(theirs)
+    if our_means.shape != their_means.shape:
         raise UserError(
-            f"The methods were tested on {len(of_ours):,} and {len(of_theirs):,} examples: "
+            f"The methods were tested on {len(our_means):,} and {len(their_means):,} examples: "
             "compare them on the same ones."
         )
-    differences = of_ours - of_theirs
+    differences = our_means - their_means
     lower, upper = _interval(_means(differences, resamples, seed))
     return PairedDifference(float(differences.mean()), lower, upper)
 

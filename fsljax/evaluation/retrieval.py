@@ -43,8 +43,8 @@ class Retrieval(NamedTuple):
     def figures(self) -> dict[str, float]:
         """Means with the half-widths of their 95 % intervals, by their names in `results.json`."""
         figures: dict[str, float] = {}
-        for k, found in self.recall_at.items():
-            figures[f"recall_at_{k}"], figures[f"recall_at_{k}_ci95"] = accuracy_and_ci95(found)
+        for k, recalled in self.recall_at.items():
+            figures[f"recall_at_{k}"], figures[f"recall_at_{k}_ci95"] = accuracy_and_ci95(recalled)
         figures["map_at_r"] = float(self.average_precision_at_r.mean())
         figures["map_at_r_ci95"] = bootstrap_ci95(self.average_precision_at_r)
         return figures
@@ -80,8 +80,8 @@ def nearest_neighbours(queries: Array, gallery: Array | None = None, *, count: i
     """
     queries, gallery = _checked(queries, gallery)
     neighbours = np.empty((len(queries), count), np.int32)
-    for where, found in _in_order(queries, gallery, count):
-        neighbours[where] = found
+    for where, nearest in _in_order(queries, gallery, count):
+        neighbours[where] = nearest
     return neighbours
 
 
@@ -154,15 +154,15 @@ def retrieve(
     recall_at = {k: np.zeros(len(labels), bool) for k in at}
     precisions = np.zeros(len(labels))
     count = max([*at, int(totals.max())])
-    for where, found in _in_order(queries, gallery, count):
-        relevant = answers[found] == labels[where, None]
+    for where, nearest in _in_order(queries, gallery, count):
+        relevant = answers[nearest] == labels[where, None]
         for k in at:
             recall_at[k][where] = relevant[:, :k].any(axis=1)
         relevant &= np.arange(count) < totals[where, None]
         share = np.cumsum(relevant, axis=1, dtype=np.int32) / np.arange(1, count + 1)
         precisions[where] = (share * relevant).sum(axis=1) / np.maximum(totals[where], 1)
     return Retrieval(
-        answerable, {k: found[answerable] for k, found in recall_at.items()}, precisions[answerable]
+        answerable, {k: recalled[answerable] for k, recalled in recall_at.items()}, precisions[answerable]
     )
 
 
@@ -181,13 +181,13 @@ def hierarchy_recovery(
     https://arxiv.org/abs/1511.05939, the section on hierarchy recovery), and each test example is given the
     commonest fine label of its nearest neighbours in the embedding (of equally common ones, that of the
     nearest). Neighbours may be of any coarse class, so that an example taken for another coarse class is
-    wrong in the fine one too; `coarse_correct` tells how many of the errors are of that kind.
+    wrong in the fine one too; `coarse_correct` says how many of the errors are of that kind.
 
     Args:
       queries: `[n, dim]`, embeddings of test examples.
       fine_labels: `[n]`.
       coarse_of_fine: `[fine classes]`, the coarse class that each fine class was merged into.
-      gallery: `[m, dim]`, embeddings of examples whose fine labels are told, such as the training set's;
+      gallery: `[m, dim]`, embeddings of examples whose fine labels are known, such as the training set's;
         None: the queries themselves, each query left out of its own neighbours.
       gallery_fine_labels: `[m]`; given with the gallery.
       neighbours: how many have a vote.
@@ -241,18 +241,18 @@ def _in_order(
     centre = gallery.mean(axis=0, dtype=np.float64).astype(np.float32)
     points = jnp.asarray(gallery - centre)
     half_squares = jnp.sum(jnp.square(points), axis=-1) / 2
-    own = np.arange(len(queries), dtype=np.int32) if alone else np.full(len(queries), -1, np.int32)
+    themselves = np.arange(len(queries), dtype=np.int32) if alone else np.full(len(queries), -1, np.int32)
 
-    def nearest(block: np.ndarray, of_block: np.ndarray) -> jax.Array:
-        return _nearest(block - centre, of_block, points, half_squares, count=count, candidates=candidates)
+    def nearest(block: np.ndarray, themselves: np.ndarray) -> jax.Array:
+        return _nearest(block - centre, themselves, points, half_squares, count=count, candidates=candidates)
 
-    return in_blocks(nearest, queries, own, size=size)
+    return in_blocks(nearest, queries, themselves, size=size)
 
 
 @partial(jax.jit, static_argnames=("count", "candidates"))
 def _nearest(
     queries: jax.Array,
-    own: jax.Array,
+    themselves: jax.Array,
     points: jax.Array,
     half_squares: jax.Array,
     *,
@@ -260,7 +260,7 @@ def _nearest(
     candidates: int,
 ) -> jax.Array:
     scores = jnp.matmul(queries, points.T, precision="highest") - half_squares
-    scores = jnp.where(jnp.arange(len(points)) == own[:, None], -jnp.inf, scores)
+    scores = jnp.where(jnp.arange(len(points)) == themselves[:, None], -jnp.inf, scores)
     _, nearest = jax.lax.top_k(scores, candidates)
     distances = jnp.sum(jnp.square(queries[:, None] - points[nearest]), axis=-1)
     _, ordered = jax.lax.sort((distances, nearest), num_keys=2)

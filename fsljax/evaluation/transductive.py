@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from fsljax.data.batches import fill_rows
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.evaluation.episodic import episode_accuracies
 
@@ -42,10 +43,9 @@ def transductive_accuracies(
     parts = []
     for start in range(0, count, chunk):
         part = rows[start : start + chunk]
-        # The last chunk is filled up with copies of its first episode: one shape, one compilation.
-        filled = np.concatenate([part, np.repeat(part[:1], chunk - len(part), axis=0)])
+        filled = fill_rows(part, chunk)
         embeddings = embed_episodes(images[filled.reshape(chunk, -1)]).reshape(chunk * way * drawn, -1)
-        here = Episodes(episodes.classes, places)
-        accuracies = episode_accuracies(embeddings, here, shot=shot, distance=distance)
+        embedded = Episodes(episodes.classes, places)
+        accuracies = episode_accuracies(embeddings, embedded, shot=shot, distance=distance)
         parts.append(accuracies[: len(part)])
     return np.concatenate(parts)

@@ -63,8 +63,8 @@ def magnet_loss(embeddings: jax.Array, cluster_classes: jax.Array, *, alpha: flo
     from_first = embeddings - embeddings[:, :1]
     mean_from_first = jnp.mean(from_first, axis=1, keepdims=True)
     means = embeddings[:, 0] + mean_from_first[:, 0]
-    own = jnp.sum(jnp.square(from_first - mean_from_first), axis=-1)
-    variance = jnp.sum(own) / (clusters * examples - 1)
+    to_own_mean = jnp.sum(jnp.square(from_first - mean_from_first), axis=-1)
+    variance = jnp.sum(to_own_mean) / (clusters * examples - 1)
     scale = 0.5 / jnp.maximum(variance, VARIANCE_FLOOR)
 
     to_means = squared_euclidean(embeddings.reshape(-1, dim), means).reshape(clusters, examples, clusters)
@@ -73,6 +73,6 @@ def magnet_loss(embeddings: jax.Array, cluster_classes: jax.Array, *, alpha: flo
     counted = other_class | ~any_other[:, None]  # a sum over nothing has no gradient
     exponents = jnp.where(counted[:, None, :], -to_means * scale, -jnp.inf)
     impostors = jax.nn.logsumexp(exponents, axis=-1)
-    losses = jax.nn.relu(own * scale + alpha + impostors)
+    losses = jax.nn.relu(to_own_mean * scale + alpha + impostors)
     losses = jnp.where(any_other[:, None], losses, 0.0)
     return MagnetOutput(loss=jnp.mean(losses), example_losses=losses, variance=variance)

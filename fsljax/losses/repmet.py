@@ -86,9 +86,9 @@ def repmet_loss(
         gaps = log_posteriors(squares, sigma, relative_to=jnp.min(own_squares, axis=1)[:, None, None])
         ratios = jax.nn.logsumexp(jnp.where(others[..., None], gaps, -jnp.inf), axis=(1, 2))
     elif version == "v2":
-        own = jax.nn.logsumexp(_of_own_class(logs, labels), axis=1)
-        rest = jax.nn.logsumexp(jnp.where(others[..., None], logs, -jnp.inf), axis=(1, 2))
-        ratios = jax.nn.softplus(rest - own)
+        own_class = jax.nn.logsumexp(_of_own_class(logs, labels), axis=1)
+        other_classes = jax.nn.logsumexp(jnp.where(others[..., None], logs, -jnp.inf), axis=(1, 2))
+        ratios = jax.nn.softplus(other_classes - own_class)
     else:
         own_nearest = labels * k + jnp.argmin(own_squares, axis=1)
         foreign = jnp.where(others[..., None], squares, jnp.inf).reshape(-1, classes * k)
@@ -144,8 +144,8 @@ def _squared_distances_jvp(
         # What accelerators take for a float32 product otherwise has 8 or 11 bits.
         return jnp.matmul(rows, others.T, precision="highest")
 
-    own = jnp.sum(x * dx, axis=1)[:, None] + jnp.sum(y * dy, axis=1)
-    return _squared_distances(*primals), 2 * (own - product(x, dy) - product(dx, y))
+    diagonal_terms = jnp.sum(x * dx, axis=1)[:, None] + jnp.sum(y * dy, axis=1)
+    return _squared_distances(*primals), 2 * (diagonal_terms - product(x, dy) - product(dx, y))
 
 
 def _of_own_class(values: jax.Array, labels: jax.Array) -> jax.Array:
@@ -168,15 +168,15 @@ def _check(
     squared: bool,
 ) -> None:
     shapes = [list(np.shape(array)) for array in (embeddings, labels, representatives)]
-    told = "The embeddings are {}, the labels {} and the representatives {}".format(*shapes)
+    given_shapes = "The embeddings are {}, the labels {} and the representatives {}".format(*shapes)
     if [len(shape) for shape in shapes] != [2, 1, 3] or shapes[0][0] != shapes[1][0]:
-        raise AssertionError(f"{told}; they must be [batch, dim], [batch] and [classes, k, dim].")
+        raise AssertionError(f"{given_shapes}; they must be [batch, dim], [batch] and [classes, k, dim].")
     if shapes[0][1] != shapes[2][2]:
-        raise AssertionError(f"{told}: embeddings and representatives must have as many dimensions.")
+        raise AssertionError(f"{given_shapes}: embeddings and representatives must have as many dimensions.")
     if 0 in shapes[0] or 0 in shapes[2]:
-        raise AssertionError(f"{told}; there must be one or more of each.")
+        raise AssertionError(f"{given_shapes}; there must be one or more of each.")
     if shapes[2][0] < 2:
-        raise AssertionError(f"{told}: two classes are needed, that one be kept from the other.")
+        raise AssertionError(f"{given_shapes}: at least two classes are needed.")
     if version not in VERSIONS:
         raise ValueError(f"version is {version!r}; it can be {', '.join(map(repr, VERSIONS))}.")
     if squared and version != "margin":
@@ -186,8 +186,8 @@ def _check(
     if isinstance(sigma, int | float) and not sigma > 0:
         raise ValueError(f"sigma is {sigma}; it must be above 0.")
     if not isinstance(labels, jax.core.Tracer):
-        given = np.asarray(labels)
-        if given.min() < 0 or given.max() >= shapes[2][0]:
+        known = np.asarray(labels)
+        if known.min() < 0 or known.max() >= shapes[2][0]:
             raise ValueError(
-                f"The labels lie from {given.min()} to {given.max()}; they must be 0 to {shapes[2][0] - 1}."
+                f"The labels lie from {known.min()} to {known.max()}; they must be 0 to {shapes[2][0] - 1}."
             )

@@ -11,35 +11,31 @@ that are the method's and not its network's.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from fsljax import data as image_data
-from fsljax.config import check_fields, read
+from fsljax.config import Experiment, read
 from fsljax.config.checks import check_experiment
 from fsljax.config.modules import find
+from fsljax.deprecated import names_of
 from fsljax.training.method import Data, Method
 
 
-def check(config: ConfigDict) -> Any:
+def check(config: ConfigDict) -> Experiment:
     """The typed values of a config, checked once, before data are loaded.
 
     Raises:
       UserError: for a config that cannot work.
     """
     module = _module(config.get("method"))
-    if not hasattr(module, "Config"):
-        check_fields(config, module.default_config())
-        module.check(config)
-        return config
-    typed = read(module.Config, config)
+    typed: Experiment = read(module.Config, config)
     check_experiment(typed)
     module.check(typed)
     return typed
 
 
-def load(config: Any) -> Data:
+def load(config: Experiment) -> Data:
     """The data that `config.data` names, as the method `config.method` takes them.
 
     Raises:
@@ -48,7 +44,7 @@ def load(config: Any) -> Data:
     return getattr(_module(config.method), "load", image_data.load)(config)
 
 
-def build(config: Any, data: Data) -> Method:
+def build(config: Experiment, data: Data) -> Method:
     """The method that `config.method` names, on its data.
 
     Args:
@@ -71,4 +67,9 @@ def params_of(method: object) -> tuple[str, ...]:
 
 
 def _module(method: object) -> ModuleType:
-    return find("fsljax.methods", method, field="method", needs=("default_config", "check", "build"))
+    return find(
+        "fsljax.methods", method, field="method", needs=("Config", "default_config", "check", "build")
+    )
+
+
+__getattr__ = names_of(__name__)

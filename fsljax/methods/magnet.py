@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification.closed_set import find_clusters
 from fsljax.classification.config import ClosedSet, ClosedSetTrain
-from fsljax.classification.embedder import Part, Variables
+from fsljax.classification.embedder import Part
 from fsljax.classification.task import Task, build_task, check_closed_set, warn_of_small_classes
 from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
@@ -24,7 +24,8 @@ from fsljax.data.samplers.neighbourhoods import (
     with_losses,
 )
 from fsljax.errors import UserError
-from fsljax.losses import magnet_loss
+from fsljax.losses import MagnetOutput, magnet_loss
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -105,15 +106,15 @@ class Magnet:
         return self.task.training_data(variables, self.task.training_part.labels)
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """Clusters the embeddings of the whole training set anew."""
+        """Clusters the embeddings of the whole training set."""
         embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
         part = Part(self.task.training_part, embeddings)
-        found = find_clusters(
+        clusters = find_clusters(
             jax.random.fold_in(state.step_key(), _REFRESH),
             part,
             self.config.train.clusters_per_class,
         )
-        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.index, found))
+        return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.index, clusters))
 
     def draw(self, state: TrainState, index: jax.Array) -> Neighbourhood:
         draw_key, _ = jax.random.split(state.step_key())
@@ -132,7 +133,7 @@ class Magnet:
         _, change_key = jax.random.split(state.step_key())
         inputs = inputs.reshape(-1, *inputs.shape[2:])
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[MagnetOutput, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )

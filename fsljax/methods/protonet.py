@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
 from fsljax.classification.config import FewShotEval, FewShotValidation
-from fsljax.classification.embedder import Embedder, Part, Variables, build_embedder, check_network
+from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
+from fsljax.classification.episodes import check_setting
 from fsljax.config import Experiment, Train, config_dict, field, section
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.samplers.episodes import ClassTable, class_table, draw_episodes
 from fsljax.errors import UserError
-from fsljax.evaluation.episodic import Setting, check_setting
+from fsljax.evaluation.episodic import Setting
 from fsljax.losses import prototypical_loss
 from fsljax.losses.prototypical import DISTANCES
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -157,7 +160,7 @@ class ProtoNet:
         _, change_key = jax.random.split(state.step_key())
         inputs = inputs.reshape(-1, *inputs.shape[batch.rows.ndim :])
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step, episodes=len(batch.rows)
             )

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
 from fsljax.classification.closed_set import find_clusters
 from fsljax.classification.config import ClosedSet, ClosedSetTrain, FewShotValidation
-from fsljax.classification.embedder import Part, Variables
+from fsljax.classification.embedder import Part
 from fsljax.classification.report import report_sections
 from fsljax.classification.representatives import (
     RULES,
@@ -47,6 +48,7 @@ from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Classify
 from fsljax.losses import RepMetOutput, repmet_loss
 from fsljax.losses.repmet import VERSIONS
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -157,7 +159,7 @@ class RepMet:
         return self.task.training_data(variables, Index(labels, class_table(labels)))
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """Puts the representatives at clusters of each class's embeddings: at the start, and until told."""
+        """Puts the representatives at clusters of each class's embeddings, until `reset_until`."""
         options, step = self.config.representatives, int(state.step)
         if not (step < options.reset_until or (step == 0 and options.start == "clusters")):
             return state
@@ -169,7 +171,6 @@ class RepMet:
         return _reset(state, clusters.centroids, clusters.counts)
 
     def draw(self, state: TrainState, index: Index) -> LabelledBatch:
-        """The batch of a step: by its key and number alone."""
         train = self.config.train
         if train.batches == "shuffled":
             size = train.clusters * train.examples
@@ -182,11 +183,10 @@ class RepMet:
     def learn(
         self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One step on a batch and its inputs, those at `batch.rows`."""
         _, change_key = jax.random.split(state.step_key())
         options = self.config.loss
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[RepMetOutput, Any]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[RepMetOutput, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )
@@ -227,12 +227,9 @@ class RepMet:
         if self.config.data.split_by == "classes":
             return self._evaluate_unseen(variables)
         representatives = np.asarray(self._representatives(variables["params"]))
-        evaluation = self.task.evaluate(
-            variables,
-            published=PUBLISHED,
-            predict={rule: partial(self._predictions, variables, rule) for rule in RULES},
-            report=partial(report_sections, representatives),
-        )
+        rules = {rule: partial(self._predictions, variables, rule) for rule in RULES}
+        report = partial(report_sections, representatives)
+        evaluation = self.task.evaluate(variables, published=PUBLISHED, predict=rules, report=report)
         test = self.task.splits.test
         if test.fine_labels is not None:
             embeddings = self.task.part(variables, test).embeddings
@@ -261,13 +258,13 @@ class RepMet:
             rules[f"_ft{steps}"] = self.support_rule(variables, fine_tune_steps=steps)
         return few_shot.evaluate(self.config.eval, self.task.part(variables, self.task.splits.test), rules)
 
-    def _representatives(self, params: Any) -> jax.Array:
+    def _representatives(self, params: Params) -> jax.Array:
         return self._scaled(params["representatives"])
 
     def _scaled(self, representatives: jax.Array) -> jax.Array:
         return normalize(representatives) if self.config.representatives.normalize else representatives
 
-    def _sigma(self, params: Any) -> jax.Array | float:
+    def _sigma(self, params: Params) -> jax.Array | float:
         return jax.nn.softplus(params["sigma"]) if "sigma" in params else self.config.loss.sigma
 
     def _predictions(self, variables: Variables, rule: str, part: Part) -> np.ndarray:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification.config import ClosedSet
-from fsljax.classification.embedder import Part, Variables
+from fsljax.classification.embedder import Part
 from fsljax.classification.task import LabelledBatch, Task, build_task, check_batch, check_closed_set
 from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
 from fsljax.data.samplers.batches import shuffled_rows
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -54,7 +56,7 @@ class Softmax:
     """A network with a linear classifier; see `fsljax.training.method.Method`.
 
     Batches hold `train.clusters` × `train.examples` images, as those of the methods it is compared with,
-    drawn from all images by chance; each passes once before any comes again.
+    drawn from all images at random; each passes once before any comes again.
     """
 
     config: Config
@@ -89,7 +91,7 @@ class Softmax:
     def learn(
         self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, state.step_key(), state.step
             )
@@ -108,13 +110,13 @@ class Softmax:
         return self.task.validate(variables, partial(_predictions, variables))
 
     def evaluate(self, variables: Variables) -> Evaluation:
-        own: dict[str, Any] = {"softmax": partial(_predictions, variables)}
+        rules: dict[str, Callable[[Part], np.ndarray]] = {"softmax": partial(_predictions, variables)}
         if self.task.embedder.frozen:
-            own |= self.task.probes(variables)
-        return self.task.evaluate(variables, predict=own)
+            rules |= self.task.probes(variables)
+        return self.task.evaluate(variables, predict=rules)
 
 
-def _logits(params: Any, embeddings: jax.Array) -> jax.Array:
+def _logits(params: Params, embeddings: jax.Array) -> jax.Array:
     return embeddings @ params["classifier"]["kernel"] + params["classifier"]["bias"]
 
 

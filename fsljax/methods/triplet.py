@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification.config import ClosedSet
-from fsljax.classification.embedder import Variables
 from fsljax.classification.task import LabelledBatch, Task, build_task, check_batch, check_closed_set
 from fsljax.config import Network, config_dict, field, section
 from fsljax.data.dataset import Splits
@@ -19,6 +18,7 @@ from fsljax.data.samplers.episodes import ClassTable, class_table
 from fsljax.errors import UserError
 from fsljax.losses import triplet_loss
 from fsljax.losses.triplet import MINING
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -97,7 +97,7 @@ class Triplet:
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         _, change_key = jax.random.split(state.step_key())
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )

@@ -15,7 +15,7 @@ class Embedding(nn.Module):
     """Scales pixels, takes the backbone's features, embeds them by dense layers, and normalises.
 
     `features` and `embed_features` are its two halves: where the backbone is frozen, the first is computed
-    once (`fsljax.data.io.features`) and only the second is trained,
+    once (`fsljax.data.features`) and only the second is trained,
     `network.apply(variables, features, method="embed_features")`.
 
     Attributes:
@@ -82,7 +82,7 @@ def trainable_mask(params: Any, trainable: str, last_stage: tuple[str, ...] = ()
       a tree of the same structure, True where a parameter is trained.
     """
 
-    def is_trained(path: tuple[Any, ...], _: Any) -> bool:
+    def is_trained(path: tuple[object, ...], _: object) -> bool:
         names = [str(getattr(key, "key", key)) for key in path]
         if trainable == "all" or "backbone" not in names:
             return True

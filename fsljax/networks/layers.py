@@ -11,12 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fsljax.config import Network
 from fsljax.networks import cpu_kernels
 from fsljax.networks.cpu_kernels import Padding
 
 EPSILON = 1e-5
-TRAINABLE = ("all", "last_stage", "head")
-PADDINGS = ("symmetric", "same")
 
 # Measured on the CPU backend: where up to this many pixels a side come out, patches are faster than XLA's
 # convolution, and from this many images on the filter gradient is faster in chunks.
@@ -44,6 +43,11 @@ class Settings:
 
     def on_cpu(self) -> bool:
         return self.kernels == "cpu" or (self.kernels == "auto" and jax.default_backend() == "cpu")
+
+
+def settings_of(network: Network) -> Settings:
+    """What the `network` section of a config says of all layers."""
+    return Settings(network.padding, network.momentum, network.kernels, network.trainable)
 
 
 class Statistics(NamedTuple):

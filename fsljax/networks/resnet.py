@@ -54,17 +54,17 @@ class ResNet(nn.Module):
         x = nn.relu(Norm(settings, name="bn1")(x, before))
         if not self.small_images:
             x = max_pool(x, settings)
-        found = []
+        stages = []
         for stage, blocks in enumerate(self.blocks):
             if stage == len(self.blocks) - 1:
                 x, before = into_last_stage(x, settings), last
-            make = _Stage(
+            layer = _Stage(
                 settings, blocks, self.filters * 2**stage, self.bottleneck,
                 stride=2 if stage else 1, name=f"layer{stage + 1}",
             )  # fmt: skip
-            x = make(x, before)
-            found.append(x)
-        return found
+            x = layer(x, before)
+            stages.append(x)
+        return stages
 
     def stage_strides(self) -> tuple[int, ...]:
         """Pixels of the image between neighbours in each of `stages`."""
@@ -78,26 +78,6 @@ class ResNet(nn.Module):
     def smallest_image(self) -> int:
         """Height and width that images must have, in pixels."""
         return 1
-
-
-def resnet18(settings: Settings) -> ResNet:
-    """ResNet-18, 512 features."""
-    return ResNet((2, 2, 2, 2), settings=settings)
-
-
-def resnet50(settings: Settings) -> ResNet:
-    """ResNet-50, 2,048 features."""
-    return ResNet((3, 4, 6, 3), bottleneck=True, settings=settings)
-
-
-def resnet101(settings: Settings) -> ResNet:
-    """ResNet-101, 2,048 features."""
-    return ResNet((3, 4, 23, 3), bottleneck=True, settings=settings)
-
-
-def resnet_small(settings: Settings) -> ResNet:
-    """ResNet-18 at half its width, for pictures of about 32 pixels: 2.8 M parameters, 256 features."""
-    return ResNet((2, 2, 2, 2), filters=32, small_images=True, settings=settings)
 
 
 def residual_stage(settings: Settings, blocks: int, filters: int, *, stride: int, name: str) -> _Stage:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
+from fsljax.networks.variables import Variables
 
 SUFFIXES = (".safetensors", ".npz")
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
@@ -23,7 +24,7 @@ _LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias
            "mean": "running_mean", "variance": "running_var"}  # fmt: skip
 
 
-def load_weights(path: Path, variables: dict[str, Any]) -> dict[str, Any]:
+def load_weights(path: Path, variables: Variables) -> Variables:
     """The variables of a network with its backbone's arrays read from a file.
 
     Args:
@@ -42,18 +43,18 @@ def load_weights(path: Path, variables: dict[str, Any]) -> dict[str, Any]:
     places = torch_names(variables)
     tensors = read_tensors(path)
     for name, place in places.items():
-        wanted = _torch_shape(flat[place])
+        shape = _torch_shape(flat[place])
         if name not in tensors:
             raise UserError(
-                f"{path} has no tensor {name!r}, which the network has in shape {wanted}: {_ADVICE}"
+                f"{path} has no tensor {name!r}, which the network has in shape {shape}: {_ADVICE}"
             )
-        if tensors[name].shape != wanted:
+        if tensors[name].shape != shape:
             raise UserError(
-                f"{path}: the tensor {name!r} has shape {tensors[name].shape} there and {wanted} in the "
+                f"{path}: the tensor {name!r} has shape {tensors[name].shape} in the file and {shape} in the "
                 f"network: {_ADVICE}"
             )
         if not np.isfinite(tensors[name]).all():
-            raise UserError(f"{path}: the tensor {name!r} has values that are no finite numbers.")
+            raise UserError(f"{path}: the tensor {name!r} has values that are not finite.")
         flat[place] = jnp.asarray(_to_flax(tensors[name]), jnp.float32)
     for name in sorted(set(tensors) - set(places)):
         if not name.startswith(_LEFT_OUT) and not name.endswith(_COUNTER):
@@ -69,26 +70,26 @@ def load_weights(path: Path, variables: dict[str, Any]) -> dict[str, Any]:
     return {**variables, **unflatten_dict(flat)}
 
 
-def has_folded_norm(variables: dict[str, Any]) -> bool:
+def has_folded_norm(variables: Variables) -> bool:
     """Whether every batch norm's running averages are those of no data: folded into the convolutions."""
     averages = flatten_dict(variables["batch_stats"])
     means = [values for place, values in averages.items() if place[-1] == "mean"]
     return bool(means) and not any(np.any(values) for values in means)
 
 
-def torch_names(variables: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def torch_names(variables: Variables) -> dict[str, tuple[str, ...]]:
     """Where each of torchvision's tensors has its place: `{"layer1.0.conv1.weight": ("params", …)}`.
 
     Args:
       variables: as of `load_weights`.
     """
     places = flatten_dict({name: variables[name] for name in ("params", "batch_stats")})
-    held = any("backbone" in place for place in places)
+    has_backbone = any("backbone" in place for place in places)
     names = {}
     for place in places:
-        if held and "backbone" not in place:
+        if has_backbone and "backbone" not in place:
             continue
-        modules = place[place.index("backbone") + 1 : -1] if held else place[1:-1]
+        modules = place[place.index("backbone") + 1 : -1] if has_backbone else place[1:-1]
         names[".".join([*modules, _LEAVES[place[-1]]])] = place
     return names
 
@@ -149,6 +150,6 @@ def _to_flax(tensor: np.ndarray) -> np.ndarray:
     return tensor.T
 
 
-def _torch_shape(array: Any) -> tuple[int, ...]:
+def _torch_shape(array: jax.Array) -> tuple[int, ...]:
     shape = np.shape(array)
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]

@@ -37,13 +37,13 @@ class Clusters:
 
     def nearest(self, embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """The nearest cluster of its own class, 0 … k − 1, of each embedding `[n, dim]`; 0 if it has none."""
-        own = np.zeros(len(labels), int)
+        nearest = np.zeros(len(labels), int)
         for label in np.unique(labels):
             members = labels == label
             centroids = np.asarray(self.centroids[label], np.float64)
             far = ((np.asarray(embeddings, np.float64)[members, None] - centroids) ** 2).sum(-1)
-            own[members] = np.where(np.asarray(self.counts[label]) > 0, far, np.inf).argmin(1)
-        return own
+            nearest[members] = np.where(np.asarray(self.counts[label]) > 0, far, np.inf).argmin(1)
+        return nearest
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def draw_map(
     """
     drawings = are_drawings(images)
     present = np.unique(labels)
-    of_point = None if clusters is None else clusters.nearest(embeddings, labels)
+    clusters_of_points = None if clusters is None else clusters.nearest(embeddings, labels)
     marked, together = np.zeros((0, 2), int), np.asarray(embeddings)
     if clusters is not None:
         exists = np.asarray(clusters.counts) > 0
@@ -136,24 +136,24 @@ def draw_map(
     for index, label in enumerate(present):
         members = np.flatnonzero(labels == label)
         example = members[((layout[members] - centres[index]) ** 2).sum(1).argmin()]
-        if of_point is None:
-            of_class = [_cluster(layout[members], index // NUM_COLOURS)]
+        if clusters_of_points is None:
+            shown = [_cluster(layout[members], index // NUM_COLOURS)]
         else:
-            own = marked[:, 0] == label
-            of_class = [
+            of_class = marked[:, 0] == label
+            shown = [
                 _cluster(
-                    layout[members[of_point[members] == cluster]],
+                    layout[members[clusters_of_points[members] == cluster]],
                     cluster,
-                    centroids[own & (marked[:, 1] == cluster)],
+                    centroids[of_class & (marked[:, 1] == cluster)],
                     hollow=cluster // _NUM_SHAPES % 2 == 1,
                 )
-                for cluster in np.union1d(of_point[members], marked[own, 1])
+                for cluster in np.union1d(clusters_of_points[members], marked[of_class, 1])
             ]
         classes.append(
             MapClass(
                 name=str(class_names[label]),
                 colour=index % NUM_COLOURS + 1,
-                clusters=tuple(of_class),
+                clusters=tuple(shown),
                 image=data_uri(images[example], side=72, drawing=drawings),
                 centre=(round(float(centres[index, 0]), 1), round(float(centres[index, 1]), 1)),
                 thumb=(round(float(thumbs[index, 0]), 1), round(float(thumbs[index, 1]), 1)),

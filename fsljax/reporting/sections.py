@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 import jinja2
 import numpy as np
@@ -21,7 +21,7 @@ from fsljax.reporting import curves, embedding_map
 from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.environment import describe_environment
 from fsljax.reporting.pictures import are_drawings, data_uri
-from fsljax.reporting.tables import MISSING, SETTING_NOTES, make_table, setting_title
+from fsljax.reporting.tables import MISSING, SETTING_NOTES, Results, make_table, setting_title
 
 _THUMB_SIDE = 72
 
@@ -74,9 +74,7 @@ class EpisodePicture:
                 raise ValueError(f"{name} must lie between 0 and {way - 1}.")
 
 
-def results_section(
-    results: Mapping[str, Any], published: Mapping[str, Mapping[str, float]] | None = None
-) -> Section:
+def results_section(results: Results, published: Mapping[str, Mapping[str, float]] | None = None) -> Section:
     """The table of test results.
 
     Args:
@@ -184,7 +182,7 @@ def embedding_map_section(
       class_names: one a class.
       images: `[n, h, w, channel]`, what was embedded.
       max_points, max_classes: more are thinned out at random, by a fixed seed; by default 20 classes, or with
-        clusters as many as there are colours, for shapes then tell the clusters of a class apart.
+        clusters as many as there are colours, for shapes then distinguish the clusters of a class.
       clusters: of the training set; marks their centroids, and counts each image to its class's nearest.
       called: what the clusters are, "cluster" or "representative".
       classes_seen: the classes, though not the images, were seen in training, as those with clusters were.
@@ -225,7 +223,7 @@ def embedding_map_section(
     return Section("Map of embeddings", html, text)
 
 
-def config_section(config: Mapping[str, Any]) -> Section:
+def config_section(config: Mapping[str, object]) -> Section:
     """A config, nested as it is, one block for each part at its top."""
     scalars = {key: value for key, value in config.items() if not _is_nested(value)}
     blocks = [("", _flatten(scalars))] if scalars else []
@@ -249,7 +247,7 @@ def environment_section(
     return Section("Environment", render("environment", blocks=[("", rows)], command=command))
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, **values: object) -> str:
     """Fills one of the package's templates; everything put in is escaped."""
     return _templates().get_template(f"{template}.html.jinja").render(**values)
 
@@ -271,11 +269,11 @@ def _breakable(name: str) -> Markup:
     return Markup(re.sub(r"([/_])", r"\1<wbr>", str(escape(name))))
 
 
-def _is_nested(value: Any) -> bool:
+def _is_nested(value: object) -> TypeGuard[Mapping[str, object]]:
     return hasattr(value, "items")
 
 
-def _flatten(config: Mapping[str, Any], depth: int = 0) -> list[tuple[int, str, str | None]]:
+def _flatten(config: Mapping[str, object], depth: int = 0) -> list[tuple[int, str, str | None]]:
     """Rows of depth, key and value; a row without value heads the deeper rows under it."""
     rows: list[tuple[int, str, str | None]] = []
     for key, value in config.items():
@@ -287,7 +285,7 @@ def _flatten(config: Mapping[str, Any], depth: int = 0) -> list[tuple[int, str, 
     return rows
 
 
-def _readable(value: Any) -> str:
+def _readable(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) if value else MISSING
     if value is None or value == "" or value == {}:

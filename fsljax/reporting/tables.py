@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+Results = Mapping[str, Any]
+"""The content of `results.json`: `{"test": {SETTING: {METRIC: fraction, "ci95": fraction, …}}, …}`."""
 
 MISSING = "–"
 _METRIC_TITLES = {
@@ -23,14 +26,12 @@ _COUNTS = ("episodes", "examples")
 SETTING_NOTES = {
     "nearest_cluster": "the likeliest class by the distances to the nearest clusters of the training set",
     "nearest_neighbour": "by the nearest images in the embedding, without clusters",
-    "hierarchy_recovery": (
-        "classes were merged for training, and the nearest images are to tell the original ones"
-    ),
+    "hierarchy_recovery": ("classes were merged for training, and the nearest images give the original ones"),
 }
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultsTable:
     """Cells ready to be shown; the first column names the setting, the others hold numbers.
 
     Attributes:
@@ -59,9 +60,9 @@ def _episode(name: str) -> re.Match[str] | None:
 
 def metric_title(name: str) -> str:
     """`recall_at_1` → `recall@1`; names that have no better form only lose their underscores."""
-    recall = re.fullmatch(r"(recall|precision)_at_(\d+)", name)
-    if recall:
-        return f"{recall[1]}@{recall[2]}"
+    rank = re.fullmatch(r"(.+)_at_(\d+)", name)
+    if rank:
+        return f"{metric_title(rank[1])}@{rank[2]}"
     return _METRIC_TITLES.get(name, name.replace("_", " "))
 
 
@@ -74,7 +75,7 @@ def per_cent(value: float | None, half_width: float | None = None) -> str:
 
 
 def headline(
-    results: Mapping[str, Any],
+    results: Results,
     setting: str | None = None,
     remark: str | None = None,
 ) -> str:
@@ -100,16 +101,14 @@ def headline(
     return f"{figure} {what}{setting_title(name)} {remark}".strip()
 
 
-def make_table(
-    results: Mapping[str, Any], published: Mapping[str, Mapping[str, float]] | None = None
-) -> Table:
+def make_table(results: Results, published: Mapping[str, Mapping[str, float]] | None = None) -> ResultsTable:
     """Turns `results.json` into cells.
 
     Args:
       results: `{"test": {SETTING: {METRIC: fraction, "ci95": fraction, "episodes": count, ...}}, ...}`.
       published: `{SETTING: {source: fraction}}`, figures of others to stand beside ours.
     """
-    test: Mapping[str, Mapping[str, Any]] = results.get("test", {})
+    test: Mapping[str, Mapping[str, float]] = results.get("test", {})
     published = published or {}
     metrics = _metrics(test)
     counts = [c for c in _COUNTS if any(c in row for row in test.values())]
@@ -121,23 +120,30 @@ def make_table(
         numbers = [f"{row[c]:,}" if c in row else MISSING for c in counts]
         theirs = [per_cent(published.get(name, {}).get(source)) for source in sources]
         rows.append([setting_title(name), *ours, *numbers, *theirs])
-    return Table(header, rows, first_published=1 + len(metrics) + len(counts))
+    return ResultsTable(header, rows, first_published=1 + len(metrics) + len(counts))
 
 
-def results_table(
-    results: Mapping[str, Any], published: Mapping[str, Mapping[str, float]] | None = None
-) -> str:
+def results_table(results: Results, published: Mapping[str, Mapping[str, float]] | None = None) -> str:
     """The table of results in aligned columns for a terminal; arguments as for `make_table`."""
     table = make_table(results, published)
-    lines = [table.header, *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.header))]
+    return aligned([table.header, *table.rows], numbers=True)
 
-    def aligned(cells: list[str]) -> str:
-        name, *numbers = cells
-        return "  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]).rstrip()
 
-    rule = "  ".join("─" * width for width in widths)
-    return "\n".join([aligned(table.header), rule, *map(aligned, table.rows)])
+def aligned(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Columns of text, a rule under the first row.
+
+    Args:
+      rows: cells, as many in each.
+      numbers: all but the first column stand to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    justify = [str.ljust, *[str.rjust if numbers else str.ljust] * (len(widths) - 1)]
+    lines = [
+        "  ".join(place(cell, width) for place, cell, width in zip(justify, row, widths, strict=True))
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _interval(half_width: float | None) -> str:
@@ -149,7 +155,7 @@ def _interval_key(metric: str) -> str:
     return "ci95" if metric == "accuracy" else f"{metric}_ci95"
 
 
-def _metrics(test: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _metrics(test: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Names of fractions in the order of their first appearance, accuracy before all others."""
     names = dict.fromkeys(
         name

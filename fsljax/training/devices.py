@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
+from chex import ArrayTree
 
 from fsljax.data.io.cache import cache_folder
 from fsljax.training.state import TrainState
 
-StepFunction = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+StepFunction = Callable[[TrainState, ArrayTree], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def use_compilation_cache() -> None:
@@ -28,7 +28,7 @@ def steps_per_dispatch(wanted: int) -> int:
 def compile_steps(train_step: StepFunction, count: int) -> StepFunction:
     """Compiles `count` steps into one call that reuses the state's buffers; metrics are `[count]` each."""
 
-    def steps(state: TrainState, data: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    def steps(state: TrainState, data: ArrayTree) -> tuple[TrainState, dict[str, jax.Array]]:
         if count == 1:
             state, metrics = train_step(state, data)
             return state, jax.tree.map(lambda value: value[None], metrics)

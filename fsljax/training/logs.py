@@ -35,7 +35,7 @@ class MetricsLog:
     Args:
       workdir: the folder of the run.
       resume_step: the step the run goes on from: rows beyond it, left by a run that was killed, are dropped.
-        0 starts a history anew; None drops nothing.
+        0 starts a new history; None drops nothing.
     """
 
     def __init__(self, workdir: Path, *, resume_step: int | None = None):

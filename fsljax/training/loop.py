@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from fsljax.config import Experiment
 from fsljax.errors import DivergedError, UserError
 from fsljax.networks import has_folded_norm, load_weights
+from fsljax.networks.variables import Variables
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
@@ -70,12 +70,12 @@ def train(
     with (
         Progress(total, step) as progress,
         MetricsLog(workdir, resume_step=step) as log,
-        contextlib.ExitStack() as held,
+        contextlib.ExitStack() as stack,
     ):
         if step:
             progress.say(f"going on from step {step} of {total}")
         data = placed(method.training_data(state.inference_variables()), config.data.device_budget_gb)
-        run_steps = held.enter_context(Steps(method, config, data, progress))
+        run_steps = stack.enter_context(Steps(method, config, data, progress))
         rate = learning_rate(config)
         interruption.polled = True
         while step < total:
@@ -127,7 +127,7 @@ def _validate_and_save(
     progress.update(step, figures | named, important=True)
 
 
-def _check_norm(config: Experiment, variables: dict[str, Any], source: Path) -> None:
+def _check_norm(config: Experiment, variables: Variables, source: Path) -> None:
     network = config.network
     if network.trainable != "head" and not network.frozen_statistics and has_folded_norm(variables):
         raise UserError(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
+from chex import ArrayTree
 
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.io.encoded_images import EncodedImages
+from fsljax.networks.variables import Variables
 from fsljax.reporting.sections import Section
 from fsljax.training.state import TrainState
 
 
 class Evaluation(NamedTuple):
-    """What a method found on the test part.
+    """What a method measured on the test part.
 
     Attributes:
       test: `{setting: {metric: value}}`, as in `results.json`.
@@ -43,7 +45,15 @@ class TrainingData(NamedTuple):
     """
 
     inputs: jax.Array | np.ndarray | EncodedImages
-    index: Any
+    index: ArrayTree
+
+
+class Batch(Protocol):
+    """What a step learns from, as a NamedTuple: `rows`, and what else `Method.learn` needs."""
+
+    @property
+    def rows(self) -> jax.Array:
+        """Int `[…]`, positions in the inputs."""
 
 
 class Data(Protocol):
@@ -68,31 +78,31 @@ class Method(Protocol):
     def prefetchable(self) -> bool:
         """Whether `draw` reads nothing of the state but its key and step: batches are then known before."""
 
-    def training_data(self, variables: dict[str, Any]) -> TrainingData:
+    def training_data(self, variables: Variables) -> TrainingData:
         """What is trained on: put on the device once, or read batch by batch where it doesn't fit."""
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """What must be made anew from the whole training set, before steps 0, `refresh_every`, and so on."""
+        """The state with what the whole training set gives, before steps 0, `refresh_every`, and so on."""
 
     def init(self, key: jax.Array) -> TrainState:
         """The state before the first step."""
 
-    def draw(self, state: TrainState, index: Any) -> Any:
+    def draw(self, state: TrainState, index: ArrayTree) -> Batch:
         """A batch, as a NamedTuple: `rows`, int `[…]`, are positions in the inputs; a pure function.
 
         It holds whatever else `learn` needs, such as classes.
         """
 
     def learn(
-        self, state: TrainState, batch: Any, inputs: jax.Array
+        self, state: TrainState, batch: Batch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One step on a batch and its inputs, those at `batch.rows`, `[*rows.shape, …]`; a pure function.
 
         The metrics are scalars and "loss" is one of them.
         """
 
-    def validate(self, variables: dict[str, Any]) -> dict[str, float]:
+    def validate(self, variables: Variables) -> dict[str, float]:
         """Figures on the validation part; the first chooses the best checkpoint. Empty: there is none."""
 
-    def evaluate(self, variables: dict[str, Any]) -> Evaluation:
+    def evaluate(self, variables: Variables) -> Evaluation:
         """Figures on the test part."""

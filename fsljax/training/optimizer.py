@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from chex import ArrayTree
 
 from fsljax import networks
 from fsljax.config import Experiment
+from fsljax.networks.variables import Params
 
 
 def make_optimizer(config: Experiment, rates: dict[str, float] | None = None) -> optax.GradientTransformation:
@@ -30,17 +31,17 @@ def make_optimizer(config: Experiment, rates: dict[str, float] | None = None) ->
         return optimizer
     stage = networks.last_stage(config)
 
-    def labels(params: Any) -> Any:
+    def labels(params: ArrayTree) -> ArrayTree:
         mask = networks.trainable_mask(params, config.network.trainable, stage)
         return jax.tree.map(lambda trained: "trained" if trained else "frozen", mask)
 
     return optax.multi_transform({"trained": optimizer, "frozen": optax.stateless(_nothing)}, labels)
 
 
-def _multiplied(rates: dict[str, float]) -> Callable[[Any, Any], Any]:
+def _multiplied(rates: dict[str, float]) -> Callable[[Params, ArrayTree | None], Params]:
     """Multiplies updates, which the learning rate is a factor of, by those of their parameter's name."""
 
-    def multiply(updates: Any, _: Any) -> Any:
+    def multiply(updates: Params, _: ArrayTree | None) -> Params:
         return {
             name: jax.tree.map(lambda update: update * rates[name], tree) if name in rates else tree  # noqa: B023
             for name, tree in updates.items()
@@ -49,7 +50,7 @@ def _multiplied(rates: dict[str, float]) -> Callable[[Any, Any], Any]:
     return multiply
 
 
-def _nothing(updates: Any, _: Any) -> Any:
+def _nothing(updates: ArrayTree, _: ArrayTree | None) -> ArrayTree:
     """Updates of −0: adding it keeps −0, where adding 0 would not."""
     return jax.tree.map(lambda update: jnp.full_like(update, -0.0), updates)
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,14 +13,15 @@ from fsljax.data.io.files import replacing
 from fsljax.data.labels import Label
 from fsljax.errors import UserError
 from fsljax.training import workdir
-from fsljax.training.checkpoints import Checkpoints, Model, digest
+from fsljax.training.checkpoints import Checkpoints, Model
+from fsljax.training.state_items import digest
 
 ENROLLED = "enrolled.npz"
 
 
 def write(
     folder: Path,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     model: Model,
     labels: Sequence[Label],
     arrays: Mapping[str, np.ndarray],
@@ -72,12 +72,12 @@ def read_enrolled(
             restore(json.loads(str(arrays["labels"])), arrays)
     except Exception as error:  # damage comes as many types
         raise UserError(
-            f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol anew."
+            f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol again."
         ) from error
     if of_model not in (None, digest(model.variables)):
         raise UserError(
             f"The enrolled classes in {path} belong to another network than {path.parent} holds: "
-            "delete the file and enrol anew, or give another folder."
+            "delete the file and enrol again, or give another folder."
         )
 
 

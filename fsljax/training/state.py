@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from chex import ArrayTree
 from flax import struct
 from flax.training import train_state
 
 from fsljax.config import Experiment
+from fsljax.deprecated import names_of
 from fsljax.errors import UserError
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.optimizer import make_optimizer
 
 
@@ -30,8 +33,8 @@ class TrainState(train_state.TrainState):
         network's.
     """
 
-    batch_stats: Any
-    ema_params: Any
+    batch_stats: ArrayTree
+    ema_params: ArrayTree | None
     key: jax.Array
     method_state: Any = None
     method_params: tuple[str, ...] = struct.field(pytree_node=False, default=())
@@ -40,16 +43,16 @@ class TrainState(train_state.TrainState):
         """The random key of this step alone."""
         return jax.random.fold_in(self.key, self.step)
 
-    def inference_variables(self) -> dict[str, Any]:
+    def inference_variables(self) -> Variables:
         """Parameters (averaged, where averaging is on) and batch statistics, for evaluation."""
         params = self.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.batch_stats}
 
-    def network_variables(self) -> dict[str, Any]:
+    def network_variables(self) -> Variables:
         """The variables of `inference_variables` that are the network's."""
         return without_params(self.inference_variables(), self.method_params)
 
-    def started_from(self, variables: dict[str, Any], source: str) -> TrainState:
+    def started_from(self, variables: Variables, source: str) -> TrainState:
         """This first state with the parameters and batch statistics of another network.
 
         Args:
@@ -84,11 +87,11 @@ class TrainState(train_state.TrainState):
         )
 
     def with_parameter(self, name: str, value: jax.Array) -> TrainState:
-        """This state with the parameter of that name put anew; what the optimiser remembers is forgotten."""
+        """This state with another value of a parameter, of which the optimiser remembers nothing."""
 
-        def forgotten(path: tuple[Any, ...], held: jax.Array) -> jax.Array:
-            of_it = any(getattr(key, "key", None) == name for key in path)
-            return jnp.zeros_like(held) if of_it else held
+        def forgotten(path: tuple[Any, ...], moment: jax.Array) -> jax.Array:
+            is_of_parameter = any(getattr(key, "key", None) == name for key in path)
+            return jnp.zeros_like(moment) if is_of_parameter else moment
 
         return self.replace(
             params={**self.params, name: value},
@@ -96,7 +99,7 @@ class TrainState(train_state.TrainState):
             opt_state=jax.tree_util.tree_map_with_path(forgotten, self.opt_state),
         )
 
-    def updated(self, gradients: Any, batch_stats: Any, *, ema: float) -> TrainState:
+    def updated(self, gradients: ArrayTree, batch_stats: ArrayTree, *, ema: float) -> TrainState:
         """The state after one optimiser step."""
         state = self.apply_gradients(grads=gradients, batch_stats=batch_stats)
         if state.ema_params is None:
@@ -115,7 +118,7 @@ def create_train_state(
     image_shape: tuple[int, ...],
     key: jax.Array,
     *,
-    more_params: dict[str, Any] | None = None,
+    more_params: Params | None = None,
     rates: dict[str, float] | None = None,
 ) -> TrainState:
     """The state of a network before its first step.
@@ -142,17 +145,20 @@ def create_train_state(
     return state.replace(step=jnp.zeros((), jnp.int32), method_params=tuple(more_params or ()))
 
 
-def without_params(variables: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def without_params(variables: Variables, names: Sequence[str]) -> Variables:
     """The variables without the parameters of these names: a network's, to be used by any method."""
     params = {name: tree for name, tree in variables["params"].items() if name not in names}
     return {**variables, "params": params}
 
 
-def _backbone(variables: dict[str, Any]) -> dict[str, Any]:
+def _backbone(variables: Variables) -> Variables:
     """A network's variables without its head."""
     return {name: tree.get("backbone", tree) for name, tree in variables.items()}
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: ArrayTree) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): tuple(np.shape(leaf)) for path, leaf in leaves}
+
+
+__getattr__ = names_of(__name__)

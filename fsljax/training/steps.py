@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +13,15 @@ from fsljax.config import Experiment
 from fsljax.data.io.streaming import fits, read, stream
 from fsljax.training import devices
 from fsljax.training.devices import StepFunction
-from fsljax.training.method import Method, TrainingData
+from fsljax.training.method import Batch, Method, TrainingData
 from fsljax.training.progress import Progress
 from fsljax.training.signals import Interruption
 from fsljax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-_Batches = Generator[tuple[Any, np.ndarray], None, None]
+_Batches = Generator[tuple[Batch, np.ndarray], None, None]
 
-# Batches drawn before the first of them is read; then reading begins anew: where it is done by processes,
+# Batches drawn before the first of them is read; then reading starts again: where it is done by processes,
 # by starting these.
 _DRAWN_AT_ONCE = 64
 _DRAWN_FOR_PROCESSES = 1024
@@ -56,7 +55,7 @@ class Steps:
       method: whose steps they are.
       config: of the run.
       data: as `placed` left them.
-      progress: is told of streaming and compilation.
+      progress: shows streaming and compilation.
     """
 
     def __init__(self, method: Method, config: Experiment, data: TrainingData, progress: Progress):
@@ -140,7 +139,7 @@ class _Streamed:
         if self._ahead is not None:
             self._ahead.close()
 
-    def _one_step(self, state: TrainState, batch: Any, inputs: jax.Array) -> tuple[TrainState, Metrics]:
+    def _one_step(self, state: TrainState, batch: Batch, inputs: jax.Array) -> tuple[TrainState, Metrics]:
         state, metrics = self._method.learn(state, batch, inputs)
         return state, jax.tree.map(lambda value: value[None], metrics)
 
@@ -158,6 +157,6 @@ class _Streamed:
 
 
 def _key_alone(state: TrainState) -> TrainState:
-    """All that draws known before depend on, as a copy: a step takes over the state's own buffers."""
-    nothing = dict.fromkeys(("params", "opt_state", "batch_stats", "averaged", "method_state"))
+    """All that prefetchable draws depend on, as a copy: a step takes over the state's own buffers."""
+    nothing = dict.fromkeys(("params", "opt_state", "batch_stats", "ema_params", "method_state"))
     return state.replace(key=jnp.copy(state.key), **nothing)

@@ -1,18 +1,23 @@
-"""The folder of a run: whose it is, who is using it, and what was found."""
+"""The folder of a run: whose it is, who is using it, and its results."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import filelock
 
 from fsljax.config import Experiment, field_names, flat, free_names, plain, read
 from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -142,7 +147,7 @@ def check_same(workdir: Path, config: Experiment) -> None:
         )
 
 
-def differences(there: Any, here: Any) -> list[str]:
+def differences(there: Config, here: Config) -> list[str]:
     """Where two configs of one kind differ in what changes a result: "train.way is 60 there and 30 here"."""
     stored, wanted, free = flat(plain(there)), flat(plain(here)), free_names(type(here))
     return [
@@ -164,7 +169,7 @@ def read_results(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Writes a JSON file so that a reader sees the old content or the new, never half of it."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n")

@@ -11,7 +11,7 @@ from fsljax.errors import UserError
 from fsljax.methods import protonet
 from fsljax.training.checkpoints import Model
 
-LOSS = {"sigma": 1.5, "alpha": 1.0, "version": "v2", "squared": False}
+SIGMA = 1.5
 LABELS = ["a", "b", "a", 3, "a", 3, "a"]
 
 
@@ -28,7 +28,7 @@ def squares_to_classes(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def test_every_embedding_is_a_representative_of_its_class():
-    known, points, rows = Representatives(LOSS), embeddings(), embeddings(20, seed=1)
+    known, points, rows = Representatives(sigma=SIGMA), embeddings(), embeddings(20, seed=1)
     known.add(LABELS[:3], points[:3])
     known.add(LABELS[3:], points[3:])
     assert known.labels == ["a", "b", 3]
@@ -55,7 +55,7 @@ def test_every_embedding_is_a_representative_of_its_class():
 
 
 def test_more_embeddings_than_representatives_are_clustered_and_fewer_kept():
-    known, points = Representatives(LOSS, per_class=1), embeddings()
+    known, points = Representatives(sigma=SIGMA, per_class=1), embeddings()
     known.add(LABELS, points)
     plain = Prototypes("squared_euclidean", 2 * 1.5**2)
     plain.add(LABELS, points)
@@ -63,13 +63,13 @@ def test_more_embeddings_than_representatives_are_clustered_and_fewer_kept():
     np.testing.assert_allclose(
         known.compare(rows).probabilities, plain.compare(rows).probabilities, rtol=1e-3, atol=1e-6
     )
-    several = Representatives(LOSS, per_class=3)
+    several = Representatives(sigma=SIGMA, per_class=3)
     several.add(LABELS, points)
     assert several.arrays()["representatives_counts"].tolist() == [3, 1, 2]
 
 
 def test_fine_tuning_moves_representatives_alone_towards_their_own_and_is_kept():
-    known, points = Representatives(LOSS, per_class=1), embeddings()
+    known, points = Representatives(sigma=SIGMA, per_class=1), embeddings()
     known.add(LABELS, points)
     before = known.compare(points).probabilities[np.arange(7), [0, 1, 0, 2, 0, 2, 0]]
     supports = known.arrays()["supports"]
@@ -77,7 +77,7 @@ def test_fine_tuning_moves_representatives_alone_towards_their_own_and_is_kept()
     after = known.compare(points).probabilities[np.arange(7), [0, 1, 0, 2, 0, 2, 0]]
     assert np.log(after).mean() > np.log(before).mean() + 0.05
     np.testing.assert_array_equal(known.arrays()["supports"], supports)
-    again = Representatives(LOSS)
+    again = Representatives(sigma=SIGMA)
     again.restore(known.labels, known.arrays())
     np.testing.assert_array_equal(again.compare(points).probabilities, known.compare(points).probabilities)
     assert again.per_class == 1
@@ -85,7 +85,7 @@ def test_fine_tuning_moves_representatives_alone_towards_their_own_and_is_kept()
 
 def test_ragged_classes_are_fine_tuned_as_if_each_were_alone_with_its_own():
     """What fills up the table of representatives has no share in the loss and does not move."""
-    known, points = Representatives(LOSS), embeddings()
+    known, points = Representatives(sigma=SIGMA), embeddings()
     known.add(LABELS, points)
     known.fine_tune(1, 0.1)
     p = np.exp(-((np.float64(points)[:, None] - points) ** 2).sum(-1) / (2 * 1.5**2))
@@ -100,11 +100,11 @@ def test_ragged_classes_are_fine_tuned_as_if_each_were_alone_with_its_own():
 
 
 def test_a_damaged_table_is_refused():
-    known = Representatives(LOSS)
+    known = Representatives(sigma=SIGMA)
     known.add(LABELS, embeddings())
     arrays = known.arrays()
     with pytest.raises(ValueError, match="supports and their counts differ"):
-        Representatives(LOSS).restore(known.labels, arrays | {"supports": arrays["supports"][:-1]})
+        Representatives(sigma=SIGMA).restore(known.labels, arrays | {"supports": arrays["supports"][:-1]})
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_damaged_table_is_refused():
     [
         lambda c: c.enroll(np.zeros((2, 28, 28)), ["a", "b"], fine_tune_steps=3),
         lambda c: c.background(np.zeros((2, 28, 28))),
-        lambda c: Classifier(c._config, c._model, representatives=2),
+        lambda c: Classifier(c._stored, c._model, representatives=2),
     ],
 )
 def test_prototypes_have_no_representatives(call):

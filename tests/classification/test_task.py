@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fsljax import methods
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.methods import magnet, repmet, softmax, triplet
@@ -54,7 +55,7 @@ def make_config(module: ModuleType, **fields):
 
 
 def trained(module: ModuleType, splits: Splits, steps: int = 60, **fields):
-    method = module.build(make_config(module, **fields), splits)
+    method = methods.build(methods.check(make_config(module, **fields)), splits)
     state = jax.jit(method.init)(jax.random.key(0))
     data = jax.device_put(method.training_data(state.inference_variables()))
     step = devices.compile_steps(on_device(method), 1)
@@ -126,7 +127,7 @@ def test_changed_views_of_a_frozen_backbone_differ_and_testing_uses_the_plain_im
         "network.views": 3,
         "augment.shift": 2.0,
     }
-    method = softmax.build(make_config(softmax, **fields), splits)
+    method = methods.build(methods.check(make_config(softmax, **fields)), splits)
     variables = jax.jit(method.init)(jax.random.key(0)).inference_variables()
     features = method.training_data(variables).inputs
     assert features.shape[:2] == (48, 3)
@@ -141,7 +142,7 @@ def test_features_are_computed_once_for_all_heads_and_anew_for_another_backbone(
 
     def compute(seed: int, **fields) -> bool:
         fields = {"network.trainable": "head", "network.embedding": (8,), **fields}
-        method = magnet.build(make_config(magnet, **fields), splits)
+        method = methods.build(methods.check(make_config(magnet, **fields)), splits)
         variables = jax.jit(method.init)(jax.random.key(seed)).inference_variables()
         method.training_data(variables)
         return "preparing features" in capsys.readouterr().err
@@ -158,7 +159,7 @@ def test_dropped_features_are_other_ones_in_each_step_and_none_in_testing(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     fields = {"network.trainable": "head", "network.embedding": (8,), "network.feature_dropout": 0.5}
-    method = magnet.build(make_config(magnet, **fields), splits)
+    method = methods.build(methods.check(make_config(magnet, **fields)), splits)
     state = jax.jit(method.init)(jax.random.key(0))
     inputs = jnp.asarray(method.training_data(state.inference_variables()).inputs[:5])
     embed = method.task.embedder.embed_for_training
@@ -174,7 +175,7 @@ def test_dropped_features_are_other_ones_in_each_step_and_none_in_testing(
 @pytest.mark.parametrize("frozen_statistics", [False, True])
 def test_embeddings_are_where_training_puts_them(splits: Splits, frozen_statistics: bool):
     config = make_config(magnet, **{"network.frozen_statistics": frozen_statistics})
-    embedder = magnet.build(config, splits).task.embedder
+    embedder = methods.build(methods.check(config), splits).task.embedder
     state = jax.jit(embedder.init)(jax.random.key(0))
     variables, images = state.inference_variables(), np.tile(splits.train.images, (3, 1, 1, 1))
     found = embedder.embed_as_in_training(variables, images, jax.random.key(0))
@@ -188,7 +189,9 @@ def test_embeddings_are_where_training_puts_them(splits: Splits, frozen_statisti
 
 
 def test_training_on_both_parts_uses_both_and_validates_nothing(splits: Splits):
-    method = magnet.build(make_config(magnet, **{"data.train_on": "train_and_validation"}), splits)
+    method = methods.build(
+        methods.check(make_config(magnet, **{"data.train_on": "train_and_validation"})), splits
+    )
     state = jax.jit(method.init)(jax.random.key(0))
     assert len(method.training_data(state.inference_variables()).inputs) == 48 + 24
     assert method.validate(state.inference_variables()) == {}
@@ -230,7 +233,7 @@ def test_what_cannot_work_is_refused_before_anything_is_compiled(
     module: ModuleType, fields: dict, message: str, splits: Splits
 ):
     with pytest.raises(UserError, match=message):
-        module.build(make_config(module, **fields), splits)
+        methods.build(methods.check(make_config(module, **fields)), splits)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_classes_with_fewer_images_than_clusters_are_told(
     most = int(splits.train.class_counts().max())
     for clusters, told in ((most, False), (most + 1, True)):
         config[section][field] = clusters
-        module.build(config, splits)
+        methods.build(methods.check(config), splits)
         assert (
             f"fewer images to train on than config.{name} = {clusters}" in capsys.readouterr().err
         ) == told

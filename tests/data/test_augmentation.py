@@ -56,19 +56,19 @@ def affine_maps(changed: np.ndarray) -> np.ndarray:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     pixels = np.stack([rows - CENTRE[0], columns - CENTRE[1], np.ones_like(rows)], axis=-1)
     maps = []
-    for found in origins(changed):
-        inside = np.all((found > 0.01) & (found < np.array([HEIGHT, WIDTH]) - 1.01), axis=-1)
-        fitted, residual, *_ = np.linalg.lstsq(pixels[inside], found[inside] - CENTRE, rcond=None)
+    for origin in origins(changed):
+        inside = np.all((origin > 0.01) & (origin < np.array([HEIGHT, WIDTH]) - 1.01), axis=-1)
+        fitted, residual, *_ = np.linalg.lstsq(pixels[inside], origin[inside] - CENTRE, rcond=None)
         np.testing.assert_allclose(residual, 0, atol=1e-6)
         maps.append(fitted)
     return np.array(maps)
 
 
-def bilinear(image: np.ndarray, found: np.ndarray) -> np.ndarray:
+def bilinear(image: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
     """One pixel at a time; beyond the border the border is repeated."""
-    result = np.zeros(found.shape[:2] + image.shape[2:])
-    for index in np.ndindex(found.shape[:2]):
-        row, column = np.clip(found[index], 0, np.array([HEIGHT, WIDTH]) - 1)
+    result = np.zeros(coordinates.shape[:2] + image.shape[2:])
+    for index in np.ndindex(coordinates.shape[:2]):
+        row, column = np.clip(coordinates[index], 0, np.array([HEIGHT, WIDTH]) - 1)
         for r in range(HEIGHT):
             for c in range(WIDTH):
                 weight = max(0, 1 - abs(row - r)) * max(0, 1 - abs(column - c))
@@ -276,8 +276,8 @@ def test_what_is_shifted_out_of_sight_leaves_the_border():
     changed = changed_by(images, shift=1000.0)
     corners = images[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     alone = [
-        np.all(ours == ours[0, 0]) and np.any(np.all(own == ours[0, 0], axis=-1))
-        for ours, own in zip(changed, corners, strict=True)
+        np.all(ours == ours[0, 0]) and np.any(np.all(colours == ours[0, 0], axis=-1))
+        for ours, colours in zip(changed, corners, strict=True)
     ]
     assert np.mean(alone) > 0.8
 

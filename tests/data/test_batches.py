@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.data.batches import batches_of, fill_rows
+from fsljax.data.batches import batches_of, embed_in_batches, fill_rows
 
 
 def test_rows_are_repeated_from_the_first():
@@ -34,3 +36,28 @@ def test_the_last_batch_goes_on_from_the_beginning():
     assert (rows.tolist(), real) == ([6, 0, 1], 1)
     rows, real = next(batches_of(2, 5))
     assert (rows.tolist(), real) == ([0, 1, 0, 1, 0], 2)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 24])
+def test_images_are_embedded_in_batches_of_one_shape(count: int):
+    images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 1)).astype(np.uint8)
+    shapes = []
+
+    @jax.jit
+    def embed(batch: jax.Array) -> jax.Array:
+        shapes.append(batch.shape)
+        flat = batch.reshape(len(batch), -1).astype(jnp.float32)
+        return jnp.stack([flat.sum(axis=1), flat[:, 0]], axis=1)
+
+    ours = embed_in_batches(embed, images, batch=8)
+    assert shapes == [(8, 4, 4, 1)], "one compilation"
+    assert ours.dtype == np.float32
+    flat = np.float32(images.reshape(count, -1))
+    np.testing.assert_allclose(ours, np.stack([flat.sum(axis=1), flat[:, 0]], axis=1))
+
+
+def test_embeddings_of_another_type_come_as_float32():
+    images = np.full((3, 4, 4, 1), 5, np.uint8)
+    ours = embed_in_batches(lambda batch: jnp.asarray(batch[:, 0, 0], jnp.bfloat16), images, batch=2)
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, np.full((3, 1), 5))

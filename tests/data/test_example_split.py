@@ -35,18 +35,18 @@ def characters(labels: list[int], names: str) -> ImageDataset:
 )
 def test_each_class_gives_its_share(count: int, fraction: float, expected: int):
     labels = np.tile(np.arange(3), count)
-    held = hold_out(labels, "abc", fraction, 0)
-    np.testing.assert_array_equal(np.bincount(labels[held], minlength=3), [expected] * 3)
+    is_held_out = hold_out(labels, "abc", fraction, 0)
+    np.testing.assert_array_equal(np.bincount(labels[is_held_out], minlength=3), [expected] * 3)
 
 
 def test_who_is_held_out_follows_from_the_stated_rule():
     labels = np.array([1, 0, 1, 1, 0, 1, 0, 1])
-    held = hold_out(labels, ["cat", "dog"], 0.4, 7)
+    is_held_out = hold_out(labels, ["cat", "dog"], 0.4, 7)
     for label, name in enumerate(["cat", "dog"]):
         rows = np.flatnonzero(labels == label)
         digests = [hashlib.sha256(f"7/{name}/{number}".encode()).digest() for number in range(len(rows))]
         chosen = rows[np.argsort(digests)[: round(0.4 * len(rows))]]
-        assert set(np.flatnonzero(held & (labels == label))) == set(chosen)
+        assert set(np.flatnonzero(is_held_out & (labels == label))) == set(chosen)
 
 
 def test_the_seed_decides_and_other_classes_do_not():

@@ -18,9 +18,9 @@ def test_every_face_is_a_file_that_matplotlib_ships():
 
 
 def test_candidates_are_letters_and_digits_that_two_faces_have():
-    found = candidates()
-    assert found == sorted(set(found))
-    for character in found:
+    characters = candidates()
+    assert characters == sorted(set(characters))
+    for character in characters:
         assert unicodedata.category(character) in ("Lu", "Ll", "Lo", "Nd")
         assert sum(character in characters_of(face) for face in FACES) >= 2
         assert script(character)

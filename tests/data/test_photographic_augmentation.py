@@ -142,9 +142,9 @@ def test_no_value_leaves_the_range_of_the_image():
 
 def test_amounts_of_colour_are_uniform_within_their_limits():
     changed = np.asarray(recolour(jax.random.key(0), colours(2000), saturation=0.4, hue=0.1))
-    found = np.array([hsv(image[0, 0]) for image in changed])
-    turned, strength = (found[:, 0] + 0.5) % 1 - 0.5, found[:, 1] / 0.5
-    np.testing.assert_allclose(found[:, 2], 0.8, atol=1e-6)
+    planes = np.array([hsv(image[0, 0]) for image in changed])
+    turned, strength = (planes[:, 0] + 0.5) % 1 - 0.5, planes[:, 1] / 0.5
+    np.testing.assert_allclose(planes[:, 2], 0.8, atol=1e-6)
     for amounts, middle, most in ((turned, 0, 0.1), (strength, 1, 0.4)):
         assert np.abs(amounts - middle).max() < most + 1e-5
         shares = np.histogram(amounts, 4, (middle - most, middle + most))[0] / 2000

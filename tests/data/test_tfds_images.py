@@ -12,9 +12,10 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from fsljax.config import modules
 from fsljax.data import merge, tfds_images
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.image_sets import IMAGE_SETS
+from fsljax.data.image_sets import ImageSet
 from fsljax.data.io import tfds_source
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
@@ -23,7 +24,15 @@ from fsljax.errors import UserError
 TRAIN = [0, 10, 6, 4]
 VALIDATION = [0, 2, 2, 1]
 TEST = [2, 3, 3, 3]
-NAMES = list(IMAGE_SETS)
+NAMES = [
+    "oxford_flowers102", "oxford_iiit_pet", "stanford_dogs", "mnist", "cifar100", "imagenet2012",
+    "tiny_imagenet",
+]  # fmt: skip
+
+
+def image_set(name: str) -> ImageSet:
+    return modules.find("fsljax.data.sources", name, field="data.name").IMAGE_SET
+
 
 Triple = tuple[str, int, int]
 """Split, label and number of an example."""
@@ -37,7 +46,7 @@ def features_of(name: str, data_dir: Path) -> tfds.features.FeaturesDict:
                 "label": tfds.features.ClassLabel(names=[f"n{number:08}" for number in range(200)]),
             }
         )
-    features = tfds.builder(IMAGE_SETS[name].tfds_name, data_dir=data_dir).info.features
+    features = tfds.builder(image_set(name).tfds_name, data_dir=data_dir).info.features
     if name in ("stanford_dogs", "cifar100"):  # read from their archives
         features["label"].names = [f"class {number}" for number in range(features["label"].num_classes)]
     if name == "cifar100":
@@ -90,12 +99,12 @@ def example(name: str, triple: Triple, splits: list[str]) -> dict[str, Any]:
 
 
 def splits_of(name: str) -> list[str]:
-    facts = IMAGE_SETS[name]
+    facts = image_set(name)
     return [facts.train, *([facts.validation] if facts.validation else []), facts.test]
 
 
 def counts_of(name: str) -> list[list[int]]:
-    return [TRAIN, VALIDATION, TEST] if IMAGE_SETS[name].validation else [TRAIN, TEST]
+    return [TRAIN, VALIDATION, TEST] if image_set(name).validation else [TRAIN, TEST]
 
 
 def triples_of(name: str) -> list[Triple]:
@@ -109,7 +118,7 @@ def triples_of(name: str) -> list[Triple]:
 
 
 def prepare(data_name: str, data_dir: Path, damaged: bool = False) -> None:
-    facts, splits = IMAGE_SETS[data_name], splits_of(data_name)
+    facts, splits = image_set(data_name), splits_of(data_name)
 
     class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version(facts.version)
@@ -151,8 +160,10 @@ def prepared(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, st
 
 
 def load(name: str, data_dir: str, **options: Any) -> Splits:
-    return tfds_images.load(
-        name, **{"data_dir": data_dir, "image_size": 8, "channels": 1 if name == "mnist" else 3} | options
+    return tfds_images.load_splits(
+        image_set(name),
+        name=name,
+        **{"data_dir": data_dir, "image_size": 8, "channels": 1 if name == "mnist" else 3} | options,
     )
 
 
@@ -183,22 +194,22 @@ def test_official_parts_are_kept_and_share_their_classes(prepared):
     assert {split for split, _, _ in validation} == {official[1 if len(official) == 3 else 0]}
     assert sorted(train + validation + test) == sorted(triples_of(name)), "each example in one part"
     names = tuple(features_of(name, Path(data_dir))["label"].int2str(label) for label in (1, 2, 3))
-    for part, found in zip(parts_of(splits), (train, validation, test), strict=True):
+    for part, triples in zip(parts_of(splits), (train, validation, test), strict=True):
         assert part.class_names == names
         assert part.labels.dtype == np.int32
-        assert [label - 1 for _, label, _ in found] == part.labels.tolist()
+        assert [label - 1 for _, label, _ in triples] == part.labels.tolist()
 
 
 def test_of_parts_that_are_not_official_each_class_gives_its_share(prepared):
     name, data_dir = prepared
     splits, half = load(name, data_dir), load(name, data_dir, validation_fraction=0.5)
     counts = [part.class_counts().tolist() for part in (*parts_of(splits), half.train, half.validation)]
-    if IMAGE_SETS[name].validation:
+    if image_set(name).validation:
         assert counts == [TRAIN[1:], VALIDATION[1:], TEST[1:], TRAIN[1:], VALIDATION[1:]]
         assert not any("held out" in note for note in splits.notes)
     else:
         assert counts == [[9, 5, 3], [1, 1, 1], TEST[1:], [5, 3, 2], [5, 3, 2]]
-        tfds_name = IMAGE_SETS[name].tfds_name
+        tfds_name = image_set(name).tfds_name
         assert (
             f"{tfds_name} has no validation part: 3 of its 20 training images were held out for it, chosen "
             "by seed 0." in splits.notes
@@ -210,7 +221,7 @@ def test_the_seed_decides_what_is_held_out(prepared):
     first, again, other = (load(name, data_dir, seed=seed, validation_fraction=0.5) for seed in (0, 0, 1))
     assert first.validation.fingerprint() == again.validation.fingerprint()
     changed = contents(name, first.validation) != contents(name, other.validation)
-    assert changed == (IMAGE_SETS[name].validation is None)
+    assert changed == (image_set(name).validation is None)
     assert first.test.fingerprint() == other.test.fingerprint()
 
 
@@ -220,7 +231,7 @@ def test_classes_that_cannot_be_trained_are_named(prepared):
     notes = load(name, data_dir).notes
     untrained = next(note for note in notes if "without training images" in note)
     assert untrained.endswith(f"with the number of their images (1): {label.int2str(0)} (2).")
-    absent = next(note for note in notes if "has no image" in note)
+    absent = next(note for note in notes if note.startswith("Classes without images"))
     assert f"({label.num_classes - 4:,}): {label.int2str(4)}, " in absent
 
 
@@ -250,8 +261,8 @@ def test_for_few_shot_learning_classes_are_divided_and_their_images_pooled(prepa
     assert [part.num_classes for part in parts_of(splits)] == [2, 1, 1]
     names = [each for part in parts_of(splits) for each in part.class_names]
     assert len(set(names)) == 4
-    found = [triple for part in parts_of(splits) for triple in contents(name, part)]
-    assert sorted(found) == sorted(all_triples(name))
+    triples = [triple for part in parts_of(splits) for triple in contents(name, part)]
+    assert sorted(triples) == sorted(all_triples(name))
     others = [load(name, data_dir, **options, seed=seed).test.class_names for seed in range(6)]
     assert len(set(others)) > 1
 
@@ -266,7 +277,7 @@ def test_channels_are_those_that_are_asked_for(prepared):
 
 def test_a_damaged_image_is_named(tmp_path: Path):
     prepare("oxford_flowers102", tmp_path, damaged=True)
-    with pytest.raises(UserError, match=r"number \d+ of .*2\.1\.1: copy the data set anew"):
+    with pytest.raises(UserError, match=r"number \d+ of .*2\.1\.1: copy the data set again"):
         load("oxford_flowers102", str(tmp_path))
     encoded = load("oxford_flowers102", str(tmp_path), host_budget_gb=0.0)
     with pytest.raises(UserError, match=r"^Image \d+ of .*-test\.array_record\S+ cannot be read"):
@@ -275,7 +286,7 @@ def test_a_damaged_image_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_data_set_is_named_with_two_ways_out(name: str, tmp_path: Path):
-    facts = IMAGE_SETS[name]
+    facts = image_set(name)
     with pytest.raises(UserError) as raised:
         load(name, str(tmp_path))
     message = str(raised.value)
@@ -301,7 +312,7 @@ def test_the_cache_tells_other_files_apart(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture(scope="module")
 def flowers(tfds_data_dir: Path) -> Splits:
-    return tfds_images.load("oxford_flowers102", data_dir=str(tfds_data_dir), image_size=64)
+    return tfds_images.load_splits(image_set("oxford_flowers102"), data_dir=str(tfds_data_dir), image_size=64)
 
 
 def test_real_flowers_are_the_89_classes_at_hand(flowers: Splits):
@@ -317,7 +328,9 @@ def test_real_flowers_are_the_89_classes_at_hand(flowers: Splits):
 
 
 def test_real_flowers_are_centre_squares_resized_by_a_bilinear_filter(tfds_data_dir: Path):
-    splits = tfds_images.load("oxford_flowers102", data_dir=str(tfds_data_dir), host_budget_gb=0.1)
+    splits = tfds_images.load_splits(
+        image_set("oxford_flowers102"), data_dir=str(tfds_data_dir), host_budget_gb=0.1
+    )
     records = np.concatenate([part.images.records for part in parts_of(splits)])
     assert len(records) == len(np.unique(records)) == 5_543
     folder = tfds_source.find("oxford_flowers102", "2.1.1", str(tfds_data_dir))
@@ -332,7 +345,9 @@ def test_real_flowers_are_centre_squares_resized_by_a_bilinear_filter(tfds_data_
 
 
 def test_real_tiny_imagenet_is_divided_within_its_classes(tfds_data_dir: Path):
-    splits = tfds_images.load("tiny_imagenet", data_dir=str(tfds_data_dir), image_size=32, host_budget_gb=0.0)
+    splits = tfds_images.load_splits(
+        image_set("tiny_imagenet"), data_dir=str(tfds_data_dir), image_size=32, host_budget_gb=0.0
+    )
     assert [len(part) for part in parts_of(splits)] == [50_400, 5_600, 10_000]
     for part, count in zip(parts_of(splits), (252, 28, 50), strict=True):
         assert part.class_names == splits.train.class_names

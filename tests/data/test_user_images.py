@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from PIL.Image import Resampling
 
-from fsljax.config import shared_config
+from fsljax.config import Data
 from fsljax.data.user_images import prepare
 
 
@@ -26,8 +26,7 @@ from fsljax.data.user_images import prepare
 def test_each_source_has_its_way_of_resizing(
     name: str, resampling: Resampling, cut_first: bool, tmp_path: Path
 ):
-    config = shared_config()
-    config.data.update({"name": name, "image_size": 7, "channels": 3})
+    data = Data(name=name, image_size=7, channels=3)
     photograph = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8))
     photograph.save(tmp_path / "image.png")
     box = (4, 0, 16, 12)
@@ -36,4 +35,4 @@ def test_each_source_has_its_way_of_resizing(
     else:
         expected = photograph.resize((7, 7), resampling, box)
     for given in (photograph, np.asarray(photograph)[None], tmp_path / "image.png"):
-        np.testing.assert_array_equal(prepare(given, config.data), np.asarray(expected)[None])
+        np.testing.assert_array_equal(prepare(given, data), np.asarray(expected)[None])

@@ -156,7 +156,7 @@ def test_what_was_saved_detects_the_same(trained: TrainedDetector, saved_once: P
 def test_damaged_and_foreign_folders_are_told(trained: TrainedDetector, saved_once: Path, tmp_path: Path):
     folder = shutil.copytree(saved_once, tmp_path / "saved")
     (folder / "enrolled.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"cannot be read .*enrol anew"):
+    with pytest.raises(UserError, match=r"cannot be read .*enrol again"):
         Detector.load(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be read"):

@@ -1,9 +1,8 @@
-"""Few-shot accuracy over episodes: what is measured, with which interval, and what is kept in files."""
+"""Few-shot accuracy over episodes: what is measured, and with which interval."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import chex
 import jax
@@ -14,21 +13,11 @@ from absl.testing import parameterized
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fsljax.classification.episodes import sample
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.samplers.episodes import Episodes
-from fsljax.errors import UserError
 from fsljax.evaluation import episodic
-from fsljax.evaluation.episodic import (
-    Setting,
-    check_setting,
-    embed_in_batches,
-    episode_accuracies,
-    mean_and_ci95,
-    predict,
-    read_episodes,
-    sample,
-    write_episodes,
-)
+from fsljax.evaluation.episodic import Setting, episode_accuracies, mean_and_ci95, predict
 
 DISTANCES = ("squared_euclidean", "cosine")
 SETTING = Setting(way=4, shot=3, queries=2)
@@ -220,243 +209,11 @@ def test_an_unknown_distance_is_refused(data: ImageDataset, episodes: Episodes):
         accuracies(clusters(data), episodes, "euclidean")
 
 
-def test_sampled_episodes_hold_distinct_images_of_their_classes(data: ImageDataset, episodes: Episodes):
-    assert isinstance(episodes.images, np.ndarray)
-    assert episodes.classes.shape == (50, 4)
-    assert episodes.images.shape == (50, 4, 5)
-    assert all(len(set(classes)) == 4 for classes in episodes.classes)
-    assert all(len(set(images.ravel())) == 20 for images in episodes.images)
-    np.testing.assert_array_equal(
-        data.labels[episodes.images], np.broadcast_to(episodes.classes[..., None], episodes.images.shape)
-    )
-
-
-def test_sampling_is_repeated_by_its_key_alone(data: ImageDataset, episodes: Episodes):
-    chex.assert_trees_all_equal(sample(jax.random.key(0), data, SETTING, 50), episodes)
-    assert np.any(sample(jax.random.key(1), data, SETTING, 50).images != episodes.images)
-
-
 def test_a_setting_is_named_by_way_and_shot():
     assert Setting(20, 5, 15).name == "20way_5shot"
-
-
-@pytest.mark.parametrize(
-    ("setting", "where", "sentence"),
-    [
-        (Setting(0, 1, 1), "train", "config.train.way is 0; it must be 1 or more."),
-        (Setting(2, 0, 1), "train", "config.train.shot is 0; it must be 1 or more."),
-        (Setting(2, 1, -1), "validation", "config.validation.queries is -1; it must be 1 or more."),
-        (Setting(1, 1, 1), "train", "config.train.way is 1; an episode needs two classes to tell apart."),
-        (
-            Setting(7, 1, 1),
-            "validation",
-            "7-way episodes need 7 classes, but the some part has 6: "
-            "lower config.validation.way to 6 or less, or give more classes.",
-        ),
-        (
-            Setting(2, 2, 4),
-            "train",
-            "shot 2 + queries 4 need 6 images of a class, but 'class 1' in the some part has 5: "
-            "lower config.train.shot or config.train.queries, or give that class more images.",
-        ),
-        (
-            Setting(7, 1, 1),
-            "eval",
-            "7-way episodes need 7 classes, but the some part has 6: "
-            "lower config.eval.ways to 6 or less, or give more classes.",
-        ),
-        (
-            Setting(2, 2, 4),
-            "eval",
-            "shot 2 + queries 4 need 6 images of a class, but 'class 1' in the some part has 5: "
-            "lower config.eval.shots or config.eval.queries, or give that class more images.",
-        ),
-    ],
-)
-def test_what_the_data_cannot_give_is_told_with_the_field_to_change(
-    data: ImageDataset, setting: Setting, where: str, sentence: str
-):
-    with pytest.raises(UserError) as caught:
-        check_setting(data, setting, part="some", where=where)
-    assert str(caught.value) == sentence
-    with pytest.raises(UserError):
-        sample(jax.random.key(0), data, setting, 1)
-
-
-def test_a_setting_that_takes_every_class_and_image_is_possible(data: ImageDataset):
-    check_setting(data, Setting(6, 2, 3))
-    drawn = sample(jax.random.key(0), data, Setting(6, 2, 3), 3)
-    np.testing.assert_array_equal(np.sort(drawn.classes), np.tile(np.arange(6), (3, 1)))
-
-
-def test_episodes_come_back_as_they_were_written_in_their_order(data: ImageDataset, tmp_path: Path):
-    settings = [Setting(5, 1, 2), Setting(3, 2, 1), Setting(2, 1, 1)]
-    written = {each: sample(jax.random.key(1), data, each, 4) for each in settings}
-    path = tmp_path / "new folder/episodes.npz"
-    write_episodes(path, data, written)
-    read = read_episodes(path, data)
-    assert list(read) == settings
-    chex.assert_trees_all_equal(list(read.values()), list(written.values()))
-    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(list(read.values())))
-
-
-def test_the_name_of_the_file_is_not_changed(data: ImageDataset, episodes: Episodes, tmp_path: Path):
-    write_episodes(tmp_path / "episodes", data, {SETTING: episodes})
-    assert [path.name for path in tmp_path.iterdir()] == ["episodes"]
-    assert list(read_episodes(tmp_path / "episodes", data)) == [SETTING]
-
-
-def test_an_array_that_older_versions_of_numpy_add_is_passed_over(
-    data: ImageDataset, episodes: Episodes, tmp_path: Path
-):
-    """To them `allow_pickle` is one more array to save."""
-    path = tmp_path / "episodes.npz"
-    write_episodes(path, data, {SETTING: episodes})
-    with np.load(path) as arrays:
-        contents = dict(arrays)
-    np.savez(path, **(contents | {"pickle": np.array(False)}))
-    assert list(read_episodes(path, data)) == [SETTING]
-
-
-def test_episodes_that_cannot_be_written_are_told(data: ImageDataset, episodes: Episodes, tmp_path: Path):
-    (tmp_path / "file").write_bytes(b"")
-    for path in (tmp_path, tmp_path / "file/episodes.npz"):
-        with pytest.raises(UserError, match=f"cannot be written to {path}: [A-Za-z]"):
-            write_episodes(path, data, {SETTING: episodes})
-
-
-def test_a_missing_file_of_episodes_is_told(data: ImageDataset, tmp_path: Path):
-    with pytest.raises(UserError, match=r"no file of episodes at .*none.npz \(config.eval.read_episodes\)"):
-        read_episodes(tmp_path / "none.npz", data)
-
-
-def test_episodes_of_another_data_set_are_refused(data: ImageDataset, episodes: Episodes, tmp_path: Path):
-    path = tmp_path / "episodes.npz"
-    write_episodes(path, data, {SETTING: episodes})
-    with pytest.raises(UserError, match="drawn from another data set"):
-        read_episodes(path, dataset(seed=1))
-
-
-def _save_npy(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, np.arange(3))
-
-
-def _save_npz(path: Path) -> None:
-    with path.open("wb") as file:
-        np.savez(file, classes=np.arange(3))
-
-
-def _save_pickled(path: Path) -> None:
-    with path.open("wb") as file:
-        np.savez(file, fingerprint=np.array([None], dtype=object))
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_text("episodes"),
-        lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)),
-        lambda path: path.mkdir(),
-        _save_npy,
-        _save_npz,
-        _save_pickled,
-    ],
-    ids=["empty", "text", "broken zip", "folder", "npy", "other npz", "pickle"],
-)
-def test_what_is_no_file_of_episodes_is_told(data: ImageDataset, tmp_path: Path, make):
-    path = tmp_path / "episodes.npz"
-    make(path)
-    with pytest.raises(UserError, match=f"{path} is no file of episodes"):
-        read_episodes(path, data)
-
-
-def test_a_truncated_or_changed_file_of_episodes_is_noticed_or_harmless(
-    data: ImageDataset, episodes: Episodes, tmp_path: Path
-):
-    path = tmp_path / "episodes.npz"
-    write_episodes(path, data, {SETTING: episodes})
-    whole = path.read_bytes()
-    damaged = [whole[:size] for size in range(0, len(whole), 97)]
-    contents = range(0, whole.index(b"PK\x01\x02"), 7)  # the archive's directory has no checksum
-    damaged += [whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in contents]
-    noticed = 0
-    for content in damaged:
-        path.write_bytes(content)
-        try:
-            chex.assert_trees_all_equal(read_episodes(path, data)[SETTING], episodes)
-        except UserError:
-            noticed += 1
-    assert noticed > len(damaged) / 2
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda arrays: arrays | {"4_3_2/images": arrays["4_3_2/images"] + 1000},
-        lambda arrays: arrays | {"4_3_2/images": arrays["4_3_2/images"][:, :, 1:]},
-        lambda arrays: arrays | {"4_3_2/images": arrays["4_3_2/images"].astype(float)},
-        lambda arrays: {"fingerprint": arrays["fingerprint"]},
-        lambda arrays: arrays | {"four_2_3/images": arrays["4_3_2/images"]},
-        lambda arrays: {name: array for name, array in arrays.items() if not name.endswith("classes")},
-    ],
-    ids=["out of range", "another shape", "no whole numbers", "none", "no setting", "no classes"],
-)
-def test_episodes_that_do_not_fit_are_refused(data: ImageDataset, episodes: Episodes, tmp_path: Path, change):
-    path = tmp_path / "episodes.npz"
-    write_episodes(path, data, {SETTING: episodes})
-    arrays = dict(np.load(path))
-    assert "4_3_2/images" in arrays
-    np.savez(path, **change(arrays))
-    with pytest.raises(UserError, match="holds no episodes, or damaged ones"):
-        read_episodes(path, data)
-
-
-def test_a_file_of_episodes_is_replaced_whole_or_not_at_all(
-    data: ImageDataset, episodes: Episodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    path = tmp_path / "episodes.npz"
-    write_episodes(path, data, {SETTING: episodes})
-    before = path.read_bytes()
-
-    def fill_the_disk(file, **_: object) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez_compressed", fill_the_disk)
-    with pytest.raises(UserError, match="No space left on device"):
-        write_episodes(path, data, {SETTING: episodes})
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_key_of_a_setting_is_its_own():
     settings = [Setting(5, 1, 15), Setting(1, 5, 15), Setting(5, 15, 1), Setting(20, 1, 15)]
     keys = {tuple(jax.random.key_data(s.key(jax.random.key(0))).tolist()) for s in settings}
     assert len(keys) == len(settings)
-
-
-@pytest.mark.parametrize("count", [1, 7, 8, 9, 24])
-def test_images_are_embedded_in_batches_of_one_shape(count: int):
-    images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 1)).astype(np.uint8)
-    shapes = []
-
-    @jax.jit
-    def embed(batch: jax.Array) -> jax.Array:
-        shapes.append(batch.shape)
-        flat = batch.reshape(len(batch), -1).astype(jnp.float32)
-        return jnp.stack([flat.sum(axis=1), flat[:, 0]], axis=1)
-
-    ours = embed_in_batches(embed, images, batch=8)
-    assert shapes == [(8, 4, 4, 1)], "one compilation"
-    assert ours.dtype == np.float32
-    flat = np.float32(images.reshape(count, -1))
-    np.testing.assert_allclose(ours, np.stack([flat.sum(axis=1), flat[:, 0]], axis=1))
-
-
-def test_embeddings_of_another_type_come_as_float32():
-    images = np.full((3, 4, 4, 1), 5, np.uint8)
-    ours = embed_in_batches(lambda batch: jnp.asarray(batch[:, 0, 0], jnp.bfloat16), images, batch=2)
-    assert ours.dtype == np.float32
-    np.testing.assert_array_equal(ours, np.full((3, 1), 5))

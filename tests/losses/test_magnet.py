@@ -41,8 +41,8 @@ def reference(embeddings: np.ndarray, classes: np.ndarray, alpha: float = 1.0) -
         ]
         largest = max(exponents)
         denominator = largest + np.log(sum(np.exp(e - largest) for e in exponents))
-        own = (r[i, n] - means[i]) @ (r[i, n] - means[i]) / (2 * variance)
-        losses[i, n] = max(0.0, own + alpha + denominator)
+        to_own_mean = (r[i, n] - means[i]) @ (r[i, n] - means[i]) / (2 * variance)
+        losses[i, n] = max(0.0, to_own_mean + alpha + denominator)
     return MagnetOutput(losses.mean(), losses, variance)
 
 

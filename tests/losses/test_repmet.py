@@ -46,16 +46,16 @@ def reference(
     rows, centres = np.float64(embeddings), np.float64(representatives)
     classes = range(len(centres))
     losses, posteriors, background = [], [], []
-    for row, own in zip(rows, labels, strict=True):
+    for row, label in zip(rows, labels, strict=True):
         squares = [[(row - centre) @ (row - centre) for centre in centres[i]] for i in classes]
         logs = [[-square / (2 * sigma**2) for square in squares[i]] for i in classes]
-        others = [log for i in classes if i != own for log in logs[i]]
+        others = [log for i in classes if i != label for log in logs[i]]
         if version == "v1":
-            value = -(max(logs[own]) - log_of_sum(others))
+            value = -(max(logs[label]) - log_of_sum(others))
         elif version == "v2":
-            value = -(log_of_sum(logs[own]) - log_of_sum(logs[own] + others))
+            value = -(log_of_sum(logs[label]) - log_of_sum(logs[label] + others))
         else:
-            nearest = min(squares[own]), min(square for i in classes if i != own for square in squares[i])
+            nearest = min(squares[label]), min(square for i in classes if i != label for square in squares[i])
             value = np.subtract(*(nearest if squared else np.sqrt(nearest)))
         losses.append(max(0.0, value + alpha))
         every = log_of_sum([log for i in classes for log in logs[i]])
@@ -69,9 +69,9 @@ class RepMetTest(chex.TestCase):
     @parameterized.product(form=FORMS, scale=(1e-3, 1.0, 1e3), offset=(0.0, 100.0))
     def test_the_output_equals_the_equations(self, form: tuple[str, bool], scale: float, offset: float):
         options = {"version": form[0], "squared": form[1], "sigma": 0.7 * scale, "alpha": 0.5}
-        given = problem(scale=scale, offset=offset)
-        ours = self.variant(partial(repmet_loss, **options))(*given)
-        expected = jax.tree.map(np.float32, reference(*given, **options))
+        arrays = problem(scale=scale, offset=offset)
+        ours = self.variant(partial(repmet_loss, **options))(*arrays)
+        expected = jax.tree.map(np.float32, reference(*arrays, **options))
         chex.assert_trees_all_close(ours, expected, rtol=1e-5, atol=1e-6)
 
     @chex.variants(with_jit=True, without_jit=True)
@@ -115,8 +115,8 @@ def test_random_problems_of_all_scales_and_offsets(version: str, squared: bool, 
         assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def gradients_of(given, **options):
-    embeddings, labels, representatives = given
+def gradients_of(arrays, **options):
+    embeddings, labels, representatives = arrays
     return value_and_gradients(embeddings, representatives, labels, tuple(options.items()))
 
 
@@ -130,15 +130,15 @@ def value_and_gradients(embeddings, representatives, labels, options):
 @pytest.mark.parametrize(("version", "squared"), FORMS)
 @pytest.mark.parametrize("offset", [0.0, 50.0])
 def test_gradients_are_those_of_finite_differences(version: str, squared: bool, offset: float):
-    given = problem(offset=offset)
+    arrays = problem(offset=offset)
     options = {"version": version, "squared": squared, "alpha": 0.7}
-    _, ours = gradients_of(given, **options)
+    _, ours = gradients_of(arrays, **options)
     for place, gradient in zip((0, 2), ours, strict=True):
-        expected = np.zeros(given[place].shape)
+        expected = np.zeros(arrays[place].shape)
         for index in np.ndindex(expected.shape):
             values = []
             for change in (1e-6, -1e-6):
-                moved = [np.float64(given[0]), given[1], np.float64(given[2])]
+                moved = [np.float64(arrays[0]), arrays[1], np.float64(arrays[2])]
                 moved[place][index] += change
                 values.append(reference(*moved, **options).loss)
             expected[index] = (values[0] - values[1]) / 2e-6
@@ -146,9 +146,9 @@ def test_gradients_are_those_of_finite_differences(version: str, squared: bool, 
 
 
 def test_the_gradient_of_a_learned_sigma_is_that_of_finite_differences():
-    given = problem()
-    ours = jax.grad(lambda sigma: repmet_loss(*given, sigma=sigma, version="v2").loss)(0.8)
-    above, below = (reference(*given, sigma=0.8 + change, version="v2").loss for change in (1e-6, -1e-6))
+    arrays = problem()
+    ours = jax.grad(lambda sigma: repmet_loss(*arrays, sigma=sigma, version="v2").loss)(0.8)
+    above, below = (reference(*arrays, sigma=0.8 + change, version="v2").loss for change in (1e-6, -1e-6))
     np.testing.assert_allclose(ours, (above - below) / 2e-6, rtol=1e-3)
 
 
@@ -176,15 +176,15 @@ def test_the_order_of_examples_classes_and_representatives_does_not_matter(seed:
 def test_where_all_points_coincide_the_loss_is_finite_and_nothing_moves(
     version: str, squared: bool, value: float
 ):
-    given = (
+    arrays = (
         np.full((BATCH, DIM), value, np.float32),
         np.zeros(BATCH, int),
         np.full((CLASSES, K, DIM), value, np.float32),
     )
-    loss, gradients = gradients_of(given, version=version, squared=squared)
+    loss, gradients = gradients_of(arrays, version=version, squared=squared)
     others = (CLASSES - 1) * K
-    wanted = {"v1": 1 + np.log(others), "v2": 1 + np.log(CLASSES), "margin": 1.0}
-    np.testing.assert_allclose(loss, wanted[version], rtol=1e-6)
+    expected = {"v1": 1 + np.log(others), "v2": 1 + np.log(CLASSES), "margin": 1.0}
+    np.testing.assert_allclose(loss, expected[version], rtol=1e-6)
     for gradient in gradients:
         np.testing.assert_array_equal(gradient, 0)
 
@@ -193,28 +193,28 @@ def test_where_all_points_coincide_the_loss_is_finite_and_nothing_moves(
 def test_far_points_have_a_large_finite_loss(version: str, squared: bool):
     embeddings, labels, representatives = problem(scale=1e4)
     embeddings = representatives[(labels + 1) % CLASSES, 0]  # at those of another class
-    given = (embeddings, labels, representatives)
-    output = repmet_loss(*given, version=version, squared=squared)
-    expected = reference(*given, version=version, squared=squared)
+    arrays = (embeddings, labels, representatives)
+    output = repmet_loss(*arrays, version=version, squared=squared)
+    expected = reference(*arrays, version=version, squared=squared)
     np.testing.assert_allclose(output.example_losses, expected.example_losses, rtol=1e-5)
     assert output.example_losses.min() > 1e3
-    assert all(np.isfinite(gradient).all() for gradient in gradients_of(given, version=version)[1])
+    assert all(np.isfinite(gradient).all() for gradient in gradients_of(arrays, version=version)[1])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("classes", "k"), [(2, 1), (2, 3), (5, 1), (40, 1)])
 def test_one_representative_two_classes_and_classes_without_an_example(version: str, classes: int, k: int):
-    given = problem(classes=classes, k=k)
-    loss, gradients = gradients_of(given, version=version)
-    np.testing.assert_allclose(loss, reference(*given, version=version).loss, rtol=1e-5, atol=1e-6)
+    arrays = problem(classes=classes, k=k)
+    loss, gradients = gradients_of(arrays, version=version)
+    np.testing.assert_allclose(loss, reference(*arrays, version=version).loss, rtol=1e-5, atol=1e-6)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_v2_is_the_cross_entropy_of_the_soft_posterior():
     embeddings, labels, representatives = problem()
     output = repmet_loss(embeddings, labels, representatives, version="v2", alpha=0.0)
-    own = output.posteriors[np.arange(BATCH), labels]
-    np.testing.assert_allclose(output.example_losses, -np.log(own), rtol=1e-4, atol=1e-6)
+    own_posteriors = output.posteriors[np.arange(BATCH), labels]
+    np.testing.assert_allclose(output.example_losses, -np.log(own_posteriors), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(output.posteriors.sum(axis=1), 1, rtol=1e-5)
 
 
@@ -252,10 +252,10 @@ def test_a_label_outside_the_classes_is_refused_or_makes_the_loss_nan(version: s
 )
 def test_shapes_that_do_not_fit_are_refused_in_words(shapes: tuple, sentence: str):
     embeddings, labels, representatives = shapes
-    given = jnp.zeros(embeddings), jnp.zeros(labels, int), jnp.zeros(representatives)
+    arrays = jnp.zeros(embeddings), jnp.zeros(labels, int), jnp.zeros(representatives)
     for loss in (repmet_loss, jax.jit(repmet_loss)):
         with pytest.raises(AssertionError, match=sentence):
-            loss(*given)
+            loss(*arrays)
 
 
 @pytest.mark.parametrize(

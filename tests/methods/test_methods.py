@@ -24,20 +24,32 @@ def test_the_method_is_that_of_the_config(splits: Splits):
     config = protonet.default_config()
     config.train.way = config.validation.way = 3
     config.eval.ways = (3,)
-    method = methods.build(config, splits)
+    typed = methods.check(config)
+    method = methods.build(typed, splits)
     assert isinstance(method, protonet.ProtoNet)
-    assert method.config is config
+    assert method.config is typed
     for name in ("training_data", "init", "draw", "learn", "validate", "evaluate"):
         assert callable(getattr(method, name))
 
 
-@pytest.mark.parametrize("name", ["matching", "", "os.path", "../protonet", "protonet.ProtoNet"])
+@pytest.mark.parametrize("name", ["matching", "", "../protonet", "protonet.ProtoNet", "nowhere.at_all", None])
 def test_a_method_that_does_not_exist_is_named(name: str, splits: Splits):
     config = protonet.default_config()
     config.method = name
-    for attempt in (methods.check, lambda config: methods.build(config, splits)):
-        with pytest.raises(UserError, match=rf"config\.method is {name!r}, but there is no module"):
+    for attempt in (methods.check, lambda config: methods.build(methods.check(config), splits)):
+        with pytest.raises(
+            UserError, match=rf"config\.method is {name!r}, but there is no module .* It can be 'magnet', "
+        ):
             attempt(config)
+
+
+def test_a_module_that_is_no_method_is_told_what_it_lacks():
+    config = protonet.default_config()
+    config.method = "os.path"
+    with pytest.raises(
+        UserError, match=r"config\.method names, defines no Config and no default_config and no check"
+    ):
+        methods.check(config)
 
 
 def test_a_config_is_checked_by_its_method():
@@ -51,7 +63,7 @@ def test_a_config_is_checked_by_its_method():
 def test_a_misspelt_field_is_told_with_the_nearest_right_one():
     config = protonet.default_config().unlock()
     config.train.querries = 3
-    with pytest.raises(UserError, match=r"config\.train\.querries is no field .* mean train\.queries\?"):
+    with pytest.raises(UserError, match=r"Unknown field config\.train\.querries .* mean train\.queries\?"):
         methods.check(config)
 
 

@@ -13,12 +13,12 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fsljax import data, methods
+from fsljax import methods
 from fsljax.api import Classifier
 from fsljax.classification import few_shot
+from fsljax.classification.episode_file import read_episodes
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
-from fsljax.evaluation.episodic import read_episodes
 from fsljax.experiment import run
 from fsljax.methods import repmet, softmax
 from fsljax.training import devices
@@ -71,7 +71,8 @@ def finished(request, folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def last_state(config: ConfigDict, workdir: Path):
-    method = methods.build(config, data.load(config))
+    typed = methods.check(config)
+    method = methods.build(typed, methods.load(typed))
     return Checkpoints(workdir).restore_last(jax.jit(method.init)(jax.random.key(config.seed)))
 
 
@@ -103,36 +104,10 @@ def test_a_run_leaves_its_results_report_and_curves(finished: tuple[str, Path]):
     assert movement[-1] > movement[4]
 
 
-def test_a_run_stopped_anywhere_ends_with_the_same_bits(
-    folder: Path, finished: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    division, workdir = finished
-    stop = {"examples": 15, "classes": 30}[division]  # between two resets, and after the last
-    config = make_config(folder, division)
-    saved = Checkpoints.save
-
-    class Killed(Exception):
-        pass
-
-    def save_then_die(self, state, *rest):
-        saved(self, state, *rest)
-        if int(state.step) == stop:
-            self.check_saved(stop)
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", save_then_die)
-        with pytest.raises(Killed):
-            run(config, mode="train", folder=tmp_path)
-    run(config, mode="train", folder=tmp_path)
-    ours, whole = (last_state(config, where) for where in (tmp_path, workdir))
-    assert int(ours.step) == int(whole.step) == STEPS
-    parts = [(s.params, s.batch_stats, s.opt_state, s.method_state) for s in (ours, whole)]
-    assert jax.tree.all(jax.tree.map(np.array_equal, *parts))
-
-
 def started(folder: Path, division: str = "examples", **fields):
-    method = methods.build(make := make_config(folder, division, **fields), data.load(make))
+    method = methods.build(
+        typed := methods.check(make_config(folder, division, **fields)), methods.load(typed)
+    )
     state = jax.jit(method.init)(jax.random.key(0))
     return method, state, jax.device_put(method.training_data(state.inference_variables()))
 
@@ -163,7 +138,7 @@ def test_they_begin_at_the_clusters_of_their_class_and_are_forgotten_by_the_opti
         for j in range(2):
             mean = embeddings[labels == label][nearest == j].mean(axis=0)
             np.testing.assert_allclose(centres[j], mean, rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(held, state.averaged["representatives"])
+    np.testing.assert_array_equal(held, state.ema_params["representatives"])
     np.testing.assert_array_equal(held, state.method_state)
     moments = state.opt_state[0][0]
     assert not np.any(moments.mu["representatives"]) and not np.any(moments.nu["representatives"])
@@ -187,7 +162,7 @@ def test_a_class_of_fewer_images_than_representatives_gets_its_first_cluster_aga
     config.data.image_size = 8
     config.network.update({"filters": 4, "blocks": 2})
     config.train.update({"clusters": 2, "examples": 2})
-    method = repmet.build(config, Splits(part, part, part))
+    method = methods.build(methods.check(config), Splits(part, part, part))
     state = jax.jit(method.init)(jax.random.key(0))
     inputs = jax.device_put(method.training_data(state.inference_variables()))
     held = np.asarray(method.refresh(state, inputs).params["representatives"])
@@ -249,7 +224,7 @@ def test_merged_classes_tell_the_purity_of_their_representatives():
         config.network.update({"filters": 8, "blocks": 2, "momentum": 0.7})
         config.train.update({"clusters": 2, "examples": 4, "steps": 30, "learning_rate": 1e-2})
         config.representatives.update({"per_class": k, "reset_every": 10, "reset_until": 30})
-        method = repmet.build(config, Splits(part, part, part))
+        method = methods.build(methods.check(config), Splits(part, part, part))
         state = jax.jit(method.init)(jax.random.key(0))
         inputs = jax.device_put(method.training_data(state.inference_variables()))
         state, _ = step_by_step(method, state, inputs, 30)
@@ -370,7 +345,8 @@ def test_training_starts_from_a_softmax_network_and_clusters_its_embeddings(fold
 def test_episodes_that_cannot_be_are_refused_before_training(folder: Path, fields: dict, sentence: str):
     config = make_config(folder, "classes", **fields)
     with pytest.raises(UserError, match=sentence):
-        methods.build(config, data.load(config))
+        typed = methods.check(config)
+        methods.build(typed, methods.load(typed))
 
 
 def test_a_label_outside_the_classes_is_told_before_anything_is_compiled():
@@ -380,6 +356,6 @@ def test_a_label_outside_the_classes_is_told_before_anything_is_compiled():
     wrong = ImageDataset(part.images, np.where(part.labels == 2, 3, part.labels), ("a", "b", "c"))
     config = repmet.default_config()
     config.train.update({"clusters": 2, "examples": 2})
-    repmet.build(config, Splits(part, part, part))
+    methods.build(methods.check(config), Splits(part, part, part))
     with pytest.raises(UserError, match=re.escape("labels lie from 0 to 3; they must be 0 to 2")):
-        repmet.build(config, Splits(wrong, part, part))
+        methods.build(methods.check(config), Splits(wrong, part, part))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -12,7 +13,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from fsljax import methods
-from fsljax.config import get
 from fsljax.detection.config import SceneOptions
 from fsljax.detection.data.scenes.composition import Drawings
 from fsljax.detection.data.scenes.drawings import SceneDrawings
@@ -236,7 +236,7 @@ def test_a_linear_head_has_no_representatives_and_scores_its_classes():
 )
 def test_what_cannot_be_is_told_before_data_are_loaded(field: str, value: Any, told: str):
     config = make_config(**{field: value})
-    assert get(config, field.replace("__", ".")) == value
+    assert attrgetter(field.replace("__", "."))(config) == value
     with pytest.raises(UserError, match=told):
         methods.check(config)
 

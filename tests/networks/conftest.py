@@ -62,12 +62,12 @@ def assert_agrees_with_torch(tmp_path: Path) -> Callable[..., None]:
         save_file({name: tensor.numpy() for name, tensor in module.state_dict().items()}, path)
         images = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
         with torch.no_grad():
-            wanted = module(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
-        assert np.std(wanted, axis=0).max() > 1e-3  # features that tell the images apart
+            expected = module(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+        assert np.std(expected, axis=0).max() > 1e-3  # features that tell the images apart
         for kernels in ("cpu", "xla"):
             network = network_with(kernels)
             variables = load_weights(path, draw_variables(network, *shape))
             ours = jax.jit(partial(network.apply, running_average=True))(variables, images)
-            np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
     return check

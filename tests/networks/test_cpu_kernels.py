@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -11,53 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.networks.backbones.conv4 import max_pool
 from fsljax.networks.cpu_kernels import (
     Padding,
     conv3x3,
     depthwise_conv,
-    grey_conv3x3_max_pool,
-    grey_conv3x3_moments,
     overlapping_max_pool,
     patch_conv,
     pointwise_conv,
     xla_conv3x3,
 )
 
-# Below, at and above one chunk of images, and so many that chunks grow.
-COUNTS = [1, 9, 10, 11, 500]
-FILTERS = 4
-
-
-def draw(count: int, size: tuple[int, int], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and a filter."""
-    generator = np.random.default_rng(count)
-    images = generator.uniform(size=(count, *size, channels))
-    kernel = generator.normal(size=(3, 3, channels, FILTERS))
-    return images.astype(np.float32), kernel.astype(np.float32)
-
-
-@partial(jax.jit, static_argnums=0)
-def pull_back(function: Callable[..., jax.Array], images: jax.Array, kernel: jax.Array, upstream: jax.Array):
-    """The value, and the gradients of images and kernel."""
-    value, pullback = jax.vjp(function, images, kernel)
-    return value, *pullback(upstream)
-
-
-def value_and_gradients(function: Callable[..., jax.Array], images: np.ndarray, kernel: np.ndarray):
-    """The value, and gradients of images and kernel for one fixed upstream gradient."""
-    shape = jax.eval_shape(function, images, kernel).shape
-    upstream = np.random.default_rng(7).normal(size=shape).astype(np.float32)
-    return pull_back(function, images, kernel, upstream)
-
-
-@jax.jit
-def pooled_by_xla(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    return max_pool(xla_conv3x3(images, kernel))
-
-
-def assert_close(ours: jax.Array | np.ndarray, wanted: jax.Array | np.ndarray) -> None:
-    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+from .against_xla import COUNTS, FILTERS, assert_close, draw, value_and_gradients
 
 
 def test_xla_conv3x3_is_the_sum_over_nine_shifts():
@@ -72,68 +35,11 @@ def test_xla_conv3x3_is_the_sum_over_nine_shifts():
 def test_conv3x3_and_both_its_gradients_are_those_of_xla(count: int):
     images, kernel = draw(count, (6, 7), 3)
     ours, theirs = (value_and_gradients(function, images, kernel) for function in (conv3x3, xla_conv3x3))
-    for value, wanted in zip(ours, theirs, strict=True):
-        assert_close(value, wanted)
+    for value, expected in zip(ours, theirs, strict=True):
+        assert_close(value, expected)
 
 
-@pytest.mark.parametrize(("count", "size"), [*((n, (6, 6)) for n in COUNTS), (20, (7, 8)), (21, (9, 5))])
-def test_grey_convolution_and_pooling_and_its_gradient_are_those_of_xla(count: int, size: tuple[int, int]):
-    images, kernel = draw(count, size, 1)
-    value, image_gradient, kernel_gradient = value_and_gradients(grey_conv3x3_max_pool, images, kernel)
-    wanted, _, wanted_gradient = value_and_gradients(pooled_by_xla, images, kernel)
-    assert_close(value, wanted)
-    assert_close(kernel_gradient, wanted_gradient)
-    assert not np.any(image_gradient)  # images are inputs
-
-
-def test_the_gradient_of_equal_maxima_of_a_grey_window_goes_to_the_first():
-    images = np.zeros((1, 2, 2, 1), np.float32)
-    images[0, 0, 0] = 1
-    # The centre and its left neighbour: the first two places of the window respond with 1.
-    kernel = np.zeros((3, 3, 1, 1), np.float32)
-    kernel[1, :2] = 1
-    np.testing.assert_array_equal(xla_conv3x3(images, kernel)[0, :, :, 0], [[1, 1], [0, 0]])
-    first = pull_back(grey_conv3x3_max_pool, images, kernel, np.ones((1, 1, 1, 1), np.float32))[2]
-    np.testing.assert_allclose(first[..., 0, 0], [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
-    shared = pull_back(pooled_by_xla, images, kernel, np.ones((1, 1, 1, 1), np.float32))[2]
-    np.testing.assert_allclose(shared[..., 0, 0], [[0, 0, 0], [0.5, 0.5, 0], [0, 0, 0]])
-
-
-@pytest.mark.parametrize(("groups", "size"), [(1, (8, 8)), (4, (7, 9))])
-def test_grey_moments_are_those_of_the_response(groups: int, size: tuple[int, int]):
-    images, kernel = draw(12, size, 1)
-    response = np.asarray(xla_conv3x3(images, kernel), np.float64).reshape(groups, -1, FILTERS)
-    mean, variance = jax.jit(grey_conv3x3_moments, static_argnums=2)(images, kernel, groups)
-    np.testing.assert_allclose(mean, response.mean(axis=1), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(variance, response.var(axis=1), rtol=1e-4)
-
-
-def test_gradients_of_grey_moments_are_those_of_the_response():
-    images, kernel = draw(6, (8, 7), 1)
-
-    def of_response(kernel: jax.Array) -> jax.Array:
-        response = xla_conv3x3(images, kernel).reshape(2, -1, FILTERS)
-        return jnp.sum(jnp.sin(response.mean(axis=1)) + jnp.cos(response.var(axis=1)))
-
-    def without_it(kernel: jax.Array) -> jax.Array:
-        mean, variance = grey_conv3x3_moments(images, kernel, 2)
-        return jnp.sum(jnp.sin(mean) + jnp.cos(variance))
-
-    assert_close(jax.jit(jax.grad(without_it))(kernel), jax.jit(jax.grad(of_response))(kernel))
-
-
-def test_variance_of_blank_images_is_not_negative():
-    _, kernel = draw(4, (8, 8), 1)
-    for grey in (0.0, 1.0):
-        _, variance = grey_conv3x3_moments(jnp.full((4, 8, 8, 1), grey), 100 * kernel, 2)
-        assert np.min(variance) >= 0
-
-
-def test_kernels_work_under_vmap():
-    images, kernel = draw(6, (6, 6), 1)
-    by_two = images.reshape(3, 2, 6, 6, 1)
-    pooled = jax.vmap(grey_conv3x3_max_pool, (0, None))(by_two, kernel)
-    assert_close(pooled.reshape(6, 3, 3, FILTERS), pooled_by_xla(images, kernel))
+def test_conv3x3_works_under_vmap():
     colours, kernel = draw(6, (6, 6), 3)
     convolved = jax.vmap(conv3x3, (0, None))(colours.reshape(3, 2, 6, 6, 3), kernel)
     assert_close(convolved.reshape(6, 6, 6, FILTERS), xla_conv3x3(colours, kernel))
@@ -170,8 +76,8 @@ def test_convolutions_by_shifts_and_patches_and_their_gradients_are_those_of_xla
     for function, kernel, groups in ((depthwise_conv, depthwise, 5), (patch_conv, dense, 1)):
         ours = partial(function, stride=stride, padding=padding)
         theirs = partial(xla_conv, stride=stride, padding=padding, groups=groups)
-        found, wanted = (value_and_gradients(f, images, kernel) for f in (ours, theirs))
-        for value, expected in zip(found, wanted, strict=True):
+        our_values, their_values = (value_and_gradients(f, images, kernel) for f in (ours, theirs))
+        for value, expected in zip(our_values, their_values, strict=True):
             assert_close(value, expected)
 
 
@@ -182,8 +88,10 @@ def test_a_matrix_product_is_the_convolution_by_points(size: tuple[int, int], st
     kernel = np.random.default_rng(1).normal(size=(1, 1, 3, FILTERS)).astype(np.float32)
     ours = partial(pointwise_conv, stride=stride)
     theirs = partial(xla_conv, stride=stride, padding=((0, 0), (0, 0)))
-    for value, wanted in zip(*(value_and_gradients(f, images, kernel) for f in (ours, theirs)), strict=True):
-        assert_close(value, wanted)
+    for value, expected in zip(
+        *(value_and_gradients(f, images, kernel) for f in (ours, theirs)), strict=True
+    ):
+        assert_close(value, expected)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
@@ -203,9 +111,9 @@ def test_overlapping_pooling_and_its_gradient_are_those_of_flax_where_no_two_are
         return nn.max_pool(images, (window, window), (stride, stride), padding)
 
     nothing = np.zeros(1, np.float32)
-    found, wanted = (value_and_gradients(f, images, nothing)[:2] for f in (ours, theirs))
-    np.testing.assert_array_equal(found[0], wanted[0])
-    assert_close(found[1], wanted[1])
+    our_values, their_values = (value_and_gradients(f, images, nothing)[:2] for f in (ours, theirs))
+    np.testing.assert_array_equal(our_values[0], their_values[0])
+    assert_close(our_values[1], their_values[1])
 
 
 def test_equal_maxima_of_overlapping_windows_share_the_gradient_that_flax_gives_to_one():

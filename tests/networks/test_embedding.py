@@ -31,8 +31,8 @@ def test_an_embedding_is_that_of_its_parts(draw, dense: tuple[int, ...], normali
         x = x @ layer["kernel"].astype(np.float64) + layer["bias"]
     if normalize:
         x = x / np.linalg.norm(x, axis=-1, keepdims=True)
-    found = network.apply(variables, IMAGES, running_average=True)
-    np.testing.assert_allclose(found, x, rtol=0, atol=1e-4 * np.abs(x).max())
+    embeddings = network.apply(variables, IMAGES, running_average=True)
+    np.testing.assert_allclose(embeddings, x, rtol=0, atol=1e-4 * np.abs(x).max())
 
 
 def test_its_two_halves_make_the_whole(draw):
@@ -78,10 +78,10 @@ def test_the_mask_marks_what_is_trained(trainable: str, expected: set[str]):
     }
     mask = trainable_mask(params, trainable, ("features.17", "features.18"))
     backbone = mask["network"]["backbone"]
-    found = {f"features.{number}": part["scale"] for number, part in backbone["features"].items()}
-    found |= {"first": backbone["first"]["kernel"], "head": mask["network"]["head"]["0"]["kernel"]}
-    found["representatives"] = mask["representatives"]
-    assert {name for name, trained in found.items() if trained} == expected
+    trained = {f"features.{number}": part["scale"] for number, part in backbone["features"].items()}
+    trained |= {"first": backbone["first"]["kernel"], "head": mask["network"]["head"]["0"]["kernel"]}
+    trained["representatives"] = mask["representatives"]
+    assert {name for name, is_trained in trained.items() if is_trained} == expected
 
 
 def test_a_last_stage_is_known_by_whole_names():
@@ -94,13 +94,13 @@ def test_frozen_statistics_hold_in_training_while_parameters_are_trained():
     network = Embedding(BACKBONE, (3,), frozen_statistics=True)
     images = jax.random.normal(jax.random.key(0), (6, 8, 8, 1)) + 2
     variables = network.init(jax.random.key(1), images, running_average=True)
-    found, changed = network.apply(variables, images, running_average=False, mutable=["batch_stats"])
-    np.testing.assert_array_equal(found, network.apply(variables, images, running_average=True))
+    embeddings, changed = network.apply(variables, images, running_average=False, mutable=["batch_stats"])
+    np.testing.assert_array_equal(embeddings, network.apply(variables, images, running_average=True))
     jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"], variables["batch_stats"])
 
     def loss(params):
-        held = {**variables, "params": params}
-        outputs, _ = network.apply(held, images, running_average=False, mutable=["batch_stats"])
+        moved = {**variables, "params": params}
+        outputs, _ = network.apply(moved, images, running_average=False, mutable=["batch_stats"])
         return jnp.sum(jnp.square(outputs))
 
     gradients = jax.grad(loss)(variables["params"])

@@ -74,18 +74,18 @@ def test_convolution_is_that_of_the_formula(
     kernel = draw(*window, 1 if depthwise else 3, 3 if depthwise else 4, seed=1)
     settings = Settings("symmetric" if padding == "valid" else padding, kernels=kernels)
     conv = Conv(settings, kernel.shape[-1], window, stride, depthwise, valid=padding == "valid")
-    found = jax.jit(conv.apply)({"params": {"kernel": kernel}}, x)
+    outputs = jax.jit(conv.apply)({"params": {"kernel": kernel}}, x)
     expected = convolved(x, kernel, stride, pad(size, window, stride, padding), depthwise=depthwise)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 9)])
 def test_a_window_may_be_larger_than_the_picture(kernels: str, size: tuple[int, int]):
     x, kernel = draw(2, *size, 3), draw(3, 3, 3, 4, seed=1)
-    found = Conv(Settings(kernels=kernels), 4).apply({"params": {"kernel": kernel}}, x)
+    outputs = Conv(Settings(kernels=kernels), 4).apply({"params": {"kernel": kernel}}, x)
     expected = convolved(x, kernel, 1, ((1, 1), (1, 1)), depthwise=False)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -111,12 +111,12 @@ def test_batch_norm_takes_each_group_by_itself_and_moves_the_averages_by_the_mea
     x = draw(6, 4, 5, 2) * 3 + 10 * np.arange(6, dtype=np.float32)[:, None, None, None]
     variables = norm_variables(2)
     norm = Norm(Settings(momentum=0.8))
-    found, changed = norm.apply(variables, x, Statistics(groups, False), mutable=["batch_stats"])
+    outputs, changed = norm.apply(variables, x, Statistics(groups, False), mutable=["batch_stats"])
     by_group = x.astype(np.float64).reshape(groups, -1, 2)
     mean, variance = by_group.mean(axis=1), by_group.var(axis=1)
     normal = (by_group - mean[:, None]) / np.sqrt(variance[:, None] + EPSILON)
     expected = (normal * variables["params"]["scale"] + variables["params"]["shift"]).reshape(x.shape)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4)
     for name, moment in (("mean", mean), ("variance", variance)):
         moved = 0.8 * variables["batch_stats"][name] + 0.2 * moment.mean(axis=0)
         np.testing.assert_allclose(changed["batch_stats"][name], moved, rtol=1e-4)
@@ -125,20 +125,20 @@ def test_batch_norm_takes_each_group_by_itself_and_moves_the_averages_by_the_mea
 def test_batch_norm_by_running_averages_leaves_them_alone():
     x, variables = draw(6, 4, 5, 2), norm_variables(2)
     norm = Norm(Settings(), 1e-3)
-    found, changed = norm.apply(variables, x, Statistics(3, True), mutable=["batch_stats"])
+    outputs, changed = norm.apply(variables, x, Statistics(3, True), mutable=["batch_stats"])
     averages, parameters = variables["batch_stats"], variables["params"]
     normal = (x.astype(np.float64) - averages["mean"]) / np.sqrt(averages["variance"] + 1e-3)
-    np.testing.assert_allclose(found, normal * parameters["scale"] + parameters["shift"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs, normal * parameters["scale"] + parameters["shift"], rtol=0, atol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"], averages)
 
 
 def test_statistics_of_half_precision_are_taken_in_float32():
     x = jnp.asarray(draw(64, 8, 8, 1) + 8, jnp.bfloat16)
     variables = norm_variables(1)
-    found, changed = Norm(Settings(momentum=0.0)).apply(
+    outputs, changed = Norm(Settings(momentum=0.0)).apply(
         variables, x, Statistics(1, False), mutable=["batch_stats"]
     )
-    assert found.dtype == jnp.bfloat16
+    assert outputs.dtype == jnp.bfloat16
     exact = np.asarray(x, np.float64)
     np.testing.assert_allclose(changed["batch_stats"]["mean"][0], exact.mean(), rtol=1e-5)
     np.testing.assert_allclose(changed["batch_stats"]["variance"][0], exact.var(), rtol=1e-3)
@@ -157,23 +157,23 @@ def test_what_is_not_trained_is_normalised_by_running_averages(trainable: str, r
 def test_max_pooling_is_that_of_the_formula_and_padding_is_never_the_maximum(kernels: str, padding: str):
     x = draw(2, 8, 9, 3) - 10
     settings = Settings("same" if padding == "same" else "symmetric", kernels=kernels)
-    found = jax.jit(partial(max_pool, settings=settings, valid=padding == "valid"))(x)
+    outputs = jax.jit(partial(max_pool, settings=settings, valid=padding == "valid"))(x)
     sides = pad((8, 9), (3, 3), 2, padding)
     padded = np.pad(x, ((0, 0), *sides, (0, 0)), constant_values=-np.inf)
     height, width = ((extent - 3) // 2 + 1 for extent in padded.shape[1:3])
     for i in range(height):
         for j in range(width):
             expected = padded[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max(axis=(1, 2))
-            np.testing.assert_array_equal(found[:, i, j], expected)
-    assert found.shape == (2, height, width, 3)
+            np.testing.assert_array_equal(outputs[:, i, j], expected)
+    assert outputs.shape == (2, height, width, 3)
 
 
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
 def test_means_at_the_border_count_zeros_with_symmetric_padding_alone(padding: str):
     x = draw(2, 4, 5, 3)
-    found = average_pool3x3(x, Settings(padding))
+    outputs = average_pool3x3(x, Settings(padding))
     for i in range(4):
         for j in range(5):
             window = x[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].astype(np.float64)
             count = 9 if padding == "symmetric" else window.shape[1] * window.shape[2]
-            np.testing.assert_allclose(found[:, i, j], window.sum(axis=(1, 2)) / count, atol=1e-5)
+            np.testing.assert_allclose(outputs[:, i, j], window.sum(axis=(1, 2)) / count, atol=1e-5)

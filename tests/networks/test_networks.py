@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.config import shared_config
+from fsljax.config import Experiment, config_dict, read
 from fsljax.errors import UserError
 
 
-def make_config(**fields: object) -> ConfigDict:
-    config = shared_config()
-    config.update_from_flattened_dict(fields)
-    return config
+def make_config(**fields: object) -> Experiment:
+    """An experiment with other values, read as those of a config file are."""
+    config = config_dict(Experiment())
+    for name, value in fields.items():
+        section, field = name.split(".")
+        with config.ignore_type():
+            config[section][field] = value
+    return read(Experiment, config)
 
 
 def test_builds_what_the_config_describes():
-    config = make_config(**{"network.filters": 8, "network.blocks": 3, "network.momentum": 0.5})
-    config.network.kernels = "xla"
+    fields = {"filters": 8, "blocks": 3, "momentum": 0.5, "kernels": "xla"}
+    config = make_config(**{f"network.{name}": value for name, value in fields.items()})
     assert networks.build(config) == networks.Conv4(filters=8, blocks=3, momentum=0.5, kernels="xla")
 
 
 def test_the_default_is_the_published_network():
-    assert networks.build(shared_config()) == networks.Conv4()
+    assert networks.build(Experiment()) == networks.Conv4()
 
 
 @pytest.mark.parametrize("size", [16, 17, 28])
@@ -34,8 +39,12 @@ def test_every_size_that_survives_pooling_is_taken(size: int):
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("network.name", "resnet", r"config\.network\.name is 'resnet'; it can be 'conv4'"),
-        ("network.kernels", "gpu", r"config\.network\.kernels is 'gpu'; it can be 'auto', 'cpu' or 'xla'"),
+        (
+            "network.name",
+            "resnet",
+            r"config\.network\.name is 'resnet', .*Did you mean resnet50\? It can be 'conv4', 'inception_v3'",
+        ),
+        ("network.kernels", "gpu", r"config\.network\.kernels is 'gpu'; it can be 'auto', 'cpu', 'xla'"),
         ("data.image_size", 15, r"config\.data\.image_size is 15.*take 16 or more, or fewer blocks"),
         ("network.blocks", 5, r"config\.data\.image_size is 28, but 5 blocks.*take 32 or more"),
         ("network.name", "inception_v3", r"config\.data\.image_size is 28, but inception_v3 needs 75"),
@@ -65,8 +74,10 @@ def test_what_cannot_be_built_is_told_in_a_sentence(field: str, value: object, s
 )
 def test_every_network_gets_the_settings_of_the_config(name: str, backbone: type):
     fields = {"padding": "same", "momentum": 0.5, "kernels": "xla"}
-    config = make_config(**{f"network.{field}": value for field, value in fields.items()})
-    config.network.name, config.data.image_size = name, 75
+    config = make_config(
+        **{"network.name": name, "data.image_size": 75},
+        **{f"network.{field}": value for field, value in fields.items()},
+    )
     network = networks.build(config)
     assert isinstance(network, backbone)
     assert network.settings == networks.Settings(**fields)
@@ -89,15 +100,16 @@ def test_what_a_config_asks_for_beyond_the_backbone_is_built_around_it(field: st
     assert isinstance(network, networks.Embedding)
     assert network.backbone == networks.Conv4(trainable=config.network.trainable)
     assert network.frozen == (value == "head")
-    given = {"embedding": network.dense, "trainable": network.backbone.trainable}
-    assert given.get(field, getattr(network, field, None)) == value
+    in_network = {"embedding": network.dense, "trainable": network.backbone.trainable}
+    assert in_network.get(field, getattr(network, field, None)) == value
 
 
 def test_weights_are_refused_by_their_name_and_beside_another_run():
     config = make_config(**{"network.name": "lenet", "network.weights": "lenet.pth"})
     with pytest.raises(UserError, match=r"lenet\.pth \(config\.network\.weights\) is a pickle"):
         networks.build(config)
-    config.network.update({"weights": "lenet.npz", "init_from": "runs/other"})
+    both = {"network.weights": "lenet.npz", "network.init_from": "runs/other"}
+    config = make_config(**{"network.name": "lenet", **both})
     with pytest.raises(UserError, match=r"weights and config\.network\.init_from are both given"):
         networks.build(config)
 
@@ -105,3 +117,29 @@ def test_weights_are_refused_by_their_name_and_beside_another_run():
 def test_the_last_stage_of_a_config_is_that_of_its_network():
     assert networks.last_stage(make_config(**{"network.blocks": 3})) == ("block_2",)
     assert networks.last_stage(make_config(**{"network.name": "resnet50"})) == ("layer4",)
+
+
+def test_a_detector_needs_a_backbone_with_stages():
+    with pytest.raises(UserError) as refusal:
+        networks.build_backbone(make_config(**{"network.name": "conv4"}))
+    assert str(refusal.value) == (
+        "config.network.name is 'conv4', which has no stages to detect objects on; it can be 'mobilenet_v2', "
+        "'resnet101', 'resnet18', 'resnet50', 'resnet_small', 'scene_net'."
+    )
+    assert isinstance(
+        networks.build_backbone(make_config(**{"network.name": "scene_net"})), networks.SceneNet
+    )
+
+
+def test_a_backbone_of_ones_own_is_found_by_its_dotted_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "networks_of_mine"
+    package.mkdir()
+    (package / "plain.py").write_text(
+        "from fsljax.networks import Conv4\n"
+        "def build(network):\n"
+        "    return Conv4(network.filters, blocks=1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = make_config(**{"network.name": "networks_of_mine.plain", "network.filters": 5})
+    assert networks.build(config) == networks.Conv4(5, blocks=1)
+    assert networks.last_stage(config) == ("block_0",)

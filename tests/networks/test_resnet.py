@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fsljax.config import Network
+from fsljax.networks.backbones import resnet18, resnet50, resnet101, resnet_small
 from fsljax.networks.layers import Settings
-from fsljax.networks.resnet import ResNet, resnet18, resnet50, resnet101, resnet_small
+from fsljax.networks.resnet import ResNet
 
 # Of torchvision's models, without the classifiers (512 · 1000 + 1000 and 2048 · 1000 + 1000).
 PARAMETERS = {
@@ -88,24 +90,24 @@ def test_features_are_those_of_the_torch_module(
     assert_agrees_with_torch, ours, blocks, filters, bottleneck, small_images, size
 ):
     theirs = partial(torch_resnet, blocks, filters, bottleneck=bottleneck, small_images=small_images)
-    assert_agrees_with_torch(theirs, lambda kernels: ours(Settings(kernels=kernels)), size, size, 3)
+    assert_agrees_with_torch(theirs, lambda kernels: ours.build(Network(kernels=kernels)), size, size, 3)
 
 
 @pytest.mark.parametrize("make", PARAMETERS)
 def test_there_are_as_many_parameters_as_published(draw, make):
-    params = draw(make(Settings()), 32, 32, 3)["params"]
+    params = draw(make.build(Network()), 32, 32, 3)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[make]
 
 
 def test_the_small_network_has_at_most_three_million_parameters(draw):
-    params = draw(resnet_small(Settings()), 32, 32, 3)["params"]
+    params = draw(resnet_small.build(Network()), 32, 32, 3)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) <= 3_000_000
 
 
 @pytest.mark.parametrize("make", FEATURES)
 @pytest.mark.parametrize("size", [1, 33, 64])
 def test_images_of_any_size_give_the_same_number_of_features(draw, make, size: int):
-    network = make(Settings())
+    network = make.build(Network())
     variables = draw(network, size, size, 3)
     images = jax.ShapeDtypeStruct((2, 3, size, size, 3), jnp.float32)
     embeddings = jax.eval_shape(partial(network.apply, running_average=True), variables, images)

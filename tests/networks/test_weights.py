@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from fsljax.config import Network
 from fsljax.errors import UserError
 from fsljax.networks import Embedding, InceptionV3, LeNet, MobileNetV2, ResNet
-from fsljax.networks.layers import Settings
-from fsljax.networks.resnet import resnet18, resnet50
+from fsljax.networks.backbones import resnet18, resnet50
 from fsljax.networks.weights import content_hash, load_weights, torch_names
 
 SMALL = ResNet((1, 1), filters=4, small_images=True)
@@ -24,14 +24,14 @@ SMALL = ResNet((1, 1), filters=4, small_images=True)
 # Some of the names in torchvision's state dicts and their shapes there; and how many tensors there are
 # without classifiers, auxiliary classifiers and counters.
 PUBLISHED: dict[Any, tuple[int, dict[str, tuple[int, ...]]]] = {
-    resnet18(Settings()): (100, {
+    resnet18.build(Network()): (100, {
         "conv1.weight": (64, 3, 7, 7),
         "bn1.running_mean": (64,),
         "layer1.0.conv2.weight": (64, 64, 3, 3),
         "layer2.0.downsample.0.weight": (128, 64, 1, 1),
         "layer4.1.bn2.running_var": (512,),
     }),
-    resnet50(Settings()): (265, {
+    resnet50.build(Network()): (265, {
         "layer1.0.downsample.1.bias": (256,),
         "layer3.5.conv2.weight": (256, 256, 3, 3),
         "layer4.2.conv3.weight": (2048, 512, 1, 1),
@@ -95,12 +95,12 @@ def test_every_tensor_comes_to_its_place(draw, tmp_path: Path, network, suffix: 
     loaded = load_weights(write(tmp_path / f"weights{suffix}", tensors), variables)
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     for name, place in torch_names(variables).items():
-        wanted = tensors[name]
-        if wanted.ndim == 4:
-            wanted = np.einsum("oihw->hwio", wanted)
-        if wanted.ndim == 2:
-            wanted = np.einsum("oi->io", wanted)
-        np.testing.assert_array_equal(at(loaded, place), wanted)
+        expected_tensor = tensors[name]
+        if expected_tensor.ndim == 4:
+            expected_tensor = np.einsum("oihw->hwio", expected_tensor)
+        if expected_tensor.ndim == 2:
+            expected_tensor = np.einsum("oi->io", expected_tensor)
+        np.testing.assert_array_equal(at(loaded, place), expected_tensor)
         assert at(loaded, place).dtype == jnp.float32
 
 
@@ -152,7 +152,7 @@ def test_a_backbone_is_found_wherever_it_lies(draw, tmp_path: Path):
         ),
         (
             {"layer2.0.conv1.weight": np.zeros((8, 5, 3, 3), np.float32)},
-            r"'layer2\.0\.conv1\.weight' has shape \(8, 5, 3, 3\) there and \(8, 4, 3, 3\) in the network",
+            r"'layer2\.0\.conv1\.weight' has shape \(8, 5, 3, 3\) in the file and \(8, 4, 3, 3\) in the net",
         ),
         (
             {"layer3.0.bn1.bias": np.zeros(4, np.float32)},
@@ -160,7 +160,7 @@ def test_a_backbone_is_found_wherever_it_lies(draw, tmp_path: Path):
         ),
         (
             {"bn1.weight": np.full(4, np.nan, np.float32)},
-            r"'bn1\.weight' has values that are no finite numbers",
+            r"'bn1\.weight' has values that are not finite",
         ),
     ],
 )

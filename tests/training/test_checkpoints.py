@@ -23,7 +23,7 @@ def make_state(step: int, *, averaging: bool = False) -> TrainState:
         params=params,
         tx=optax.adam(1e-3),
         batch_stats={"mean": jnp.ones(3) * step},
-        averaged=jax.tree.map(lambda leaf: leaf / 2, params) if averaging else None,
+        ema_params=jax.tree.map(lambda leaf: leaf / 2, params) if averaging else None,
         key=jax.random.key(step),
     )
     return state.replace(step=jnp.asarray(step, jnp.int32))

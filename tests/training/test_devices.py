@@ -35,7 +35,7 @@ def make_state() -> TrainState:
         params=params,
         tx=optax.adam(0.1),
         batch_stats={"seen": jnp.zeros((), jnp.int32)},
-        averaged=jax.tree.map(jnp.copy, params),
+        ema_params=jax.tree.map(jnp.copy, params),
         key=jax.random.key(0),
     )
     return state.replace(step=jnp.zeros((), jnp.int32))
@@ -48,7 +48,7 @@ def points() -> jax.Array:
 
 
 def arrays(state: TrainState) -> list[np.ndarray]:
-    tree = (state.step, state.params, state.averaged, state.batch_stats, state.opt_state)
+    tree = (state.step, state.params, state.ema_params, state.batch_stats, state.opt_state)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 

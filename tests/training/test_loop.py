@@ -147,7 +147,7 @@ def test_an_image_that_cannot_be_read_ends_the_run_with_a_sentence_that_names_it
 ):
     config = published_config(config_file, damaged_set, **STREAMED, **{"data.workers": workers})
     (file,) = damaged_set.rglob("*train.array_record*")
-    sentence = rf"^Image \d+ of {file} cannot be read: [^\n]* Copy the data set anew\.$"
+    sentence = rf"^Image \d+ of {file} cannot be read: [^\n]* Copy the data set again\.$"
     with pytest.raises(UserError) as caught:
         run(config, mode="train", folder=tmp_path / "run")
     assert re.match(sentence, str(caught.value))  # not its notes, which nobody is shown

@@ -13,18 +13,19 @@ import pytest
 from ml_collections import ConfigDict
 
 from fsljax.classification.embedder import build_embedder
-from fsljax.config import shared_config
+from fsljax.config import Experiment, config_dict
 from fsljax.errors import UserError
 from fsljax.methods import magnet
 from fsljax.training.checkpoints import Checkpoints
-from fsljax.training.state import TrainState, learning_rate, make_optimizer
+from fsljax.training.optimizer import learning_rate, make_optimizer
+from fsljax.training.state import TrainState
 
 STEPS, RATE = 40, 0.1
 GRADIENTS = np.random.default_rng(0).normal(size=(6, 3))
 
 
 def make_config(**train: object) -> ConfigDict:
-    config = shared_config()
+    config = config_dict(Experiment())
     config.train.update({"steps": STEPS, "learning_rate": RATE, "halving_steps": 8, **train})
     return config
 
@@ -36,7 +37,7 @@ def make_state(config: ConfigDict, *, averaging: bool = False) -> TrainState:
         params=params,
         tx=make_optimizer(config),
         batch_stats={"mean": jnp.zeros(2)},
-        averaged=params if averaging else None,
+        ema_params=params if averaging else None,
         key=jax.random.key(3),
     )
 
@@ -150,7 +151,7 @@ def test_averaged_parameters_keep_their_share_at_each_step():
     for gradient in GRADIENTS:
         state = state.updated({"w": jnp.asarray(gradient)}, state.batch_stats, ema=0.8)
         averaged = 0.8 * averaged + 0.2 * np.asarray(state.params["w"], np.float64)
-    np.testing.assert_allclose(state.averaged["w"], averaged, rtol=1e-5)
+    np.testing.assert_allclose(state.ema_params["w"], averaged, rtol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -162,12 +163,12 @@ def test_what_is_not_trained_keeps_every_bit(optimizer: str, trainable: str, tra
     params = {"backbone": {"block_2": start, "block_3": start}, "head": start}
     state = TrainState.create(
         apply_fn=None, params=params, tx=make_optimizer(config), batch_stats={},
-        averaged=params, key=jax.random.key(3),
+        ema_params=params, key=jax.random.key(3),
     )  # fmt: skip
     step = jax.jit(lambda state, gradients: state.updated(gradients, {}, ema=0.9))
     for number in range(3):
         state = step(state, jax.tree.map(lambda leaf, n=number: jnp.ones_like(leaf) + n, params))
-    for tree in (state.params, state.averaged):
+    for tree in (state.params, state.ema_params):
         found = {"head": tree["head"], **tree["backbone"]}
         same = {name for name, leaf in found.items() if leaf.tobytes() == start.tobytes()}
         assert same == {"block_2", "block_3", "head"} - trained
@@ -183,7 +184,7 @@ def test_a_state_with_frozen_parts_comes_back_from_its_checkpoint(tmp_path: Path
     def make(value: float) -> TrainState:
         params = {"backbone": {"block_0": jnp.full(3, value)}, "head": jnp.full(2, value)}
         state = TrainState.create(
-            apply_fn=None, params=params, tx=tx, batch_stats={}, averaged=None, key=jax.random.key(0)
+            apply_fn=None, params=params, tx=tx, batch_stats={}, ema_params=None, key=jax.random.key(0)
         )
         return state.updated(params, {"mean": jnp.zeros(1)}, ema=0.0).replace(step=jnp.asarray(1, jnp.int32))
 
@@ -201,13 +202,13 @@ def test_evaluation_reads_averaged_parameters_where_there_are_any():
         state = make_state(make_config(), averaging=averaging)
         state = state.updated({"w": jnp.ones(3)}, {"mean": jnp.full(2, 5.0)}, ema=0.5)
         variables = state.inference_variables()
-        assert variables["params"] is (state.averaged if averaging else state.params)
+        assert variables["params"] is (state.ema_params if averaging else state.params)
         np.testing.assert_array_equal(variables["batch_stats"]["mean"], [5, 5])
 
 
 def test_without_averaging_there_is_no_second_set_of_parameters():
     state = make_state(make_config()).updated({"w": jnp.ones(3)}, {}, ema=0.0)
-    assert state.averaged is None
+    assert state.ema_params is None
 
 
 def test_every_step_has_a_key_of_its_own_that_a_restart_finds_again():

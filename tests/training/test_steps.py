@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import multiprocessing
 import threading
-from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,7 +19,6 @@ from fsljax import methods
 from fsljax.classification import embedder
 from fsljax.data.dataset import Splits
 from fsljax.data.io.encoded_images import EncodedImages
-from fsljax.evaluation import episodic
 from fsljax.methods import magnet, protonet, softmax, triplet
 from fsljax.training import steps
 from fsljax.training.method import TrainingData
@@ -55,7 +53,7 @@ def make_config(module: ModuleType, data_dir: Path, **fields: Any) -> ConfigDict
 
 
 def start(config: ConfigDict, splits: Splits | None = None):
-    method = methods.build(config, splits or data_sources.load(config))
+    method = methods.build(methods.check(config), splits or data_sources.load(config))
     state = jax.jit(method.init)(jax.random.key(config.seed))
     return method, state, method.training_data(state.inference_variables())
 
@@ -77,7 +75,14 @@ def go(
 
 
 def bits(state: TrainState) -> list[np.ndarray]:
-    tree = (state.step, state.params, state.batch_stats, state.opt_state, state.averaged, state.method_state)
+    tree = (
+        state.step,
+        state.params,
+        state.batch_stats,
+        state.opt_state,
+        state.ema_params,
+        state.method_state,
+    )
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
@@ -130,7 +135,7 @@ def test_a_streamed_run_goes_on_from_any_step_with_the_same_bits(in_memory, publ
 @pytest.mark.parametrize("module", METHODS)
 def test_draws_that_are_known_before_hang_on_key_and_step_alone(module: ModuleType, published_set: Path):
     method, state, data = start(make_config(module, published_set))
-    if not method.draws_ahead:
+    if not method.prefetchable:
         assert module is magnet
         return
     data, key, draw = placed(data, 4.0), state.key, jax.jit(method.draw)
@@ -216,13 +221,12 @@ def test_encoded_images_are_evaluated_as_decoded_ones_without_being_in_memory_at
     module: ModuleType, published_set: Path, sizes_read: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(embedder, "_IMAGES_A_BATCH", 16)
-    monkeypatch.setattr(episodic, "embed_in_batches", partial(episodic.embed_in_batches, batch=16))
     config = make_config(module, published_set, **ENCODED, **{"data.train_on": "train_and_validation"})
     method, state, _ = start(config)
     variables = state.inference_variables()
     evaluation = method.evaluate(variables)
     assert max(sizes_read) <= 100  # that a report looks through
-    decoded = methods.build(config, data_sources.load(make_config(module, published_set)))
+    decoded = methods.build(methods.check(config), data_sources.load(make_config(module, published_set)))
     assert evaluation.test == decoded.evaluate(variables).test
 
 

@@ -32,7 +32,7 @@ def cached_arrays(
     """Reads the arrays stored under `name` and `fingerprint`, or makes and stores them.
 
     `fingerprint` must change with everything the arrays depend on: source data, sizes, seed, and the
-    version of the code that makes them. A damaged entry is made anew; where the folder cannot be
+    version of the code that makes them. A damaged entry is regenerated; where the folder cannot be
     written, or `keep` declines them, the arrays are used without being kept.
     """
     entry = cache_folder() / f"{name}-{fingerprint[:16]}"
@@ -43,7 +43,7 @@ def cached_arrays(
                 raise ValueError(f"{_KEYS} does not name its files")
             return {key: np.load(entry / f"{key}.npy", mmap_mode="r") for key in keys}
         except (OSError, ValueError, EOFError) as error:
-            logging.warning("The cached arrays in %s cannot be read (%s): making them anew.", entry, error)
+            logging.warning("The cached arrays in %s cannot be read (%s): regenerating them.", entry, error)
             shutil.rmtree(entry, ignore_errors=True)
     print(f"preparing {name}, once: later runs find it in {entry.parent} …", file=sys.stderr, flush=True)
     arrays = make()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import psutil
@@ -21,6 +21,8 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp
 # Pillow's other readers start programs (EPS) or take text for an image.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
+# `PIL.ImageOps.exif_transpose` rewrites the EXIF data, which fails where any other tag is damaged, and
+# copies the images that stand upright.
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -30,6 +32,18 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+
+
+class Fitting(NamedTuple):
+    """How images of any size are brought to one; see `decode_image`.
+
+    Attributes:
+      resampling: Pillow's filter.
+      cut_first: the centred part is cut out before it is resized.
+    """
+
+    resampling: Resampling = Resampling.BICUBIC
+    cut_first: bool = False
 
 
 def decode_image(
@@ -59,7 +73,7 @@ def decode_image(
       uint8 `[height, width, channels]`.
 
     Raises:
-      UserError: the file is missing, damaged, no image, or a decompression bomb (Pillow's limit).
+      UserError: the file is missing, damaged, not an image, or a decompression bomb (Pillow's limit).
     """
     try:
         return _decode(path, image_size, channels, resampling, cut_first)
@@ -78,7 +92,7 @@ def decode_bytes(
     """Decodes the content of an image file; see `decode_image`.
 
     Raises:
-      UserError: the content is damaged, no image, or a decompression bomb.
+      UserError: the content is damaged, not an image, or a decompression bomb.
     """
     try:
         return _decode(io.BytesIO(encoded), image_size, channels, Resampling(resampling), cut_first)
@@ -147,7 +161,7 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
     """An image file at its full size, with its own mode; see `upright`.
 
     Raises:
-      UserError: the file is missing, damaged, no image, or a decompression bomb (Pillow's limit).
+      UserError: the file is missing, damaged, not an image, or a decompression bomb (Pillow's limit).
     """
     try:
         with Image.open(Path(path), formats=_FORMATS) as image:

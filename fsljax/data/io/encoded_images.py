@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fsljax.errors import UserError
+
+Index = int | slice | Sequence[int] | np.ndarray
 
 
 class _Reader(NamedTuple):
     """Open files: all their records, how one is parsed, and after how many records each file ends."""
 
-    records: Any
+    records: Sequence[bytes]
     parse: Callable[[bytes], dict[str, Any]]
     paths: list[str]
     ends: np.ndarray
@@ -75,11 +78,11 @@ class EncodedImages:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         """The images at `index`; see `read`."""
         return self.read(index)
 
-    def read(self, index: Any, *, threads: int | None = None) -> np.ndarray:
+    def read(self, index: Index, *, threads: int | None = None) -> np.ndarray:
         """The images at `index`, decoded, by so many threads; None: one a processor.
 
         Raises:
@@ -98,11 +101,11 @@ class EncodedImages:
                 pass
         return images.reshape(*chosen.shape, *self.shape[1:])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """All images; for sets that do fit into memory."""
         return self[:] if dtype is None else self[:].astype(dtype)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
     def take(self, rows: np.ndarray) -> EncodedImages:
@@ -131,7 +134,7 @@ class EncodedImages:
         digest.update(np.ascontiguousarray(self.records, np.int64).data)
         return digest.hexdigest()
 
-    def _kind(self) -> tuple[Any, ...]:
+    def _kind(self) -> tuple[object, ...]:
         return self.folder, self.content, self.splits, self.image_size, self.channels, self.resampling
 
     @cached_property
@@ -152,7 +155,7 @@ class EncodedImages:
             return self._reader
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"The data set in {self.folder} cannot be opened: {error} Copy it anew."
+                f"The data set in {self.folder} cannot be opened: {error} Copy it again."
             ) from error
 
     def _decode(self, record: int) -> np.ndarray:
@@ -172,5 +175,5 @@ class EncodedImages:
             first = int(reader.ends[file - 1]) if file else 0
             raise UserError(
                 f"Image {record - first} of {reader.paths[file]} cannot be read: {error} "
-                "Copy the data set anew."
+                "Copy the data set again."
             ) from error

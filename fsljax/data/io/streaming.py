@@ -9,13 +9,16 @@ import signal
 import threading
 from collections.abc import Generator, Sequence
 from functools import partial
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 from absl import flags
 
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
+
+if TYPE_CHECKING:
+    from grain import DatasetIterator
 
 
 def fits(images: np.ndarray | EncodedImages, budget_gb: float) -> bool:
@@ -70,7 +73,7 @@ def _stream(
 ) -> Generator[np.ndarray, None, None]:
     if not len(rows_of_steps):
         return
-    batches: Any = _batches(images, rows_of_steps, workers, prefetch)
+    batches = _batches(images, rows_of_steps, workers, prefetch)
     try:
         for batch in batches:
             if _in_processes(images, workers):
@@ -83,7 +86,7 @@ def _stream(
             raise
         raise UserError(
             f"A process that reads the images in {images.folder} came to an end ({error}): give it more "
-            "memory, copy the data set anew, or read without processes, --config.data.workers=0."
+            "memory, copy the data set again, or read without processes, --config.data.workers=0."
         ) from error
     finally:
         batches.close()
@@ -98,7 +101,7 @@ def _batches(
     rows_of_steps: Sequence[np.ndarray] | np.ndarray,
     workers: int,
     prefetch: int,
-) -> Any:
+) -> DatasetIterator[np.ndarray]:
     # Imported where used: it takes a second.
     from grain import MapDataset, MultiprocessingOptions, ReadOptions
 

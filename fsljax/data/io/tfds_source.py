@@ -19,6 +19,9 @@ from urllib3.exceptions import HTTPError
 
 from fsljax.errors import UserError
 
+Example = dict[str, Any]
+"""Features of one example by name."""
+
 
 def data_folder(data_dir: str | None = None) -> Path:
     """The folder of TFDS data sets: `data_dir`, else `$TFDS_DATA_DIR`, else TFDS's own default.
@@ -56,8 +59,8 @@ def find(name: str, version: str | None = None, data_dir: str | None = None) -> 
         raise UserError(
             f"{prepared[0]} holds {name} in {_file_format(prepared[0])} format, which only TensorFlow reads; "
             "fsljax reads array_record.\n"
-            f"Either prepare it anew with `tfds build {name} --file_format=array_record` where TensorFlow is "
-            "installed,\nor name another data folder with --config.data.data_dir or TFDS_DATA_DIR."
+            f"Either prepare it again with `tfds build {name} --file_format=array_record` where TensorFlow "
+            "is installed,\nor name another data folder with --config.data.data_dir or TFDS_DATA_DIR."
         )
     return max(readable, key=lambda folder: [int(part) for part in folder.name.split(".")], default=None)
 
@@ -72,7 +75,7 @@ def dataset_info(folder: Path) -> tfds.core.DatasetInfo:
         ) from error
 
 
-def data_source(folder: Path, split: str, *, encoded: Sequence[str] = ("image",)) -> Iterator[dict[str, Any]]:
+def data_source(folder: Path, split: str, *, encoded: Sequence[str] = ("image",)) -> Iterator[Example]:
     """The examples of one split in stored order, features by name.
 
     Files are read whole: at a damaged place TFDS's random access can bring the process down, whereas
@@ -98,7 +101,7 @@ def data_source(folder: Path, split: str, *, encoded: Sequence[str] = ("image",)
 
 def example_parser(
     info: tfds.core.DatasetInfo, *, encoded: Sequence[str] = ("image",)
-) -> Callable[[bytes], dict[str, Any]]:
+) -> Callable[[bytes], Example]:
     """A function from a record to its features by name; those in `encoded` stay the bytes of their files."""
     decoders = {feature: tfds.decode.SkipDecoding() for feature in encoded}
     return lambda record: info.features.deserialize_example_np(record, decoders=decoders)
@@ -182,7 +185,7 @@ def _check_zip(path: Path) -> None:
 
 def reason(error: Exception) -> str:
     """What went wrong in one line, taken out of the errors that the network libraries wrap around it."""
-    inner: Any = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+    inner = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
     inner = getattr(inner, "reason", None) or inner
     text = str(inner.args[0]) if isinstance(inner, requests.RequestException | HTTPError) else str(inner)
     lines = text.splitlines() or [type(error).__name__]
@@ -212,5 +215,5 @@ def _read_records(path: Path, length: int) -> list[bytes]:
 def _damaged(path: Path, reason: str) -> UserError:
     return UserError(
         f"The data file {path} is missing, damaged or cut short ({reason}).\n"
-        f"Copy it anew, or remove the folder {path.parent} to have the data set prepared again."
+        f"Copy it again, or remove the folder {path.parent} to have the data set prepared again."
     )

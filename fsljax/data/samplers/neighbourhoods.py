@@ -67,22 +67,22 @@ def empty_index(num_classes: int, clusters_per_class: int, examples: int, dim: i
     )
 
 
-def refreshed(index: ClusterIndex, labels: jax.Array, found: KMeansResult) -> ClusterIndex:
+def refreshed(index: ClusterIndex, labels: jax.Array, clusters: KMeansResult) -> ClusterIndex:
     """The index with new clusters; the losses of examples stay with them.
 
     Args:
       index: the one before.
       labels: int `[n]`, classes.
-      found: of `kmeans_per_class` on the embeddings.
+      clusters: of `kmeans_per_class` on the embeddings.
     """
-    classes, k, dim = found.centroids.shape
-    assignments = labels.astype(jnp.int32) * k + found.assignments
+    classes, k, dim = clusters.centroids.shape
+    assignments = labels.astype(jnp.int32) * k + clusters.assignments
     return index._replace(
-        centroids=found.centroids.reshape(classes * k, dim).astype(jnp.float32),
-        counts=found.counts.reshape(-1).astype(jnp.int32),
+        centroids=clusters.centroids.reshape(classes * k, dim).astype(jnp.float32),
+        counts=clusters.counts.reshape(-1).astype(jnp.int32),
         assignments=assignments,
         order=jnp.argsort(assignments, stable=True).astype(jnp.int32),
-        variance=jnp.sum(found.inertia) / max(len(labels) - 1, 1),
+        variance=jnp.sum(clusters.inertia) / max(len(labels) - 1, 1),
     )
 
 

@@ -13,22 +13,41 @@ from typing import Literal
 import numpy as np
 from absl import logging
 
-from fsljax.data.class_split import check_fractions, split_classes
+from fsljax.config import Data
+from fsljax.data.class_split import check_fractions
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.folder_layouts import PARTS, Classes, as_text, first_few, list_images, shown_names
+from fsljax.data.folders.division import check_classes, complete, drop_small
+from fsljax.data.folders.layouts import PARTS, Classes, as_text, first_few, list_images, shown_names
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_images
 from fsljax.errors import UserError
 
 VERSION = 2  # to be raised whenever the same files give other arrays
 
-_LEAST_CLASSES = 2
 _MOST_UNREADABLE = 0.01
 _NOT_FOUND = (-1, -1)
 _SYSTEM_REASONS = frozenset(os.strerror(number) for number in errno.errorcode)
 
 
-def load(
+def load(data: Data) -> Splits:
+    """Loads the folder `data.path`, divided as the config says; see `load_splits`.
+
+    Raises:
+      UserError: no path is given; or as `load_splits`.
+    """
+    if not data.path:
+        raise UserError("config.data.path is empty: give the folder of images, --config.data.path=DIR.")
+    return load_splits(
+        data.path,
+        image_size=data.image_size,
+        channels=1 if data.channels == 1 else 3,
+        fractions=data.fractions,
+        seed=data.split_seed,
+        shared_classes=data.split_by == "examples",
+    )
+
+
+def load_splits(
     path: str | os.PathLike[str],
     *,
     image_size: int = 84,
@@ -52,7 +71,7 @@ def load(
     - otherwise class folders, divided by `split_classes`.
 
     Class folders may hold images at any depth. Files that are no images by their extension and hidden
-    files and folders are passed over. What is there twice by links counts once. The decoded images are
+    files and folders are skipped. Files that occur twice through links count once. The decoded images are
     kept in the cache folder until a file changes, and read from there without being loaded into memory.
 
     Args:
@@ -81,9 +100,9 @@ def load(
     _check_options(image_size, channels, fractions, min_images_per_class)
     notes: list[str] = []
     parts = list_images(root, shared_classes, notes)
-    parts = _drop_small(root, parts, min_images_per_class, shared_classes, notes)
-    parts = _complete(root, parts, fractions, seed, shared_classes, notes)
-    _check_classes(root, parts, shared_classes)
+    parts = drop_small(root, parts, min_images_per_class, shared_classes, notes)
+    parts = complete(root, parts, fractions, seed, shared_classes, notes)
+    check_classes(root, parts, shared_classes)
 
     files = [file for part in PARTS for of_class in parts[part].values() for file in of_class]
     states = [_state(root / file) for file in files]
@@ -106,8 +125,8 @@ def load(
             }
             for part, classes in parts.items()
         }
-        parts = _drop_small(root, parts, min_images_per_class, shared_classes, notes)
-        _check_classes(root, parts, shared_classes)
+        parts = drop_small(root, parts, min_images_per_class, shared_classes, notes)
+        check_classes(root, parts, shared_classes)
     names = {part: tuple(parts["train" if shared_classes else part]) for part in PARTS}
     row_of = {file: row for row, file in enumerate(readable)}
     shown = shown_names(itertools.chain.from_iterable(names.values()))
@@ -121,9 +140,7 @@ def _existing_folder(path: str | os.PathLike[str]) -> Path:
     try:
         root = Path(path).expanduser()
     except RuntimeError as error:  # ~NAME of nobody
-        raise UserError(
-            f"The image folder {path} is in no known home: correct --config.data.path=DIR."
-        ) from error
+        raise UserError(f"The home folder in {path} is unknown: correct --config.data.path=DIR.") from error
     if root.is_dir():
         return root
     if root.exists():
@@ -145,107 +162,6 @@ def _check_options(image_size: int, channels: int, fractions: Sequence[float], m
         )
     if min_images < 1:
         raise UserError(f"min_images_per_class must be at least 1, not {min_images}.")
-
-
-def _drop_small(
-    root: Path, parts: Mapping[str, Classes], least: int, shared_classes: bool, notes: list[str]
-) -> dict[str, Classes]:
-    """Leaves out the classes with fewer than `least` images; shared ones count over all parts."""
-
-    def is_small(part: str, name: str) -> bool:
-        if not shared_classes:
-            return len(parts[part][name]) < least
-        untrained = parts["train"].get(name) == []
-        return untrained or sum(len(classes.get(name, ())) for classes in parts.values()) < least
-
-    small = sorted({name for part in parts for name in parts[part] if is_small(part, name)})
-    if small:
-        lacking = "no images" if least == 1 else f"fewer than {least} images"
-        notes.append(
-            f"Classes of {root} with {lacking}, which were left out ({len(small):,}): {first_few(small)}."
-        )
-    return {
-        part: {name: files for name, files in parts[part].items() if not is_small(part, name)}
-        for part in parts
-    }
-
-
-def _complete(
-    root: Path,
-    parts: dict[str, Classes],
-    fractions: Sequence[float],
-    seed: int,
-    shared_classes: bool,
-    notes: list[str],
-) -> dict[str, Classes]:
-    """Takes the parts that the folder does not name from train."""
-    missing = [part for part in PARTS if part not in parts]
-    if not missing:
-        return parts
-    train = parts["train"]
-    needed = _LEAST_CLASSES * (1 if shared_classes else 1 + len(missing))
-    if len(train) < needed:
-        purpose = "" if shared_classes else f" to divide them into train, {' and '.join(missing)}"
-        raise UserError(
-            f"{_classes_to_train_on(root, train)}, "
-            f"but at least {needed} are needed{purpose}: add classes, or, if the class folders lie deeper, "
-            "name the folder that holds them."
-        )
-    shares = [
-        share if part in ("train", *missing) else 0 for part, share in zip(PARTS, fractions, strict=True)
-    ]
-    shares = [share / sum(shares) for share in shares]
-    taken: dict[str, Classes] = {part: {} for part in PARTS}
-    if shared_classes:
-        too_few = [name for name, files in train.items() if len(files) <= len(missing)]
-        for name, files in train.items():
-            divided = (files, (), ()) if name in too_few else split_classes(files, shares, seed)
-            for part, chosen in zip(PARTS, divided, strict=True):
-                taken[part][name] = list(chosen)
-        if too_few:
-            notes.append(
-                f"Classes with too few images to divide, all of them for train ({len(too_few):,}): "
-                f"{first_few(too_few)}."
-            )
-    else:
-        for part, chosen in zip(
-            PARTS, split_classes(train, shares, seed, at_least=_LEAST_CLASSES), strict=True
-        ):
-            taken[part] = {name: train[name] for name in chosen}
-    what = "images" if shared_classes else "classes"
-    notes.append(f"{root} does not name its {' and '.join(missing)} {what}: they were chosen by seed {seed}.")
-    return {part: taken[part] if part in ("train", *missing) else parts[part] for part in PARTS}
-
-
-def _check_classes(root: Path, parts: Mapping[str, Classes], shared_classes: bool) -> None:
-    train = parts["train"]
-    if len(train) < _LEAST_CLASSES:
-        raise UserError(
-            f"{_classes_to_train_on(root, train)}, but at least {_LEAST_CLASSES} are needed: add classes."
-        )
-    for part in PARTS:
-        if not any(parts[part].values()):
-            raise UserError(f"{root} holds no images for {part}: add some.")
-    if shared_classes:
-        for part in PARTS[1:]:
-            if unknown := [name for name in parts[part] if name not in train]:
-                raise UserError(
-                    f"Classes for {part} in {root} that are not among those for train: {first_few(unknown)}. "
-                    "Add them to train or remove them."
-                )
-        return
-    for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        if both := [name for name in parts[first] if name in parts[second]]:
-            raise UserError(
-                f"Classes in {root} that are both in {first} and in {second}: {first_few(both)}. Few-shot "
-                "learning is measured on classes that training has not seen: put each class into one part, "
-                "or all classes side by side into one folder to have them divided."
-            )
-
-
-def _classes_to_train_on(root: Path, train: Classes) -> str:
-    named = f" ({first_few(list(train))})" if train else ""
-    return f"{root} holds {len(train)} class{'' if len(train) == 1 else 'es'} to train on{named}"
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -16,13 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageFilter
 
+from fsljax.config import Data
 from fsljax.data import glyph_faces
 from fsljax.data.augmentation import Augmentation, augment
 from fsljax.data.dataset import ImageDataset, Splits, take_classes
 from fsljax.data.example_split import divide_drawings
 from fsljax.data.io.cache import cached_arrays
+from fsljax.data.io.decode import Fitting
 
 NAME = "glyphs"
+FITTING = Fitting(Image.Resampling.BOX)
 DRAWINGS = 20  # of each class
 VALIDATION_SCRIPTS = ("Arabic", "Armenian")
 TEST_SCRIPTS = ("Georgian", "Hebrew", "Lao", "Nko", "Tifinagh")
@@ -40,7 +43,17 @@ _HANDWRITING = Augmentation(rotation=8, scale=0.12, stretch=0.1, shear=0.15, shi
 _CLASSES_A_CHUNK = 16
 
 
-def load(
+def load(data: Data) -> Splits:
+    """Draws the glyphs, divided as the config says; see `load_splits`."""
+    return load_splits(
+        image_size=data.image_size,
+        seed=data.split_seed,
+        shared_classes=data.split_by == "examples",
+        fractions=data.fractions,
+    )
+
+
+def load_splits(
     *,
     image_size: int = 28,
     seed: int = 0,
@@ -135,7 +148,7 @@ def _unit(pictures: np.ndarray) -> np.ndarray:
 def _draw(image_size: int, seed: int) -> dict[str, np.ndarray]:
     characters = distinct_characters()
     chosen = np.stack([_chosen_shapes(character, seed) for character in characters])
-    # Keys by code point: what a class looks like does not hang on which others there are.
+    # Keys by code point: what a class looks like does not depend on the others.
     codes = jnp.asarray([ord(character) for character in characters], jnp.uint32)
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(codes)
     drawings = np.concatenate(

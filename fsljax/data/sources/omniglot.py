@@ -15,13 +15,16 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
+from fsljax.config import Data
 from fsljax.data.dataset import ImageDataset, Splits, take_classes
 from fsljax.data.example_split import divide_drawings
 from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays
+from fsljax.data.io.decode import Fitting
 from fsljax.errors import UserError
 
 NAME = "omniglot"
+FITTING = Fitting(Image.Resampling.BOX)
 VERSION = "3.0.0"
 NUM_CHARACTERS = 1623
 NUM_ALPHABETS = 50
@@ -48,7 +51,17 @@ _ARRAYS_VERSION = 1  # to be raised whenever `_decode` gives other arrays
 _STORED_SIZE = 105
 
 
-def load(
+def load(data: Data) -> Splits:
+    """Loads Omniglot, divided as the config says; see `load_splits`."""
+    return load_splits(
+        data_dir=data.data_dir or None,
+        image_size=data.image_size,
+        shared_classes=data.split_by == "examples",
+        fractions=data.fractions,
+    )
+
+
+def load_splits(
     *,
     data_dir: str | None = None,
     image_size: int = 28,

@@ -1,4 +1,4 @@
-"""Tiny ImageNet as a few-shot data set: its 200 classes divided into train, validation and test."""
+"""Tiny ImageNet at 32×32: its 200 classes divided for few-shot learning, or its official parts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,31 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Resampling
 
+from fsljax.config import Data
+from fsljax.data import tfds_images
 from fsljax.data.class_split import split_classes
 from fsljax.data.dataset import ImageDataset, Splits
+from fsljax.data.image_sets import ImageSet
 from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays
 from fsljax.errors import UserError
 
-NAME = "tiny_imagenet_32"
-VERSION = "1.0.0"
+IMAGE_SET = ImageSet("tiny_imagenet_32", "1.0.0", test="validation", resampling=Resampling.BICUBIC)
+FITTING = IMAGE_SET.fitting
 NUM_CLASSES = 200
 FRACTIONS = (0.64, 0.16, 0.2)  # 128 / 32 / 40 classes
 
 _ARRAYS_VERSION = 1  # to be raised whenever `_decode` gives other arrays
 
 
-def load(*, data_dir: str | None = None, image_size: int = 32, seed: int = 0) -> Splits:
+def load(data: Data) -> Splits:
+    """Loads Tiny ImageNet, by classes (`load_splits`) or by its official parts, as the config says."""
+    if data.split_by == "examples":
+        return tfds_images.load(IMAGE_SET, data)
+    return load_splits(data_dir=data.data_dir or None, image_size=data.image_size, seed=data.split_seed)
+
+
+def load_splits(*, data_dir: str | None = None, image_size: int = 32, seed: int = 0) -> Splits:
     """Loads Tiny ImageNet at 32×32 from a folder of TFDS data sets, divided by classes.
 
     The data set's own training and validation images of a class are pooled and lie together. Classes
@@ -40,11 +50,11 @@ def load(*, data_dir: str | None = None, image_size: int = 32, seed: int = 0) ->
     Raises:
       UserError: the data set is missing, damaged, or has not 200 classes with images.
     """
-    folder = tfds_source.find(NAME, VERSION, data_dir)
+    folder = tfds_source.find(IMAGE_SET.tfds_name, IMAGE_SET.version, data_dir)
     if folder is None:
-        raise tfds_source.not_found(NAME, VERSION, data_dir)
+        raise tfds_source.not_found(IMAGE_SET.tfds_name, IMAGE_SET.version, data_dir)
     fingerprint = f"{_ARRAYS_VERSION:02}{image_size:04}{tfds_source.content_hash(folder)}"
-    arrays = cached_arrays(NAME, fingerprint, lambda: _decode(folder, image_size))
+    arrays = cached_arrays(IMAGE_SET.tfds_name, fingerprint, lambda: _decode(folder, image_size))
     names = arrays["names"].tolist()
     train, validation, test = (
         _part(arrays, names, chosen) for chosen in split_classes(names, FRACTIONS, seed)

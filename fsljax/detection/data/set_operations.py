@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from fsljax.data.folder_layouts import first_few
+from fsljax.data.folders.layouts import first_few
 from fsljax.detection.data.structures import DetectionSet, StoredImage
 from fsljax.detection.ops.boxes import check_boxes
 from fsljax.errors import UserError

@@ -22,7 +22,7 @@ from fsljax.detection.model.rpn import ProposalHead, Proposals, propose, sizes_o
 from fsljax.detection.ops.anchors import pyramid_anchors
 from fsljax.detection.ops.boxes import clip, decode
 from fsljax.detection.ops.roi_align import roi_align
-from fsljax.networks import MobileNetV2, ResNet, SceneNet
+from fsljax.networks import StagedBackbone
 
 Params = dict[str, Any]
 """A tree of arrays, by the names of the network's parts."""
@@ -75,7 +75,7 @@ class Detector(nn.Module):
       options: of the rest.
     """
 
-    backbone: MobileNetV2 | ResNet | SceneNet
+    backbone: StagedBackbone
     options: DetectorOptions
 
     def setup(self) -> None:

@@ -6,9 +6,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fsljax.networks import cpu_kernels, winograd
+from fsljax.config import Network
+from fsljax.networks import cpu_kernels, grey_kernels, winograd
 
 EPSILON = 1e-5
+
+
+def build(network: Network) -> Conv4:
+    """The backbone that the `network` section of a config describes."""
+    return Conv4(network.filters, network.blocks, network.momentum, network.kernels, network.trainable)
 
 
 class Conv4(nn.Module):
@@ -117,15 +123,15 @@ class ConvBlock(nn.Module):
         if not self._on_cpu():
             return max_pool(cpu_kernels.xla_conv3x3(x, kernel))
         if x.shape[-1] == 1:
-            return cpu_kernels.grey_conv3x3_max_pool(x, kernel)
+            return grey_kernels.grey_conv3x3_max_pool(x, kernel)
         return winograd.conv3x3_max_pool(x, kernel)
 
     def _pooled_and_moments(
         self, x: jax.Array, kernel: jax.Array, groups: int
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         if self._on_cpu() and x.shape[-1] == 1:
-            pooled = cpu_kernels.grey_conv3x3_max_pool(x, kernel)
-            return pooled, *cpu_kernels.grey_conv3x3_moments(x, kernel, groups)
+            pooled = grey_kernels.grey_conv3x3_max_pool(x, kernel)
+            return pooled, *grey_kernels.grey_conv3x3_moments(x, kernel, groups)
         convolve = cpu_kernels.conv3x3 if self._on_cpu() else cpu_kernels.xla_conv3x3
         response = convolve(x, kernel)
         by_group = response.reshape(groups, -1, self.filters)

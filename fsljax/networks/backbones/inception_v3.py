@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fsljax.config import Network
 from fsljax.networks.layers import (
     Conv,
     Norm,
@@ -15,9 +16,15 @@ from fsljax.networks.layers import (
     into_last_stage,
     max_pool,
     of_stages,
+    settings_of,
 )
 
 _EPSILON = 1e-3
+
+
+def build(network: Network) -> InceptionV3:
+    """The backbone that the `network` section of a config describes."""
+    return InceptionV3(settings_of(network))
 
 
 class InceptionV3(nn.Module):

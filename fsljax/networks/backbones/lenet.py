@@ -5,9 +5,15 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from fsljax.networks.layers import Conv, Norm, Settings, into_last_stage, max_pool, of_stages
+from fsljax.config import Network
+from fsljax.networks.layers import Conv, Norm, Settings, into_last_stage, max_pool, of_stages, settings_of
 
 _SMALLEST = 12
+
+
+def build(network: Network) -> LeNet:
+    """The backbone that the `network` section of a config describes."""
+    return LeNet(settings_of(network))
 
 
 class LeNet(nn.Module):

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fsljax.networks.layers import Conv, Norm, Settings, Statistics, into_last_stage, of_stages
+from fsljax.config import Network
+from fsljax.networks.layers import Conv, Norm, Settings, Statistics, into_last_stage, of_stages, settings_of
 
 # Expansion, filters, blocks, stride of the first block: the paper's table 2.
 _STAGES = (
@@ -19,6 +20,11 @@ _STAGES = (
     (6, 320, 1, 1),
 )
 _FILTERS_BEFORE, _FILTERS_AFTER = 32, 1280
+
+
+def build(network: Network) -> MobileNetV2:
+    """The backbone that the `network` section of a config describes."""
+    return MobileNetV2(settings_of(network))
 
 
 class MobileNetV2(nn.Module):
@@ -71,7 +77,7 @@ class _Features(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, before: Statistics, last: Statistics) -> list[jax.Array]:
         x = _ConvNormReLU6(self.settings, _FILTERS_BEFORE, stride=2, name="0")(x, before)
-        number, found = 1, []
+        number, stages = 1, []
         for stage in _STAGES:
             expansion, filters, blocks, first_stride = stage
             if stage == _STAGES[-1]:
@@ -79,12 +85,12 @@ class _Features(nn.Module):
             for block in range(blocks):
                 stride = 1 if block else first_stride
                 if stride == 2:
-                    found.append(x)
+                    stages.append(x)
                 bottleneck = _InvertedBottleneck(self.settings, filters, expansion, stride, name=str(number))
                 x = bottleneck(x, before)
                 number += 1
         x = _ConvNormReLU6(self.settings, _FILTERS_AFTER, (1, 1), name=str(number))(x, last)
-        return [*found[1:], x]  # the first has stride 2
+        return [*stages[1:], x]  # the first has stride 2
 
 
 class _InvertedBottleneck(nn.Module):

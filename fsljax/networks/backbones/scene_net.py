@@ -6,8 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fsljax.networks.layers import Conv, Norm, Settings, Statistics, into_last_stage, of_stages
+from fsljax.config import Network
+from fsljax.networks.layers import Conv, Norm, Settings, Statistics, into_last_stage, of_stages, settings_of
 from fsljax.networks.resnet import residual_stage
+
+
+def build(network: Network) -> SceneNet:
+    """The backbone that the `network` section of a config describes."""
+    return SceneNet(settings=settings_of(network))
 
 
 class SceneNet(nn.Module):
@@ -37,16 +43,16 @@ class SceneNet(nn.Module):
         for number, filters in enumerate((self.filters[0] // 2, self.filters[0])):
             layer = _ConvNormReLU(settings, filters, name=f"stem{number}")
             x = layer(x, before)
-        found = []
+        stages = []
         for stage, (blocks, filters) in enumerate(zip(self.blocks, self.filters, strict=True)):
             if stage == len(self.blocks) - 1:
                 x, before = into_last_stage(x, settings), last
-            make = residual_stage(
+            residual = residual_stage(
                 settings, blocks, filters, stride=2 if stage else 1, name=f"layer{stage + 1}"
             )
-            x = make(x, before)
-            found.append(x)
-        return found
+            x = residual(x, before)
+            stages.append(x)
+        return stages
 
     def stage_strides(self) -> tuple[int, ...]:
         """Pixels of the image between neighbours in each of `stages`."""

@@ -211,8 +211,19 @@ def test_exif_orientation_of_a_jpeg(tmp_path):
     assert np.abs(difference).mean() < 4
 
 
+def test_an_orientation_beside_a_damaged_tag_is_honoured(tmp_path):
+    # The resolution is text where a ratio must be: Pillow reads such data, and cannot write them.
+    orientation = struct.pack(">HHI4s", ExifTags.Base.Orientation, 3, 1, b"\0\6\0\0")
+    resolution = struct.pack(">HHI4s", ExifTags.Base.XResolution, 2, 4, b"abc\0")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + orientation + resolution + bytes(4)
+    upright = smooth(48, 64)
+    Image.fromarray(np.rot90(upright, 1).copy()).save(tmp_path / "image.jpg", quality=95, exif=exif)
+    difference = decode_image(tmp_path / "image.jpg", image_size=(48, 64)).astype(int) - upright
+    assert np.abs(difference).mean() < 4
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 77])
-def test_an_impossible_orientation_is_passed_over(tmp_path, orientation):
+def test_an_impossible_orientation_is_ignored(tmp_path, orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     pixels = noise(4, 4)

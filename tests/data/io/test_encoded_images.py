@@ -43,10 +43,10 @@ def test_every_image_is_that_of_its_record(encoded: EncodedImages, pictures: np.
     ids=str,
 )
 def test_indices_mean_what_they_mean_in_an_array(encoded: EncodedImages, pictures: np.ndarray, index):
-    found = encoded[index]
-    np.testing.assert_array_equal(found, pictures[index])
-    assert found.dtype == np.uint8
-    assert found.shape == pictures[index].shape
+    images = encoded[index]
+    np.testing.assert_array_equal(images, pictures[index])
+    assert images.dtype == np.uint8
+    assert images.shape == pictures[index].shape
 
 
 def test_an_index_that_is_not_there_is_refused(encoded: EncodedImages):
@@ -115,7 +115,7 @@ def test_an_image_that_cannot_be_decoded_is_named(encoded: EncodedImages, tmp_pa
     damaged = dataclasses.replace(encoded, folder=copy)
     if file.read_bytes() == content:
         pytest.fail("the pictures are stored in another form: damage them otherwise")
-    with pytest.raises(UserError, match=rf"^Image 0 of {file} cannot be read: .* Copy the data set anew\.$"):
+    with pytest.raises(UserError, match=rf"^Image 0 of {file} cannot be read: .* Copy the data set again\.$"):
         damaged[23]
     assert intact.shape == (6, 6, 3)
 

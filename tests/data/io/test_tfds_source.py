@@ -269,7 +269,7 @@ def test_reason_is_one_short_line(tmp_path):
 def test_needs_no_tensorflow(folder):
     program = (
         "import pathlib, sys\n"
-        "from fsljax.data import tfds_source\n"
+        "from fsljax.data.io import tfds_source\n"
         f"count = len(list(tfds_source.data_source(pathlib.Path({str(folder)!r}), 'train')))\n"
         "print(count, 'tensorflow' in sys.modules)"
     )

@@ -22,14 +22,14 @@ LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(CLASSES), [20,
 POINTS = np.float32(np.random.default_rng(1).normal(size=(N, DIM)) + LABELS[:, None])
 
 
-def found() -> KMeansResult:
+def clustered() -> KMeansResult:
     return kmeans_per_class(
         jax.random.key(0), POINTS, LABELS, num_classes=CLASSES, clusters_per_class=K, num_restarts=3
     )
 
 
 def index() -> ClusterIndex:
-    return refreshed(empty_index(CLASSES, K, N, DIM), jnp.asarray(LABELS), found())
+    return refreshed(empty_index(CLASSES, K, N, DIM), jnp.asarray(LABELS), clustered())
 
 
 def test_a_refresh_lists_the_members_of_each_cluster():
@@ -48,7 +48,7 @@ def test_a_refresh_lists_the_members_of_each_cluster():
 def test_losses_stay_with_their_examples_through_a_refresh():
     rows, losses = np.array([[3, 9], [11, 40]]), np.array([[1.0, 2.0], [3.0, 0.5]])
     before = with_losses(index(), rows, losses)
-    other = found()
+    other = clustered()
     moved = refreshed(before, jnp.asarray(LABELS), other._replace(assignments=1 - other.assignments))
     np.testing.assert_array_equal(moved.losses[rows], losses)
     np.testing.assert_array_equal(moved.losses, before.losses)
@@ -97,9 +97,9 @@ def test_examples_are_distinct_members_of_their_cluster_and_all_have_their_turn(
     batches = draws(now)
     counts = np.asarray(now.counts)
     for clusters, classes, rows in zip(*batches, strict=True):
-        for cluster, own, members in zip(clusters, classes, rows, strict=True):
+        for cluster, label, members in zip(clusters, classes, rows, strict=True):
             assert (np.asarray(now.assignments)[members] == cluster).all()
-            assert (LABELS[members] == own).all()
+            assert (LABELS[members] == label).all()
             if counts[cluster] >= 3:
                 assert len(set(members.tolist())) == 3
     assert len(np.unique(batches.rows)) == N

@@ -39,7 +39,7 @@ def put_classes(root, names, images=3):
 
 
 def read(root, **options):
-    return folder.load(root, **{"image_size": 4, **options})
+    return folder.load_splits(root, **{"image_size": 4, **options})
 
 
 def refused(root, message, **options):
@@ -95,9 +95,9 @@ def test_every_part_gets_at_least_two_classes(root):
 def test_part_folders_are_kept(root):
     names = ["a", "b", "c", "d", "e"]
     put_classes(root, names)
-    for part, own in {"train": "ab", "val": "cd", "test": "e"}.items():
+    for part, names_of_part in {"train": "ab", "val": "cd", "test": "e"}.items():
         (root / part).mkdir()
-        for name in own:
+        for name in names_of_part:
             (root / name).rename(root / part / name)
     splits = read(root)
     assert [data.class_names for data in parts_of(splits)] == [("a", "b"), ("c", "d"), ("e",)]
@@ -119,8 +119,8 @@ def test_a_part_without_a_folder_is_taken_from_train(root):
 def test_mini_imagenet_from_its_tables(root):
     names = ["n1", "n2", "n3", "n4"]
     put_classes(root / "images", names)
-    for part, own in {"train": ["n2", "n1"], "val": ["n3"], "test": ["n4"]}.items():
-        rows = [f"{name}/{number:03d}.png,{name}" for name in own for number in range(3)]
+    for part, names_of_part in {"train": ["n2", "n1"], "val": ["n3"], "test": ["n4"]}.items():
+        rows = [f"{name}/{number:03d}.png,{name}" for name in names_of_part for number in range(3)]
         (root / f"{part}.csv").write_text("\n".join(["filename,label", *rows]))
     splits = read(root)
     assert [data.class_names for data in parts_of(splits)] == [("n1", "n2"), ("n3",), ("n4",)]
@@ -161,8 +161,8 @@ def test_cifar_fs(root):
     names = ["apple", "bear", "cat", "dog"]
     put_classes(root / "data", names)
     (root / "splits" / "bertinetto").mkdir(parents=True)
-    for part, own in {"train": "dog\napple", "val": "bear", "test": "cat"}.items():
-        (root / "splits" / "bertinetto" / f"{part}.txt").write_text(own)
+    for part, names_of_part in {"train": "dog\napple", "val": "bear", "test": "cat"}.items():
+        (root / "splits" / "bertinetto" / f"{part}.txt").write_text(names_of_part)
     splits = read(root)
     assert [data.class_names for data in parts_of(splits)] == [("apple", "dog"), ("bear",), ("cat",)]
     for data in parts_of(splits):
@@ -179,7 +179,7 @@ def test_shared_classes_divide_the_images_of_each_class(root):
         np.testing.assert_array_equal(data.class_counts(), [count] * 3)
         for label, number in zip(data.labels, data.images[:, 0, 0, 1], strict=True):
             numbers[names[label]].add(int(number))
-    assert all(found == set(range(10)) for found in numbers.values())
+    assert all(of_class == set(range(10)) for of_class in numbers.values())
 
 
 def test_a_shared_class_with_few_images_is_for_training(root):
@@ -384,7 +384,8 @@ def test_names_that_are_not_utf8_become_valid_and_stay_different(root):
 
 
 def test_a_home_of_nobody_is_refused():
-    refused("~nobody has this name/images", "in no known home: correct --config.data.path")
+    path = "~nobody has this name/images"
+    refused(path, f"The home folder in {path} is unknown: correct --config.data.path")
 
 
 def test_a_linked_class_folder_is_left_out_and_noted(root):
@@ -393,7 +394,7 @@ def test_a_linked_class_folder_is_left_out_and_noted(root):
     splits = read(root)
     assert sorted(name for data in parts_of(splits) for name in data.class_names) == NAMES
     assert sum(map(len, parts_of(splits))) == 30
-    assert any("by links" in note for note in splits.notes)
+    assert any("through links" in note for note in splits.notes)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])

@@ -16,7 +16,7 @@ from fsljax.data.sources import glyphs
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return glyphs.load()
+    return glyphs.load_splits()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     few = glyphs.distinct_characters()[::50]
     monkeypatch.setattr(glyphs, "distinct_characters", lambda: few)
-    again, other = glyphs.load(), glyphs.load(seed=1)
+    again, other = glyphs.load_splits(), glyphs.load_splits(seed=1)
     for small, whole in zip(parts(again), parts(splits), strict=True):
         for label, name in enumerate(small.class_names):
             drawn = whole.images[whole.labels == whole.class_names.index(name)]
@@ -125,19 +125,19 @@ def test_drawn_once_and_then_read_from_the_cache(
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(glyphs, "_draw", fail)
-    assert glyphs.load().test.fingerprint() == splits.test.fingerprint()
+    assert glyphs.load_splits().test.fingerprint() == splits.test.fingerprint()
     assert "preparing" not in capsys.readouterr().err
 
 
 def test_other_image_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(glyphs, "distinct_characters", lambda: ["A", "Ա", "א"])
-    splits = glyphs.load(image_size=40)
+    splits = glyphs.load_splits(image_size=40)
     assert [part.images.shape for part in parts(splits)] == [(20, 40, 40, 1)] * 3
 
 
 def test_shared_classes_are_those_of_all_scripts_with_their_drawings_divided(splits: Splits):
-    shared = glyphs.load(shared_classes=True)
+    shared = glyphs.load_splits(shared_classes=True)
     names = tuple(name for part in parts(splits) for name in part.class_names)
     for part, first, last in zip(parts(shared), (0, 12, 15), (12, 15, 20), strict=True):
         assert sorted(part.class_names) == sorted(names)
@@ -151,7 +151,7 @@ def test_shared_classes_are_those_of_all_scripts_with_their_drawings_divided(spl
 
 
 def test_two_hundred_classes_are_chosen_by_the_seed():
-    chosen = [choose_classes(glyphs.load(shared_classes=True), 200, seed).train for seed in (0, 0, 1)]
+    chosen = [choose_classes(glyphs.load_splits(shared_classes=True), 200, seed).train for seed in (0, 0, 1)]
     assert [part.num_classes for part in chosen] == [200] * 3
     assert chosen[0].fingerprint() == chosen[1].fingerprint()
     assert chosen[0].class_names != chosen[2].class_names

@@ -108,7 +108,7 @@ def whole(served):
 def downloaded(whole, tmp_path_factory):
     """A data folder, and what was loaded after downloading into it."""
     data_dir = str(tmp_path_factory.mktemp("downloaded"))
-    return data_dir, omniglot.load(data_dir=data_dir, rotations=False, base_url=whole)
+    return data_dir, omniglot.load_splits(data_dir=data_dir, rotations=False, base_url=whole)
 
 
 def test_downloaded_data_are_split_as_published(downloaded):
@@ -132,10 +132,10 @@ def test_downloaded_drawings_are_those_of_their_class(downloaded):
                     continue
                 name = f"{alphabet}/character{character:02}"
                 part = next(part for part in all_parts(splits) if name in part.class_names)
-                found = part.images[part.labels == part.class_names.index(name)]
+                images = part.images[part.labels == part.class_names.index(name)]
                 pictures = [drawing(number, drawer) for drawer in range(1, DRAWINGS + 1)]
                 expected = [share_of_ink(~np.asarray(Image.open(io.BytesIO(png)))) for png in pictures]
-                assert {image.tobytes() for image in found} == {image.tobytes() for image in expected}
+                assert {image.tobytes() for image in images} == {image.tobytes() for image in expected}
 
 
 def share_of_ink(ink, size=28):
@@ -164,7 +164,7 @@ def test_what_was_prepared_is_read_by_plain_tfds(downloaded):
 
 def test_prepared_data_are_not_downloaded_again(downloaded):
     data_dir, splits = downloaded
-    again = omniglot.load(data_dir=data_dir, rotations=False, base_url="http://127.0.0.1:9/")
+    again = omniglot.load_splits(data_dir=data_dir, rotations=False, base_url="http://127.0.0.1:9/")
     assert again.test.fingerprint() == splits.test.fingerprint()
 
 
@@ -179,7 +179,7 @@ def test_an_interrupted_preparation_looks_like_none(whole, tmp_path):
     place = tmp_path / "omniglot" / omniglot.VERSION
     program = (
         "import os, signal, sys\n"
-        "from fsljax.data import omniglot\n"
+        "from fsljax.data.sources import omniglot\n"
         "def kill(event, arguments):\n"
         f"    if event == 'os.rename' and str(arguments[1]) == {str(place)!r}:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -199,7 +199,7 @@ def test_two_preparations_at_once_both_succeed(whole, tmp_path):
     place = tmp_path / "omniglot" / omniglot.VERSION
     program = (
         "import pathlib, sys, time\n"
-        "from fsljax.data import omniglot\n"
+        "from fsljax.data.sources import omniglot\n"
         f"home = pathlib.Path({str(tmp_path)!r})\n"
         "def wait(event, arguments):\n"
         f"    if event == 'os.rename' and str(arguments[1]) == {str(place)!r}:\n"
@@ -225,7 +225,7 @@ def test_two_preparations_at_once_both_succeed(whole, tmp_path):
         assert output.splitlines()[-1] == str(place)
     assert {path.name for path in tmp_path.glob("ready-*")} == {"ready-0", "ready-1"}
     assert [path.name for path in (tmp_path / "omniglot").iterdir()] == [omniglot.VERSION]
-    assert omniglot.load(data_dir=str(tmp_path), rotations=False).test.num_classes == 423
+    assert omniglot.load_splits(data_dir=str(tmp_path), rotations=False).test.num_classes == 423
 
 
 def test_archives_of_something_else_are_refused(served, tmp_path):
@@ -233,7 +233,7 @@ def test_archives_of_something_else_are_refused(served, tmp_path):
     (root / "other").mkdir()
     write_archives(root / "other", background={"Armenian": 3}, evaluation={"Gurmukhi": 2})
     with pytest.raises(UserError, match="hold 5 characters of 2 alphabets, not Omniglot's 1,623 of 50"):
-        omniglot.load(data_dir=str(tmp_path), base_url=f"{address}/other")
+        omniglot.load_splits(data_dir=str(tmp_path), base_url=f"{address}/other")
     assert not list((tmp_path / "omniglot").iterdir())
 
 
@@ -243,14 +243,14 @@ def test_a_missing_archive_leaves_nothing(served, whole, tmp_path):
     background = (root / "whole/images_background.zip").read_bytes()
     (root / "partial/images_background.zip").write_bytes(background)
     with pytest.raises(UserError, match=r"images_evaluation\.zip:\n.*404"):
-        omniglot.load(data_dir=str(tmp_path), base_url=f"{address}/partial")
+        omniglot.load_splits(data_dir=str(tmp_path), base_url=f"{address}/partial")
     assert not list(tmp_path.iterdir())
 
 
 def test_without_network_one_screen_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(UserError) as raised:
-        omniglot.load(base_url="http://127.0.0.1:9/")
+        omniglot.load_splits(base_url="http://127.0.0.1:9/")
     message = str(raised.value)
     assert len(message.splitlines()) <= 20
     for part in (
@@ -268,7 +268,7 @@ def test_without_network_one_screen_says_what_to_do(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written_is_named(whole, tmp_path):
     (tmp_path / "omniglot").write_text("a file where the folder should be")
     with pytest.raises(UserError, match=r"Omniglot cannot be written to .*omniglot/3\.0\.0"):
-        omniglot.load(data_dir=str(tmp_path), base_url=whole)
+        omniglot.load_splits(data_dir=str(tmp_path), base_url=whole)
 
 
 @pytest.mark.parametrize("size", [28, 20, 35, 105, 120])
@@ -352,7 +352,7 @@ def prepare_few(data_dir, drawings=20):
 
 def test_shared_characters_are_divided_by_drawings_in_stored_order(tmp_path):
     names = prepare_few(tmp_path)
-    splits = omniglot.load(data_dir=str(tmp_path), image_size=21, shared_classes=True)
+    splits = omniglot.load_splits(data_dir=str(tmp_path), image_size=21, shared_classes=True)
     stored = {name: [] for name in names}
     for part in ("train", "test"):
         folder = tfds_source.find("omniglot", omniglot.VERSION, str(tmp_path))
@@ -370,13 +370,13 @@ def test_shared_characters_are_divided_by_drawings_in_stored_order(tmp_path):
 def test_too_few_drawings_of_shared_characters_are_refused(tmp_path):
     prepare_few(tmp_path, drawings=6)
     with pytest.raises(UserError, match="has 6 drawings, but 7 are needed"):
-        omniglot.load(data_dir=str(tmp_path), shared_classes=True)
+        omniglot.load_splits(data_dir=str(tmp_path), shared_classes=True)
 
 
 @pytest.fixture(scope="module")
 def real(tfds_data_dir):
     # Missing data are a failure, not a reason to download them.
-    return omniglot.load(data_dir=str(tfds_data_dir), base_url="http://127.0.0.1:9/")
+    return omniglot.load_splits(data_dir=str(tfds_data_dir), base_url="http://127.0.0.1:9/")
 
 
 def test_real_split_has_the_published_classes(real):
@@ -404,7 +404,7 @@ def test_real_validation_alphabets(real):
 
 
 def test_real_characters_turned_are_classes_of_their_own(real, tfds_data_dir):
-    upright = omniglot.load(data_dir=str(tfds_data_dir), rotations=False)
+    upright = omniglot.load_splits(data_dir=str(tfds_data_dir), rotations=False)
     assert [part.num_classes for part in all_parts(upright)] == [1028, 172, 423]
     assert real.test.class_names[:4] == (
         "Gurmukhi/character42",
@@ -420,7 +420,7 @@ def test_real_characters_turned_are_classes_of_their_own(real, tfds_data_dir):
 
 
 def test_real_characters_are_shared(tfds_data_dir):
-    splits = omniglot.load(data_dir=str(tfds_data_dir), shared_classes=True)
+    splits = omniglot.load_splits(data_dir=str(tfds_data_dir), shared_classes=True)
     for part, drawings in zip(all_parts(splits), (12, 3, 5), strict=True):
         np.testing.assert_array_equal(part.class_counts(), [drawings] * 1623)
         assert part.class_names == splits.train.class_names

@@ -16,7 +16,7 @@ def all_parts(splits):
 
 @pytest.fixture(scope="module")
 def splits(tfds_data_dir):
-    return tiny_imagenet.load(data_dir=str(tfds_data_dir))
+    return tiny_imagenet.load_splits(data_dir=str(tfds_data_dir))
 
 
 def test_classes_are_divided_128_32_40(splits):
@@ -52,8 +52,8 @@ def test_images_are_those_of_their_class(splits, tfds_data_dir):
 
 
 def test_seed_decides_the_division(splits, tfds_data_dir):
-    again = tiny_imagenet.load(data_dir=str(tfds_data_dir))
-    other = tiny_imagenet.load(data_dir=str(tfds_data_dir), seed=1)
+    again = tiny_imagenet.load_splits(data_dir=str(tfds_data_dir))
+    other = tiny_imagenet.load_splits(data_dir=str(tfds_data_dir), seed=1)
     assert again.test.class_names == splits.test.class_names
     assert other.test.class_names != splits.test.class_names
     assert again.test.fingerprint() == splits.test.fingerprint()
@@ -89,7 +89,7 @@ def prepare(data_dir, num_classes):
 
 def test_other_sizes_and_sets_of_the_same_layout(tmp_path):
     prepare(tmp_path, 200)
-    splits = tiny_imagenet.load(data_dir=str(tmp_path), image_size=20)
+    splits = tiny_imagenet.load_splits(data_dir=str(tmp_path), image_size=20)
     for part in all_parts(splits):
         assert part.images.shape == (2 * part.num_classes, 20, 20, 3)
         for image, label in zip(part.images, part.labels, strict=True):
@@ -99,9 +99,9 @@ def test_other_sizes_and_sets_of_the_same_layout(tmp_path):
 def test_missing_classes_are_counted(tmp_path):
     prepare(tmp_path, 7)
     with pytest.raises(UserError, match="images of 7 classes, not of Tiny ImageNet's 200"):
-        tiny_imagenet.load(data_dir=str(tmp_path))
+        tiny_imagenet.load_splits(data_dir=str(tmp_path))
 
 
 def test_missing_data_set(tmp_path):
     with pytest.raises(UserError, match=r"tiny_imagenet_32 1\.0\.0 .*is missing"):
-        tiny_imagenet.load(data_dir=str(tmp_path))
+        tiny_imagenet.load_splits(data_dir=str(tmp_path))

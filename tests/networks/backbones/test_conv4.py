@@ -90,10 +90,10 @@ def linen_parameters(params: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def assert_close(ours: Any, wanted: Any, tolerance: float = 1e-4) -> None:
+def assert_close(ours: Any, expected: Any, tolerance: float = 1e-4) -> None:
     """Every array within `tolerance` of the other's largest value."""
-    assert jax.tree.structure(ours) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(wanted), strict=True):
+    assert jax.tree.structure(ours) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
@@ -161,16 +161,16 @@ def test_evaluation_leaves_running_averages_alone():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradients_are_those_of_flax_layers(kernels: str, channels: int):
     network, variables, images = make(7, channels=channels, kernels=kernels)
-    wanted = np.random.default_rng(1).normal(size=(7, FILTERS * 9))
+    direction = np.random.default_rng(1).normal(size=(7, FILTERS * 9))
 
     def ours(params: Any) -> jax.Array:
         statistics = {"batch_stats": variables["batch_stats"]}
         embeddings = network.apply({"params": params, **statistics}, images, running_average=False)
-        return jnp.sum(embeddings * wanted)
+        return jnp.sum(embeddings * direction)
 
     def theirs(params: Any) -> jax.Array:
         embeddings, _ = Linen().apply({"params": linen_parameters(params)}, images, mutable=["batch_stats"])
-        return jnp.sum(embeddings * wanted)
+        return jnp.sum(embeddings * direction)
 
     assert_close(
         *(jax.jit(jax.value_and_grad(f))(variables["params"]) for f in (ours, theirs)), tolerance=1e-4
@@ -196,10 +196,10 @@ def test_both_kernels_agree_in_value_and_gradient(channels: int, running_average
 
 def test_auto_takes_the_kernels_of_the_backend():
     network, variables, images = make(4)
-    own = "cpu" if jax.default_backend() == "cpu" else "xla"
+    backend = "cpu" if jax.default_backend() == "cpu" else "xla"
     np.testing.assert_array_equal(
         embed(network, variables, images, running_average=False),
-        embed(Conv4(FILTERS, BLOCKS, MOMENTUM, own), variables, images, running_average=False),
+        embed(Conv4(FILTERS, BLOCKS, MOMENTUM, backend), variables, images, running_average=False),
     )
 
 
@@ -291,8 +291,8 @@ def test_equal_maxima_share_the_gradient_that_flax_gives_to_the_first():
 @pytest.mark.parametrize("running_average", [True, False])
 def test_a_gpu_gives_what_the_cpu_gives(running_average: bool):
     network, variables, images = make(2, 6, channels=3, kernels="xla")
-    found = []
+    embeddings = []
     for platform in ("gpu", "cpu"):
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision("highest"):
-            found.append(np.asarray(embed(network, variables, images, running_average=running_average)))
-    assert_close(*found)
+            embeddings.append(np.asarray(embed(network, variables, images, running_average=running_average)))
+    assert_close(*embeddings)

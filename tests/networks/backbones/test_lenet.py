@@ -44,8 +44,8 @@ def test_features_are_those_of_plain_numpy(draw, kernels: str, size: tuple[int, 
     images = np.random.default_rng(1).uniform(size=(3, *size, 1)).astype(np.float32)
     expected = plainly(variables, images)
     assert expected.shape == (3, 84)
-    found = jax.jit(partial(network.apply, running_average=True))(variables, images)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    features = jax.jit(partial(network.apply, running_average=True))(variables, images)
+    np.testing.assert_allclose(features, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_every_episode_is_normalised_by_itself(draw):

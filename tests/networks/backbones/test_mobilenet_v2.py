@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from PIL.Image import Resampling
 
+from fsljax.data.features import frozen_features
 from fsljax.data.io import tfds_source
 from fsljax.data.io.decode import fit_image
-from fsljax.data.io.features import frozen_features
 from fsljax.networks import Embedding, MobileNetV2
 from fsljax.networks.layers import Settings
 from fsljax.networks.weights import content_hash, load_weights
@@ -126,9 +126,9 @@ def test_frozen_features_of_flowers_separate_their_classes(imagenet_weights: Pat
 
     (x, y), (x_more, y_more) = (embedded(split, 1) for split in ("train", "validation"))
     train, labels = np.concatenate([x, x_more]), np.concatenate([y, y_more])
-    test, wanted = embedded("test", 6)
+    test, labels = embedded("test", 6)
     classes = np.unique(labels)
     means = np.stack([train[labels == c].mean(axis=0) for c in classes])
     distances = np.square(means).sum(axis=1) - 2 * test @ means.T
-    accuracy = np.mean(classes[np.argmin(distances, axis=1)] == wanted)
+    accuracy = np.mean(classes[np.argmin(distances, axis=1)] == labels)
     assert accuracy == pytest.approx(0.7387, abs=0.005)

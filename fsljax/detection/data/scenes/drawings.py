@@ -75,11 +75,11 @@ def _splits(name: str, data_dir: str | None, seed: int) -> Splits:
     if name == "omniglot":
         from fsljax.data.sources import omniglot
 
-        return omniglot.load(data_dir=data_dir, image_size=SIDE, rotations=False)
+        return omniglot.load_splits(data_dir=data_dir, image_size=SIDE, rotations=False)
     if name == "glyphs":
         from fsljax.data.sources import glyphs
 
-        return glyphs.load(image_size=SIDE, seed=seed)
+        return glyphs.load_splits(image_size=SIDE, seed=seed)
     raise UserError(f"Scenes are drawn from omniglot or glyphs; config.data.drawings is {name!r}.")
 
 

@@ -31,7 +31,7 @@ def test_characters_and_drawings_are_divided(monkeypatch, kept_for, base, novel)
         asked.update(options)
         return Splits(part(0, 3), part(3, 2), part(5, 2))
 
-    monkeypatch.setattr(omniglot, "load", load)
+    monkeypatch.setattr(omniglot, "load_splits", load)
     drawings = scene_drawings.load("omniglot", part=kept_for)
     assert asked == {"data_dir": None, "image_size": 64, "rotations": False}
     assert drawings.base_names == tuple(f"c{number}" for number in range(base))
