@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fsljax.data.io.decode import open_picture, upright
-from fsljax.data.user_images import Images, Picture, picture_of, several
+from fsljax.data.user_images import ImageLike, Images, picture_of, several
 from fsljax.detection.config import Data
 from fsljax.detection.ops.boxes import check_boxes
 from fsljax.errors import UserError
@@ -98,7 +98,7 @@ def boxes_of_images(boxes: GivenBoxes, prepared: PaddedImages) -> list[np.ndarra
     return checked
 
 
-def _opened(image: Picture) -> Image.Image:
+def _opened(image: ImageLike) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return open_picture(image)
     return image if isinstance(image, Image.Image) else picture_of(np.asarray(image))

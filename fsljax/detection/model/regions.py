@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsljax.detection.model.detector import Detector, Variables
+from fsljax.detection.model.detector import Detector
+from fsljax.networks.variables import Variables
 
 
 class Examined(NamedTuple):
