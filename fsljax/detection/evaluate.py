@@ -79,11 +79,11 @@ def _pictures(result: BaseResult) -> list[DetectionPicture]:
 
 def _query_picture(result: Result, query: int) -> DetectionPicture:
     boxes, scores, labels = (np.asarray(part[query]) for part in result.shown.detections[:3])
-    found, truth = scores > 0, result.episodes.ground_truth
+    valid, truth = scores > 0, result.episodes.ground_truth
     mask = np.asarray(truth.mask[0, query])
     return DetectionPicture(
         result.shown.query[query],
-        Detections(boxes[found], scores[found], labels[found].astype(int)),
+        Detections(boxes[valid], scores[valid], labels[valid].astype(int)),
         ground_truth_of_image(
             np.asarray(truth.boxes[0, query])[mask], np.asarray(truth.labels[0, query])[mask]
         ),

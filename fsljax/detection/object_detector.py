@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from fsljax.config import plain
 from fsljax.data.batches import batches_of
 from fsljax.data.labels import Label, label_array, listed_labels
 from fsljax.data.user_images import Images
-from fsljax.detection.data.padded_images import boxes_of_images, prepare_padded
+from fsljax.detection.data.padded_images import GivenBoxes, boxes_of_images, prepare_padded
 from fsljax.detection.model import stored
 from fsljax.detection.model.search import detect_classes, embed_supports, same_number
 from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
@@ -96,7 +96,9 @@ class Detector:
         """The enrolled labels, in the order of their first enrolment."""
         return list(self._representatives)
 
-    def enroll(self, images: Images, boxes: Any, labels: Label | Iterable[Label] | np.ndarray) -> Detector:
+    def enroll(
+        self, images: Images, boxes: GivenBoxes, labels: Label | Iterable[Label] | np.ndarray
+    ) -> Detector:
         """Adds classes, or boxes to classes.
 
         Args:
@@ -179,8 +181,9 @@ class Detector:
             of_batch = detect_classes(
                 self._on_device, prepared.images[rows], prepared.sizes[rows], representatives, most
             )
-            for row, found in zip(rows[:count], of_batch.of_images(), strict=False):
-                boxes, scores, numbers = (np.asarray(part)[found.scores >= threshold] for part in found[:3])
+            for row, of_image in zip(rows[:count], of_batch.of_images(), strict=False):
+                good = of_image.scores >= threshold
+                boxes, scores, numbers = (np.asarray(part)[good] for part in of_image[:3])
                 detected.boxes.append(boxes / prepared.scales[row])
                 detected.scores.append(scores)
                 detected.labels.append(names[numbers])

@@ -20,12 +20,11 @@ from fsljax.detection.evaluate import evaluate
 from fsljax.detection.evaluation import base_classes
 from fsljax.detection.evaluation.baseline import check_baseline
 from fsljax.detection.model.build import build_network
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import Detector, Params, Variables
 from fsljax.detection.model.losses import detector_losses
 from fsljax.detection.model.trained import (
     REPRESENTATIVES,
     TrainedDetector,
-    Variables,
     compared_representatives,
     network_params,
 )
@@ -49,8 +48,11 @@ def default_config() -> ConfigDict:
 
 def check(config: Config) -> None:
     """Raises a UserError for values that cannot go together, whatever the data."""
-    for name in ("rois", "proposals"):
-        options = getattr(config, name)
+    for name, options in (
+        ("rois", config.rois),
+        ("proposals", config.proposals),
+        ("eval.enrol", config.eval.enrol),
+    ):
         if options.low > options.high:
             raise UserError(
                 f"config.{name}.low is {options.low} and high {options.high}; they must rise from 0 to 1."
@@ -142,7 +144,7 @@ class RepMetDetector:
         region_key, change_key = jax.random.split(key)
         images = self.data.augmented(change_key, batch, inputs)
 
-        def loss_of(params: dict[str, Any]) -> tuple[jax.Array, Any]:
+        def loss_of(params: Params) -> tuple[jax.Array, Any]:
             learned = detector_losses(
                 self.network,
                 network_params(params),

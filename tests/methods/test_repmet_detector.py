@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -137,6 +138,15 @@ def test_of_a_few_classes_no_other_is_detected(trained: Any):
     result = detect_known(detector, method.data, 16, seed=0, classes=np.array([0, 2]))
     assert set(result.judged.labels.tolist()) <= {0, 2}
     assert result.judged.positives[1] == 0
+
+
+def test_soft_suppression_is_an_option_of_evaluation(trained: Any):
+    method, state, _ = trained
+    hard = method.trained(state.inference_variables())
+    soft = replace(hard, config=replace(hard.config, eval=replace(hard.config.eval, suppression="soft")))
+    by_hard, by_soft = (detect_known(detector, method.data, 16, seed=0) for detector in (hard, soft))
+    assert len(by_soft.judged.scores) > len(by_hard.judged.scores)
+    assert by_soft.judged.scores[0] == by_hard.judged.scores[0]
 
 
 def test_validation_is_on_drawings_that_were_not_trained_on_unless_all_are_trained(trained: Any):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from fsljax.data.io.files import replacing
@@ -15,6 +16,7 @@ from fsljax.detection.data.structures import GroundTruth, pad_ground_truth
 from fsljax.errors import UserError
 
 FORMAT = 1
+Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Episodes:
     kind: Literal["scenes", "images"]
     seed: int
     content: str
-    options: Mapping[str, Any]
+    options: Json
     class_names: tuple[str, ...]
     classes: np.ndarray
     support: np.ndarray
@@ -107,41 +109,44 @@ def read_episodes(
     except OSError as error:
         raise UserError(f"The episodes {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise UserError(f"{path} is no file of episodes: {error}. Have it written anew.") from error
+        raise UserError(f"{path} is no file of episodes: {error}. Regenerate it.") from error
     if stored["format"] != FORMAT:
         raise UserError(
             f"The episodes {path} are in format {stored['format']}, but this version of fsljax reads format "
-            f"{FORMAT}. Have them written anew, or take the version that wrote them."
+            f"{FORMAT}. Regenerate them, or take the version that wrote them."
         )
     try:
-        held, held_shots = len(stored["episodes"]), stored["shots"]
+        stored_count, stored_shots = len(stored["episodes"]), stored["shots"]
         if content is not None and content != stored["content"]:
             raise UserError(
                 f"The episodes {path} were made of other data than those at hand: their content differs. "
                 "Give the data they were made of, or name another file to have episodes written for these."
             )
-        _check_asked(path, "episodes", count, held)
-        _check_asked(path, "supports of a class", shots, held_shots)
-        return _from_json(stored, held if count is None else count, held_shots if shots is None else shots)
+        _check_asked(path, "episodes", count, stored_count)
+        _check_asked(path, "supports of a class", shots, stored_shots)
+        return _from_json(
+            stored, stored_count if count is None else count, stored_shots if shots is None else shots
+        )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
-            f"The episodes {path} are damaged ({type(error).__name__}: {error}). Have them written anew."
+            f"The episodes {path} are damaged ({type(error).__name__}: {error}). Regenerate them."
         ) from error
 
 
 def of_queries(flat: GroundTruth, shape: tuple[int, int]) -> GroundTruth:
     """NumPy arrays `[episodes · queries, t, …]` as `[episodes, queries, t, …]`."""
-    return GroundTruth(*(None if part is None else part.reshape(*shape, *part.shape[1:]) for part in flat))  # type: ignore[arg-type]
+    divided: GroundTruth = jax.tree.map(lambda part: part.reshape(*shape, *part.shape[1:]), flat)
+    return divided
 
 
-def _check_asked(path: Path, what: str, asked: int | None, held: int) -> None:
-    if asked is not None and not 1 <= asked <= held:
+def _check_asked(path: Path, what: str, asked: int | None, stored: int) -> None:
+    if asked is not None and not 1 <= asked <= stored:
         raise UserError(
-            f"The file {path} holds {held:,} {what}; {asked:,} were asked for. Ask for 1 to {held:,}."
+            f"The file {path} holds {stored:,} {what}; {asked:,} were asked for. Ask for 1 to {stored:,}."
         )
 
 
-def _compact(value: Any) -> str:
+def _compact(value: Json) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -150,8 +155,8 @@ def _numbers(box: np.ndarray) -> list[float]:
     return [int(side) if side == int(side) else round(side, 2) for side in box.tolist()]
 
 
-def _as_json(episodes: Episodes, number: int) -> dict[str, Any]:
-    of_episode = GroundTruth(*(None if part is None else part[number] for part in episodes.ground_truth))  # type: ignore[arg-type]
+def _as_json(episodes: Episodes, number: int) -> Json:
+    of_episode: GroundTruth = jax.tree.map(lambda part: part[number], episodes.ground_truth)
     objects = [
         [
             [int(label), int(difficult), _numbers(np.asarray(box))]
@@ -171,16 +176,16 @@ def _as_json(episodes: Episodes, number: int) -> dict[str, Any]:
     }
 
 
-def _from_json(stored: dict[str, Any], count: int, shots: int) -> Episodes:
+def _from_json(stored: Json, count: int, shots: int) -> Episodes:
     chosen = stored["episodes"][:count]
     sources = np.uint32 if stored["kind"] == "scenes" else np.str_
     supports = [[of_class[:shots] for of_class in episode["supports"]] for episode in chosen]
     queries = [episode["queries"] for episode in chosen]
-    objects = [found for episode in queries for _, found in episode]
+    objects = [of_query for episode in queries for _, of_query in episode]
     flat = pad_ground_truth(
-        [np.array([box for _, _, box in found], np.float32).reshape(-1, 4) for found in objects],
-        [np.array([label for label, _, _ in found], np.int32) for found in objects],
-        [np.array([difficult for _, difficult, _ in found], bool) for found in objects],
+        [np.array([box for _, _, box in of_query], np.float32).reshape(-1, 4) for of_query in objects],
+        [np.array([label for label, _, _ in of_query], np.int32) for of_query in objects],
+        [np.array([difficult for _, difficult, _ in of_query], bool) for of_query in objects],
     )
     return Episodes(
         kind=stored["kind"],

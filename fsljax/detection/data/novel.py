@@ -139,4 +139,5 @@ def _support_boxes(episodes: Episodes, numbers: Sequence[int] | np.ndarray) -> G
 
 def _query_boxes(episodes: Episodes, numbers: Sequence[int] | np.ndarray) -> GroundTruth:
     """Of the queries, on the device, `[g, queries, t, …]`."""
-    return GroundTruth(*(None if of is None else jnp.asarray(of[numbers]) for of in episodes.ground_truth))  # type: ignore[arg-type]
+    boxes: GroundTruth = jax.tree.map(lambda part: jnp.asarray(part[numbers]), episodes.ground_truth)
+    return boxes

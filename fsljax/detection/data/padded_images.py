@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from fsljax.data.io.decode import open_picture, upright
-from fsljax.data.user_images import Images, picture_of, several
+from fsljax.data.user_images import ImageLike, Images, picture_of, several
 from fsljax.detection.config import Data
 from fsljax.detection.ops.boxes import check_boxes
 from fsljax.errors import UserError
+
+GivenBoxes = np.ndarray | Iterable[npt.ArrayLike]
+"""Boxes `[n, 4]`, or for each of n images `[4]` or `[m, 4]`."""
 
 
 class PaddedImages(NamedTuple):
@@ -63,7 +68,7 @@ def prepare_padded(images: Images, data: Data) -> PaddedImages:
     return PaddedImages(np.stack(squares), np.array(sizes, np.float32), np.array(given_sizes, np.float32))
 
 
-def boxes_of_images(boxes: Any, prepared: PaddedImages) -> list[np.ndarray]:
+def boxes_of_images(boxes: GivenBoxes, prepared: PaddedImages) -> list[np.ndarray]:
     """The boxes `[m, 4]` of each image, as an application gives them, in pixels of the images as given.
 
     Args:
@@ -93,7 +98,7 @@ def boxes_of_images(boxes: Any, prepared: PaddedImages) -> list[np.ndarray]:
     return checked
 
 
-def _opened(image: Any) -> Image.Image:
+def _opened(image: ImageLike) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return open_picture(image)
     return image if isinstance(image, Image.Image) else picture_of(np.asarray(image))

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fsljax.data.folders.layouts import first_few
 from fsljax.detection.data.episode_file import Episodes, of_queries
 from fsljax.detection.data.set_operations import check_names
 from fsljax.detection.data.structures import DetectionSet, GroundTruth, pad_ground_truth
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 
 _TRIES = 100
 

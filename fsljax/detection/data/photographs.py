@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from fsljax.data.batches import fill_rows
 from fsljax.data.io.streaming import read
@@ -43,12 +44,12 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         numbers = np.arange(len(self.data))[rows]
         batch = load_batch(self.data, self.sizing.buckets()[0], numbers.reshape(-1), self.sizing)
         return np.asarray(batch.images).reshape(*numbers.shape, *self.shape[1:])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
 

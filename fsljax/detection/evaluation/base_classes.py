@@ -215,7 +215,7 @@ def _detect(
     )
     numbers = np.arange(detector.classes) if classes is None else classes
     return (
-        [found._replace(labels=numbers[found.labels]) for found in named.of_images()],
+        [of_image._replace(labels=numbers[of_image.labels]) for of_image in named.of_images()],
         list(unnamed.of_images()),
     )
 

@@ -137,11 +137,11 @@ def judged_detections(
     """
 
     def of_query(candidates: Candidates, ground_truth: GroundTruth) -> tuple[Detections, Verdict, Verdict]:
-        found = detections(*candidates, suppression)
+        detected = detections(*candidates, suppression)
         return (
-            found._replace(labels=jnp.asarray(found.labels).astype(jnp.int8)),
-            judge_image(found, ground_truth),
-            judge_image_as_coco(found, ground_truth),
+            detected._replace(labels=jnp.asarray(detected.labels).astype(jnp.int8)),
+            judge_image(detected, ground_truth),
+            judge_image_as_coco(detected, ground_truth),
         )
 
     return jax.vmap(jax.vmap(of_query))(candidates, ground_truth)

@@ -117,11 +117,11 @@ def evaluate(detector: TrainedDetector, novel: NovelImages) -> Result:
                 *regions[name],
                 by_distance if column.rule == DISTANCE else enrollment,
             )
-            found, verdict, of_coco = judged_detections(candidates, query.ground_truth, suppression)
+            detected, verdict, of_coco = judged_detections(candidates, query.ground_truth, suppression)
             if shown is None:
-                first: Detections = jax.tree.map(lambda part: np.asarray(part[0]), found)
+                first: Detections = jax.tree.map(lambda part: np.asarray(part[0]), detected)
                 shown = ShownEpisode(np.asarray(support.images[0]), np.asarray(query.images[0]), first)  # type: ignore[index]
-            judged = (found.scores, found.labels, *verdict)
+            judged = (detected.scores, detected.labels, *verdict)
             flat = tuple(np.asarray(part)[:count].reshape(count, -1) for part in judged)
             collected[column].detections.append(flat)
             right, counted = (np.swapaxes(np.asarray(part), 2, 1) for part in of_coco)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from fsljax.detection.config import Config, EnrollOptions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_logits, squared_distances
 from fsljax.detection.ops.boxes import iou
 from fsljax.distances import normalize
+
+Learned = TypeVar("Learned")  # what fine-tuning changes, a tree of arrays
 
 
 class Support(NamedTuple):
@@ -206,16 +208,16 @@ class _SupportRegions(NamedTuple):
 def _regions_of(support: Support, options: EnrollOptions) -> _SupportRegions:
     """All support images, `[way · shots, p, …]`, the classes by turns."""
 
-    def of_image(of: Support, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        overlap = iou(of.boxes, of.boxes[:1])[:, 0]
-        positive = of.valid & (overlap >= options.high)
-        negative = of.valid & (overlap < options.low) & (of.objectness < options.object)
+    def of_image(image: Support, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        overlap = iou(image.boxes, image.boxes[:1])[:, 0]
+        positive = image.valid & (overlap >= options.high)
+        negative = image.valid & (overlap < options.low) & (image.objectness < options.object)
         weights = positive * (options.positive_fraction / jnp.maximum(jnp.sum(positive), 1))
         weights += negative * ((1 - options.positive_fraction) / jnp.maximum(jnp.sum(negative), 1))
         return jnp.where(positive, label, BACKGROUND), weights
 
     by_turns = jax.tree.map(
-        lambda of: jnp.swapaxes(of, 0, 1).reshape(-1, *of.shape[2:]),
+        lambda part: jnp.swapaxes(part, 0, 1).reshape(-1, *part.shape[2:]),
         support,
     )
     way, shots = support.valid.shape[:2]
@@ -224,16 +226,18 @@ def _regions_of(support: Support, options: EnrollOptions) -> _SupportRegions:
 
 
 def _fine_tuned(
-    start: Any,
-    loss_of: Callable[[Any, _SupportRegions], jax.Array],
+    start: Learned,
+    loss_of: Callable[[Learned, _SupportRegions], jax.Array],
     support: Support,
     options: EnrollOptions,
     epochs: int,
-) -> Any:
+) -> Learned:
     regions = _regions_of(support, options)
     optimizer = optax.adam(options.rate)
 
-    def step(state: tuple[Any, Any], number: jax.Array) -> tuple[tuple[Any, Any], None]:
+    def step(
+        state: tuple[Learned, optax.OptState], number: jax.Array
+    ) -> tuple[tuple[Learned, optax.OptState], None]:
         params, memory = state
         gradients = jax.grad(loss_of)(params, jax.tree.map(lambda column: column[number], regions))
         updates, memory = optimizer.update(gradients, memory)

@@ -11,7 +11,7 @@ import optax
 
 from fsljax.detection.config import LossOptions
 from fsljax.detection.data.structures import GroundTruth, ImageBatch
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import Detector, Params
 from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
@@ -36,13 +36,13 @@ class Learned(NamedTuple):
 
     loss: jax.Array
     figures: dict[str, jax.Array]
-    batch_stats: Any
+    batch_stats: Params
 
 
 def detector_losses(
     network: Detector,
-    params: Any,
-    batch_stats: Any,
+    params: Params,
+    batch_stats: Params,
     representatives: jax.Array | None,
     key: jax.Array,
     batch: ImageBatch,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fsljax.detection.data.structures import Detections
+from fsljax.detection.model.detector import Detector, Variables
 from fsljax.detection.model.enroll import Enrollment, enrollment_of, representative_rows
 from fsljax.detection.model.inference import Suppression, detections, propose_regions, suppression_of
 from fsljax.detection.model.regions import examine
 from fsljax.detection.model.roi_head import repmet_scores
-from fsljax.detection.model.trained import TrainedDetector, Variables
+from fsljax.detection.model.trained import TrainedDetector
 from fsljax.distances import normalize
 
 
@@ -66,8 +66,8 @@ def detect_classes(
     columns = 1 << (classes - 1).bit_length()
     scores = jnp.pad(scores, [(0, 0), (0, 0), (0, columns - classes)], constant_values=-1.0)
     suppression = suppression_of(detector.config.eval, keep=keep)
-    found: Detections = jax.device_get(_suppressed(boxes, valid, scores, suppression))
-    return found
+    fetched: Detections = jax.device_get(_suppressed(boxes, valid, scores, suppression))
+    return fetched
 
 
 def same_number(representatives: list[np.ndarray]) -> np.ndarray:
@@ -83,7 +83,7 @@ def same_number(representatives: list[np.ndarray]) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=(0, 5))
 def _embed_supports(
-    network: Any,
+    network: Detector,
     variables: Variables,
     images: jax.Array,
     sizes: jax.Array,
@@ -101,18 +101,19 @@ def _embed_supports(
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _embed_regions(
-    network: Any, variables: Variables, images: jax.Array, sizes: jax.Array, enrollment: Enrollment
+    network: Detector, variables: Variables, images: jax.Array, sizes: jax.Array, enrollment: Enrollment
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     regions = propose_regions(network, variables, _scaled(images), sizes[:, 0], sizes[:, 1])
     return regions.boxes, regions.valid, _compared(network, variables, regions.features, enrollment)
 
 
-def _compared(network: Any, variables: Variables, features: jax.Array, enrollment: Enrollment) -> jax.Array:
+def _compared(
+    network: Detector, variables: Variables, features: jax.Array, enrollment: Enrollment
+) -> jax.Array:
     """What features are compared by."""
     if enrollment.options.space == "features":
         return normalize(features) if enrollment.normalize else features
-    embedded: jax.Array = network.apply(variables, features, method="embed")
-    return embedded
+    return jnp.asarray(network.apply(variables, features, method="embed"))
 
 
 @partial(jax.jit, static_argnums=3)

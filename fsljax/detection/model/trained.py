@@ -12,15 +12,13 @@ import numpy as np
 
 from fsljax.detection.config import Config
 from fsljax.detection.data.structures import Array
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import Detector, Params, Variables
 from fsljax.detection.model.enroll import Layer
 from fsljax.detection.model.inference import Regions, propose_regions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
 from fsljax.distances import normalize
 
 REPRESENTATIVES = "representatives"  # `[classes, k, dim]`, a parameter beside those of the network
-Variables = dict[str, Any]
-"""`{"params": …, "batch_stats": …}`, each a tree of arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class TrainedDetector:
         return _embed_boxes(self.network, self.network_variables, jnp.asarray(images), jnp.asarray(boxes))
 
 
-def compared_representatives(config: Config, params: dict[str, Any]) -> jax.Array | None:
+def compared_representatives(config: Config, params: Params) -> jax.Array | None:
     """`[classes, k, dim]` as they are compared with embeddings; None with a linear head."""
     if config.head.kind != "repmet":
         return None
@@ -92,7 +90,7 @@ def compared_representatives(config: Config, params: dict[str, Any]) -> jax.Arra
     return normalize(representatives) if config.representatives.normalize else representatives
 
 
-def network_params(params: dict[str, Any]) -> dict[str, Any]:
+def network_params(params: Params) -> Params:
     """Parameters without representatives."""
     return {name: tree for name, tree in params.items() if name != REPRESENTATIVES}
 

@@ -55,7 +55,7 @@ def roi_align(
     boxes = jax.lax.stop_gradient(boxes)
     sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     level = _level(sides[:, 0] * sides[:, 1], len(levels), canonical_size, canonical_level)
-    heights, widths = (np.array([of.shape[axis] for of in levels]) for axis in (0, 1))
+    heights, widths = (np.array([level.shape[axis] for level in levels]) for axis in (0, 1))
     first_cells = np.concatenate([[0], np.cumsum(heights * widths)[:-1]])
     width = jnp.asarray(widths)[level]
     cells = boxes / jnp.asarray(strides, boxes.dtype)[level, None] - 0.5

@@ -73,17 +73,17 @@ def draw_scene(
     labels = allowed[jax.random.randint(keys[0], (slots,), 0, len(allowed))].astype(jnp.int32)
     if first is not None:
         labels = labels.at[0].set(first)
-    wanted = some_of(keys[1], options.characters)
+    asked_for = some_of(keys[1], options.characters)
     if distractors is not None:
         count_key, choice_key = jax.random.split(jax.random.fold_in(key, 1))
         chosen = jax.random.randint(choice_key, (options.distractors[1],), 0, len(distractors))
         labels = jnp.concatenate([labels, distractors[chosen].astype(jnp.int32)])
-        wanted = jnp.concatenate([wanted, some_of(count_key, options.distractors)])
+        asked_for = jnp.concatenate([asked_for, some_of(count_key, options.distractors)])
     # Keys of each character's own: nothing about one hangs on how many come after it.
     keys_of_each = jax.vmap(jax.random.fold_in, (None, 0))
     numbers = jnp.arange(len(labels))
     ink = render_characters(keys_of_each(keys[2], numbers), drawings, labels, options)
-    corners, boxes, placed = _places(keys_of_each(keys[3], numbers), ink, wanted, options)
+    corners, boxes, placed = _places(keys_of_each(keys[3], numbers), ink, asked_for, options)
     fragments, centres = render_fragments(keys[4], drawings if clutter is None else clutter, options)
     canvas = _paste(ink.patches * placed[:, None, None], corners - ink.boxes[:, :2], options.size)
     canvas += _paste(fragments, centres - fragments.shape[-1] // 2, options.size)
@@ -117,7 +117,7 @@ def draw_scenes(
 
 
 def _places(
-    keys: jax.Array, ink: Ink, wanted: jax.Array, options: SceneOptions
+    keys: jax.Array, ink: Ink, asked_for: jax.Array, options: SceneOptions
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Finds a place for each character, one after another.
 
@@ -125,7 +125,7 @@ def _places(
       Upper left corners int `[n, 2]`, boxes int `[n, 4]`, and bool `[n]`, who has a place.
     """
     extents = ink.boxes[:, 2:] - ink.boxes[:, :2]
-    count = len(wanted)
+    count = len(asked_for)
 
     def place(number: int | jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         boxes, placed = state
@@ -134,7 +134,7 @@ def _places(
         candidates = jnp.concatenate([tried, tried + extents[number]], axis=1)
         free = jnp.all(_apart(candidates, boxes, options) | ~placed, axis=1)
         chosen = candidates[jnp.argmax(free)]
-        has_place = wanted[number] & jnp.any(free) & jnp.all(extents[number] > 0)
+        has_place = asked_for[number] & jnp.any(free) & jnp.all(extents[number] > 0)
         return boxes.at[number].set(chosen), placed.at[number].set(has_place)
 
     start = jnp.zeros((count, 4), extents.dtype), jnp.zeros(count, bool)

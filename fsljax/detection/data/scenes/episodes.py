@@ -161,8 +161,8 @@ def _options(episodes: Episodes) -> SceneOptions:
         return SceneOptions(**values)
     except TypeError as error:
         raise UserError(
-            f"The episodes' scenes have options that this version of fsljax does not know ({error}). Have "
-            "the episodes written anew."
+            f"The episodes' scenes have options that this version of fsljax does not know ({error}). "
+            "Regenerate the episodes."
         ) from error
 
 
@@ -174,5 +174,5 @@ def _check_drawn(drawn: jax.Array, written: np.ndarray, number: int) -> None:
     if np.abs(np.asarray(drawn) - written).max() > _TOLERANCE:
         raise UserError(
             f"The scenes of episode {number} do not have the boxes that were written of them: the drawings, "
-            "or the way in which this version of fsljax draws, are others. Have the episodes written anew."
+            "or the way in which this version of fsljax draws, are others. Regenerate the episodes."
         )

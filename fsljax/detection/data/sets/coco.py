@@ -15,6 +15,8 @@ from fsljax.detection.data.set_operations import collect, one_image
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
+Json = dict[str, Any]
+
 
 def load(config: Config) -> Photographs:
     """The set that `config.data` names.
@@ -99,7 +101,7 @@ def _find_images(root: Path, split: str, given: Path | str | None, names: list[s
     return folder
 
 
-def _by_image(stored: dict[str, Any], file: Path) -> dict[Any, list[dict[str, Any]]]:
+def _by_image(stored: Json, file: Path) -> dict[int, list[Json]]:
     known = {one["id"] for one in stored["images"]}
     by_image = defaultdict(list)
     for one in stored["annotations"]:
@@ -112,9 +114,9 @@ def _by_image(stored: dict[str, Any], file: Path) -> dict[Any, list[dict[str, An
 
 
 def _annotated(
-    listed: list[dict[str, Any]],
-    by_image: dict[Any, list[dict[str, Any]]],
-    categories: dict[Any, str],
+    listed: list[Json],
+    by_image: dict[int, list[Json]],
+    categories: dict[int, str],
     pictures: Path,
     file: Path,
 ) -> Iterator[DetectionSet]:
