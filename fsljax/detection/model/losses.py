@@ -11,7 +11,7 @@ import optax
 
 from fsljax.detection.config import LossOptions
 from fsljax.detection.data.structures import GroundTruth, ImageBatch
-from fsljax.detection.model.detector import Detector, Params
+from fsljax.detection.model.detector import DetectorNetwork, Params
 from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
@@ -40,7 +40,7 @@ class Learned(NamedTuple):
 
 
 def detector_losses(
-    network: Detector,
+    network: DetectorNetwork,
     params: Params,
     batch_stats: Params,
     representatives: jax.Array | None,
