@@ -17,6 +17,7 @@ from fsljax.detection.model.enroll import Layer
 from fsljax.detection.model.inference import Regions, propose_regions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
 from fsljax.distances import normalize
+from fsljax.networks.variables import Variables
 
 REPRESENTATIVES = "representatives"  # `[classes, k, dim]`, a parameter beside those of the network
 
