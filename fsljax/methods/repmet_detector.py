@@ -20,7 +20,7 @@ from fsljax.detection.evaluate import evaluate
 from fsljax.detection.evaluation import base_classes
 from fsljax.detection.evaluation.baseline import check_baseline
 from fsljax.detection.model.build import build_network
-from fsljax.detection.model.detector import DetectorNetwork, Params, Variables
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.losses import detector_losses
 from fsljax.detection.model.trained import (
     REPRESENTATIVES,
@@ -30,6 +30,7 @@ from fsljax.detection.model.trained import (
 )
 from fsljax.distances import normalize
 from fsljax.errors import UserError
+from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState, create_train_state
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,11 +23,6 @@ from fsljax.detection.ops.anchors import pyramid_anchors
 from fsljax.detection.ops.boxes import clip, decode
 from fsljax.detection.ops.roi_align import roi_align
 from fsljax.networks import StagedBackbone
-
-Params = dict[str, Any]
-"""A tree of arrays, by the names of the network's parts."""
-Variables = dict[str, Any]
-"""`{"params": Params, "batch_stats": …}`."""
 
 
 @dataclass(frozen=True)

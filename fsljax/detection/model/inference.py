@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from fsljax.detection.config import Eval
 from fsljax.detection.data.structures import Detections
-from fsljax.detection.model.detector import DetectorNetwork, Variables
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.regions import examine
 from fsljax.detection.ops.nms import nms, soft_nms
+from fsljax.networks.variables import Variables
 
 
 class Regions(NamedTuple):

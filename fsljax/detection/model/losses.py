@@ -11,7 +11,7 @@ import optax
 
 from fsljax.detection.config import LossOptions
 from fsljax.detection.data.structures import GroundTruth, ImageBatch
-from fsljax.detection.model.detector import DetectorNetwork, Params
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
@@ -23,6 +23,7 @@ from fsljax.detection.model.rpn import Proposals, proposal_losses, smooth_l1
 from fsljax.detection.ops.boxes import encode, iou
 from fsljax.detection.ops.matching import hardest
 from fsljax.losses import repmet_loss
+from fsljax.networks.variables import Params
 
 
 class Learned(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsljax.detection.model.detector import DetectorNetwork, Variables
+from fsljax.detection.model.detector import DetectorNetwork
+from fsljax.networks.variables import Variables
 
 
 class Examined(NamedTuple):

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.detection.data.structures import Detections
-from fsljax.detection.model.detector import DetectorNetwork, Variables
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Enrollment, enrollment_of, representative_rows
 from fsljax.detection.model.inference import Suppression, detections, propose_regions, suppression_of
 from fsljax.detection.model.regions import examine
 from fsljax.detection.model.roi_head import repmet_scores
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.distances import normalize
+from fsljax.networks.variables import Variables
 
 
 def embed_supports(

@@ -12,12 +12,12 @@ import numpy as np
 
 from fsljax.detection.config import Config
 from fsljax.detection.data.structures import Array
-from fsljax.detection.model.detector import DetectorNetwork, Params, Variables
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Layer
 from fsljax.detection.model.inference import Regions, propose_regions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
 from fsljax.distances import normalize
-from fsljax.networks.variables import Variables
+from fsljax.networks.variables import Params, Variables
 
 REPRESENTATIVES = "representatives"  # `[classes, k, dim]`, a parameter beside those of the network
 
