@@ -65,7 +65,7 @@ MODULES = {
     "fsljax.methods.detector_evaluation": "fsljax.detection.evaluation.base_classes",
     "fsljax.methods.embedder": "fsljax.classification.embedder",
     "fsljax.methods.episode_detections": "fsljax.detection.evaluation.episode_detections",
-    "fsljax.methods.episode_images": "fsljax.detection.data.novel",
+    "fsljax.methods.episode_images": "fsljax.detection.data.novel_photographs",
     "fsljax.methods.few_shot": "fsljax.classification.few_shot",
     "fsljax.methods.few_shot_detection": "fsljax.detection.evaluation.few_shot",
     "fsljax.methods.fine_grained": "fsljax.classification.task",
@@ -91,6 +91,12 @@ MODULES = {
 NAMES = {
     "fsljax.methods.Evaluation": "fsljax.training.method.Evaluation",
     "fsljax.methods.TrainingData": "fsljax.training.method.TrainingData",
+    "fsljax.data.detection_episodes.Episodes": "fsljax.detection.data.episode_file.DetectionEpisodes",
+    "fsljax.data.detection_batches.DetectionBatch": "fsljax.detection.data.structures.ImageBatch",
+    "fsljax.detection.detector.Detector": "fsljax.detection.model.detector.DetectorNetwork",
+    "fsljax.detection.truths.Truths": "fsljax.detection.data.structures.GroundTruth",
+    "fsljax.evaluation.average_precision.ImageDetections": "fsljax.detection.data.structures.Detections",
+    "fsljax.evaluation.average_precision.ImageTruths": "fsljax.detection.data.structures.GroundTruth",
     "fsljax.training.state.first_state": "fsljax.training.state.create_train_state",
     "fsljax.training.state.learning_rate": "fsljax.training.optimizer.learning_rate",
 }

@@ -20,7 +20,7 @@ from fsljax.detection.evaluate import evaluate
 from fsljax.detection.evaluation import base_classes
 from fsljax.detection.evaluation.baseline import check_baseline
 from fsljax.detection.model.build import build_network
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.losses import detector_losses
 from fsljax.detection.model.trained import (
     REPRESENTATIVES,
@@ -92,11 +92,11 @@ class RepMetDetector:
         return len(self.data.class_names)
 
     @cached_property
-    def network(self) -> Detector:
+    def network(self) -> DetectorNetwork:
         return build_network(self.config, self.classes)
 
     @cached_property
-    def test_network(self) -> Detector:
+    def test_network(self) -> DetectorNetwork:
         """The network that proposes as many regions as are looked at in tests."""
         return build_network(self.config, self.classes, in_test=True)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fsljax.data.io.files import replacing
@@ -20,8 +21,8 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Episodes:
-    """Episodes of one way, with so many supports a class and so many queries.
+class DetectionEpisodes:
+    """DetectionEpisodes of one way, with so many supports a class and so many queries.
 
     The first supports of a class are those of fewer shots, and the first episodes those of a shorter test.
 
@@ -64,7 +65,20 @@ class Episodes:
         return self.support_boxes.shape[2]
 
 
-def write_episodes(path: Path, episodes: Episodes) -> None:
+def support_ground_truth(episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray) -> GroundTruth:
+    """The box of each support, `[g, way, shots, 1, …]`; labels are those of the classes in their episode."""
+    boxes = episodes.support_boxes[numbers][..., None, :]
+    labels = np.broadcast_to(np.arange(episodes.way)[:, None, None], boxes.shape[:-1])
+    return GroundTruth(boxes, labels, np.ones(boxes.shape[:-1], bool))
+
+
+def query_ground_truth(episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray) -> GroundTruth:
+    """Of the queries, on the device, `[g, queries, t, …]`."""
+    boxes: GroundTruth = jax.tree.map(lambda part: jnp.asarray(part[numbers]), episodes.ground_truth)
+    return boxes
+
+
+def write_episodes(path: Path, episodes: DetectionEpisodes) -> None:
     """Writes episodes as JSON, one a line, in one step: a reader sees the old file or the whole new one.
 
     A support is `[source, box]` and a query `[source, [[label, difficult, box], …]]`, where a source is the
@@ -89,7 +103,7 @@ def write_episodes(path: Path, episodes: Episodes) -> None:
 
 def read_episodes(
     path: Path, *, count: int | None = None, shots: int | None = None, content: str | None = None
-) -> Episodes:
+) -> DetectionEpisodes:
     """Reads episodes that `write_episodes` wrote.
 
     Args:
@@ -155,7 +169,7 @@ def _numbers(box: np.ndarray) -> list[float]:
     return [int(side) if side == int(side) else round(side, 2) for side in box.tolist()]
 
 
-def _as_json(episodes: Episodes, number: int) -> Json:
+def _as_json(episodes: DetectionEpisodes, number: int) -> Json:
     of_episode: GroundTruth = jax.tree.map(lambda part: part[number], episodes.ground_truth)
     objects = [
         [
@@ -176,7 +190,7 @@ def _as_json(episodes: Episodes, number: int) -> Json:
     }
 
 
-def _from_json(stored: Json, count: int, shots: int) -> Episodes:
+def _from_json(stored: Json, count: int, shots: int) -> DetectionEpisodes:
     chosen = stored["episodes"][:count]
     sources = np.uint32 if stored["kind"] == "scenes" else np.str_
     supports = [[of_class[:shots] for of_class in episode["supports"]] for episode in chosen]
@@ -187,7 +201,7 @@ def _from_json(stored: Json, count: int, shots: int) -> Episodes:
         [np.array([label for label, _, _ in of_query], np.int32) for of_query in objects],
         [np.array([difficult for _, difficult, _ in of_query], bool) for of_query in objects],
     )
-    return Episodes(
+    return DetectionEpisodes(
         kind=stored["kind"],
         seed=stored["seed"],
         content=stored["content"],

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fsljax.data.folders.layouts import first_few
-from fsljax.detection.data.episode_file import Episodes, of_queries
+from fsljax.detection.data.episode_file import DetectionEpisodes, of_queries
 from fsljax.detection.data.set_operations import check_names
 from fsljax.detection.data.structures import DetectionSet, GroundTruth, pad_ground_truth
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 
 _TRIES = 100
 
@@ -24,7 +23,7 @@ def make_episodes(
     way: int = 5,
     shots: int = 10,
     queries_per_class: int = 10,
-) -> Episodes:
+) -> DetectionEpisodes:
     """Makes episodes in which no image comes twice.
 
     A support is an image and one box of its class; the ground truth of a query is all its boxes of the
@@ -60,7 +59,7 @@ def make_episodes(
     supports = np.stack([rows[:, :shots] for _, rows, _ in made])
     queries = np.stack([rows[:, shots:].reshape(-1) for _, rows, _ in made])
     ids = np.array(data.ids)
-    return Episodes(
+    return DetectionEpisodes(
         kind="images",
         seed=seed,
         content=data.fingerprint(),

@@ -16,7 +16,7 @@ from fsljax.data.batches import fill_rows
 from fsljax.data.io.streaming import read
 from fsljax.data.samplers.batches import shuffled_rows
 from fsljax.detection.config import Config
-from fsljax.detection.data.novel import NovelPhotographs
+from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_batch
 from fsljax.detection.data.set_operations import take_classes
 from fsljax.detection.data.structures import DetectionSet, ImageBatch, pad_ground_truth

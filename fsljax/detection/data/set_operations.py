@@ -8,10 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from fsljax.data.folders.layouts import first_few
 from fsljax.detection.data.structures import DetectionSet, StoredImage
 from fsljax.detection.ops.boxes import check_boxes
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 
 
 def one_image(

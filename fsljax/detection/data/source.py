@@ -11,7 +11,7 @@ import numpy as np
 
 from fsljax.config.modules import find
 from fsljax.detection.config import Config
-from fsljax.detection.data.episode_file import Episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes
 from fsljax.detection.data.structures import ImageBatch
 from fsljax.training.method import TrainingData
 
@@ -21,7 +21,7 @@ class NovelImages(Protocol):
 
     @property
     def episodes_at_once(self) -> int:
-        """Episodes whose images are held at once."""
+        """DetectionEpisodes whose images are held at once."""
 
     @property
     def images_at_once(self) -> int | None:
@@ -35,13 +35,13 @@ class NovelImages(Protocol):
     def fingerprint(self) -> str:
         """What tells the episodes that are made of them from others, a SHA-256."""
 
-    def make_episodes(self, count: int, seed: int) -> Episodes: ...
+    def make_episodes(self, count: int, seed: int) -> DetectionEpisodes: ...
 
-    def in_pixels(self, episodes: Episodes) -> Episodes:
+    def in_pixels(self, episodes: DetectionEpisodes) -> DetectionEpisodes:
         """The episodes with boxes in pixels of the images that a network sees."""
 
     def images(
-        self, episodes: Episodes, numbers: Sequence[int] | np.ndarray, distractors: bool
+        self, episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray, distractors: bool
     ) -> tuple[ImageBatch, ImageBatch]:
         """Supports `[g, way, shots, …]` and queries `[g, queries, …]` of `g` episodes, as of `in_pixels`.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fsljax.data.batches import batches_of
 from fsljax.detection.data.structures import Detections, GroundTruth, ImageBatch
 from fsljax.detection.evaluation.verdicts import Verdict, judge_image, judge_image_as_coco
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import (
     Enrollment,
     Layer,
@@ -79,7 +79,7 @@ def _examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: i
 
 
 @partial(jax.jit, static_argnums=0)
-def _examine(network: Detector, *arguments: Any) -> Examined:
+def _examine(network: DetectorNetwork, *arguments: Any) -> Examined:
     return examine(network, *arguments)
 
 

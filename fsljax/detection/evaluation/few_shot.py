@@ -19,7 +19,7 @@ import numpy as np
 from fsljax.data.batches import batches_of
 from fsljax.data.io.cache import cache_folder
 from fsljax.detection.config import Config
-from fsljax.detection.data.episode_file import Episodes, read_episodes, write_episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes, read_episodes, write_episodes
 from fsljax.detection.data.source import NovelImages
 from fsljax.detection.data.structures import Detections, ImageBatch
 from fsljax.detection.evaluation.average_precision import average_precision
@@ -73,7 +73,7 @@ class Result(NamedTuple):
     test: dict[str, dict[str, float]]
     verdicts: dict[str, Verdicts]
     shown: ShownEpisode
-    episodes: Episodes
+    episodes: DetectionEpisodes
 
 
 class _Collected(NamedTuple):
@@ -145,7 +145,7 @@ def evaluate(detector: TrainedDetector, novel: NovelImages) -> Result:
     )
 
 
-def episodes_of(config: Config, novel: NovelImages) -> Episodes:
+def episodes_of(config: Config, novel: NovelImages) -> DetectionEpisodes:
     """The episodes of the config: read from their file, which is written where it is missing.
 
     Raises:
@@ -182,14 +182,14 @@ def _columns(config: Config) -> list[Column]:
 
 
 def _images(
-    novel: NovelImages, episodes: Episodes, distractors: bool
+    novel: NovelImages, episodes: DetectionEpisodes, distractors: bool
 ) -> Iterator[tuple[np.ndarray, int, ImageBatch, ImageBatch]]:
     """Numbers `[g]` of a few episodes, how many of them are real, their supports and their queries."""
     for numbers, count in batches_of(len(episodes), novel.episodes_at_once):
         yield numbers, count, *novel.images(episodes, numbers, distractors)
 
 
-def _positives(episodes: Episodes) -> np.ndarray:
+def _positives(episodes: DetectionEpisodes) -> np.ndarray:
     """How many objects of each class of each episode are to be found, int `[episodes, way]`."""
     counted = np.asarray(episodes.ground_truth.non_difficult_mask())
     labels = np.asarray(episodes.ground_truth.labels)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from fsljax import networks
 from fsljax.detection.config import Config
-from fsljax.detection.model.detector import Detector, DetectorOptions
+from fsljax.detection.model.detector import DetectorNetwork, DetectorOptions
 from fsljax.errors import UserError
 
 
-def build_network(config: Config, classes: int, *, in_test: bool = False) -> Detector:
+def build_network(config: Config, classes: int, *, in_test: bool = False) -> DetectorNetwork:
     """The detector that a config describes.
 
     Args:
@@ -46,4 +46,4 @@ def build_network(config: Config, classes: int, *, in_test: bool = False) -> Det
         input_std=tuple(network.input_std),
         frozen_statistics=network.frozen_statistics,
     )
-    return Detector(backbone, options)
+    return DetectorNetwork(backbone, options)

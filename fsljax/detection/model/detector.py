@@ -60,7 +60,7 @@ class ProposalOutputs(NamedTuple):
     anchors: list[np.ndarray]
 
 
-class Detector(nn.Module):
+class DetectorNetwork(nn.Module):
     """The network; its parts are methods to be used by `apply(variables, …, method=…)`.
 
     Representatives are no part of it: they are given to `fsljax.detection.model.roi_head.repmet_scores`.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from fsljax.detection.config import Eval
 from fsljax.detection.data.structures import Detections
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.regions import examine
 from fsljax.detection.ops.nms import nms, soft_nms
 from fsljax.networks.variables import Variables
@@ -36,7 +36,7 @@ class Regions(NamedTuple):
 
 
 def propose_regions(
-    network: Detector,
+    network: DetectorNetwork,
     variables: Variables,
     images: jax.Array,
     height: float | jax.Array = math.inf,

@@ -11,7 +11,7 @@ import optax
 
 from fsljax.detection.config import LossOptions
 from fsljax.detection.data.structures import GroundTruth, ImageBatch
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
@@ -41,7 +41,7 @@ class Learned(NamedTuple):
 
 
 def detector_losses(
-    network: Detector,
+    network: DetectorNetwork,
     params: Params,
     batch_stats: Params,
     representatives: jax.Array | None,

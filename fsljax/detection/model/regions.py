@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.networks.variables import Variables
 
 
@@ -31,7 +31,7 @@ class Examined(NamedTuple):
 
 
 def examine(
-    network: Detector,
+    network: DetectorNetwork,
     variables: Variables,
     images: jax.Array,
     given: jax.Array,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.detection.data.structures import Detections
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Enrollment, enrollment_of, representative_rows
 from fsljax.detection.model.inference import Suppression, detections, propose_regions, suppression_of
 from fsljax.detection.model.regions import examine
@@ -84,7 +84,7 @@ def same_number(representatives: list[np.ndarray]) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=(0, 5))
 def _embed_supports(
-    network: Detector,
+    network: DetectorNetwork,
     variables: Variables,
     images: jax.Array,
     sizes: jax.Array,
@@ -102,14 +102,18 @@ def _embed_supports(
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _embed_regions(
-    network: Detector, variables: Variables, images: jax.Array, sizes: jax.Array, enrollment: Enrollment
+    network: DetectorNetwork,
+    variables: Variables,
+    images: jax.Array,
+    sizes: jax.Array,
+    enrollment: Enrollment,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     regions = propose_regions(network, variables, _scaled(images), sizes[:, 0], sizes[:, 1])
     return regions.boxes, regions.valid, _compared(network, variables, regions.features, enrollment)
 
 
 def _compared(
-    network: Detector, variables: Variables, features: jax.Array, enrollment: Enrollment
+    network: DetectorNetwork, variables: Variables, features: jax.Array, enrollment: Enrollment
 ) -> jax.Array:
     """What features are compared by."""
     if enrollment.options.space == "features":

@@ -12,7 +12,7 @@ import numpy as np
 
 from fsljax.detection.config import Config
 from fsljax.detection.data.structures import Array
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Layer
 from fsljax.detection.model.inference import Regions, propose_regions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
@@ -35,7 +35,7 @@ class TrainedDetector:
     """
 
     config: Config
-    network: Detector
+    network: DetectorNetwork
     variables: Variables
     classes: int
     step: int = 0
@@ -98,13 +98,15 @@ def network_params(params: Params) -> Params:
 
 @partial(jax.jit, static_argnums=0)
 def _propose_regions(
-    network: Detector, variables: Variables, images: jax.Array, heights: jax.Array, widths: jax.Array
+    network: DetectorNetwork, variables: Variables, images: jax.Array, heights: jax.Array, widths: jax.Array
 ) -> Regions:
     return propose_regions(network, variables, images, heights, widths)
 
 
 @partial(jax.jit, static_argnums=0)
-def _embed_boxes(network: Detector, variables: Variables, images: jax.Array, boxes: jax.Array) -> jax.Array:
+def _embed_boxes(
+    network: DetectorNetwork, variables: Variables, images: jax.Array, boxes: jax.Array
+) -> jax.Array:
     levels = network.apply(variables, images, method="trunk")
     roi = network.apply(variables, levels, boxes, method="roi_features")
     embeddings: Any = network.apply(variables, roi, method="embed")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsljax.detection.data.episode_file import Episodes, read_episodes, write_episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes, read_episodes, write_episodes
 from fsljax.detection.data.structures import GroundTruth
 from fsljax.errors import UserError
 
@@ -22,7 +22,7 @@ def boxes(random: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 @pytest.fixture(params=["scenes", "images"])
-def episodes(request) -> Episodes:
+def episodes(request) -> DetectionEpisodes:
     """Four 2-way episodes of 3 shots and 2 queries a class, with 1 to 3 truths a query."""
     random = np.random.default_rng(0)
     mask = np.arange(3) < random.integers(1, 4, (4, 4, 1))
@@ -30,7 +30,7 @@ def episodes(request) -> Episodes:
     keys = random.integers(0, 2**32, (4, 10, 2), np.uint32)
     ids = np.array([[f"image {number} of {row}" for number in range(10)] for row in range(4)])
     sources = keys if request.param == "scenes" else ids
-    return Episodes(
+    return DetectionEpisodes(
         kind=request.param,
         seed=3,
         content="abc",
@@ -50,7 +50,7 @@ def episodes(request) -> Episodes:
 
 
 @pytest.fixture
-def path(episodes: Episodes, tmp_path: Path) -> Path:
+def path(episodes: DetectionEpisodes, tmp_path: Path) -> Path:
     write_episodes(tmp_path / "new" / "episodes.json", episodes)
     return tmp_path / "new" / "episodes.json"
 
@@ -58,7 +58,7 @@ def path(episodes: Episodes, tmp_path: Path) -> Path:
 def test_what_is_written_is_read(episodes, path):
     read = read_episodes(path, content="abc")
     assert (len(read), read.way, read.shots) == (4, 2, 3)
-    for field in fields(Episodes):
+    for field in fields(DetectionEpisodes):
         written = getattr(episodes, field.name)
         if field.name == "ground_truth":
             for part, expected in zip(read.ground_truth[:4], written[:4], strict=True):

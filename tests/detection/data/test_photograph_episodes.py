@@ -1,4 +1,4 @@
-"""Episodes of a data set's images."""
+"""DetectionEpisodes of a data set's images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsljax.detection.data.episode_file import Episodes, read_episodes, write_episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes, read_episodes, write_episodes
 from fsljax.detection.data.photograph_episodes import make_episodes
 from fsljax.detection.data.set_operations import collect, one_image
 from fsljax.detection.data.structures import DetectionSet
@@ -35,7 +35,7 @@ def data() -> DetectionSet:
 
 
 @pytest.fixture(scope="module")
-def episodes(data: DetectionSet) -> Episodes:
+def episodes(data: DetectionSet) -> DetectionEpisodes:
     return make_episodes(data, count=20, seed=1, **SHAPE)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fsljax.detection.config import Eval, HeadOptions, ProposalOptions, PyramidOptions, RoIOptions
-from fsljax.detection.model.detector import Detector, DetectorOptions
+from fsljax.detection.model.detector import DetectorNetwork, DetectorOptions
 from fsljax.detection.model.inference import Suppression, detections, propose_regions, suppression_of
 from fsljax.detection.model.roi_head import BOX_WEIGHTS
 from fsljax.detection.ops.boxes import clip, decode
@@ -24,7 +24,7 @@ OPTIONS = DetectorOptions(
     HeadOptions(hidden=7, dim=3),
     linear_classes=4,
 )
-NETWORK = Detector(SceneNet((1, 1), (4, 8)), OPTIONS)
+NETWORK = DetectorNetwork(SceneNet((1, 1), (4, 8)), OPTIONS)
 IMAGES = jax.random.uniform(jax.random.key(0), (2, 32, 48, 1))
 
 

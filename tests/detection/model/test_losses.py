@@ -13,7 +13,7 @@ import pytest
 
 from fsljax.detection.config import HeadOptions, LossOptions, ProposalOptions, PyramidOptions, RoIOptions
 from fsljax.detection.data.structures import GroundTruth, ImageBatch
-from fsljax.detection.model.detector import Detector, DetectorOptions
+from fsljax.detection.model.detector import DetectorNetwork, DetectorOptions
 from fsljax.detection.model.losses import detector_losses, proposal_recall
 from fsljax.detection.model.rpn import Proposals
 from fsljax.distances import normalize
@@ -21,7 +21,7 @@ from fsljax.networks import SceneNet
 
 CLASSES = 3
 OPTIONS = LossOptions()
-NETWORK = Detector(
+NETWORK = DetectorNetwork(
     SceneNet((1, 1), (8, 8)),
     DetectorOptions(
         PyramidOptions(channels=8, extra_levels=0),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.detection.config import SceneOptions
-from fsljax.detection.data.episode_file import Episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes
 from fsljax.detection.data.scenes.composition import Drawings, Scene, draw_scenes
 from fsljax.detection.data.scenes.drawings import SceneDrawings
 from fsljax.detection.data.structures import GroundTruth
@@ -33,7 +33,7 @@ def make_episodes(
     shots: int = 10,
     queries_per_class: int = 10,
     options: SceneOptions = _OPTIONS,
-) -> Episodes:
+) -> DetectionEpisodes:
     """Makes episodes of novel characters, over clutter of base characters' strokes.
 
     A support is a scene of the episode's characters and the box of one of the class. An episode depends on
@@ -86,7 +86,7 @@ def make_episodes(
     def queries(of_class: np.ndarray) -> np.ndarray:
         return of_class[:, :, shots:].reshape(count, way * queries_per_class, *of_class.shape[3:])
 
-    return Episodes(
+    return DetectionEpisodes(
         kind="scenes",
         seed=seed,
         content=content_of(drawings),
@@ -106,7 +106,7 @@ def make_episodes(
 
 
 def draw_episode(
-    drawings: SceneDrawings, episodes: Episodes, number: int, *, distractors: bool = False
+    drawings: SceneDrawings, episodes: DetectionEpisodes, number: int, *, distractors: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """Draws the images of one episode.
 
@@ -153,7 +153,7 @@ def content_of(drawings: SceneDrawings) -> str:
     return digest.hexdigest()
 
 
-def _options(episodes: Episodes) -> SceneOptions:
+def _options(episodes: DetectionEpisodes) -> SceneOptions:
     if episodes.kind != "scenes":
         raise UserError("These are episodes of a data set's images, not of scenes that could be drawn.")
     values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in episodes.options.items()}

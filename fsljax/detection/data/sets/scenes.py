@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.detection.config import Config, SceneOptions
-from fsljax.detection.data.novel import NovelScenes
 from fsljax.detection.data.scenes import drawings as scene_drawings
 from fsljax.detection.data.scenes.composition import Drawings, Scene, draw_scenes
 from fsljax.detection.data.scenes.drawings import SceneDrawings
+from fsljax.detection.data.scenes.novel import NovelScenes
 from fsljax.detection.data.structures import GroundTruth, ImageBatch
 from fsljax.errors import UserError
 from fsljax.training.method import TrainingData

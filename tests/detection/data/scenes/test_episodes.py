@@ -1,4 +1,4 @@
-"""Episodes of scenes: the same again from their file, and refused where they would not be."""
+"""DetectionEpisodes of scenes: the same again from their file, and refused where they would not be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.detection.data.episode_file import Episodes, read_episodes, write_episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes, read_episodes, write_episodes
 from fsljax.detection.data.scenes.composition import Drawings, SceneOptions
 from fsljax.detection.data.scenes.drawings import SceneDrawings
 from fsljax.detection.data.scenes.episodes import content_of, draw_episode, make_episodes
@@ -47,7 +47,7 @@ def drawings() -> SceneDrawings:
 
 
 @pytest.fixture(scope="module")
-def episodes(drawings: SceneDrawings) -> Episodes:
+def episodes(drawings: SceneDrawings) -> DetectionEpisodes:
     return make_episodes(drawings, count=6, seed=7, options=PLAIN, **SHAPE)
 
 

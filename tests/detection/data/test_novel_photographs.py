@@ -12,7 +12,7 @@ import pytest
 
 from fsljax import methods
 from fsljax.detection.data.episode_file import read_episodes
-from fsljax.detection.data.novel import NovelPhotographs
+from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.evaluation import few_shot as few_shot_detection
 from fsljax.errors import UserError
 from fsljax.methods import repmet_detector

@@ -1,8 +1,7 @@
-"""The images of few-shot detection episodes: scenes drawn from keys, or photographs that are read."""
+"""The photographs of few-shot episodes: read from a set."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,51 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.detection.config import SceneOptions
 from fsljax.detection.data import photograph_episodes
-from fsljax.detection.data.episode_file import Episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes, query_ground_truth, support_ground_truth
 from fsljax.detection.data.photograph_batches import Sizing, load_batch
-from fsljax.detection.data.scenes import episodes as scene_episodes
-from fsljax.detection.data.scenes.drawings import SceneDrawings
-from fsljax.detection.data.structures import DetectionSet, GroundTruth, ImageBatch
+from fsljax.detection.data.structures import DetectionSet, ImageBatch
 from fsljax.errors import UserError
-
-
-@dataclass(frozen=True)
-class NovelScenes:
-    """Scenes of novel characters; see `fsljax.detection.data.source.NovelImages`."""
-
-    drawings: SceneDrawings
-    options: SceneOptions
-
-    episodes_at_once = 5
-    images_at_once = None
-
-    @cached_property
-    def content(self) -> str:
-        return scene_episodes.content_of(self.drawings)
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.content} {self.options}".encode()).hexdigest()
-
-    def make_episodes(self, count: int, seed: int) -> Episodes:
-        return scene_episodes.make_episodes(self.drawings, count=count, seed=seed, options=self.options)
-
-    def in_pixels(self, episodes: Episodes) -> Episodes:
-        return episodes
-
-    def images(
-        self, episodes: Episodes, numbers: Sequence[int] | np.ndarray, distractors: bool
-    ) -> tuple[ImageBatch, ImageBatch]:
-        drawn = [
-            scene_episodes.draw_episode(self.drawings, episodes, int(number), distractors=distractors)
-            for number in numbers
-        ]
-        return (
-            ImageBatch(jnp.stack([support for support, _ in drawn]), _support_boxes(episodes, numbers)),
-            ImageBatch(jnp.stack([query for _, query in drawn]), _query_boxes(episodes, numbers)),
-        )
 
 
 @dataclass(frozen=True)
@@ -81,13 +40,13 @@ class NovelPhotographs:
     def fingerprint(self) -> str:
         return self.content
 
-    def make_episodes(self, count: int, seed: int) -> Episodes:
+    def make_episodes(self, count: int, seed: int) -> DetectionEpisodes:
         try:
             return photograph_episodes.make_episodes(self.data, count=count, seed=seed)
         except UserError as error:
             raise UserError(f"{error} Or run no episodes: --config.eval.episodes=0.") from error
 
-    def in_pixels(self, episodes: Episodes) -> Episodes:
+    def in_pixels(self, episodes: DetectionEpisodes) -> DetectionEpisodes:
         scales = np.array([self.sizing.scale(size) for size in self.data.sizes.tolist()], np.float32)
 
         def scaled(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -102,7 +61,7 @@ class NovelPhotographs:
         )
 
     def images(
-        self, episodes: Episodes, numbers: Sequence[int] | np.ndarray, distractors: bool
+        self, episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray, distractors: bool
     ) -> tuple[ImageBatch, ImageBatch]:
         if distractors:
             raise UserError(
@@ -112,8 +71,8 @@ class NovelPhotographs:
         support, support_sizes = self._read(episodes.support[numbers])
         query, query_sizes = self._read(episodes.query[numbers])
         return (
-            ImageBatch(support, _support_boxes(episodes, numbers), support_sizes),
-            ImageBatch(query, _query_boxes(episodes, numbers), query_sizes),
+            ImageBatch(support, support_ground_truth(episodes, numbers), support_sizes),
+            ImageBatch(query, query_ground_truth(episodes, numbers), query_sizes),
         )
 
     def _read(self, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
@@ -128,16 +87,3 @@ class NovelPhotographs:
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.data.ids)}
-
-
-def _support_boxes(episodes: Episodes, numbers: Sequence[int] | np.ndarray) -> GroundTruth:
-    """The box of each support, `[g, way, shots, 1, …]`; labels are those of the classes in their episode."""
-    boxes = episodes.support_boxes[numbers][..., None, :]
-    labels = np.broadcast_to(np.arange(episodes.way)[:, None, None], boxes.shape[:-1])
-    return GroundTruth(boxes, labels, np.ones(boxes.shape[:-1], bool))
-
-
-def _query_boxes(episodes: Episodes, numbers: Sequence[int] | np.ndarray) -> GroundTruth:
-    """Of the queries, on the device, `[g, queries, t, …]`."""
-    boxes: GroundTruth = jax.tree.map(lambda part: jnp.asarray(part[numbers]), episodes.ground_truth)
-    return boxes
