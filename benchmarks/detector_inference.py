@@ -18,10 +18,10 @@ import duel
 import jax
 import jax.numpy as jnp
 
-from fsljax.detection import trained as stored_detector
 from fsljax.detection.data.scenes.composition import draw_scenes
 from fsljax.detection.data.scenes.drawings import load as load_drawings
-from fsljax.detection.model.inference import detections, find_regions
+from fsljax.detection.model import stored
+from fsljax.detection.model.inference import Suppression, detections, propose_regions
 from fsljax.detection.model.roi_head import repmet_scores
 from fsljax.detection.ops.nms import nms
 from fsljax.detection.ops.roi_align import roi_align
@@ -34,44 +34,42 @@ MODEL = duel.ROOT / "models" / "repmet_detection_scenes"
 
 def main() -> None:
     keep_freed_memory()
-    stored = stored_detector.load(Path(MODEL))
-    config, network, variables = stored.config, stored.network, stored.variables
-    network_alone = {
-        "params": {name: of for name, of in variables["params"].items() if name != "representatives"},
-        "batch_stats": variables["batch_stats"],
-    }
+    detector = stored.load(Path(MODEL))
+    config, network, network_alone = detector.config, detector.network, detector.network_variables
+    suppression = Suppression(iou_threshold=0.3, keep=100)
     drawings = load_drawings("glyphs").novel
     scenes = draw_scenes(
         jax.random.split(jax.random.key(0), BATCH), drawings, jnp.arange(WAY), clutter=drawings
     )
     images = jnp.round(255 * scenes.image).astype(jnp.uint8)
-    enrolled = variables["params"]["representatives"][:WAY]
+    enrolled = detector.variables["params"]["representatives"][:WAY]
 
     @jax.jit
     def detect(images: jax.Array) -> object:
-        found = find_regions(network, network_alone, images.astype(jnp.float32) / 255)
-        scores = repmet_scores(found.embeddings, enrolled, config.loss.sigma, config.loss.scale)
-        return jax.vmap(partial(detections, iou_threshold=0.3, keep=100))(found.boxes, found.valid, scores)
+        regions = propose_regions(network, network_alone, images.astype(jnp.float32) / 255)
+        scores = repmet_scores(regions.embeddings, enrolled, config.loss.sigma, config.loss.scale)
+        suppress = partial(detections, suppression=suppression)
+        return jax.vmap(suppress)(regions.boxes, regions.valid, scores)
 
     levels = jax.jit(partial(network.apply, method="trunk"))(network_alone, images / 255.0)
     outputs = network.apply(network_alone, levels, method="proposal_outputs")
     options, strides = network.options, network.backbone.stage_strides()
-    found = find_regions(network, network_alone, images / 255.0)
+    regions = propose_regions(network, network_alone, images / 255.0)
     kept, before = options.proposals.keep, options.proposals.before_nms * len(levels)
-    boxes = jnp.concatenate([jnp.asarray(of) for of in outputs.anchors])[:before]
+    boxes = jnp.concatenate([jnp.asarray(anchors) for anchors in outputs.anchors])[:before]
     boxes = jnp.broadcast_to(boxes, (BATCH, *boxes.shape)) + 0.01
     random = jax.random.uniform(jax.random.key(1), boxes.shape[:2])
-    pairs = jnp.tile(found.boxes, (1, WAY, 1)), jnp.tile(found.objectness, (1, WAY))
+    pairs = jnp.tile(regions.boxes, (1, WAY, 1)), jnp.tile(regions.objectness, (1, WAY))
 
     @jax.jit
     def align(levels: list[jax.Array], boxes: jax.Array) -> jax.Array:
         pool = partial(
             roi_align,
             strides=strides,
-            output_size=options.output_size,
-            samples=options.samples,
-            canonical_size=options.canonical_size,
-            canonical_level=options.canonical_level,
+            output_size=options.rois.output_size,
+            samples=options.rois.samples,
+            canonical_size=options.rois.canonical_size,
+            canonical_level=options.rois.canonical_level,
         )
         return jax.vmap(pool)(levels, boxes)
 
@@ -82,7 +80,7 @@ def main() -> None:
 
     calls: dict[str, Callable[[], object]] = {
         "detection": lambda: detect(images),
-        "RoIAlign": lambda: align(levels, found.boxes),
+        "RoIAlign": lambda: align(levels, regions.boxes),
         "NMS, both": lambda: suppress(boxes, random, pairs),
     }
     for call in calls.values():
@@ -96,11 +94,11 @@ def main() -> None:
     rows = [
         [
             name,
-            duel.milliseconds(statistics.median(of)),
-            f"{duel.milliseconds(min(of))} – {duel.milliseconds(max(of))}",
-            f"{100 * statistics.median(of) / whole:.0f}",
+            duel.milliseconds(statistics.median(seconds)),
+            f"{duel.milliseconds(min(seconds))} – {duel.milliseconds(max(seconds))}",
+            f"{100 * statistics.median(seconds) / whole:.0f}",
         ]
-        for name, of in times.items()
+        for name, seconds in times.items()
     ]
     duel.print_table([f"{BATCH} images", "ms", "least – most", "% of all"], rows)
     print(f"{BATCH / whole:.0f} images a second, {jax.devices()[0].device_kind}, JAX {jax.__version__}")

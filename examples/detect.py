@@ -24,9 +24,9 @@ images, boxes = np.asarray(drawn.image), np.asarray(drawn.boxes)
 names = [f"character {number}" for number in range(1, 1 + len(new))]
 detector.enroll(images[: len(new)], boxes[: len(new), 0], names)
 detections = list(zip(*detector.detect(images[len(new) :]), strict=True))
-for found, scores, labels in detections:
-    print(f"{len(found)} found")
-    for box, score, label in zip(found, scores, labels, strict=True):
+for found_boxes, scores, labels in detections:
+    print(f"{len(found_boxes)} found")
+    for box, score, label in zip(found_boxes, scores, labels, strict=True):
         print(f"  {label} {score:.2f} at {box.round().astype(int).tolist()}")
 
 detector.save("runs/five_detected_characters")
@@ -34,10 +34,10 @@ detector.save("runs/five_detected_characters")
 figure, axes = plt.subplots(2, len(new), figsize=(2.4 * len(new), 5.2), layout="constrained")
 shown = [(boxes[place, :1], None, [name]) for place, name in enumerate(names)]
 drawn_boxes = zip(axes.flat, images, [*shown, *detections], strict=True)
-for place, (axis, image, (found, _, labels)) in enumerate(drawn_boxes):
+for place, (axis, image, (shown_boxes, _, labels)) in enumerate(drawn_boxes):
     axis.imshow(1 - image[..., 0], cmap="gray", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[], title="shown in one box" if place < len(new) else "found")
-    for (top, left, bottom, right), label in zip(found, labels, strict=True):
+    for (top, left, bottom, right), label in zip(shown_boxes, labels, strict=True):
         colour = f"C{names.index(label)}"
         axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=2))
 figure.savefig("runs/detection.png", dpi=80)

@@ -20,11 +20,12 @@ from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
 from fsljax.training import devices, workdir
-from fsljax.training.checkpoints import FOLDER, Checkpoints, Model, digest
+from fsljax.training.checkpoints import FOLDER, Checkpoints, Model
 from fsljax.training.logs import read_history, write_embeddings
 from fsljax.training.loop import train
 from fsljax.training.method import Evaluation, Method
 from fsljax.training.signals import Interruption, Stopped
+from fsljax.training.state_items import digest
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 

@@ -298,7 +298,7 @@ def test_a_classifier_is_saved_into_the_run_it_was_loaded_from(patterns: np.ndar
 def test_enrolled_classes_of_another_network_are_refused(saved: Path, tmp_path: Path):
     make_classifier(seed=1).save(tmp_path / "other")
     (saved / "enrolled.npz").replace(tmp_path / "other/enrolled.npz")
-    with pytest.raises(UserError, match=r"enrolled.npz belong to another network .+ enrol anew"):
+    with pytest.raises(UserError, match=r"enrolled.npz belong to another network .+ enrol again"):
         Classifier.load(tmp_path / "other")
 
 
@@ -326,7 +326,7 @@ def test_enrolled_classes_that_name_no_network_are_read(patterns: np.ndarray, sa
 def test_damaged_enrolled_classes_are_named(saved: Path, damage):
     path = saved / "enrolled.npz"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"enrolled.npz cannot be read .+ enrol anew"):
+    with pytest.raises(UserError, match=r"enrolled.npz cannot be read .+ enrol again"):
         Classifier.load(saved)
 
 

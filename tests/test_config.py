@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import FrozenInstanceError, dataclass
+from functools import reduce
+from operator import attrgetter, getitem
+from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
 
-from fsljax.config import (
-    check_at_least,
-    check_choice,
-    check_shared,
-    get,
-    plain,
-    shared_config,
-    with_later_fields,
-)
+from fsljax.config import Experiment, check_experiment, config_dict, field, free_names, plain, read, section
 from fsljax.errors import UserError
 
 AT_LEAST_1 = [
@@ -33,22 +29,29 @@ AUGMENTED = [
 NAN = float("nan")
 
 
+def checked(config: ConfigDict | dict[str, Any]) -> Experiment:
+    typed = read(Experiment, config)
+    check_experiment(typed)
+    return typed
+
+
 def refused(name: str, value: object) -> str:
     """The sentence that a config with this value is refused by."""
-    config = shared_config()
-    config.update_from_flattened_dict({name: value})
+    values = plain(Experiment())
+    *sections, last = name.split(".")
+    reduce(getitem, sections, values)[last] = value
     with pytest.raises(UserError) as caught:
-        check_shared(config)
+        checked(values)
     return str(caught.value)
 
 
 def test_the_defaults_pass():
-    check_shared(shared_config())
+    checked(config_dict(Experiment()))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["data.name", "data.train_on", "data.split_by", "data.merge", "train.optimizer", "train.schedule"],
+    ["data.train_on", "data.split_by", "data.merge", "train.optimizer", "train.schedule"],
 )
 def test_a_word_that_is_no_choice_is_named_with_the_choices(name: str):
     assert refused(name, "other").startswith(f"config.{name} is 'other'; it can be '")
@@ -65,7 +68,7 @@ def test_a_count_below_one_is_named(name: str):
 
 @pytest.mark.parametrize("name", [*AT_LEAST_0, *(f"augment.{name}" for name in AUGMENTED)])
 def test_an_amount_below_zero_is_named(name: str):
-    value = type(get(shared_config(), name))(-1)
+    value = type(attrgetter(name)(Experiment()))(-1)
     assert refused(name, value) == f"config.{name} is {value}; it must be 0 or more."
 
 
@@ -78,10 +81,10 @@ def test_a_crop_is_a_part_of_the_image(value: float):
 @pytest.mark.parametrize("name", ["saturation", "hue"])
 def test_grey_images_have_no_colours_to_change(name: str):
     assert "but config.data.channels is 1: let both be 0." in refused(f"augment.{name}", 0.1)
-    config = shared_config()
+    config = config_dict(Experiment())
     config.data.channels = 3
     config.augment[name] = 0.1
-    check_shared(config)
+    checked(config)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, NAN])
@@ -101,18 +104,18 @@ def test_classes_are_chosen_and_united_where_the_parts_share_them(name: str, val
         f"config.{name} is {value!r}, which needs parts that share their classes: "
         "set --config.data.split_by=examples."
     )
-    config = shared_config()
+    config = config_dict(Experiment())
     config.update_from_flattened_dict({name: value, "data.split_by": "examples"})
-    check_shared(config)
+    checked(config)
 
 
 def test_only_omniglot_has_alphabets():
-    config = shared_config()
+    config = config_dict(Experiment())
     config.data.update({"name": "glyphs", "split_by": "examples", "merge": "alphabets"})
     with pytest.raises(UserError, match=r"which Omniglot alone has, but config\.data\.name is 'glyphs'"):
-        check_shared(config)
+        checked(config)
     config.data.name = "omniglot"
-    check_shared(config)
+    checked(config)
 
 
 def test_an_elastic_field_needs_two_points_a_side():
@@ -138,46 +141,13 @@ def test_restarts_that_do_not_rise_are_refused(restarts: tuple[int, ...]):
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        (1, r"config\.a\.b is 1; it must be 2 or more"),
-        ((5, 1), r"config\.a\.b is \(5, 1\); it must be 2 or more"),
-        ([], r"config\.a\.b is empty; it needs one number"),
-        ((), r"config\.a\.b is empty; it needs one number"),
-        (NAN, r"config\.a\.b is nan"),
-    ],
-)
-def test_numbers_below_the_least_are_named(value: object, sentence: str):
-    with pytest.raises(UserError, match=sentence):
-        check_at_least(ConfigDict({"a": {"b": value}}), 2, "a.b")
-
-
-@pytest.mark.parametrize("value", [2, 2.5, (2, 3), [7]])
-def test_numbers_from_the_least_up_pass(value: object):
-    check_at_least(ConfigDict({"a": {"b": value}}), 2, "a.b")
-
-
-def test_a_choice_passes_and_anything_else_does_not():
-    config = ConfigDict({"colour": "red"})
-    check_choice(config, "colour", ("red", "green"))
-    with pytest.raises(UserError, match=r"config\.colour is 'red'; it can be 'blue', 'green'\."):
-        check_choice(config, "colour", ("blue", "green"))
-
-
-def test_a_dotted_name_finds_its_value():
-    config = shared_config()
-    assert get(config, "seed") == 0
-    assert get(config, "train.steps") == 10_000
-
-
 def test_plain_is_what_json_gives_back():
-    config = shared_config()
+    config = config_dict(Experiment())
     flat = plain(config)
     assert json.loads(json.dumps(flat)) == flat
     assert flat["data"]["fractions"] == [0.64, 0.16, 0.2]
     assert list(flat["train"]) == list(config.train)
-    assert shared_config().to_dict() == config.to_dict()  # and left alone what it was made from
+    assert config_dict(Experiment()).to_dict() == config.to_dict()  # and left alone what it was made from
 
 
 @pytest.mark.parametrize(
@@ -188,7 +158,15 @@ def test_plain_is_what_json_gives_back():
         ("data.fractions", ("a", "b", "c"), "must hold numbers"),
         ("seed", 2**32, "below 2^32"),
         ("data.split_seed", 10**30, "below 2^32"),
-        ("train.learning_rate", float("inf"), "must be above 0"),
+        ("train.learning_rate", float("inf"), "must be a finite number"),
+        ("train.steps", 2.5, "must be a whole number"),
+        ("train.steps", True, "must be a whole number"),
+        ("data.path", 3, "must be text"),
+        ("network.normalize", 1, "must be True or False"),
+        ("network.embedding", 256, "must hold whole numbers, in parentheses"),
+        ("network.input_mean", (), "is empty; it needs one number"),
+        ("network.input_std", (0.5, 0.0), "must be above 0"),
+        ("data", None, "must be a section"),
     ],
 )
 def test_values_of_another_kind_are_refused(name: str, value: object, sentence: str):
@@ -196,13 +174,65 @@ def test_values_of_another_kind_are_refused(name: str, value: object, sentence: 
     assert sentence in refused(name, value)
 
 
-def test_a_stored_network_gets_the_fields_that_came_later_and_no_others():
-    stored = ConfigDict({"network": {"name": "conv4", "normalize": True}})
-    network = with_later_fields(stored).network
-    assert (network.name, network.normalize, network.trainable, network.embedding) == (
-        "conv4",
-        True,
-        "all",
-        (),
+@dataclass(frozen=True)
+class Colours:
+    names: tuple[str, ...] = field(("red",), "of what is drawn", choices=("red", "green"), empty=False)
+    range: tuple[float, float] = field((0.0, 1.0), "from, to", least=0)
+    share: float = field(0.5, "of each", least=0, most=1)
+
+
+@dataclass(frozen=True)
+class Painting:
+    colours: Colours = section(Colours, share=0.25)
+    notes: str = field("", "of the painter", free=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"names": ("blue",)}, r"config\.colours\.names is \('blue',\); it can be 'red', 'green'"),
+        ({"names": ()}, r"config\.colours\.names is empty; it needs one name at least"),
+        ({"names": "red"}, r"config\.colours\.names is 'red'; it must hold text, in parentheses"),
+        ({"range": (0.0,)}, r"config\.colours\.range is \(0\.0,\); it must hold 2 numbers"),
+        ({"range": (0.0, NAN)}, r"config\.colours\.range is \(0\.0, nan\); it must be 0 or more"),
+        ({"share": 1.5}, r"config\.colours\.share is 1\.5; it must be from 0 to 1"),
+    ],
+)
+def test_a_section_of_ones_own_is_checked_by_its_fields(values: dict[str, object], sentence: str):
+    stored = plain(Painting())
+    with pytest.raises(UserError, match=sentence):
+        read(Painting, stored | {"colours": stored["colours"] | values})
+
+
+def test_a_section_keeps_the_defaults_of_the_config_that_holds_it():
+    assert Painting().colours.share == 0.25
+    assert read(Painting, {"colours": {"names": ["green"]}}, complete=False) == Painting(
+        Colours(names=("green",), share=0.25)
     )
-    assert "filters" not in network
+    with pytest.raises(UserError, match=r"config\.notes is missing"):
+        read(Painting, {"colours": plain(Colours())})
+
+
+def test_a_stored_config_has_defaults_for_later_fields_and_passes_over_unknown_ones():
+    stored = plain(Experiment())
+    del stored["network"]["trainable"], stored["augment"]
+    stored["network"] |= {"normalize": True, "of_old": 3}
+    config = read(Experiment, stored, complete=False)
+    assert (config.network.normalize, config.network.trainable) == (True, "all")
+    assert config.augment == Experiment().augment
+    with pytest.raises(UserError, match=r"Unknown field config\.network\.of_old"):
+        read(Experiment, stored)
+
+
+def test_a_typed_config_is_not_changed_and_tells_equal_ones():
+    config = read(Experiment, config_dict(Experiment()))
+    assert config == Experiment() and hash(config) == hash(Experiment())
+    with pytest.raises(FrozenInstanceError):
+        config.seed = 1  # type: ignore[misc]
+
+
+def test_what_may_differ_when_a_run_goes_on_is_said_by_the_fields():
+    free = free_names(Experiment)
+    assert {"data.path", "data.data_dir", "checkpoint", "train.log_every"} <= set(free)
+    assert not {"data.image_size", "train.steps", "network.weights", "seed"} & set(free)
+    assert free_names(Painting) == ["notes"]

@@ -17,6 +17,7 @@ from jax.test_util import check_grads
 from fsljax.distances import cosine_distance, normalize, squared_euclidean
 
 DISTANCES = (squared_euclidean, cosine_distance)
+NAMED = {distance.__name__: distance for distance in DISTANCES}
 few_examples = settings(max_examples=20, deadline=None)
 
 
@@ -37,8 +38,9 @@ def reference(distance: Callable, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 class DistancesTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
-    @parameterized.product(distance=DISTANCES, scale=(1e-4, 1.0, 1e4))
-    def test_equal_the_formula(self, distance: Callable, scale: float):
+    @parameterized.product(name=tuple(NAMED), scale=(1e-4, 1.0, 1e4))
+    def test_equal_the_formula(self, name: str, scale: float):
+        distance = NAMED[name]
         x, y = rows(7, scale=scale), rows(4, seed=1, scale=scale)
         expected = reference(distance, x, y)
         ours = self.variant(distance)(x, y)
@@ -52,15 +54,17 @@ class DistancesTest(chex.TestCase):
         np.testing.assert_allclose(self.variant(normalize)(x), expected, rtol=1e-6)
 
     @chex.variants(with_jit=True, without_jit=True)
-    @parameterized.parameters(*DISTANCES)
-    def test_under_vmap_equal_a_loop(self, distance: Callable):
+    @parameterized.parameters(*NAMED)
+    def test_under_vmap_equal_a_loop(self, name: str):
+        distance = NAMED[name]
         x, y = rows(12).reshape(3, 4, 5), rows(6, seed=1).reshape(3, 2, 5)
         looped = np.stack([distance(a, b) for a, b in zip(x, y, strict=True)])
         np.testing.assert_allclose(self.variant(jax.vmap(distance))(x, y), looped, rtol=1e-5, atol=1e-6)
 
     @chex.variants(with_jit=True, without_jit=True)
-    @parameterized.parameters(*DISTANCES)
-    def test_bfloat16_is_computed_in_float32(self, distance: Callable):
+    @parameterized.parameters(*NAMED)
+    def test_bfloat16_is_computed_in_float32(self, name: str):
+        distance = NAMED[name]
         x, y = jnp.asarray(rows(7), jnp.bfloat16), jnp.asarray(rows(4, seed=1), jnp.bfloat16)
         ours = self.variant(distance)(x, y)
         assert ours.dtype == jnp.float32

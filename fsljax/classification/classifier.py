@@ -14,18 +14,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.classification.enrollment import (
-    Compared,
-    Enrolled,
-    Label,
-    Prototypes,
-    Representatives,
-    label_array,
-    listed_labels,
-)
+from fsljax.classification.enrollment import Compared, Representatives, enrolled_by, no_representatives
 from fsljax.classification.stored_config import ClassifierConfig, read_classifier_config
 from fsljax.config import plain, read
 from fsljax.data.batches import embed_in_batches
+from fsljax.data.labels import Label, label_array, listed_labels
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
 from fsljax.training import saved_model, workdir
@@ -59,7 +52,7 @@ class Classifier:
         self._config = read(ClassifierConfig, config, complete=False)
         self._model = model
         self._network = networks.build(self._config)
-        self._enrolled = _enrolled(self._config, model, representatives)
+        self._enrolled = enrolled_by(self._config, model.variables["params"], representatives)
         self.unknown = _checked(unknown)
 
     @classmethod
@@ -250,7 +243,7 @@ class Classifier:
 
     def _representatives(self) -> Representatives:
         if not isinstance(self._enrolled, Representatives):
-            raise _no_representatives(self._config)
+            raise no_representatives(self._config.method)
         return self._enrolled
 
     def _check_enrolled(self) -> None:
@@ -265,31 +258,6 @@ class Classifier:
                 self.unknown = None if np.isnan(threshold) else threshold
 
         saved_model.read_enrolled(path, self._model, restore)
-
-
-def _enrolled(config: ClassifierConfig, model: Model, representatives: int | None) -> Enrolled:
-    """What keeps the classes of a network, by the method that trained it."""
-    if config.method != "repmet":
-        if representatives is not None:
-            raise _no_representatives(config)
-        return Prototypes(config.loss.distance, config.loss.temperature)
-    if representatives is not None and representatives < 0:
-        raise UserError(f"representatives is {representatives}; it must be 0 or more.")
-    loss, params = config.loss, model.variables["params"]
-    return Representatives(
-        sigma=float(jax.nn.softplus(params["sigma"])) if "sigma" in params else loss.sigma,
-        alpha=loss.alpha,
-        version=loss.version,
-        squared=loss.squared,
-        per_class=config.eval.support_representatives if representatives is None else representatives,
-    )
-
-
-def _no_representatives(config: ClassifierConfig) -> UserError:
-    return UserError(
-        f"This network was trained by {config.method!r}, whose classes have no representatives: load "
-        "one that was trained by 'repmet'."
-    )
 
 
 def _batch(count: int) -> int:

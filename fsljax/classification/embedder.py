@@ -21,8 +21,8 @@ from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
 from fsljax.networks.variables import Embed, Params, Variables
-from fsljax.training.checkpoints import digest
 from fsljax.training.state import TrainState, create_train_state
+from fsljax.training.state_items import digest
 
 _FEATURES_A_BATCH = 1024
 _IMAGES_A_BATCH = 128

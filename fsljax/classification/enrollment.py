@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fsljax.classification import representatives as by_representatives
+from fsljax.classification.stored_config import ClassifierConfig
+from fsljax.data.labels import Label
 from fsljax.errors import UserError
 from fsljax.losses.prototypical import DISTANCES
-
-Label = str | int
+from fsljax.networks.variables import Params
 
 _OUT_OF_REACH = 1e15  # the square of a difference stays in float32's range
 
@@ -217,26 +218,39 @@ class Representatives:
         return np.stack(squares, axis=1)
 
 
-def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
-    """One label for each image, or for each of whatever else they name, as Python's strings and integers."""
-    if hasattr(labels, "tolist"):
-        labels = labels.tolist()
-    one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)
-    listed = [labels] * count if one_for_all else list(labels)
-    if len(listed) != count:
-        many = "boxes" if of == "box" else f"{of}s"
-        raise UserError(f"{count} {many} were given with {len(listed)} labels: one label for each {of}.")
-    listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
-    for number, label in enumerate(listed):
-        if isinstance(label, bool) or not isinstance(label, str | int):
-            raise UserError(f"The label of {of} {number} is {label!r}; it must be a string or an integer.")
-    return listed
+def enrolled_by(config: ClassifierConfig, params: Params, representatives: int | None) -> Enrolled:
+    """What keeps the classes of a network, by the method that trained it.
+
+    Args:
+      config: of the network.
+      params: of the network, and of the method.
+      representatives: of a class at most; None: as the config says.
+
+    Raises:
+      UserError: representatives are asked of another method's network, or fewer than none.
+    """
+    if config.method != "repmet":
+        if representatives is not None:
+            raise no_representatives(config.method)
+        return Prototypes(config.loss.distance, config.loss.temperature)
+    if representatives is not None and representatives < 0:
+        raise UserError(f"representatives is {representatives}; it must be 0 or more.")
+    loss = config.loss
+    return Representatives(
+        sigma=float(jax.nn.softplus(params["sigma"])) if "sigma" in params else loss.sigma,
+        alpha=loss.alpha,
+        version=loss.version,
+        squared=loss.squared,
+        per_class=config.eval.support_representatives if representatives is None else representatives,
+    )
 
 
-def label_array(labels: list[Label]) -> np.ndarray:
-    """An array of strings or of integers, or of objects where one of these would change a label."""
-    array = np.array(labels)
-    return array if array.dtype.kind in "Uiu" and array.tolist() == labels else np.array(labels, object)
+def no_representatives(method: str) -> UserError:
+    """Of a network that has none."""
+    return UserError(
+        f"This network was trained by {method!r}, whose classes have no representatives: load "
+        "one that was trained by 'repmet'."
+    )
 
 
 def _mean_radius(between: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from fsljax.distances import squared_euclidean
 from fsljax.errors import UserError
 from fsljax.evaluation.agreement import purity
 from fsljax.evaluation.arrays import checked_rows, in_blocks
-from fsljax.losses.repmet import repmet_loss
+from fsljax.losses.repmet import log_posteriors, repmet_loss
 from fsljax.reporting.embedding_map import Clusters
 
 RULES = ("soft_posterior", "hard_posterior", "nearest_representative")
@@ -99,15 +99,14 @@ def compare(
     if exists is not None:
         chex.assert_shape(exists, (classes, k))
         squares = jnp.where(exists, squares, jnp.inf)
-    scale = 0.5 / jnp.square(jnp.asarray(sigma, squares.dtype))
     of_class = jnp.min(squares, axis=2)
     least = jnp.min(of_class, axis=1)
-    soft = jax.nn.logsumexp((least[:, None, None] - squares) * scale, axis=2)
+    soft = jax.nn.logsumexp(log_posteriors(squares, sigma, relative_to=least[:, None, None]), axis=2)
     place = jnp.argmin(squares.reshape(-1, classes * k), axis=1)
     return RepresentativeOutput(
         soft_posteriors=jax.nn.softmax(soft, axis=1),
-        hard_posteriors=jnp.exp(-of_class * scale),
-        background=-jnp.expm1(-least * scale),
+        hard_posteriors=jnp.exp(log_posteriors(of_class, sigma)),
+        background=-jnp.expm1(log_posteriors(least, sigma)),
         predictions={
             "soft_posterior": jnp.argmax(soft, axis=1).astype(jnp.int32),
             "hard_posterior": jnp.argmax(least[:, None] - of_class, axis=1).astype(jnp.int32),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -91,7 +91,7 @@ class Task:
         variables: Variables,
         *,
         published: dict[str, dict[str, dict[str, float]]] | None = None,
-        predict: dict[str, Callable[[Part], np.ndarray]] | None = None,
+        predict: Mapping[str, Callable[[Part], np.ndarray]] | None = None,
         report: Report | None = None,
     ) -> Evaluation:
         """Figures on the test part.

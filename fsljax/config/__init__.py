@@ -1,25 +1,10 @@
 """Typed configuration: sections with bounds, read once from what a config file gives."""
 
-from fsljax.config._old import (
-    BATCH_STATISTICS,
-    check_at_least,
-    check_choice,
-    check_fields,
-    check_seeds,
-    check_share,
-    check_shared,
-    check_whole,
-    dataclass_fields,
-    dataclass_from,
-    get,
-    shared_config,
-    with_later_fields,
-)
 from fsljax.config.checks import check_experiment
 from fsljax.config.fields import field, section, seed
 from fsljax.config.reading import config_dict, field_names, flat, free_names, nearest, plain, read
 from fsljax.config.sections import Augmentation, Checkpoint, Data, Experiment, Network, Train
 
 __all__ = ["Augmentation", "Checkpoint", "Data", "Experiment", "Network", "Train", "check_experiment",
-           "config_dict", "field", "field_names", "flat", "free_names", "nearest", "plain", "read", "section",
-           "seed"]  # fmt: skip
+           "config_dict", "field", "field_names", "flat", "free_names", "nearest", "plain", "read",
+           "section", "seed"]  # fmt: skip

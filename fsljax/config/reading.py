@@ -142,11 +142,13 @@ def _read(default: Kind, given: Values, prefix: str) -> Kind:
 def _check_names(kind: type[DataclassInstance], given: Values) -> None:
     """Raises a UserError unless exactly the fields of a config are there."""
     known, method = field_names(kind), given.get("method")
-    names = [name for name, _ in _walk(given)]
+    values = dict(_walk(given))
+    names, sections = list(values), [name for name, value in values.items() if isinstance(value, Mapping)]
     for name in names:
         if name not in known:
             raise UserError(f"Unknown field config.{name} of the method {method!r}.{nearest(name, known)}")
-    missing = [name for name in known if name not in names]
+    # Of a section that is none, `_read` tells.
+    missing = [name for name in known if name not in names and name.rpartition(".")[0] in ("", *sections)]
     if missing:
         raise UserError(
             f"config.{missing[0]} is missing: let get_config() begin with "

@@ -16,13 +16,12 @@ from fsljax.config import Data
 from fsljax.data.class_split import split_classes
 from fsljax.data.dataset import ImageDataset, Splits, take_classes, take_rows
 from fsljax.data.example_split import hold_out
-from fsljax.data.folder_layouts import first_few
 from fsljax.data.image_sets import ImageSet
 from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_bytes
 from fsljax.data.io.encoded_images import EncodedImages
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 
 _ARRAYS_VERSION = 1  # to be raised whenever `_decode` or `_index` gives other arrays
 _HASHED_BYTES = 4e9

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fsljax.classification.enrollment import Label, label_array, listed_labels
+from fsljax.config import plain
+from fsljax.data.batches import batches_of
+from fsljax.data.labels import Label, label_array, listed_labels
 from fsljax.data.user_images import Images
-from fsljax.detection import trained as stored_detector
-from fsljax.detection.data.padded_images import PaddedImages, prepare_padded
-from fsljax.detection.evaluation.few_shot import enrol_options
-from fsljax.detection.model.enroll import EnrolOptions, representative_rows
-from fsljax.detection.model.inference import Detections, detections, find_regions
-from fsljax.detection.model.regions import examine
-from fsljax.detection.model.roi_head import repmet_scores
-from fsljax.detection.ops.boxes import check_boxes
-from fsljax.detection.trained import StoredDetector
-from fsljax.distances import normalize
+from fsljax.detection.data.padded_images import GivenBoxes, boxes_of_images, prepare_padded
+from fsljax.detection.model import stored
+from fsljax.detection.model.search import detect_classes, embed_supports, same_number
+from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
 from fsljax.errors import UserError
-from fsljax.training import saved_model as saved
+from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Model
 
 _IMAGES_AT_ONCE = 8
@@ -53,13 +49,13 @@ class Detector:
     They are scaled whole to the size that the network was trained with.
     """
 
-    def __init__(self, stored: StoredDetector):
-        if "representatives" not in stored.variables["params"]:
+    def __init__(self, trained: TrainedDetector):
+        if REPRESENTATIVES not in trained.variables["params"]:
             raise UserError(
                 "This detector was trained with a linear head, which knows no new classes: load one that was "
                 "trained with config.head.kind 'repmet'."
             )
-        self._stored = stored
+        self._trained = trained
         self._representatives: dict[Label, np.ndarray] = {}
 
     @classmethod
@@ -70,9 +66,9 @@ class Detector:
           UserError: if the folder holds none of these, or nothing that can be read.
         """
         folder = Path(path).expanduser()
-        detector = cls(stored_detector.load(folder))
-        if (folder / saved.ENROLLED).exists():
-            saved.read_enrolled(folder / saved.ENROLLED, detector._model, detector._restore)
+        detector = cls(stored.load(folder))
+        if (folder / saved_model.ENROLLED).exists():
+            saved_model.read_enrolled(folder / saved_model.ENROLLED, detector._model, detector._restore)
         return detector
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -81,17 +77,18 @@ class Detector:
         Raises:
           UserError: if the folder cannot be written, or holds another model.
         """
-        counts = [len(of) for of in self._representatives.values()]
-        held = [np.zeros((0, self._dim), np.float32), *self._representatives.values()]
-        arrays = {"representatives": np.concatenate(held), "counts": np.array(counts, np.int64)}
-        config = self._stored.config
-        saved.write(
+        of_classes = list(self._representatives.values())
+        arrays = {
+            "representatives": np.concatenate([np.zeros((0, self._dim), np.float32), *of_classes]),
+            "counts": np.array([len(of_class) for of_class in of_classes], np.int64),
+        }
+        saved_model.write(
             Path(path).expanduser(),
-            config,
+            plain(self._trained.config),
             self._model,
             self.classes,
             arrays,
-            same=lambda folder: True,
+            same=self._is_config_of,
         )
 
     @property
@@ -99,7 +96,9 @@ class Detector:
         """The enrolled labels, in the order of their first enrolment."""
         return list(self._representatives)
 
-    def enroll(self, images: Images, boxes: Any, labels: Label | Iterable[Label] | np.ndarray) -> Detector:
+    def enroll(
+        self, images: Images, boxes: GivenBoxes, labels: Label | Iterable[Label] | np.ndarray
+    ) -> Detector:
         """Adds classes, or boxes to classes.
 
         Args:
@@ -115,20 +114,25 @@ class Detector:
           UserError: if there are no images, not as many boxes or labels, an image cannot be read, or a box is
             none: outside its image, without area, or of no finite numbers.
         """
-        prepared = prepare_padded(images, self._stored.config.data)
-        of_images = _boxes_of(boxes, prepared)
-        given = listed_labels(labels, sum(map(len, of_images)), "box")
-        image_of = np.repeat(np.arange(len(of_images)), list(map(len, of_images)))
-        scaled = np.concatenate(of_images) * prepared.scales[image_of]
-        embeddings = np.concatenate(
-            [
-                self._embed_supports(prepared.images[rows], prepared.sizes[rows], boxes_of[:, None])
-                for rows, boxes_of in _in_batches(image_of, scaled)
-            ]
-        )[: len(image_of)]
-        for label, own in zip(given, embeddings, strict=True):
+        prepared = prepare_padded(images, self._trained.config.data)
+        of_images = boxes_of_images(boxes, prepared)
+        counts = list(map(len, of_images))
+        given_labels = listed_labels(labels, sum(counts), "box")
+        image_of_box = np.repeat(np.arange(len(of_images)), counts)
+        scaled = (np.concatenate(of_images) * prepared.scales[image_of_box]).astype(np.float32)
+        representatives = []
+        for rows, count in batches_of(len(image_of_box), _IMAGES_AT_ONCE):
+            images_of_boxes = image_of_box[rows]
+            embedded = embed_supports(
+                self._on_device,
+                prepared.images[images_of_boxes],
+                prepared.sizes[images_of_boxes],
+                scaled[rows, None],
+            )
+            representatives.append(embedded[:count])
+        for label, of_box in zip(given_labels, np.concatenate(representatives), strict=True):
             before = self._representatives.get(label)
-            self._representatives[label] = own if before is None else np.concatenate([before, own])
+            self._representatives[label] = of_box if before is None else np.concatenate([before, of_box])
         return self
 
     def forget(self, label: Label) -> Detector:
@@ -166,75 +170,40 @@ class Detector:
             raise UserError(
                 f"threshold is {threshold} and most {most}: give a threshold from 0 to 1, and 1 or more."
             )
-        wanted = self.classes if labels is None else list(dict.fromkeys(labels))
-        self._check_known(wanted)
-        if not wanted:
+        chosen = self.classes if labels is None else list(dict.fromkeys(labels))
+        self._check_known(chosen)
+        if not chosen:
             raise UserError("There is no label to look for: give one at least, or None for all.")
-        prepared = prepare_padded(images, self._stored.config.data)
-        names = label_array(wanted)
-        found = Detected([], [], [])
-        for start in range(0, len(prepared.images), _IMAGES_AT_ONCE):
-            rows = np.arange(start, min(start + _IMAGES_AT_ONCE, len(prepared.images)))
-            filled = np.resize(rows, _IMAGES_AT_ONCE)
-            of_batch = self._find(
-                prepared.images[filled], prepared.sizes[filled], self._padded(wanted), len(wanted), most
+        prepared, names = prepare_padded(images, self._trained.config.data), label_array(chosen)
+        representatives = same_number([self._representatives[label] for label in chosen])
+        detected = Detected([], [], [])
+        for rows, count in batches_of(len(prepared.images), _IMAGES_AT_ONCE):
+            of_batch = detect_classes(
+                self._on_device, prepared.images[rows], prepared.sizes[rows], representatives, most
             )
-            for place, row in enumerate(rows):
-                boxes, scores, numbers, valid = (np.asarray(of)[place] for of in of_batch)
-                good = valid & (scores >= threshold)
-                found.boxes.append(boxes[good] / prepared.scales[row])
-                found.scores.append(scores[good])
-                found.labels.append(names[numbers[good]])
-        return found
+            for row, of_image in zip(rows[:count], of_batch.of_images(), strict=False):
+                good = of_image.scores >= threshold
+                boxes, scores, numbers = (np.asarray(part)[good] for part in of_image[:3])
+                detected.boxes.append(boxes / prepared.scales[row])
+                detected.scores.append(scores)
+                detected.labels.append(names[numbers])
+        return detected
 
     @property
     def _model(self) -> Model:
-        return Model(self._stored.step, self._stored.variables)
+        return Model(self._trained.step, self._trained.variables)
 
     @property
     def _dim(self) -> int:
-        head = self._stored.config.head
-        return int(head.dim if self._enrol.space == "embedding" else head.hidden)
-
-    @property
-    def _enrol(self) -> EnrolOptions:
-        return enrol_options(self._stored.config)
+        config = self._trained.config
+        return config.head.dim if config.eval.enrol.space == "embedding" else config.head.hidden
 
     @cached_property
-    def _variables(self) -> Any:
-        return jax.device_put(self._stored.variables)
+    def _on_device(self) -> TrainedDetector:
+        return replace(self._trained, variables=jax.device_put(self._trained.variables))
 
-    def _embed_supports(self, images: np.ndarray, sizes: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """Embeddings `[b, per_shot, dim]` of what a box `[b, 1, 4]` in each image gives."""
-        enrol = self._enrol
-        found = _embed_supports(
-            self._stored.network,
-            self._variables,
-            jnp.asarray(images),
-            jnp.asarray(sizes),
-            jnp.asarray(boxes),
-            enrol,
-        )
-        return np.asarray(found)
-
-    def _find(
-        self, images: np.ndarray, sizes: np.ndarray, representatives: np.ndarray, classes: int, most: int
-    ) -> Detections:
-        enrol, iou_threshold = self._enrol, float(self._stored.config.eval.iou_threshold)
-        boxes, valid, embeddings = _embed_regions(
-            self._stored.network, self._variables, jnp.asarray(images), jnp.asarray(sizes), enrol
-        )
-        scores = repmet_scores(embeddings, jnp.asarray(representatives), enrol.sigma, enrol.scale)
-        # Few distinct numbers of classes, so that few programs are compiled.
-        columns = 1 << (classes - 1).bit_length()
-        scores = jnp.pad(scores, [(0, 0), (0, 0), (0, columns - classes)], constant_values=-1.0)
-        return jax.device_get(_suppressed(boxes, valid, scores, iou_threshold, most))
-
-    def _padded(self, labels: Sequence[Label]) -> np.ndarray:
-        """Representatives `[classes, k, dim]`; a class of fewer has its first several times."""
-        held = [self._representatives[label] for label in labels]
-        most = max(map(len, held))
-        return np.stack([of[np.r_[: len(of), np.zeros(most - len(of), int)]] for of in held])
+    def _is_config_of(self, folder: Path) -> bool:
+        return not workdir.differences(stored.read_config(folder), self._trained.config)
 
     def _check_known(self, labels: Sequence[Label]) -> None:
         for label in labels:
@@ -243,82 +212,7 @@ class Detector:
 
     def _restore(self, labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
         ends = np.cumsum(arrays["counts"])
-        held, dim = np.asarray(arrays["representatives"], np.float32), self._dim
-        if len(labels) != len(ends) or held.shape != (ends[-1] if len(ends) else 0, dim):
+        joined = np.asarray(arrays["representatives"], np.float32)
+        if len(labels) != len(ends) or joined.shape != (ends[-1] if len(ends) else 0, self._dim):
             raise ValueError("labels and representatives do not fit together")
-        self._representatives = dict(zip(labels, np.split(held, ends)[: len(labels)], strict=True))
-
-
-@partial(jax.jit, static_argnums=(0, 5))
-def _embed_supports(
-    network: Any,
-    variables: Any,
-    images: jax.Array,
-    sizes: jax.Array,
-    boxes: jax.Array,
-    enrol: EnrolOptions,
-) -> jax.Array:
-    mask = jnp.ones(boxes.shape[:2], bool)
-    seen = examine(network, variables, _scaled(images), boxes, mask, sizes[:, 0], sizes[:, 1])
-    rows = jax.vmap(partial(representative_rows, per_shot=enrol.per_shot, overlap=enrol.overlap))(
-        seen.boxes, seen.valid
-    )
-    chosen = jnp.take_along_axis(seen.features, rows[..., None], axis=1)
-    return _compared(network, variables, chosen, enrol)
-
-
-@partial(jax.jit, static_argnums=(0, 4))
-def _embed_regions(
-    network: Any, variables: Any, images: jax.Array, sizes: jax.Array, enrol: EnrolOptions
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    found = find_regions(network, variables, _scaled(images), sizes[:, 0], sizes[:, 1])
-    return found.boxes, found.valid, _compared(network, variables, found.features, enrol)
-
-
-def _compared(network: Any, variables: Any, features: jax.Array, enrol: EnrolOptions) -> jax.Array:
-    """What features are compared by."""
-    if enrol.space == "features":
-        return normalize(features) if enrol.normalize else features
-    embedded: jax.Array = network.apply(variables, features, method="embed")
-    return embedded
-
-
-@partial(jax.jit, static_argnums=(3, 4))
-def _suppressed(
-    boxes: jax.Array, valid: jax.Array, scores: jax.Array, iou_threshold: float, most: int
-) -> Detections:
-    return jax.vmap(partial(detections, iou_threshold=iou_threshold, keep=most))(boxes, valid, scores)
-
-
-def _scaled(images: jax.Array) -> jax.Array:
-    return images.astype(jnp.float32) / 255
-
-
-def _in_batches(image_of: np.ndarray, boxes: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Rows of images and their boxes, in batches of one size: the last is filled up from its beginning."""
-    for start in range(0, len(image_of), _IMAGES_AT_ONCE):
-        rows = np.arange(start, min(start + _IMAGES_AT_ONCE, len(image_of)))
-        filled = np.resize(rows, _IMAGES_AT_ONCE)
-        yield image_of[filled], boxes[filled].astype(np.float32)
-
-
-def _boxes_of(boxes: Any, prepared: PaddedImages) -> list[np.ndarray]:
-    """The boxes `[m, 4]` of each image."""
-    count = len(prepared.images)
-    try:
-        rows = [np.asarray(of) for of in boxes]
-    except (TypeError, ValueError):
-        raise UserError(
-            "The boxes are no sequence: give one [y_min, x_min, y_max, x_max] an image."
-        ) from None
-    if count == 1 and len(rows) == 4 and all(of.ndim == 0 for of in rows):
-        rows = [np.stack(rows)]
-    if len(rows) != count:
-        raise UserError(f"There are {count} images, but boxes for {len(rows)}: give one or more for each.")
-    checked = []
-    for number, (of_image, size) in enumerate(zip(rows, prepared.given, strict=True)):
-        several = of_image[None] if of_image.shape == (4,) else of_image
-        checked.append(check_boxes(several, float(size[0]), float(size[1]), f"image {number}"))
-        if not len(checked[-1]):
-            raise UserError(f"Image {number} has no box: leave it out, or give one.")
-    return checked
+        self._representatives = dict(zip(labels, np.split(joined, ends)[: len(labels)], strict=True))

@@ -78,14 +78,12 @@ def repmet_loss(
     labels = jnp.where(labels < 0, classes, labels)  # no class's, where it would be the last one's
     flat = representatives.reshape(classes * k, dim)
     squares = _squared_distances(embeddings, flat).reshape(-1, classes, k)
-    scale = 0.5 / jnp.square(jnp.asarray(sigma, kind))
     nearest = jnp.min(squares, axis=(1, 2))
-    # Differences are taken before they are scaled: far from everything, they keep the digits.
-    logs = (jax.lax.stop_gradient(nearest)[:, None, None] - squares) * scale
+    logs = log_posteriors(squares, sigma, relative_to=jax.lax.stop_gradient(nearest)[:, None, None])
     others = jnp.arange(classes) != labels[:, None]
     own_squares = _of_own_class(squares, labels)
     if version == "v1":
-        gaps = (jnp.min(own_squares, axis=1)[:, None, None] - squares) * scale
+        gaps = log_posteriors(squares, sigma, relative_to=jnp.min(own_squares, axis=1)[:, None, None])
         ratios = jax.nn.logsumexp(jnp.where(others[..., None], gaps, -jnp.inf), axis=(1, 2))
     elif version == "v2":
         own_class = jax.nn.logsumexp(_of_own_class(logs, labels), axis=1)
@@ -104,8 +102,26 @@ def repmet_loss(
         loss=jnp.mean(losses),
         example_losses=losses,
         posteriors=jax.nn.softmax(jax.nn.logsumexp(logs, axis=2), axis=1),
-        background=-jnp.expm1(-nearest * scale),
+        background=-jnp.expm1(log_posteriors(nearest, sigma)),
     )
+
+
+def log_posteriors(
+    squares: jax.Array, sigma: float | jax.Array, *, relative_to: jax.Array | None = None
+) -> jax.Array:
+    """log p_ij = −D_ij²/2σ² (equation 1), or by how much it is above that of other distances.
+
+    Args:
+      squares: `[…]`, squared distances of embeddings to representatives.
+      sigma: σ above 0.
+      relative_to: `[…]`, squared distances whose log p is taken off. It is done before anything is scaled:
+        far from everything, differences keep their digits.
+
+    Returns:
+      `[…]`.
+    """
+    scale = 0.5 / jnp.square(jnp.asarray(sigma, squares.dtype))
+    return (-squares if relative_to is None else relative_to - squares) * scale
 
 
 @jax.custom_jvp

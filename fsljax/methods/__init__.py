@@ -15,7 +15,7 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from fsljax import data as image_data
-from fsljax.config import Experiment, check_fields, read
+from fsljax.config import Experiment, read
 from fsljax.config.checks import check_experiment
 from fsljax.config.modules import find
 from fsljax.deprecated import names_of
@@ -29,11 +29,7 @@ def check(config: ConfigDict) -> Experiment:
       UserError: for a config that cannot work.
     """
     module = _module(config.get("method"))
-    if not hasattr(module, "Config"):
-        check_fields(config, module.default_config())
-        module.check(config)
-        return config
-    typed = read(module.Config, config)
+    typed: Experiment = read(module.Config, config)
     check_experiment(typed)
     module.check(typed)
     return typed
@@ -71,7 +67,9 @@ def params_of(method: object) -> tuple[str, ...]:
 
 
 def _module(method: object) -> ModuleType:
-    return find("fsljax.methods", method, field="method", needs=("default_config", "check", "build"))
+    return find(
+        "fsljax.methods", method, field="method", needs=("Config", "default_config", "check", "build")
+    )
 
 
 __getattr__ = names_of(__name__)

@@ -171,7 +171,6 @@ class RepMet:
         return _reset(state, clusters.centroids, clusters.counts)
 
     def draw(self, state: TrainState, index: Index) -> LabelledBatch:
-        """The batch of a step: by its key and number alone."""
         train = self.config.train
         if train.batches == "shuffled":
             size = train.clusters * train.examples
@@ -184,7 +183,6 @@ class RepMet:
     def learn(
         self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One step on a batch and its inputs, those at `batch.rows`."""
         _, change_key = jax.random.split(state.step_key())
         options = self.config.loss
 
@@ -229,12 +227,9 @@ class RepMet:
         if self.config.data.split_by == "classes":
             return self._evaluate_unseen(variables)
         representatives = np.asarray(self._representatives(variables["params"]))
-        evaluation = self.task.evaluate(
-            variables,
-            published=PUBLISHED,
-            predict={rule: partial(self._predictions, variables, rule) for rule in RULES},
-            report=partial(report_sections, representatives),
-        )
+        rules = {rule: partial(self._predictions, variables, rule) for rule in RULES}
+        report = partial(report_sections, representatives)
+        evaluation = self.task.evaluate(variables, published=PUBLISHED, predict=rules, report=report)
         test = self.task.splits.test
         if test.fine_labels is not None:
             embeddings = self.task.part(variables, test).embeddings

@@ -16,6 +16,7 @@ _METRIC_TITLES = {
     "accuracy": "accuracy",
     "ap50_pooled": "AP50, pooled",
     "ap50_pooled_below": "below RepMet, pooled",
+    "map": "mAP",
     "map50": "mAP50",
     "map50_below": "below RepMet, mAP50",
     "map_at_r": "MAP@R",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,17 +12,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from chex import ArrayTree
 
 from fsljax.errors import DivergedError, NotSavedError, UserError
 from fsljax.networks.variables import Variables
 from fsljax.training.state import TrainState
+from fsljax.training.state_items import Items, assembled, digest, items_of, on_host
 
 FOLDER = "checkpoints"
-
-
-Items = dict[str, Any]
-"""Parts of a checkpoint by name: pytrees of arrays, or what JSON holds."""
 
 
 class Model(NamedTuple):
@@ -59,7 +54,7 @@ class Checkpoints:
         """
         step = int(state.step)
         self.wait()
-        items = _items(state)
+        items = items_of(state)
         for array in jax.tree.leaves(items["model"]):
             if not np.isfinite(array).all():
                 raise DivergedError(
@@ -123,11 +118,11 @@ class Checkpoints:
                 )
         for step in sorted(self.selections(), reverse=True):
             try:
-                items = self._read(step, _items(template))
+                items = self._read(step, items_of(template))
             except Exception as error:  # damage comes as many types
                 self._put_aside(step, error)
                 continue
-            return _assembled(template, items)
+            return assembled(template, items)
         return None
 
     def restore_model(self) -> Model:
@@ -147,7 +142,7 @@ class Checkpoints:
         Raises:
           UserError: if there is none.
         """
-        items = _items(template)
+        items = items_of(template)
         shipped = {"model": items["model"]}
         return self._best_of(lambda step: items if (self.path(step) / "training").exists() else shipped)
 
@@ -166,7 +161,7 @@ class Checkpoints:
 
     def write_model(self, model: Model, selection: float | None) -> None:
         """Writes parameters and batch statistics alone, as a shipped model."""
-        item = _on_host(model.variables)
+        item = on_host(model.variables)
         about = {"selection": selection, "digests": {"model": digest(item)}}
         self._writer().save(model.step, args=_save_args({"model": item}, about), force=True)
         self._writer().wait_until_finished()
@@ -228,7 +223,7 @@ class Checkpoints:
         for name in templates:
             if digests.get(name) != digest(restored[name]):
                 raise ValueError(f"the arrays of {name!r} are not those that were written")
-        return {name: _on_host(restored[name]) for name in templates}
+        return {name: on_host(restored[name]) for name in templates}
 
     def _about(self, step: int) -> dict[str, Any]:
         try:
@@ -266,45 +261,6 @@ class Checkpoints:
         return self._reader()
 
 
-def digest(tree: ArrayTree) -> str:
-    """SHA-256 of the names, shapes and bytes of all arrays of a tree."""
-    total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype.str}".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()
-
-
 def _save_args(items: Items, about: Mapping[str, object]) -> ocp.args.Composite:
     args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     return ocp.args.Composite(**args, about=ocp.args.JsonSave(about))
-
-
-def _items(state: TrainState) -> Items:
-    """The state in two parts, in host memory: what evaluation needs, and the rest."""
-    training = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
-    if state.ema_params is not None:
-        training["params"] = state.params
-    if state.method_state is not None:
-        training["method_state"] = state.method_state
-    return _on_host({"model": state.inference_variables(), "training": training})
-
-
-def _assembled(template: TrainState, items: Items) -> TrainState:
-    model, training = jax.tree.map(jax.numpy.array, (items["model"], items["training"]))
-    averaging = template.ema_params is not None
-    return template.replace(
-        step=training["step"],
-        params=training["params"] if averaging else model["params"],
-        ema_params=model["params"] if averaging else None,
-        batch_stats=model["batch_stats"],
-        opt_state=training["opt_state"],
-        key=jax.random.wrap_key_data(training["key"]),
-        method_state=training.get("method_state"),
-    )
-
-
-def _on_host(tree: ArrayTree) -> Any:
-    """Copies of all arrays in host memory: the next step may overwrite the buffers they had."""
-    return jax.tree.map(lambda leaf: np.array(leaf), tree)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fsljax.classification.enrollment import Label
 from fsljax.data.io.files import replacing
+from fsljax.data.labels import Label
 from fsljax.errors import UserError
 from fsljax.training import workdir
-from fsljax.training.checkpoints import Checkpoints, Model, digest
+from fsljax.training.checkpoints import Checkpoints, Model
+from fsljax.training.state_items import digest
 
 ENROLLED = "enrolled.npz"
 

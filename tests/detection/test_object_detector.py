@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fsljax import methods
 from fsljax.api import Detector
-from fsljax.detection.trained import StoredDetector
+from fsljax.detection.model.build import build_network
+from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
 from fsljax.methods import protonet, repmet_detector
 from fsljax.training import workdir
@@ -35,17 +38,17 @@ def config_of(kind: str = "repmet") -> Any:
 
 
 @pytest.fixture(scope="module")
-def stored() -> StoredDetector:
-    config = config_of()
-    network = repmet_detector.build_network(config, 3, in_test=True)
+def trained() -> TrainedDetector:
+    config = methods.check(config_of())
+    network = build_network(config, 3, in_test=True)
     variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 1)))
     variables = {**variables, "params": {**variables["params"], "representatives": jnp.ones((3, 1, 8))}}
-    return StoredDetector(config, network, jax.device_get(variables), 7)
+    return TrainedDetector(config, network, jax.device_get(variables), 3, 7)
 
 
 @pytest.fixture
-def detector(stored: StoredDetector) -> Detector:
-    return Detector(stored)
+def detector(trained: TrainedDetector) -> Detector:
+    return Detector(trained)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +59,11 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def saved_once(stored: StoredDetector, images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved_once(
+    trained: TrainedDetector, images: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     folder = tmp_path_factory.mktemp("saved")
-    Detector(stored).enroll(images[:2], [BOX, BOX], ["a", "b"]).save(folder)
+    Detector(trained).enroll(images[:2], [BOX, BOX], ["a", "b"]).save(folder)
     return folder
 
 
@@ -74,19 +79,19 @@ def test_detections_are_boxes_scores_and_labels_of_each_image(detector: Detector
     detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
     boxes, scores, labels = detector.detect(images, threshold=0.0, most=10)
     assert [len(of) for of in (boxes, scores, labels)] == [3, 3, 3]
-    for of_image, own, names in zip(boxes, scores, labels, strict=True):
-        assert of_image.shape == (len(own), 4) and 0 < len(own) <= 10
+    for of_image, its_scores, names in zip(boxes, scores, labels, strict=True):
+        assert of_image.shape == (len(its_scores), 4) and 0 < len(its_scores) <= 10
         assert (of_image >= 0).all() and (of_image <= SIDE).all()
-        assert (np.diff(own) <= 0).all() and set(names) <= {"a", "b"}
+        assert (np.diff(its_scores) <= 0).all() and set(names) <= {"a", "b"}
 
 
 def test_the_box_given_is_what_a_class_is_known_by(
-    detector: Detector, stored: StoredDetector, images: np.ndarray
+    detector: Detector, trained: TrainedDetector, images: np.ndarray
 ):
     detector.enroll(images[:1], [BOX], "a")
 
     def run(method: str, *arguments: Any) -> Any:
-        return stored.network.apply(stored.variables, *arguments, method=method)
+        return trained.network.apply(trained.variables, *arguments, method=method)
 
     levels = run("trunk", images[:1].astype(np.float32) / 255)
     expected = run("embed", run("roi_features", levels, jnp.array([[BOX]])))[0, 0]
@@ -94,14 +99,16 @@ def test_the_box_given_is_what_a_class_is_known_by(
     assert detector._representatives["a"].shape == (2, 8)
 
 
-def test_new_classes_can_be_known_by_features(stored: StoredDetector, images: np.ndarray, tmp_path: Path):
+def test_new_classes_can_be_known_by_features(trained: TrainedDetector, images: np.ndarray, tmp_path: Path):
     config = config_of()
     config.eval.enrol.update({"space": "features", "sigma": 0.9})
-    detector = Detector(stored._replace(config=config)).enroll(images[:1], [BOX], "a")
-    levels = stored.network.apply(stored.variables, images[:1].astype(np.float32) / 255, method="trunk")
-    features: Any = stored.network.apply(stored.variables, levels, jnp.array([[BOX]]), method="roi_features")
-    own = features[0, 0] / jnp.linalg.norm(features[0, 0])
-    np.testing.assert_allclose(detector._representatives["a"][0], own, atol=1e-4)
+    detector = Detector(replace(trained, config=methods.check(config))).enroll(images[:1], [BOX], "a")
+    levels = trained.network.apply(trained.variables, images[:1].astype(np.float32) / 255, method="trunk")
+    features: Any = trained.network.apply(
+        trained.variables, levels, jnp.array([[BOX]]), method="roi_features"
+    )
+    feature = features[0, 0] / jnp.linalg.norm(features[0, 0])
+    np.testing.assert_allclose(detector._representatives["a"][0], feature, atol=1e-4)
     expected = detector.detect(images, threshold=0.0)
     detector.save(tmp_path / "saved")
     same(Detector.load(tmp_path / "saved").detect(images, threshold=0.0), expected)
@@ -113,7 +120,7 @@ def test_boxes_are_in_pixels_of_the_image_as_given(detector: Detector, images: n
     large = Image.fromarray(images[2, ..., 0]).resize((2 * SIDE, 2 * SIDE), Image.Resampling.NEAREST)
     small = np.asarray(large.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0))
     same(detector.detect(large, threshold=0.0), detector.detect(small[None], threshold=0.0), 2.0)
-    again = Detector(detector._stored).enroll([large], [(2 * np.array(BOX)).tolist()], "a")
+    again = Detector(detector._trained).enroll([large], [(2 * np.array(BOX)).tolist()], "a")
     assert again.classes == ["a"] and len(expected.boxes) == 1
 
 
@@ -128,28 +135,28 @@ def test_several_boxes_of_an_image_and_several_images_of_a_class(detector: Detec
     other = [0.0, 0.0, 10.0, 10.0]
     detector.enroll(images[:2], [[BOX, other], [BOX]], ["a", "b", "a"])
     assert {label: len(of) for label, of in detector._representatives.items()} == {"a": 4, "b": 2}
-    alone = Detector(detector._stored).enroll(images[:1], [BOX], "a").enroll(images[1:2], [BOX], "a")
+    alone = Detector(detector._trained).enroll(images[:1], [BOX], "a").enroll(images[1:2], [BOX], "a")
     np.testing.assert_allclose(alone._representatives["a"], detector._representatives["a"], atol=1e-4)
 
 
 def test_only_the_labels_asked_for_compete(detector: Detector, images: np.ndarray):
     detector.enroll(images, [BOX] * 3, ["a", "b", "c"])
-    alone = Detector(detector._stored).enroll(images[1:2], [BOX], "b")
+    alone = Detector(detector._trained).enroll(images[1:2], [BOX], "b")
     same(detector.detect(images, labels=["b"], threshold=0.0), alone.detect(images, threshold=0.0))
     assert detector.forget("b").classes == ["a", "c"]
 
 
-def test_what_was_saved_detects_the_same(stored: StoredDetector, saved_once: Path, images: np.ndarray):
+def test_what_was_saved_detects_the_same(trained: TrainedDetector, saved_once: Path, images: np.ndarray):
     loaded = Detector.load(saved_once)
-    expected = Detector(stored).enroll(images[:2], [BOX, BOX], ["a", "b"])
+    expected = Detector(trained).enroll(images[:2], [BOX, BOX], ["a", "b"])
     assert loaded.classes == ["a", "b"]
     same(loaded.detect(images, threshold=0.0), expected.detect(images, threshold=0.0))
 
 
-def test_damaged_and_foreign_folders_are_told(stored: StoredDetector, saved_once: Path, tmp_path: Path):
+def test_damaged_and_foreign_folders_are_told(trained: TrainedDetector, saved_once: Path, tmp_path: Path):
     folder = shutil.copytree(saved_once, tmp_path / "saved")
     (folder / "enrolled.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"cannot be read .*enrol anew"):
+    with pytest.raises(UserError, match=r"cannot be read .*enrol again"):
         Detector.load(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be read"):
@@ -161,8 +168,8 @@ def test_damaged_and_foreign_folders_are_told(stored: StoredDetector, saved_once
         Detector.load(folder)
 
 
-def test_another_model_is_not_overwritten(stored: StoredDetector, saved_once: Path):
-    other = stored._replace(step=8)
+def test_another_model_is_not_overwritten(trained: TrainedDetector, saved_once: Path):
+    other = replace(trained, step=8)
     with pytest.raises(UserError, match="another model"):
         Detector(other).save(saved_once)
 
@@ -205,7 +212,7 @@ def test_what_cannot_be_detected(detector: Detector, images: np.ndarray):
         detector.forget("b")
 
 
-def test_a_linear_head_knows_no_new_classes(stored: StoredDetector):
-    params = {name: of for name, of in stored.variables["params"].items() if name != "representatives"}
+def test_a_linear_head_knows_no_new_classes(trained: TrainedDetector):
+    params = {name: of for name, of in trained.variables["params"].items() if name != "representatives"}
     with pytest.raises(UserError, match="trained with a linear head"):
-        Detector(stored._replace(variables={**stored.variables, "params": params}))
+        Detector(replace(trained, variables={**trained.variables, "params": params}))

@@ -81,33 +81,6 @@ def test_the_index_is_kept_with_the_state(folder: Path, finished: Path):
     assert np.isfinite(cluster_losses(index)).all()
 
 
-@pytest.mark.parametrize("stop", [15, 30])  # between two refreshes, and at one
-def test_a_run_stopped_anywhere_ends_with_the_same_bits(
-    folder: Path, finished: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
-):
-    config = make_config(folder)
-    saved = Checkpoints.save
-
-    class Killed(Exception):
-        pass
-
-    def save_then_die(self, state, *rest):
-        saved(self, state, *rest)
-        if int(state.step) == stop:
-            self.check_saved(stop)
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", save_then_die)
-        with pytest.raises(Killed):
-            run(config, mode="train", folder=tmp_path)
-    run(config, mode="train", folder=tmp_path)
-    ours, whole = (last_state(config, workdir) for workdir in (tmp_path, finished))
-    assert int(ours.step) == int(whole.step) == STEPS
-    parts = [(s.params, s.batch_stats, s.opt_state, s.method_state) for s in (ours, whole)]
-    assert jax.tree.all(jax.tree.map(np.array_equal, *parts))
-
-
 def test_its_network_names_new_classes_by_a_few_examples(finished: Path, folder: Path, tmp_path: Path):
     classifier = Classifier.load(finished)
     paths = sorted(folder.glob("*/*.png"))

@@ -46,7 +46,9 @@ def test_a_method_that_does_not_exist_is_named(name: str, splits: Splits):
 def test_a_module_that_is_no_method_is_told_what_it_lacks():
     config = protonet.default_config()
     config.method = "os.path"
-    with pytest.raises(UserError, match=r"config\.method names, defines no default_config and no check"):
+    with pytest.raises(
+        UserError, match=r"config\.method names, defines no Config and no default_config and no check"
+    ):
         methods.check(config)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from ml_collections import ConfigDict
 
 from fsljax import methods
 from fsljax.classification import few_shot
-from fsljax.config import get
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.losses import prototypical_loss
@@ -366,7 +366,7 @@ def test_a_value_that_cannot_work_is_named_in_a_sentence(name: str, value: objec
     config.update_from_flattened_dict({name: value})
     with pytest.raises(UserError) as caught:
         methods.check(config)
-    shown = get(config, name)
+    shown = attrgetter(name)(config)
     assert str(caught.value).startswith((f"config.{name} is {shown}", f"config.{name} is {shown!r}",
                                          f"config.{name} is empty"))  # fmt: skip
     assert str(caught.value).endswith(".")

@@ -104,34 +104,6 @@ def test_a_run_leaves_its_results_report_and_curves(finished: tuple[str, Path]):
     assert movement[-1] > movement[4]
 
 
-def test_a_run_stopped_anywhere_ends_with_the_same_bits(
-    folder: Path, finished: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    division, workdir = finished
-    stop = {"examples": 15, "classes": 30}[division]  # between two resets, and after the last
-    config = make_config(folder, division)
-    saved = Checkpoints.save
-
-    class Killed(Exception):
-        pass
-
-    def save_then_die(self, state, *rest):
-        saved(self, state, *rest)
-        if int(state.step) == stop:
-            self.check_saved(stop)
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", save_then_die)
-        with pytest.raises(Killed):
-            run(config, mode="train", folder=tmp_path)
-    run(config, mode="train", folder=tmp_path)
-    ours, whole = (last_state(config, where) for where in (tmp_path, workdir))
-    assert int(ours.step) == int(whole.step) == STEPS
-    parts = [(s.params, s.batch_stats, s.opt_state, s.method_state) for s in (ours, whole)]
-    assert jax.tree.all(jax.tree.map(np.array_equal, *parts))
-
-
 def started(folder: Path, division: str = "examples", **fields):
     method = methods.build(
         typed := methods.check(make_config(folder, division, **fields)), methods.load(typed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -11,10 +13,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from fsljax import methods
-from fsljax.config import get
-from fsljax.detection.data.scenes.composition import Drawings, SceneOptions
+from fsljax.detection.config import SceneOptions
+from fsljax.detection.data.scenes.composition import Drawings
 from fsljax.detection.data.scenes.drawings import SceneDrawings
-from fsljax.detection.data.source import LabelledImages, Scenes
+from fsljax.detection.data.sets.scenes import Scenes
+from fsljax.detection.data.structures import GroundTruth, ImageBatch
 from fsljax.detection.evaluation.base_classes import clustered, detect_known
 from fsljax.errors import UserError
 from fsljax.methods import repmet_detector
@@ -64,7 +67,7 @@ def make_config(**fields: Any) -> ConfigDict:
 def make_method(**fields: Any) -> RepMetDetector:
     config = make_config(**fields)
     options = SceneOptions(size=32, characters=(1, 2), sides=(12.0, 18.0), fragments=(1, 2))
-    method = methods.build(config, Scenes(drawings(), options))
+    method = methods.build(methods.check(config), Scenes(drawings(), options))
     assert isinstance(method, RepMetDetector)
     return method
 
@@ -104,9 +107,9 @@ def test_a_step_is_the_same_by_its_key_and_number_alone(trained: Any):
 
 def test_representatives_move_and_have_length_1_where_they_are_compared(trained: Any):
     method, state, _ = trained
-    held = method.representatives(state.params)
-    assert held is not None and held.shape == (3, 2, 8)
-    np.testing.assert_allclose(np.linalg.norm(held, axis=-1), 1, rtol=1e-5)
+    representatives = method.trained(state.inference_variables()).representatives
+    assert representatives is not None and representatives.shape == (3, 2, 8)
+    np.testing.assert_allclose(np.linalg.norm(representatives, axis=-1), 1, rtol=1e-5)
     at_start = jax.jit(method.init)(jax.random.key(0)).params["representatives"]
     moved = np.linalg.norm(state.params["representatives"] - at_start, axis=-1)
     # Of a class's representatives those move that are nearest to one of its regions.
@@ -119,6 +122,7 @@ def test_evaluation_has_figures_of_all_classes_and_of_a_few_and_parts_of_a_repor
     assert list(evaluation.test) == ["base", "base_2_classes"]
     for setting, figures in evaluation.test.items():
         assert 0 <= figures["map50"] <= 1 and 0 <= figures["ap50_agnostic"] <= 1
+        assert 0 <= figures["map"] <= 1
         assert figures["examples"] == 16
         assert figures["classes"] == (3 if setting == "base" else 2)
     assert evaluation.test["base"]["ap50_agnostic"] > 0.2
@@ -130,15 +134,27 @@ def test_evaluation_has_figures_of_all_classes_and_of_a_few_and_parts_of_a_repor
 
 def test_of_a_few_classes_no_other_is_detected(trained: Any):
     method, state, _ = trained
-    found = detect_known(method, state.inference_variables(), 16, seed=0, classes=np.array([0, 2]))
-    assert set(found.judged.labels.tolist()) <= {0, 2}
-    assert found.judged.positives[1] == 0
+    detector = method.trained(state.inference_variables())
+    result = detect_known(detector, method.data, 16, seed=0, classes=np.array([0, 2]))
+    assert set(result.judged.labels.tolist()) <= {0, 2}
+    assert result.judged.positives[1] == 0
+
+
+def test_soft_suppression_is_an_option_of_evaluation(trained: Any):
+    method, state, _ = trained
+    hard = method.trained(state.inference_variables())
+    soft = replace(hard, config=replace(hard.config, eval=replace(hard.config.eval, suppression="soft")))
+    by_hard, by_soft = (detect_known(detector, method.data, 16, seed=0) for detector in (hard, soft))
+    assert len(by_soft.judged.scores) > len(by_hard.judged.scores)
+    assert by_soft.judged.scores[0] == by_hard.judged.scores[0]
 
 
 def test_validation_is_on_drawings_that_were_not_trained_on_unless_all_are_trained(trained: Any):
     method, state, _ = trained
     assert list(method.validate(state.inference_variables())) == ["map50", "ap50_agnostic"]
-    everything = RepMetDetector(make_config(data__train_on="train_and_validation"), method.data)
+    everything = RepMetDetector(
+        methods.check(make_config(data__train_on="train_and_validation")), method.data
+    )
     assert everything.validate(state.inference_variables()) == {}
 
 
@@ -148,19 +164,18 @@ def test_resetting_puts_representatives_at_the_embeddings_of_their_class(trained
     data = placed(method.training_data({}), 1.0)
     later = method.refresh(state, data)
     key = jax.random.fold_in(state.step_key(), 2)
-    batches = list(method.data.labelled_images(key, data, 32))
+    batches = list(method.data.training_images(key, data, 32))
+    detector = method.trained(state.inference_variables())
     embeddings = np.concatenate(
-        [
-            np.asarray(method.embed_truths(state.inference_variables(), b.images, b.truths.boxes))
-            for b in batches
-        ]
+        [np.asarray(detector.embed_boxes(batch.images, batch.ground_truth.boxes)) for batch in batches]
     )
-    labels = np.concatenate([np.asarray(b.truths.labels) for b in batches])
-    mask = np.concatenate([np.asarray(b.truths.mask) for b in batches])
+    labels = np.concatenate([np.asarray(batch.ground_truth.labels) for batch in batches])
+    mask = np.concatenate([np.asarray(batch.ground_truth.mask) for batch in batches])
     for label in range(3):
-        own = embeddings[mask & (labels == label)]
-        held = later.params["representatives"][label]
-        assert held.min() >= own.min() - 1e-5 and held.max() <= own.max() + 1e-5
+        of_class = embeddings[mask & (labels == label)]
+        representatives = later.params["representatives"][label]
+        assert representatives.min() >= of_class.min() - 1e-5
+        assert representatives.max() <= of_class.max() + 1e-5
     for path, leaf in jax.tree_util.tree_leaves_with_path(later.opt_state):
         if any(getattr(part, "key", None) == "representatives" for part in path):
             assert not np.any(leaf)
@@ -169,20 +184,16 @@ def test_resetting_puts_representatives_at_the_embeddings_of_their_class(trained
 
 
 def test_a_class_that_does_not_appear_keeps_its_representatives():
-    held = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
-    images = jnp.zeros((1, 4, 4, 1))
-    truths = repmet_truths(labels=[0, 0, 2, 1], mask=[True, True, True, False])
+    before = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    truth = GroundTruth(
+        jnp.zeros((1, 4, 4)), jnp.array([[0, 0, 2, 1]]), jnp.array([[True, True, True, False]])
+    )
+    batch = ImageBatch(jnp.zeros((1, 4, 4, 1)), truth)
     points = jnp.array([[[1.0, 0], [0, 1], [5, 5], [9, 9]]])
-    found = clustered(jax.random.key(0), [LabelledImages(images, truths)], lambda *_: points, held)
-    assert sorted(found[0].tolist()) == [[0, 1], [1, 0]]
-    np.testing.assert_array_equal(found[1], held[1])
-    np.testing.assert_array_equal(found[2], [[5, 5], [5, 5]])
-
-
-def repmet_truths(labels: list[int], mask: list[bool]) -> Any:
-    from fsljax.detection.data.truths import Truths
-
-    return Truths(jnp.zeros((1, len(labels), 4)), jnp.array([labels]), jnp.array([mask]))
+    after = clustered(jax.random.key(0), [batch], lambda *_: points, before)
+    assert sorted(after[0].tolist()) == [[0, 1], [1, 0]]
+    np.testing.assert_array_equal(after[1], before[1])
+    np.testing.assert_array_equal(after[2], [[5, 5], [5, 5]])
 
 
 def test_a_linear_head_has_no_representatives_and_scores_its_classes():
@@ -190,9 +201,10 @@ def test_a_linear_head_has_no_representatives_and_scores_its_classes():
     state = jax.jit(method.init)(jax.random.key(0))
     assert "representatives" not in state.params and method.refresh_every == 0
     batch = next(method.data.test_images(4, 0))
-    regions = method.find(state.inference_variables(), batch.images)
-    everything = np.asarray(method.scores(state.inference_variables(), regions))
-    some = np.asarray(method.scores(state.inference_variables(), regions, np.array([0, 2])))
+    detector = method.trained(state.inference_variables())
+    regions = detector.propose_regions(batch.images)
+    everything = np.asarray(detector.scores(regions))
+    some = np.asarray(detector.scores(regions, np.array([0, 2])))
     kept = everything[..., [0, 1, 3]]
     np.testing.assert_allclose(some, kept / kept.sum(axis=-1, keepdims=True), rtol=1e-4)
 
@@ -212,11 +224,19 @@ def test_a_linear_head_has_no_representatives_and_scores_its_classes():
         ("scenes__size", 48, "same value"),
         ("data__drawings", "mnist", "can be"),
         ("train__images", 0, "1 or more"),
+        ("data__name", "cocoa", r"no module fsljax\.detection\.data\.sets\.cocoa\. Did you mean coco\?"),
+        ("eval__iou_threshold", float("nan"), "must be from 0 to 1"),
+        ("eval__suppression", "none", "can be 'hard', 'soft'"),
+        ("proposals__ratios", (), "it needs one number at least"),
+        ("proposals__ratios", (-1.0, 2.0), "above 0"),
+        ("scenes__sides", (18.0, 12.0), "its two numbers must not fall"),
+        ("scenes__characters", (0, 0), "needs one or more"),
+        ("scenes__noise", (0.1,), "must hold 2 numbers"),
     ],
 )
 def test_what_cannot_be_is_told_before_data_are_loaded(field: str, value: Any, told: str):
     config = make_config(**{field: value})
-    assert get(config, field.replace("__", ".")) == value
+    assert attrgetter(field.replace("__", "."))(config) == value
     with pytest.raises(UserError, match=told):
         methods.check(config)
 

@@ -16,11 +16,11 @@ from absl import logging
 from fsljax.config import Data
 from fsljax.data.class_split import check_fractions
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.folder_division import check_classes, complete, drop_small
-from fsljax.data.folder_layouts import PARTS, Classes, as_text, first_few, list_images, shown_names
+from fsljax.data.folders.division import check_classes, complete, drop_small
+from fsljax.data.folders.layouts import PARTS, Classes, as_text, list_images, shown_names
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_images
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 
 VERSION = 2  # to be raised whenever the same files give other arrays
 

@@ -4,68 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 from PIL import Image
 
-from fsljax.detection.data.structures import Annotated
+from fsljax.detection.data.set_operations import one_image
+from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
 
-class XmlObjects(NamedTuple):
-    """What one file says: the image's (height, width) or None, and its objects, a row each."""
+def class_names_in(path: Path) -> list[str]:
+    """The class of each object in one file.
 
-    size: tuple[int, int] | None
-    classes: list[str]
-    boxes: list[list[float]]
-    difficult: list[bool]
+    Raises:
+      UserError: as `annotated`.
+    """
+    return [name for name, _, _ in _objects(path, _parsed(path))]
 
 
-def read_xml(path: Path) -> XmlObjects:
-    """Reads one file.
+def annotated(image: Path, xml: Path, identity: str) -> DetectionSet:
+    """An image file with what its XML says; the file is opened only if the XML does not give its size.
 
     VOC counts pixels from 1 and names the last one inside; boxes here begin at 0 and end behind the last, so
     that 1 is taken from `xmin` and `ymin`; only 0, which files of other programs have, stays 0.
 
-    Raises:
-      UserError: the file is missing, does not parse, or lacks a name or a number.
-    """
-    try:
-        root = ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise UserError(f"The annotation {path} cannot be read: {error.strerror}.") from error
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise UserError(f"The annotation {path} is no XML ({error}). Correct it, or copy it anew.") from error
-    objects = root.findall("object")
-    try:
-        return XmlObjects(
-            size=_size(root),
-            classes=[_text(one, "name") for one in objects],
-            boxes=[
-                [
-                    _begin(float(_text(one, "bndbox/ymin"))),
-                    _begin(float(_text(one, "bndbox/xmin"))),
-                    float(_text(one, "bndbox/ymax")),
-                    float(_text(one, "bndbox/xmax")),
-                ]
-                for one in objects
-            ],
-            difficult=[one.findtext("difficult", "0").strip() == "1" for one in objects],
-        )
-    except ValueError as error:
-        raise UserError(f"The annotation {path} cannot be used: {error}. Correct it.") from error
-
-
-def annotated(image: Path, xml: Path, identity: str) -> Annotated:
-    """An image file with what its XML says; the file is opened only if the XML does not give its size.
+    Returns:
+      A set of one image, as `fsljax.detection.data.set_operations.one_image` gives it.
 
     Raises:
-      UserError: as `read_xml`, or the image is missing.
+      UserError: a file is missing, the XML does not parse, or it lacks a name or a number.
     """
-    read = read_xml(xml)
-    return Annotated(
-        image, identity, str(xml), read.size or _stored_size(image), read.boxes, read.classes, read.difficult
+    root = _parsed(xml)
+    objects = _objects(xml, root)
+    return one_image(
+        image,
+        identity,
+        str(xml),
+        _size(xml, root) or _stored_size(image),
+        boxes=[box for _, box, _ in objects],
+        classes=[name for name, _, _ in objects],
+        difficult=[difficult for _, _, difficult in objects],
     )
 
 
@@ -90,11 +68,50 @@ def missing_split(split: str, folder: Path, there: Sequence[str]) -> UserError:
     )
 
 
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
+def _parsed(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise UserError(f"The annotation {path} cannot be read: {error.strerror}.") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError(
+            f"The annotation {path} is not valid XML ({error}). Correct it, or copy it anew."
+        ) from error
+
+
+def _objects(path: Path, root: ElementTree.Element) -> list[tuple[str, list[float], bool]]:
+    """Class, box, and whether it is difficult, of each object."""
+    try:
+        return [
+            (
+                _text(one, "name"),
+                [
+                    _begin(float(_text(one, "bndbox/ymin"))),
+                    _begin(float(_text(one, "bndbox/xmin"))),
+                    float(_text(one, "bndbox/ymax")),
+                    float(_text(one, "bndbox/xmax")),
+                ],
+                one.findtext("difficult", "0").strip() == "1",
+            )
+            for one in root.findall("object")
+        ]
+    except ValueError as error:
+        raise _unusable(path, error) from error
+
+
+def _size(path: Path, root: ElementTree.Element) -> tuple[int, int] | None:
+    """The image's (height, width), or None where the XML does not say."""
     height, width = root.findtext("size/height"), root.findtext("size/width")
-    if not height or not width or int(height) <= 0 or int(width) <= 0:
-        return None
-    return int(height), int(width)
+    try:
+        if not height or not width or int(height) <= 0 or int(width) <= 0:
+            return None
+        return int(height), int(width)
+    except ValueError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: ValueError) -> UserError:
+    return UserError(f"The annotation {path} cannot be used: {error}. Correct it.")
 
 
 def _begin(first: float) -> float:

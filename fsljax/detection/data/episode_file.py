@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fsljax.data.io.files import replacing
+from fsljax.detection.data.structures import GroundTruth, pad_ground_truth
 from fsljax.errors import UserError
 
 FORMAT = 1
+Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Episodes:
-    """Episodes of one way, with so many supports a class and so many queries.
+class DetectionEpisodes:
+    """DetectionEpisodes of one way, with so many supports a class and so many queries.
 
-    The first supports of a class are those of fewer shots, and the first episodes those of a shorter test. A
-    row of truths whose mask is False is zeros.
+    The first supports of a class are those of fewer shots, and the first episodes those of a shorter test.
 
     Attributes:
       kind: "scenes", which are drawn by key, or "images" of a data set.
@@ -35,25 +38,20 @@ class Episodes:
       support_boxes: float32 `[episodes, way, shots, 4]`, one box of the class in each.
       query: uint32 `[episodes, queries, 2]` or strings `[episodes, queries]`; those of a class lie together,
         in the order of the classes, and hold the class at least once.
-      boxes: float32 `[episodes, queries, truths, 4]`, all boxes of the episode's classes.
-      labels: int32 `[episodes, queries, truths]`, 0 … way − 1.
-      mask: bool `[episodes, queries, truths]`, which truths there are.
-      difficult: bool `[episodes, queries, truths]`, which count neither as found nor as missed.
+      ground_truth: NumPy arrays `[episodes, queries, t, …]`, all boxes of the episode's classes, labelled
+        0 … way − 1.
     """
 
     kind: Literal["scenes", "images"]
     seed: int
     content: str
-    options: Mapping[str, Any]
+    options: Json
     class_names: tuple[str, ...]
     classes: np.ndarray
     support: np.ndarray
     support_boxes: np.ndarray
     query: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    mask: np.ndarray
-    difficult: np.ndarray
+    ground_truth: GroundTruth
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -67,7 +65,20 @@ class Episodes:
         return self.support_boxes.shape[2]
 
 
-def write_episodes(path: Path, episodes: Episodes) -> None:
+def support_ground_truth(episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray) -> GroundTruth:
+    """The box of each support, `[g, way, shots, 1, …]`; labels are those of the classes in their episode."""
+    boxes = episodes.support_boxes[numbers][..., None, :]
+    labels = np.broadcast_to(np.arange(episodes.way)[:, None, None], boxes.shape[:-1])
+    return GroundTruth(boxes, labels, np.ones(boxes.shape[:-1], bool))
+
+
+def query_ground_truth(episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray) -> GroundTruth:
+    """Of the queries, on the device, `[g, queries, t, …]`."""
+    boxes: GroundTruth = jax.tree.map(lambda part: jnp.asarray(part[numbers]), episodes.ground_truth)
+    return boxes
+
+
+def write_episodes(path: Path, episodes: DetectionEpisodes) -> None:
     """Writes episodes as JSON, one a line, in one step: a reader sees the old file or the whole new one.
 
     A support is `[source, box]` and a query `[source, [[label, difficult, box], …]]`, where a source is the
@@ -92,7 +103,7 @@ def write_episodes(path: Path, episodes: Episodes) -> None:
 
 def read_episodes(
     path: Path, *, count: int | None = None, shots: int | None = None, content: str | None = None
-) -> Episodes:
+) -> DetectionEpisodes:
     """Reads episodes that `write_episodes` wrote.
 
     Args:
@@ -112,36 +123,44 @@ def read_episodes(
     except OSError as error:
         raise UserError(f"The episodes {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise UserError(f"{path} is no file of episodes: {error}. Have it written anew.") from error
+        raise UserError(f"{path} is no file of episodes: {error}. Regenerate it.") from error
     if stored["format"] != FORMAT:
         raise UserError(
             f"The episodes {path} are in format {stored['format']}, but this version of fsljax reads format "
-            f"{FORMAT}. Have them written anew, or take the version that wrote them."
+            f"{FORMAT}. Regenerate them, or take the version that wrote them."
         )
     try:
-        held, held_shots = len(stored["episodes"]), stored["shots"]
+        stored_count, stored_shots = len(stored["episodes"]), stored["shots"]
         if content is not None and content != stored["content"]:
             raise UserError(
                 f"The episodes {path} were made of other data than those at hand: their content differs. "
                 "Give the data they were made of, or name another file to have episodes written for these."
             )
-        _check_asked(path, "episodes", count, held)
-        _check_asked(path, "supports of a class", shots, held_shots)
-        return _from_json(stored, held if count is None else count, held_shots if shots is None else shots)
+        _check_asked(path, "episodes", count, stored_count)
+        _check_asked(path, "supports of a class", shots, stored_shots)
+        return _from_json(
+            stored, stored_count if count is None else count, stored_shots if shots is None else shots
+        )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
-            f"The episodes {path} are damaged ({type(error).__name__}: {error}). Have them written anew."
+            f"The episodes {path} are damaged ({type(error).__name__}: {error}). Regenerate them."
         ) from error
 
 
-def _check_asked(path: Path, what: str, asked: int | None, held: int) -> None:
-    if asked is not None and not 1 <= asked <= held:
+def of_queries(flat: GroundTruth, shape: tuple[int, int]) -> GroundTruth:
+    """NumPy arrays `[episodes · queries, t, …]` as `[episodes, queries, t, …]`."""
+    divided: GroundTruth = jax.tree.map(lambda part: part.reshape(*shape, *part.shape[1:]), flat)
+    return divided
+
+
+def _check_asked(path: Path, what: str, asked: int | None, stored: int) -> None:
+    if asked is not None and not 1 <= asked <= stored:
         raise UserError(
-            f"The file {path} holds {held:,} {what}; {asked:,} were asked for. Ask for 1 to {held:,}."
+            f"The file {path} holds {stored:,} {what}; {asked:,} were asked for. Ask for 1 to {stored:,}."
         )
 
 
-def _compact(value: Any) -> str:
+def _compact(value: Json) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -150,16 +169,16 @@ def _numbers(box: np.ndarray) -> list[float]:
     return [int(side) if side == int(side) else round(side, 2) for side in box.tolist()]
 
 
-def _as_json(episodes: Episodes, number: int) -> dict[str, Any]:
-    truths = [
-        [[int(labels[row]), int(difficult[row]), _numbers(boxes[row])] for row in np.flatnonzero(mask)]
-        for boxes, labels, difficult, mask in zip(
-            episodes.boxes[number],
-            episodes.labels[number],
-            episodes.difficult[number],
-            episodes.mask[number],
-            strict=True,
-        )
+def _as_json(episodes: DetectionEpisodes, number: int) -> Json:
+    of_episode: GroundTruth = jax.tree.map(lambda part: part[number], episodes.ground_truth)
+    objects = [
+        [
+            [int(label), int(difficult), _numbers(np.asarray(box))]
+            for label, difficult, box in zip(
+                query.labels, np.asarray(query.difficult), query.boxes, strict=True
+            )
+        ]
+        for query in of_episode.of_images()
     ]
     return {
         "classes": episodes.classes[number].tolist(),
@@ -167,25 +186,22 @@ def _as_json(episodes: Episodes, number: int) -> dict[str, Any]:
             [[source, _numbers(box)] for source, box in zip(sources.tolist(), boxes, strict=True)]
             for sources, boxes in zip(episodes.support[number], episodes.support_boxes[number], strict=True)
         ],
-        "queries": [list(query) for query in zip(episodes.query[number].tolist(), truths, strict=True)],
+        "queries": [list(query) for query in zip(episodes.query[number].tolist(), objects, strict=True)],
     }
 
 
-def _from_json(stored: dict[str, Any], count: int, shots: int) -> Episodes:
+def _from_json(stored: Json, count: int, shots: int) -> DetectionEpisodes:
     chosen = stored["episodes"][:count]
     sources = np.uint32 if stored["kind"] == "scenes" else np.str_
     supports = [[of_class[:shots] for of_class in episode["supports"]] for episode in chosen]
     queries = [episode["queries"] for episode in chosen]
-    most = max(len(truths) for episode in queries for _, truths in episode)
-    shape = (count, stored["queries"], most)
-    boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int32)
-    mask, difficult = np.zeros(shape, bool), np.zeros(shape, bool)
-    for number, episode in enumerate(queries):
-        for query, (_, truths) in enumerate(episode):
-            for row, (label, hard, box) in enumerate(truths):
-                place = number, query, row
-                boxes[place], labels[place], difficult[place], mask[place] = box, label, hard, True
-    return Episodes(
+    objects = [of_query for episode in queries for _, of_query in episode]
+    flat = pad_ground_truth(
+        [np.array([box for _, _, box in of_query], np.float32).reshape(-1, 4) for of_query in objects],
+        [np.array([label for label, _, _ in of_query], np.int32) for of_query in objects],
+        [np.array([difficult for _, difficult, _ in of_query], bool) for of_query in objects],
+    )
+    return DetectionEpisodes(
         kind=stored["kind"],
         seed=stored["seed"],
         content=stored["content"],
@@ -195,8 +211,5 @@ def _from_json(stored: dict[str, Any], count: int, shots: int) -> Episodes:
         support=np.array([[[s for s, _ in of_class] for of_class in e] for e in supports], sources),
         support_boxes=np.array([[[b for _, b in of_class] for of_class in e] for e in supports], np.float32),
         query=np.array([[source for source, _ in episode] for episode in queries], sources),
-        boxes=boxes,
-        labels=labels,
-        mask=mask,
-        difficult=difficult,
+        ground_truth=of_queries(flat, (count, stored["queries"])),
     )

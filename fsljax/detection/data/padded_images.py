@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
+import numpy.typing as npt
 from PIL import Image
 
 from fsljax.data.io.decode import open_picture, upright
-from fsljax.data.user_images import Images, picture_of, several
+from fsljax.data.user_images import ImageLike, Images, picture_of, several
+from fsljax.detection.config import Data
+from fsljax.detection.ops.boxes import check_boxes
 from fsljax.errors import UserError
+
+GivenBoxes = np.ndarray | Iterable[npt.ArrayLike]
+"""Boxes `[n, 4]`, or for each of n images `[4]` or `[m, 4]`."""
 
 
 class PaddedImages(NamedTuple):
@@ -20,20 +26,20 @@ class PaddedImages(NamedTuple):
     Attributes:
       images: uint8 `[n, image_size, image_size, channels]`, zeros right of the image and below.
       sizes: float32 `[n, 2]`, height and width there.
-      given: float32 `[n, 2]`, height and width as they were given.
+      given_sizes: float32 `[n, 2]`, height and width as they were given.
     """
 
     images: np.ndarray
     sizes: np.ndarray
-    given: np.ndarray
+    given_sizes: np.ndarray
 
     @property
     def scales(self) -> np.ndarray:
         """float32 `[n, 4]`: boxes in the given images times these are boxes in the squares."""
-        return np.tile(self.sizes / self.given, 2)
+        return np.tile(self.sizes / self.given_sizes, 2)
 
 
-def prepare_padded(images: Images, data: ConfigDict) -> PaddedImages:
+def prepare_padded(images: Images, data: Data) -> PaddedImages:
     """Brings images to a square and channels; the longer side becomes `image_size`.
 
     Args:
@@ -43,11 +49,12 @@ def prepare_padded(images: Images, data: ConfigDict) -> PaddedImages:
     Raises:
       UserError: if there are no images, or one cannot be read.
     """
-    side, channels = data.image_size, data.channels
-    squares, sizes, given = [], [], []
+    side = data.image_size
+    channels: Literal[1, 3] = 1 if data.channels == 1 else 3
+    squares, sizes, given_sizes = [], [], []
     for image in several(images):
         picture = upright(_opened(image), channels)
-        given.append((picture.height, picture.width))
+        given_sizes.append((picture.height, picture.width))
         scale = side / max(picture.size)
         width, height = (max(1, round(length * scale)) for length in picture.size)
         if (width, height) != picture.size:
@@ -58,10 +65,40 @@ def prepare_padded(images: Images, data: ConfigDict) -> PaddedImages:
         sizes.append((height, width))
     if not squares:
         raise UserError("There are no images: give one at least.")
-    return PaddedImages(np.stack(squares), np.array(sizes, np.float32), np.array(given, np.float32))
+    return PaddedImages(np.stack(squares), np.array(sizes, np.float32), np.array(given_sizes, np.float32))
 
 
-def _opened(image: Any) -> Image.Image:
+def boxes_of_images(boxes: GivenBoxes, prepared: PaddedImages) -> list[np.ndarray]:
+    """The boxes `[m, 4]` of each image, as an application gives them, in pixels of the images as given.
+
+    Args:
+      boxes: `n` boxes `[4]`, one in each image, or for each image several, `[m, 4]`.
+      prepared: the n images.
+
+    Raises:
+      UserError: if they are none, or one is outside its image, without area, or of no finite numbers.
+    """
+    count = len(prepared.images)
+    try:
+        rows = [np.asarray(row) for row in boxes]
+    except (TypeError, ValueError):
+        raise UserError(
+            "The boxes are no sequence: give one [y_min, x_min, y_max, x_max] an image."
+        ) from None
+    if count == 1 and len(rows) == 4 and all(row.ndim == 0 for row in rows):
+        rows = [np.stack(rows)]
+    if len(rows) != count:
+        raise UserError(f"There are {count} images, but boxes for {len(rows)}: give one or more for each.")
+    checked = []
+    for number, (of_image, size) in enumerate(zip(rows, prepared.given_sizes, strict=True)):
+        several_boxes = of_image[None] if of_image.shape == (4,) else of_image
+        checked.append(check_boxes(several_boxes, float(size[0]), float(size[1]), f"image {number}"))
+        if not len(checked[-1]):
+            raise UserError(f"Image {number} has no box: leave it out, or give one.")
+    return checked
+
+
+def _opened(image: ImageLike) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return open_picture(image)
     return image if isinstance(image, Image.Image) else picture_of(np.asarray(image))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fsljax.data.folder_layouts import first_few
-from fsljax.detection.data.episode_file import Episodes
-from fsljax.detection.data.structures import DetectionSet, check_names
-from fsljax.errors import UserError
+from fsljax.detection.data.episode_file import DetectionEpisodes, of_queries
+from fsljax.detection.data.set_operations import check_names
+from fsljax.detection.data.structures import DetectionSet, GroundTruth, pad_ground_truth
+from fsljax.errors import UserError, first_few
 
 _TRIES = 100
 
@@ -23,11 +23,11 @@ def make_episodes(
     way: int = 5,
     shots: int = 10,
     queries_per_class: int = 10,
-) -> Episodes:
+) -> DetectionEpisodes:
     """Makes episodes in which no image comes twice.
 
-    A support is an image and one box of its class; the truths of a query are all its boxes of the episode's
-    classes. An episode depends on its number and the seed, and not on how many there are.
+    A support is an image and one box of its class; the ground truth of a query is all its boxes of the
+    episode's classes. An episode depends on its number and the seed, and not on how many there are.
 
     Args:
       data: images with boxes.
@@ -59,8 +59,7 @@ def make_episodes(
     supports = np.stack([rows[:, :shots] for _, rows, _ in made])
     queries = np.stack([rows[:, shots:].reshape(-1) for _, rows, _ in made])
     ids = np.array(data.ids)
-    boxes, labels, mask, difficult = _truths(data, chosen, queries)
-    return Episodes(
+    return DetectionEpisodes(
         kind="images",
         seed=seed,
         content=data.fingerprint(),
@@ -70,10 +69,7 @@ def make_episodes(
         support=ids[supports],
         support_boxes=np.stack([boxes for _, _, boxes in made]),
         query=ids[queries],
-        boxes=boxes,
-        labels=labels,
-        mask=mask,
-        difficult=difficult,
+        ground_truth=_ground_truth(data, chosen, queries),
     )
 
 
@@ -130,22 +126,13 @@ def _box_of(random: np.random.Generator, data: DetectionSet, row: int, label: in
     return data.boxes[row][random.choice(np.flatnonzero((data.labels[row] == label) & ~data.difficult[row]))]
 
 
-def _truths(
-    data: DetectionSet, classes: np.ndarray, queries: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes, labels, mask and difficult of the queries' images, as in `Episodes`."""
-    wanted = [
-        [np.flatnonzero(np.isin(data.labels[row], of_episode)) for row in rows]
-        for of_episode, rows in zip(classes, queries.tolist(), strict=True)
-    ]
-    shape = (*queries.shape, max(len(truths) for episode in wanted for truths in episode))
-    boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int32)
-    mask, difficult = np.zeros(shape, bool), np.zeros(shape, bool)
-    for number, episode in enumerate(wanted):
-        for query, truths in enumerate(episode):
-            row, place = int(queries[number, query]), (number, query, slice(0, len(truths)))
-            boxes[place] = data.boxes[row][truths]
-            labels[place] = np.argmax(data.labels[row][truths, None] == classes[number], axis=1)
-            difficult[place] = data.difficult[row][truths]
-            mask[place] = True
-    return boxes, labels, mask, difficult
+def _ground_truth(data: DetectionSet, classes: np.ndarray, queries: np.ndarray) -> GroundTruth:
+    """Of the queries' images `[episodes, queries]`, the boxes of the episode's classes `[episodes, way]`."""
+    boxes, labels, difficult = [], [], []
+    for of_episode, rows in zip(classes, queries.tolist(), strict=True):
+        for row in rows:
+            kept = np.flatnonzero(np.isin(data.labels[row], of_episode))
+            boxes.append(data.boxes[row][kept])
+            labels.append(np.argmax(data.labels[row][kept, None] == of_episode, axis=1))
+            difficult.append(data.difficult[row][kept])
+    return of_queries(pad_ground_truth(boxes, labels, difficult), queries.shape)

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
+import numpy.typing as npt
 
+from fsljax.data.batches import fill_rows
 from fsljax.data.io.streaming import read
 from fsljax.data.samplers.batches import shuffled_rows
-from fsljax.detection.data.batches import Sizing, flip_some, load_batch
-from fsljax.detection.data.novel import NovelPhotographs
-from fsljax.detection.data.sets import coco, imagenet_loc, voc
-from fsljax.detection.data.source import DetectionBatch, LabelledImages
-from fsljax.detection.data.structures import DetectionSet, join, take_classes
-from fsljax.detection.data.truths import Truths
+from fsljax.detection.config import Config
+from fsljax.detection.data.novel_photographs import NovelPhotographs
+from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_batch
+from fsljax.detection.data.set_operations import take_classes
+from fsljax.detection.data.structures import DetectionSet, ImageBatch, pad_ground_truth
 from fsljax.errors import UserError
 from fsljax.training.method import TrainingData
 
 _IMAGES_A_BATCH = 8
-
-
-class BoxIndex(NamedTuple):
-    """The boxes of all training images.
-
-    Attributes:
-      truths: `[n, t, …]`.
-      sizes: int32 `[n, 2]`, heights and widths without padding.
-    """
-
-    truths: Truths
-    sizes: jax.Array | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +44,12 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        wanted = np.arange(len(self.data))[rows]
-        found = load_batch(self.data, self.sizing.buckets()[0], wanted.reshape(-1), self.sizing).images
-        return np.asarray(found).reshape(*wanted.shape, *self.shape[1:])
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        numbers = np.arange(len(self.data))[rows]
+        batch = load_batch(self.data, self.sizing.buckets()[0], numbers.reshape(-1), self.sizing)
+        return np.asarray(batch.images).reshape(*numbers.shape, *self.shape[1:])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
 
@@ -99,118 +87,105 @@ class Photographs:
         return {"train": self.train.fingerprint(), "validation": test, "test": test}
 
     @cached_property
-    def index(self) -> BoxIndex:
-        """The boxes of the training images, scaled as these are."""
-        data, most = self.train, max(self.train.most_boxes, 1)
-        boxes, labels = np.zeros((len(data), most, 4), np.float32), np.zeros((len(data), most), np.int32)
-        mask, difficult = np.zeros((len(data), most), bool), np.zeros((len(data), most), bool)
-        sizes = np.array([self.sizing.scaled(size) for size in data.sizes.tolist()], np.int32)
-        for row, own in enumerate(data.boxes):
-            count = len(own)
-            boxes[row, :count] = own * np.tile(self.sizing.scale(data.sizes[row].tolist()), 2)
-            labels[row, :count], mask[row, :count] = data.labels[row], True
-            difficult[row, :count] = data.difficult[row]
-        return BoxIndex(Truths(boxes, labels, mask, difficult), sizes)  # type: ignore[arg-type]
+    def index(self) -> ImageBatch:
+        """The boxes of all training images, scaled as these are, and the images' sizes; no images."""
+        data, sizes = self.train, self.train.sizes.tolist()
+        boxes = [
+            boxes * np.tile(self.sizing.scale(size), 2) for boxes, size in zip(data.boxes, sizes, strict=True)
+        ]
+        ground_truth = pad_ground_truth(boxes, data.labels, data.difficult, least=1)
+        return ImageBatch(
+            None, ground_truth, np.array([self.sizing.scaled(size) for size in sizes], np.int32)
+        )
 
     def training_data(self) -> TrainingData:
         return TrainingData(Pixels(self.train, self.sizing), self.index)  # type: ignore[arg-type]
 
     def draw(
-        self, key: jax.Array, run_key: jax.Array, step: jax.Array | int, index: BoxIndex, count: int
-    ) -> DetectionBatch:
-        rows = shuffled_rows(run_key, step, len(index.sizes), count)
-        truths, sizes = jax.tree.map(lambda of: jnp.asarray(of)[rows], index)
-        return DetectionBatch(rows, None, truths, sizes)
+        self, key: jax.Array, run_key: jax.Array, step: jax.Array | int, index: ImageBatch, count: int
+    ) -> ImageBatch:
+        rows = shuffled_rows(run_key, step, len(self.train), count)
+        batch: ImageBatch = jax.tree.map(lambda column: jnp.asarray(column)[rows], index)
+        return batch._replace(rows=rows)
 
-    def seen(self, key: jax.Array, batch: DetectionBatch, inputs: jax.Array) -> LabelledImages:
-        truths, sizes = batch.truths, batch.sizes
-        assert sizes is not None
+    def augmented(self, key: jax.Array, batch: ImageBatch, inputs: jax.Array) -> ImageBatch:
+        ground_truth, sizes = batch.ground_truth, batch.sizes
         if self.flip:
-            inputs, truths = flip_some(key, inputs, truths, sizes)
-        return LabelledImages(inputs.astype(jnp.float32) / 255, truths, sizes)
+            inputs, ground_truth = flip_some(key, inputs, ground_truth, jnp.asarray(sizes))
+        return ImageBatch(inputs.astype(jnp.float32) / 255, ground_truth, sizes)
 
-    def labelled_images(self, key: jax.Array, data: TrainingData, count: int) -> Iterator[LabelledImages]:
+    def training_images(self, key: jax.Array, data: TrainingData, count: int) -> Iterator[ImageBatch]:
         rows = np.asarray(jax.random.permutation(key, len(self.train)))[:count]
-        for start in range(0, len(rows), _IMAGES_A_BATCH):
-            # The last batch is filled up with other images: one shape is compiled.
-            chosen = np.resize(np.roll(rows, -start), _IMAGES_A_BATCH)
-            held: Any = data.inputs
-            pixels = np.asarray(held[chosen]) if isinstance(held, jax.Array) else read(held, chosen)
-            truths, sizes = jax.tree.map(lambda of, at=chosen: jnp.asarray(np.asarray(of)[at]), self.index)
-            yield LabelledImages(jnp.asarray(pixels, jnp.float32) / 255, truths, sizes)
+        # The last batch is filled up with other images: one shape is compiled.
+        whole = -(-len(rows) // _IMAGES_A_BATCH) * _IMAGES_A_BATCH
+        for chosen in fill_rows(rows, whole).reshape(-1, _IMAGES_A_BATCH):
+            inputs: Any = data.inputs
+            pixels = np.asarray(inputs[chosen]) if isinstance(inputs, jax.Array) else read(inputs, chosen)
+            batch: ImageBatch = jax.tree.map(
+                lambda column, at=chosen: jnp.asarray(np.asarray(column)[at]), self.index
+            )
+            yield batch._replace(images=jnp.asarray(pixels, jnp.float32) / 255)
 
     def test_images(
         self, count: int, seed: int, classes: np.ndarray | None = None, *, training: bool = False
-    ) -> Iterator[LabelledImages]:
+    ) -> Iterator[ImageBatch]:
         part = self.train if training else self.test
-        bucket = self.sizing.buckets()[0]
         for start in range(0, min(count, len(part)), _IMAGES_A_BATCH):
             rows = np.arange(start, min(start + _IMAGES_A_BATCH, count, len(part)))
-            batch = load_batch(part, bucket, rows, self.sizing, batch_size=_IMAGES_A_BATCH)
-            filled = len(rows)
-            truths = jax.tree.map(lambda of, filled=filled: jnp.asarray(of[:filled]), batch.truths)
+            stored = load_batch(part, self.sizing.buckets()[0], rows, self.sizing)
+            batch: ImageBatch = jax.tree.map(jnp.asarray, stored)
+            ground_truth = batch.ground_truth
             if classes is not None:
-                truths = truths._replace(mask=truths.mask & jnp.isin(truths.labels, classes))
-            images, sizes = jnp.asarray(batch.images, jnp.float32) / 255, jnp.asarray(batch.sizes)
-            yield LabelledImages(images[:filled], truths, sizes[:filled])
+                mask = ground_truth.mask & jnp.isin(ground_truth.labels, classes)
+                ground_truth = ground_truth._replace(mask=mask)
+            images = jnp.asarray(batch.images, jnp.float32) / 255
+            yield ImageBatch(images, ground_truth, batch.sizes)
 
     @property
     def novel_images(self) -> NovelPhotographs | None:
         return None if self.novel is None else NovelPhotographs(self.novel, self.sizing)
 
 
-def load(config: ConfigDict) -> Photographs:
-    """The set that `config.data` names.
+def divided(
+    config: Config,
+    read_split: Callable[[str, tuple[str, ...]], DetectionSet],
+    *,
+    read_by_class: bool = False,
+) -> Photographs:
+    """The splits that `config.data` names, with its base and novel classes.
+
+    Args:
+      config: of the experiment.
+      read_split: reads a split; of the classes named alone, or of all, where it reads by class.
+      read_by_class: whether it does so.
 
     Raises:
-      UserError: if it is missing or unfit, saying what to do.
+      UserError: if they are missing or unfit, saying what to do.
     """
     data, novel = config.data, tuple(config.data.novel)
-    train, test = (_read(data, split, tuple(data.base)) for split in (data.train_split, data.test_split))
+    train, test = (read_split(split, tuple(data.base)) for split in (data.train_split, data.test_split))
     names = tuple(data.base) or tuple(name for name in train.class_names if name not in novel)
     if both := sorted(set(novel) & set(names)):
         raise UserError(
             f"The class {both[0]} is in config.data.base and in config.data.novel: take it out of one."
         )
-    others = None
+    of_novel = None
     if novel:
-        # ImageNet is read by class, the others whole.
-        held = _read(data, data.test_split, novel) if data.name == "imagenet_loc" and data.base else test
-        others = take_classes(held, novel)
+        whole = read_split(data.test_split, novel) if read_by_class and data.base else test
+        of_novel = take_classes(whole, novel)
     # Objects of other classes are neither background nor to be learned.
     train = take_classes(train, names, others="difficult")
-    return Photographs(train, take_classes(test, names), data.image_size, config.train.flip, others)
+    return Photographs(train, take_classes(test, names), data.image_size, config.train.flip, of_novel)
 
 
-def _read(data: ConfigDict, split: str, names: tuple[str, ...]) -> DetectionSet:
-    """A split; of ImageNet the named classes alone, or all."""
-    limit = data.limit or None
-    bad = data.drop_bad_boxes
-    if data.name == "voc":
-        return _read_voc(data, split, limit)
-    if not data.path:
-        raise UserError(f"config.data.path is empty: give the folder of {data.name}, --config.data.path=DIR.")
-    if data.name == "coco":
-        return coco.load(data.path, split, limit=limit, drop_bad_boxes=bad)
-    which: Any = split
-    return imagenet_loc.load(data.path, which, class_names=names or None, limit=limit, drop_bad_boxes=bad)
+def folder_of(config: Config) -> str:
+    """The folder that `config.data.path` names.
 
-
-def _read_voc(data: ConfigDict, split: str, limit: int | None) -> DetectionSet:
-    """A split of all years there are, of the test part that of the first: 2012's has no boxes."""
-    asked = tuple(data.years) if split != "test" else tuple(data.years[:1])
-    options = {"limit": limit, "drop_bad_boxes": data.drop_bad_boxes}
-    if data.path:
-        held = voc.years(data.path)
-        chosen = [year for year in asked if year in held] or [None]
-        parts = [voc.load_folder(data.path, split, year=year, **options) for year in chosen]
-    else:
-        parts = [
-            voc.load_tfds(year, part, data_dir=data.data_dir or None, **options)
-            for year in asked
-            for part in (("train", "validation") if split == "trainval" else (split,))
-        ]
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = join(joined, part)
-    return joined
+    Raises:
+      UserError: it names none.
+    """
+    if not config.data.path:
+        raise UserError(
+            f"config.data.path is empty: give the folder of {config.data.name}, --config.data.path=DIR."
+        )
+    return config.data.path

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,243 +13,223 @@ from PIL import Image
 
 from fsljax.clustering import every_cluster, kmeans_per_class
 from fsljax.data.dataset import ImageDataset, spread_classes
-from fsljax.detection.data.source import LabelledImages
+from fsljax.detection.data.source import DetectionData
+from fsljax.detection.data.structures import Array, Detections, GroundTruth, ImageBatch
 from fsljax.detection.evaluation.average_precision import (
-    ImageDetections,
-    ImageTruths,
-    Judged,
     average_precision,
     class_average_precisions,
-    judge,
+    coco_average_precision,
 )
-from fsljax.detection.model.inference import Detections, detections
-from fsljax.detection.report.detections import DetectionPicture, detections_section, precision_recall_section
+from fsljax.detection.evaluation.judging import Judged, judge
+from fsljax.detection.model.inference import Suppression, detections, suppression_of
+from fsljax.detection.model.trained import TrainedDetector
 from fsljax.reporting.pictures import to_uint8
-from fsljax.reporting.sections import embedding_map_section
-from fsljax.training.method import Evaluation
 
-if TYPE_CHECKING:
-    from fsljax.methods.repmet_detector import RepMetDetector
-
-EVALUATION = {
-    "images": 1000,  # that are looked at
-    "classes": 100,  # drawn at random, for a setting of its own
-    "training_images": False,  # a setting of its own on these: what was learned by heart
-    "least_side": 16.0,  # pixels: the root of a box's area from which it counts as no small one
-    "iou_threshold": 0.3,  # of suppression
-    "score_threshold": 0.0,
-    "keep": 100,  # detections of an image
-    "seed": 0,
-}
-
-_PICTURES = 8
+_IMAGES_KEPT = 8
 _CLASSES_ON_MAP = 20
 _IMAGES_ON_MAP = 128
 _CROP = 48  # pixels a side of the boxes shown there
 
 
-class Found(NamedTuple):
-    """What a detector did on a part: its detections judged, and a few pictures.
+class BaseResult(NamedTuple):
+    """What a detector did on images of the trained classes.
 
     Attributes:
       judged: by class.
       agnostic: whatever the class.
-      larger: by class, small truths left aside.
-      pictures: of the first images.
-      images: how many there were.
+      larger: by class, small objects left aside.
+      detections: of each image, by class.
+      ground_truth: of each image.
+      images: the first few.
     """
 
     judged: Judged
     agnostic: Judged
     larger: Judged
-    pictures: list[DetectionPicture]
-    images: int
+    detections: list[Detections]
+    ground_truth: list[GroundTruth]
+    images: list[np.ndarray]
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, float]:
         """Average precision: the mean over classes, and that of boxes whatever the class; counts."""
         precisions = class_average_precisions(self.judged)
-        larger = class_average_precisions(self.larger)
+        coco = coco_average_precision(
+            self.detections, self.ground_truth, num_classes=len(self.judged.positives)
+        )
         return {
-            "map50": float(np.nanmean(precisions)) if np.isfinite(precisions).any() else 0.0,
+            "map50": _mean_of_classes(precisions),
+            "map": 0.0 if np.isnan(coco.ap) else coco.ap,
             "ap50_agnostic": average_precision(self.agnostic),
-            "map50_larger": float(np.nanmean(larger)) if np.isfinite(larger).any() else 0.0,
-            "examples": self.images,
+            "map50_larger": _mean_of_classes(class_average_precisions(self.larger)),
+            "examples": len(self.ground_truth),
             "classes": int(np.isfinite(precisions).sum()),
         }
 
 
-def validate(method: RepMetDetector, variables: dict[str, Any]) -> dict[str, float]:
+def validate(detector: TrainedDetector, data: DetectionData) -> dict[str, float]:
     """Figures on images of the trained classes that were not trained on."""
-    found = detect_known(method, variables, method.config.validation.images, seed=1)
-    figures = found.figures()
-    return {"map50": figures["map50"], "ap50_agnostic": figures["ap50_agnostic"]}
+    result = detect_known(detector, data, detector.config.validation.images, seed=1)
+    return {
+        "map50": _mean_of_classes(class_average_precisions(result.judged)),
+        "ap50_agnostic": average_precision(result.agnostic),
+    }
 
 
-def evaluate(method: RepMetDetector, variables: dict[str, Any]) -> Evaluation:
+def evaluate(detector: TrainedDetector, data: DetectionData) -> dict[str, BaseResult]:
     """All trained classes at once, and some of them drawn at random, which then compete alone."""
-    options = method.config.eval
-    found = {"base": detect_known(method, variables, options.images, seed=options.seed)}
-    if options.classes < method.classes:
-        order = np.random.default_rng(options.seed).permutation(method.classes)
+    options = detector.config.eval
+    results = {"base": detect_known(detector, data, options.images, seed=options.seed)}
+    if options.classes < detector.classes:
+        order = np.random.default_rng(options.seed).permutation(detector.classes)
         few = np.sort(order[: options.classes])
         name = f"base_{options.classes}_classes"
-        found[name] = detect_known(method, variables, options.images, seed=options.seed, classes=few)
+        results[name] = detect_known(detector, data, options.images, seed=options.seed, classes=few)
     if options.training_images:
-        found["training_images"] = detect_known(
-            method, variables, options.images, seed=options.seed, training=True
+        results["training_images"] = detect_known(
+            detector, data, options.images, seed=options.seed, training=True
         )
-    embeddings, shown = _embedded_boxes(method, variables)
-    return Evaluation(
-        test={setting: part.figures() for setting, part in found.items()},
-        published={},
-        sections=[
-            precision_recall_section({name: part.judged for name, part in found.items()}),
-            detections_section(found["base"].pictures, method.data.class_names),
-            embedding_map_section(
-                embeddings, shown.labels, shown.class_names, shown.images, classes_seen=True
-            ),
-        ],
-        embeddings=embeddings,
-        shown=shown,
-    )
+    return results
 
 
 def detect_known(
-    method: RepMetDetector,
-    variables: dict[str, Any],
+    detector: TrainedDetector,
+    data: DetectionData,
     count: int,
     *,
     seed: int,
     classes: np.ndarray | None = None,
     training: bool = False,
-) -> Found:
+) -> BaseResult:
     """Detects trained classes in images.
 
     Args:
-      method: a detector.
-      variables: of it.
+      detector: of them.
+      data: of the images.
       count: about how many images.
       seed: which images.
       classes: int `[c]`, the only ones that are in the images and compete; None: all.
       training: take images that were trained on.
     """
-    by_class: list[ImageDetections] = []
-    agnostic: list[ImageDetections] = []
-    truths: list[ImageTruths] = []
-    pictures: list[DetectionPicture] = []
-    for batch in method.data.test_images(count, seed, classes, training=training):
-        named, whatever = _detect(method, variables, batch, classes)
+    by_class: list[Detections] = []
+    agnostic: list[Detections] = []
+    truths: list[GroundTruth] = []
+    images: list[np.ndarray] = []
+    for batch in data.test_images(count, seed, classes, training=training):
+        named, unnamed = _detect(detector, batch, classes)
         by_class += named
-        agnostic += whatever
-        truths += list(_image_truths(batch))
-        for place in range(min(_PICTURES - len(pictures), len(named))):
-            image = np.asarray(batch.images[place])
-            pictures.append(DetectionPicture(image, named[place], truths[place - len(named)]))
-    unnamed = [of._replace(labels=np.zeros_like(of.labels)) for of in truths]
-    larger = [_without_small(of, method.config.eval.least_side) for of in truths]
-    return Found(
-        judge(by_class, truths, num_classes=method.classes),
-        judge(agnostic, unnamed, num_classes=1),
-        judge(by_class, larger, num_classes=method.classes),
-        pictures,
-        len(truths),
+        agnostic += unnamed
+        truths += batch.ground_truth.of_images()
+        kept = min(_IMAGES_KEPT - len(images), len(named))
+        images += list(np.asarray(_images(batch)[:kept]))
+    without_class = [truth._replace(labels=np.zeros_like(truth.labels)) for truth in truths]
+    larger = [_without_small(truth, detector.config.eval.least_side) for truth in truths]
+    return BaseResult(
+        judge(by_class, truths, num_classes=detector.classes),
+        judge(agnostic, without_class, num_classes=1),
+        judge(by_class, larger, num_classes=detector.classes),
+        by_class,
+        truths,
+        images,
     )
 
 
-def _without_small(truths: ImageTruths, least: float) -> ImageTruths:
-    """Truths of which small ones need not be found."""
-    sides = np.maximum(truths.boxes[:, 2:] - truths.boxes[:, :2], 0)
-    small = sides[:, 0] * sides[:, 1] < least**2
-    return truths._replace(difficult=small if truths.difficult is None else truths.difficult | small)
+def embedded_boxes(detector: TrainedDetector, data: DetectionData) -> tuple[np.ndarray, ImageDataset]:
+    """Embeddings of the true boxes of a few classes, and these boxes cut out."""
+    classes = spread_classes(detector.classes, _CLASSES_ON_MAP)
+    embeddings, labels, crops = [], [], []
+    for batch in data.test_images(_IMAGES_ON_MAP, detector.config.eval.seed, classes):
+        images = _images(batch)
+        of_boxes = np.asarray(detector.embed_boxes(images, batch.ground_truth.boxes))
+        pixels = to_uint8(np.asarray(images))
+        for image, truth, of_image in zip(pixels, batch.ground_truth.of_images(), of_boxes, strict=True):
+            embeddings.append(of_image[: len(truth.labels)])
+            labels.append(np.asarray(truth.labels))
+            crops += [_crop(image, box) for box in np.asarray(truth.boxes)]
+    return np.concatenate(embeddings), ImageDataset(np.stack(crops), np.concatenate(labels), data.class_names)
 
 
 def clustered(
     key: jax.Array,
-    batches: Iterable[LabelledImages],
-    embed: Callable[[jax.Array, jax.Array], jax.Array],
-    held: np.ndarray,
+    batches: Iterable[ImageBatch],
+    embed: Callable[[Array, Array], jax.Array],
+    representatives: np.ndarray,
 ) -> np.ndarray:
     """Clusters of the embeddings of true boxes, float32 `[classes, k, dim]`, as representatives.
 
     Args:
       key: of the clustering.
-      batches: images and their truths.
+      batches: images and their ground truth.
       embed: embeddings `[b, t, dim]` of images `[b, height, width, channel]` and boxes `[b, t, 4]`.
-      held: representatives `[classes, k, dim]`, which classes that do not appear keep.
+      representatives: `[classes, k, dim]`, which classes that do not appear keep.
     """
     points, labels = [], []
     for batch in batches:
-        truths = batch.truths
-        found, mask = np.asarray(embed(batch.images, truths.boxes)), np.asarray(truths.wanted())
-        points.append(found[mask])
-        labels.append(np.asarray(truths.labels)[mask])
-    joined, of_class = np.concatenate(points), np.concatenate(labels)
-    present, local = np.unique(of_class, return_inverse=True)
+        truth = batch.ground_truth
+        embeddings, mask = (
+            np.asarray(embed(_images(batch), truth.boxes)),
+            np.asarray(truth.non_difficult_mask()),
+        )
+        points.append(embeddings[mask])
+        labels.append(np.asarray(truth.labels)[mask])
+    present, local = np.unique(np.concatenate(labels), return_inverse=True)
     result = kmeans_per_class(
-        key, joined, local.astype(np.int32), num_classes=len(present), clusters_per_class=held.shape[1]
+        key,
+        np.concatenate(points),
+        local.astype(np.int32),
+        num_classes=len(present),
+        clusters_per_class=representatives.shape[1],
     )
-    taken = np.array(held, np.float32)
+    taken = np.array(representatives, np.float32)
     taken[present] = every_cluster(result.centroids, result.counts)
     return taken
 
 
+def _images(batch: ImageBatch) -> Array:
+    assert batch.images is not None
+    return batch.images
+
+
+def _mean_of_classes(precisions: np.ndarray) -> float:
+    return float(np.nanmean(precisions)) if np.isfinite(precisions).any() else 0.0
+
+
+def _without_small(truth: GroundTruth, least: float) -> GroundTruth:
+    """Objects of which small ones need not be found."""
+    boxes = np.asarray(truth.boxes)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    small = sides[:, 0] * sides[:, 1] < least**2
+    return truth._replace(difficult=small if truth.difficult is None else truth.difficult | small)
+
+
 def _detect(
-    method: RepMetDetector, variables: dict[str, Any], batch: LabelledImages, classes: np.ndarray | None
-) -> tuple[list[ImageDetections], list[ImageDetections]]:
-    """The detections of a batch by class, and whatever the class."""
-    options = method.config.eval
-    regions = method.find(variables, batch.images, batch.sizes)
-    named, whatever = _suppressed(
+    detector: TrainedDetector, batch: ImageBatch, classes: np.ndarray | None
+) -> tuple[list[Detections], list[Detections]]:
+    """The detections of each image of a batch by class, and whatever the class."""
+    options = detector.config.eval
+    regions = detector.propose_regions(_images(batch), batch.sizes)
+    named, unnamed = _suppressed(
         regions.boxes,
         regions.valid,
-        method.scores(variables, regions, classes),
-        iou_threshold=options.iou_threshold,
-        score_threshold=options.score_threshold,
-        keep=options.keep,
+        detector.scores(regions, classes),
+        suppression_of(options, score_threshold=options.score_threshold),
     )
-    numbers = np.arange(method.classes) if classes is None else classes
-    return list(_image_detections(named, numbers)), list(_image_detections(whatever, np.zeros(1, int)))
+    numbers = np.arange(detector.classes) if classes is None else classes
+    return (
+        [of_image._replace(labels=numbers[of_image.labels]) for of_image in named.of_images()],
+        list(unnamed.of_images()),
+    )
 
 
-@partial(jax.jit, static_argnames=("iou_threshold", "score_threshold", "keep"))
+@partial(jax.jit, static_argnums=3)
 def _suppressed(
-    boxes: jax.Array, valid: jax.Array, scores: jax.Array, **options: Any
+    boxes: jax.Array, valid: jax.Array, scores: jax.Array, suppression: Suppression
 ) -> tuple[Detections, Detections]:
     best = jnp.max(scores[..., 1:], axis=-1, keepdims=True)
 
     def suppress(scores: jax.Array) -> Detections:
-        return jax.vmap(lambda *of_image: detections(*of_image, **options))(boxes, valid, scores)
+        return jax.vmap(partial(detections, suppression=suppression))(boxes, valid, scores)
 
     return suppress(scores), suppress(jnp.concatenate([1 - best, best], axis=-1))
-
-
-def _image_detections(found: Detections, numbers: np.ndarray) -> Iterator[ImageDetections]:
-    boxes, scores, labels, valid = map(np.asarray, found)
-    for place, mask in enumerate(valid):
-        yield ImageDetections(boxes[place][mask], scores[place][mask], numbers[labels[place][mask]])
-
-
-def _image_truths(batch: LabelledImages) -> Iterator[ImageTruths]:
-    boxes, labels, masks = map(np.asarray, batch.truths[:3])
-    difficult = batch.truths.difficult
-    hard = np.zeros_like(masks) if difficult is None else np.asarray(difficult)
-    for place, mask in enumerate(masks):
-        yield ImageTruths(boxes[place][mask], labels[place][mask], hard[place][mask])
-
-
-def _embedded_boxes(method: RepMetDetector, variables: dict[str, Any]) -> tuple[np.ndarray, ImageDataset]:
-    """Embeddings of the true boxes of a few classes, and these boxes cut out."""
-    classes = spread_classes(method.classes, _CLASSES_ON_MAP)
-    embeddings, labels, crops = [], [], []
-    for batch in method.data.test_images(_IMAGES_ON_MAP, method.config.eval.seed, classes):
-        found = np.asarray(method.embed_truths(variables, batch.images, batch.truths.boxes))
-        pixels = to_uint8(np.asarray(batch.images))
-        for image, truths, of_image in zip(pixels, _image_truths(batch), found, strict=True):
-            embeddings.append(of_image[: len(truths.labels)])
-            labels.append(truths.labels)
-            crops += [_crop(image, box) for box in truths.boxes]
-    names = method.data.class_names
-    return np.concatenate(embeddings), ImageDataset(np.stack(crops), np.concatenate(labels), names)
 
 
 def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -9,22 +9,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fsljax.detection.data.episode_file import Episodes
-from fsljax.detection.data.novel import EpisodeImages
-from fsljax.detection.data.truths import Truths
-from fsljax.detection.evaluation.verdicts import judge_image
-from fsljax.detection.model.detector import Detector
+from fsljax.data.batches import batches_of
+from fsljax.detection.data.structures import Detections, GroundTruth, ImageBatch
+from fsljax.detection.evaluation.verdicts import Verdict, judge_image, judge_image_as_coco
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import (
-    EnrolOptions,
+    Enrollment,
     Layer,
     Support,
     scores_by_linear,
     scores_by_representatives,
 )
-from fsljax.detection.model.inference import detections
+from fsljax.detection.model.inference import Suppression, detections
 from fsljax.detection.model.regions import Examined, examine
+from fsljax.detection.model.trained import TrainedDetector
 
 REPMET, DISTANCE, VANILLA, CEILING = "", "distance", "vanilla", "ceiling"
 
@@ -43,84 +42,45 @@ class Column:
         return "_".join([f"{way}way", f"{self.shots}shot", f"ft{self.epochs}", *parts])
 
 
-class Found(NamedTuple):
-    """Detections of queries `[…, keep]`, best first, and which are right and are counted."""
-
-    boxes: jax.Array
-    scores: jax.Array
-    labels: jax.Array
-    right: jax.Array
-    counted: jax.Array
-
-
-@dataclass(frozen=True)
-class Finder:
-    """A trained detector and what its rules need of it.
-
-    Attributes:
-      network: that proposes as many regions as are looked at in tests.
-      variables: of it.
-    """
-
-    network: Detector
-    variables: Any
-
-    def layer(self, name: str) -> Layer:
-        """A linear layer of the head: "embedding" or "linear"."""
-        held = self.variables["params"]["head"][name]
-        return Layer(held["kernel"], held["bias"])
-
-
-def truths_of(episodes: Episodes, numbers: np.ndarray) -> Truths:
-    """Of the queries of some episodes."""
-    held = (episodes.boxes, episodes.labels, episodes.mask, episodes.difficult)
-    return Truths(*(jnp.asarray(of[numbers]) for of in held))
-
-
 def regions_of(
-    finder: Finder, episodes: Episodes, numbers: np.ndarray, images: EpisodeImages, at_once: int | None
+    detector: TrainedDetector, support: ImageBatch, query: ImageBatch, images_at_once: int | None
 ) -> tuple[Support, Examined]:
     """The regions of supports and queries, with the boxes that are known.
 
     Args:
-      finder: of the regions.
-      episodes: whose boxes are known.
-      numbers: of `g` episodes.
-      images: of these.
-      at_once: images that are looked at together; None: all of an episode.
+      detector: of the regions.
+      support: images `[g, way, shots, …]`, the box that is given in each its ground truth.
+      query: images `[g, queries, …]` with their ground truth.
+      images_at_once: images that are looked at together; None: all of an episode.
     """
-    see = partial(_examine, finder.network)
-    boxes = episodes.support_boxes[numbers][..., None, :]
-    mask = np.ones(boxes.shape[:-1], bool)
-    of_support = _each(see, finder.variables, images.support, boxes, mask, images.support_sizes, at_once)
-    truths = truths_of(episodes, numbers)
-    of_query = _each(
-        see, finder.variables, images.query, truths.boxes, truths.mask, images.query_sizes, at_once
-    )
+    of_support = _examine_all(detector, support, images_at_once)
     kept = Support(of_support.features, of_support.boxes, of_support.valid, of_support.objectness)
-    return kept, of_query
+    return kept, _examine_all(detector, query, images_at_once)
 
 
-def _each(
-    see: Any, variables: Any, images: jax.Array, given: Any, mask: Any, sizes: Any, at_once: int | None
-) -> Examined:
+def _examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: int | None) -> Examined:
     """One episode after another, or fewer images: a batch of all would outgrow the processor's caches."""
+    images, truth, sizes = jnp.asarray(batch.images), batch.ground_truth, batch.sizes
     around = images.shape[:-3]
     ends = () if sizes is None else (sizes[..., 0], sizes[..., 1])
-    flat = [jnp.asarray(of).reshape(-1, *of.shape[len(around) :]) for of in (images, given, mask, *ends)]
-    count, of_episode = len(flat[0]), len(flat[0]) // len(images)
-    batch = of_episode if at_once is None else min(at_once, of_episode)
-    seen = []
-    for start in range(0, count, batch):
-        rows = np.minimum(np.arange(start, start + batch), count - 1)
-        seen.append(see(variables, *(of[rows] for of in flat)))
-    joined = jax.tree.map(lambda *of: jnp.concatenate(of)[:count], *seen)
-    return jax.tree.map(lambda of: of.reshape(*around, *of.shape[1:]), joined)
+    columns = [
+        jnp.asarray(column).reshape(-1, *column.shape[len(around) :])
+        for column in (images, truth.boxes, truth.mask, *ends)
+    ]
+    of_episode = len(columns[0]) // len(images)
+    size = of_episode if images_at_once is None else min(images_at_once, of_episode)
+    examined = [
+        _examine(detector.network, detector.network_variables, *(column[rows] for column in columns))
+        for rows, _ in batches_of(len(columns[0]), size)
+    ]
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts)[: len(columns[0])], *examined)
+    regions: Examined = jax.tree.map(lambda part: part.reshape(*around, *part.shape[1:]), joined)
+    return regions
 
 
 @partial(jax.jit, static_argnums=0)
-def _examine(network: Detector, *rest: Any) -> Examined:
-    return examine(network, *rest)
+def _examine(network: DetectorNetwork, *arguments: Any) -> Examined:
+    return examine(network, *arguments)
 
 
 class Candidates(NamedTuple):
@@ -132,55 +92,56 @@ class Candidates(NamedTuple):
 
 
 def candidates_of(
-    finder: Finder, column: Column, support: Support, queries: Examined, options: EnrolOptions
+    detector: TrainedDetector, column: Column, support: Support, queries: Examined, enrollment: Enrollment
 ) -> Candidates:
     """The regions of queries, scored by the first supports of each class.
 
     The ceiling takes the true boxes, which come first, for proposals.
     """
-    known = queries.boxes.shape[2] - finder.network.options.proposals.keep
+    known = queries.boxes.shape[2] - detector.network.options.proposals.keep
     if column.rule == CEILING:
         boxes, rows = queries.boxes[:, :, :known], slice(None, known)
     else:
         boxes, rows = queries.refined[:, :, known:], slice(known, None)
     layer = None
     if column.rule != DISTANCE:
-        layer = finder.layer("linear" if column.rule == VANILLA else "embedding")
-    few = jax.tree.map(lambda of: of[:, :, : column.shots], support)
+        layer = detector.layer("linear" if column.rule == VANILLA else "embedding")
+    few = jax.tree.map(lambda part: part[:, :, : column.shots], support)
     rule = scores_by_linear if column.rule == VANILLA else scores_by_representatives
-    scores = _scores(few, queries.features[:, :, rows], layer, rule, options, column.epochs)
+    scores = _scores(few, queries.features[:, :, rows], layer, rule, enrollment, column.epochs)
     return Candidates(boxes, queries.valid[:, :, rows], scores)
 
 
-@partial(jax.jit, static_argnames=("rule", "options", "epochs"))
+@partial(jax.jit, static_argnames=("rule", "enrollment", "epochs"))
 def _scores(
     support: Support,
     features: jax.Array,
     layer: Layer | None,
     rule: Callable[..., jax.Array],
-    options: EnrolOptions,
+    enrollment: Enrollment,
     epochs: int,
 ) -> jax.Array:
-    score = partial(rule, options=options, epochs=epochs)
+    score = partial(rule, enrollment=enrollment, epochs=epochs)
     return jax.vmap(lambda support, features: score(support, features, layer))(support, features)
 
 
-@partial(jax.jit, static_argnames=("iou_threshold", "keep"))
-def found_in(candidates: Candidates, truths: Truths, *, iou_threshold: float, keep: int) -> Found:
-    """The detections of queries after suppression class by class, and which of them are right."""
+@partial(jax.jit, static_argnums=2)
+def judged_detections(
+    candidates: Candidates, ground_truth: GroundTruth, suppression: Suppression
+) -> tuple[Detections, Verdict, Verdict]:
+    """The detections of queries `[g, q, keep]` after suppression class by class, and which are right.
 
-    def of_query(candidates: Candidates, truths: Truths) -> Found:
-        assert truths.difficult is not None
-        found = detections(*candidates, iou_threshold=iou_threshold, keep=keep)
-        verdict = judge_image(
-            found.boxes,
-            found.labels,
-            found.valid,
-            truths.boxes,
-            truths.labels,
-            truths.mask,
-            truths.difficult,
+    Returns:
+      The detections; a verdict on each by VOC's rule at an IoU of 0.5, `[g, q, keep]`, and one by COCO's at
+      each of its overlaps, `[g, q, ious, keep]`.
+    """
+
+    def of_query(candidates: Candidates, ground_truth: GroundTruth) -> tuple[Detections, Verdict, Verdict]:
+        detected = detections(*candidates, suppression)
+        return (
+            detected._replace(labels=jnp.asarray(detected.labels).astype(jnp.int8)),
+            judge_image(detected, ground_truth),
+            judge_image_as_coco(detected, ground_truth),
         )
-        return Found(found.boxes, found.scores, found.labels.astype(jnp.int8), *verdict)
 
-    return jax.vmap(jax.vmap(of_query))(candidates, truths)
+    return jax.vmap(jax.vmap(of_query))(candidates, ground_truth)

@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.detection.evaluation.average_precision import Judged, class_average_precisions
+from fsljax.detection.data.structures import Detections, GroundTruth
+from fsljax.detection.evaluation.average_precision import (
+    COCO_DETECTIONS,
+    COCO_IOUS,
+    class_average_precisions,
+)
+from fsljax.detection.evaluation.judging import Judged
 from fsljax.detection.ops.boxes import iou
 
 _RECALL_STEPS = 2_000
@@ -18,8 +24,8 @@ class Verdict(NamedTuple):
     """Of the detections of an image: bool `[n]` each.
 
     Attributes:
-      right: those that found a truth.
-      counted: all but padding and those that took a difficult truth.
+      right: those that found an object.
+      counted: all but padding and those that took a difficult object.
     """
 
     right: jax.Array
@@ -34,7 +40,7 @@ class Verdicts(NamedTuple):
       labels: int `[episodes, n]`, 0 … way − 1.
       right: bool `[episodes, n]`.
       counted: bool `[episodes, n]`.
-      positives: int `[episodes, way]`, truths to be found.
+      positives: int `[episodes, way]`, objects to be found.
     """
 
     scores: np.ndarray
@@ -59,7 +65,7 @@ class Verdicts(NamedTuple):
         return _ranked(self.scores[kept], self.labels[kept], self.right[kept], self.positives.sum(axis=0))
 
     def mean_average_precisions(self) -> np.ndarray:
-        """`[episodes]`: the mean average precision over those of an episode's classes that have truths."""
+        """`[episodes]`: the mean average precision over those of an episode's classes that are there."""
         return np.array(
             [
                 np.nanmean(class_average_precisions(self.of_episode(number)))
@@ -68,40 +74,75 @@ class Verdicts(NamedTuple):
         )
 
 
-def judge_image(
-    boxes: jax.Array,
-    labels: jax.Array,
-    valid: jax.Array,
-    truth_boxes: jax.Array,
-    truth_labels: jax.Array,
-    truth_mask: jax.Array,
-    difficult: jax.Array,
-    *,
-    iou_threshold: float = 0.5,
-) -> Verdict:
-    """`fsljax.detection.evaluation.average_precision.judge` by the rule of VOC, compiled, for one image.
+def judge_image(detections: Detections, ground_truth: GroundTruth, *, iou_threshold: float = 0.5) -> Verdict:
+    """`fsljax.detection.evaluation.judging.judge` by the rule of VOC, compiled, for one image.
 
-    A detection answers for the truth of its class with which it overlaps most. It is right if it is the
+    A detection answers for the object of its class with which it overlaps most. It is right if it is the
     first to do so by `iou_threshold` or more.
 
     Args:
-      boxes: `[n, 4]` of detections, best first.
-      labels: int `[n]`.
-      valid: bool `[n]`.
-      truth_boxes: `[t, 4]`.
-      truth_labels: int `[t]`.
-      truth_mask: bool `[t]`.
-      difficult: bool `[t]`, which count neither as found nor as missed.
+      detections: `[n, …]`, best first.
+      ground_truth: `[t, …]`; difficult objects count neither as found nor as missed.
       iou_threshold: least overlap.
     """
-    overlap = iou(boxes, truth_boxes)
-    overlap = jnp.where((labels[:, None] == truth_labels) & truth_mask & valid[:, None], overlap, -1.0)
+    overlap, valid, difficult = _overlaps(detections, ground_truth)
     best = jnp.argmax(overlap, axis=1)
     near = jnp.max(overlap, axis=1) >= iou_threshold
-    claims = near[:, None] & (best[:, None] == jnp.arange(len(truth_boxes)))
+    claims = near[:, None] & (best[:, None] == jnp.arange(len(difficult)))
     first = jnp.any(claims & (jnp.cumsum(claims, axis=0) == 1), axis=1)
     of_difficult = near & difficult[best]
     return Verdict(first & ~of_difficult, valid & ~of_difficult)
+
+
+def judge_image_as_coco(detections: Detections, ground_truth: GroundTruth) -> Verdict:
+    """`judge` by the rule of COCO at each of its overlaps, compiled, for one image without crowds.
+
+    Args:
+      detections: `[n, …]`, best first; of each class the first 100 count.
+      ground_truth: `[t, …]`, one object or more.
+
+    Returns:
+      Bool `[ious, n]` each.
+    """
+    overlap, valid, difficult = _overlaps(detections, ground_truth)
+    labels = jnp.asarray(detections.labels)
+    before = jnp.tril((labels[:, None] == labels) & valid, -1)
+    valid &= jnp.sum(before, axis=1) < COCO_DETECTIONS
+    overlap = jnp.where(valid[:, None], overlap, -1.0)
+    objects = jnp.arange(len(difficult))
+
+    def at(threshold: jax.Array) -> Verdict:
+        def take(free: jax.Array, row: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            near = (row >= threshold) & free
+            near = jnp.where(jnp.any(near & ~difficult), near & ~difficult, near)
+            # Of equal overlaps the last counts, as in COCO's own code.
+            best = len(difficult) - 1 - jnp.argmax(jnp.where(near, row, -1.0)[::-1])
+            took = jnp.any(near)
+            verdict = took & ~difficult[best], took & difficult[best]
+            return free & ~(took & (objects == best)), verdict
+
+        _, (right, ignored) = jax.lax.scan(take, jnp.ones(len(difficult), bool), overlap)
+        return Verdict(right, valid & ~ignored)
+
+    return jax.vmap(at)(jnp.asarray(COCO_IOUS, overlap.dtype))
+
+
+def coco_of_episode(scores: np.ndarray, labels: np.ndarray, verdict: Verdict, positives: np.ndarray) -> float:
+    """COCO's average precision in one episode: the mean over its IoUs and the classes that are there.
+
+    Args:
+      scores: `[n]`.
+      labels: int `[n]`.
+      verdict: bool `[ious, n]` each.
+      positives: int `[way]`, objects to be found.
+    """
+    precisions = [
+        class_average_precisions(
+            _ranked(scores[counted], labels[counted], right[counted], positives), interpolation="101"
+        )
+        for right, counted in zip(np.asarray(verdict.right), np.asarray(verdict.counted), strict=True)
+    ]
+    return float(np.nanmean(precisions))
 
 
 def resampled_pooled(verdicts: Verdicts, times: np.ndarray) -> np.ndarray:
@@ -131,8 +172,8 @@ def resampled_pooled(verdicts: Verdicts, times: np.ndarray) -> np.ndarray:
         .astype(np.float64)
         for rows in ((step < steps) & right, (step < steps) & ~right)
     )
-    found, wrong = np.cumsum(hits, axis=1), np.cumsum(misses, axis=1)
-    precision = found / np.maximum(found + wrong, 1)
+    right_so_far, wrong_so_far = np.cumsum(hits, axis=1), np.cumsum(misses, axis=1)
+    precision = right_so_far / np.maximum(right_so_far + wrong_so_far, 1)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     return (hits * best).sum(axis=1) / np.maximum(times @ verdicts.positives.sum(axis=1), 1)
 
@@ -146,6 +187,19 @@ def half_width(figures: np.ndarray) -> float:
     """Half the width of the central 95 % of a bootstrap's figures `[samples]`."""
     lower, upper = np.percentile(figures, (2.5, 97.5))
     return float(upper - lower) / 2
+
+
+def _overlaps(detections: Detections, ground_truth: GroundTruth) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """IoU `[n, t]` where classes agree, else −1; bool `[n]`, detections there are; bool `[t]`, difficult."""
+    valid, difficult = detections.valid, ground_truth.difficult
+    labels = jnp.asarray(detections.labels)
+    there = jnp.ones(labels.shape, bool) if valid is None else jnp.asarray(valid)
+    overlap = iou(jnp.asarray(detections.boxes), jnp.asarray(ground_truth.boxes))
+    overlap = jnp.where(
+        (labels[:, None] == ground_truth.labels) & ground_truth.mask & there[:, None], overlap, -1.0
+    )
+    mask = jnp.asarray(ground_truth.mask)
+    return overlap, there, jnp.zeros(mask.shape, bool) if difficult is None else jnp.asarray(difficult)
 
 
 def _ranked(scores: np.ndarray, labels: np.ndarray, right: np.ndarray, positives: np.ndarray) -> Judged:

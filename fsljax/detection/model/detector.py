@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.detection.config import HeadOptions, ProposalOptions, PyramidOptions, RoIOptions
 from fsljax.detection.model.fpn import FeaturePyramid
 from fsljax.detection.model.roi_head import BOX_WEIGHTS, RoIHead
-from fsljax.detection.model.rpn import ProposalHead, ProposalOptions, Proposals, propose
+from fsljax.detection.model.rpn import ProposalHead, Proposals, propose, sizes_of_levels
 from fsljax.detection.ops.anchors import pyramid_anchors
 from fsljax.detection.ops.boxes import clip, decode
 from fsljax.detection.ops.roi_align import roi_align
@@ -29,31 +30,17 @@ class DetectorOptions:
     """What a detector is made of beside its backbone.
 
     Attributes:
-      proposals: anchors, and what is proposed.
-      channels: of the pyramid.
-      extra_levels: of the pyramid above the backbone's stages, for proposals alone.
-      hidden: units of the head's dense layers.
-      dim: of the embedding.
+      pyramid, proposals, rois, head: as the config's sections have them.
       linear_classes: of the linear scores; 0: there are none.
-      normalize: embeddings to length 1.
-      output_size, samples: places a side that RoIAlign gives, and its samples a side in each.
-      canonical_size, canonical_level: a region of this size, in pixels, is pooled from this level, 0 the
-        finest; one of twice the size from the next.
       input_mean, input_std: subtracted from pixels, then divided by: one number, or one a channel.
       frozen_statistics: the backbone's batch norm keeps its running averages and normalises by them.
     """
 
+    pyramid: PyramidOptions
     proposals: ProposalOptions
-    channels: int = 256
-    extra_levels: int = 1
-    hidden: int = 1024
-    dim: int = 256
+    rois: RoIOptions
+    head: HeadOptions
     linear_classes: int = 0
-    normalize: bool = True
-    output_size: int = 7
-    samples: int = 2
-    canonical_size: float = 224.0
-    canonical_level: int = 2
     input_mean: tuple[float, ...] = (0.0,)
     input_std: tuple[float, ...] = (1.0,)
     frozen_statistics: bool = False
@@ -73,7 +60,7 @@ class ProposalOutputs(NamedTuple):
     anchors: list[np.ndarray]
 
 
-class Detector(nn.Module):
+class DetectorNetwork(nn.Module):
     """The network; its parts are methods to be used by `apply(variables, …, method=…)`.
 
     Representatives are no part of it: they are given to `fsljax.detection.model.roi_head.repmet_scores`.
@@ -88,9 +75,11 @@ class Detector(nn.Module):
 
     def setup(self) -> None:
         options, settings = self.options, self.backbone.settings
-        self.pyramid = FeaturePyramid(options.channels, options.extra_levels, settings)
-        self.proposals = ProposalHead(options.proposals.anchors_a_place, settings)
-        self.head = RoIHead(options.hidden, options.dim, options.linear_classes, options.normalize)
+        pyramid, proposals, head = options.pyramid, options.proposals, options.head
+        self.pyramid = FeaturePyramid(pyramid.channels, pyramid.extra_levels, settings)
+        of_level = sizes_of_levels(proposals.sizes, len(self.strides()))[0]
+        self.proposals = ProposalHead(len(of_level) * len(proposals.ratios), settings)
+        self.head = RoIHead(head.hidden, head.dim, options.linear_classes, head.normalize)
 
     def __call__(self, images: jax.Array, *, running_average: bool = True) -> jax.Array:
         """Passes through every part once, as `init` needs it; what has no parameters is left out.
@@ -104,7 +93,8 @@ class Detector(nn.Module):
         """
         options, levels = self.options, self.trunk(images, train=not running_average)
         self.proposals(levels)
-        roi = self.head(jnp.zeros((len(images), options.output_size, options.output_size, options.channels)))
+        side = options.rois.output_size
+        roi = self.head(jnp.zeros((len(images), side, side, options.pyramid.channels)))
         self.head.box_changes(roi)
         if options.linear_classes:
             self.linear_logits(roi)
@@ -133,7 +123,7 @@ class Detector(nn.Module):
     def strides(self) -> tuple[int, ...]:
         """Pixels between places of each level."""
         strides = self.backbone.stage_strides()
-        return strides + tuple(strides[-1] * 2 ** (n + 1) for n in range(self.options.extra_levels))
+        return strides + tuple(strides[-1] * 2 ** (n + 1) for n in range(self.options.pyramid.extra_levels))
 
     def proposal_outputs(self, levels: Sequence[jax.Array]) -> ProposalOutputs:
         """Objectness and box changes at every anchor of levels, as `trunk` gives them."""
@@ -142,7 +132,7 @@ class Detector(nn.Module):
         # Anchors of each level by themselves: a level's rows lie together.
         anchors = [
             pyramid_anchors(height, width, (stride,), (sizes,), options.ratios)
-            for stride, sizes in zip(strides, options.sizes, strict=True)
+            for stride, sizes in zip(strides, sizes_of_levels(options.sizes, len(strides)), strict=True)
         ]
         return ProposalOutputs(*self.proposals(levels), anchors)
 
@@ -182,8 +172,7 @@ class Detector(nn.Module):
           levels: as of `trunk`.
           boxes: `[b, p, 4]`.
         """
-        options = self.options
-        strides = self.backbone.stage_strides()
+        options, strides = self.options.rois, self.backbone.stage_strides()
 
         def pooled(levels: list[jax.Array], boxes: jax.Array) -> jax.Array:
             return roi_align(
@@ -228,7 +217,3 @@ class Detector(nn.Module):
     def linear_logits(self, roi: jax.Array) -> jax.Array:
         """Logits `[..., 1 + classes]` of the linear classifier, background first."""
         return self.head.linear_logits(roi)
-
-    def linear_scores(self, roi: jax.Array) -> jax.Array:
-        """Probabilities `[..., 1 + classes]` by the linear classifier, background first."""
-        return jax.nn.softmax(self.head.linear_logits(roi), axis=-1)

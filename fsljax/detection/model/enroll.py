@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from fsljax.detection.config import Config, EnrollOptions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_logits, squared_distances
 from fsljax.detection.ops.boxes import iou
 from fsljax.distances import normalize
 
-SPACES = ("embedding", "features")
+Learned = TypeVar("Learned")  # what fine-tuning changes, a tree of arrays
 
 
 class Support(NamedTuple):
@@ -47,37 +48,25 @@ class Layer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EnrolOptions:
-    """How new classes are enrolled, and how they learn further.
+class Enrollment:
+    """How a detector's new classes are enrolled and compared.
 
     Attributes:
-      space: where new classes are compared: "embedding", or "features", what the embedding is made of.
-      per_shot: representatives from each support image, the support box's own among them.
-      overlap: IoU with the support box from which a region gives a representative.
-      high, low: in fine-tuning, a region is of the class from this IoU on, and background below that,
-      object: unless its objectness is this or more: the image may hold further objects that no box tells of.
-      positive_fraction: weight of all regions of the class in the loss of an image.
-      rate: learning rate, of Adam.
-      layer: whether the embedding layer learns, too.
+      options: the config's section.
       sigma, scale: of the scores.
-      alpha, embedding: margin of the embedding loss, and its weight.
       normalize: embeddings and representatives to length 1.
     """
 
-    space: str = "embedding"
-    per_shot: int = 2
-    overlap: float = 0.7
-    high: float = 0.5
-    low: float = 0.3
-    object: float = 0.1
-    positive_fraction: float = 0.25
-    rate: float = 5e-4
-    layer: bool = False
-    sigma: float = 0.5
-    scale: float = 15.0
-    alpha: float = 0.5
-    embedding: float = 1.0
-    normalize: bool = True
+    options: EnrollOptions
+    sigma: float
+    scale: float
+    normalize: bool
+
+
+def enrollment_of(config: Config) -> Enrollment:
+    """As the detector was trained, and as `config.eval.enrol` says."""
+    options, loss = config.eval.enrol, config.loss
+    return Enrollment(options, options.sigma or loss.sigma, loss.scale, config.head.normalize)
 
 
 def representative_rows(boxes: jax.Array, valid: jax.Array, *, per_shot: int, overlap: float) -> jax.Array:
@@ -100,7 +89,7 @@ def representative_rows(boxes: jax.Array, valid: jax.Array, *, per_shot: int, ov
     return jnp.where(best >= overlap, rows, 0).astype(jnp.int32)
 
 
-def enrol(embeddings: jax.Array, support: Support, options: EnrolOptions) -> jax.Array:
+def enroll(embeddings: jax.Array, support: Support, options: EnrollOptions) -> jax.Array:
     """Representatives `[way, shots · per_shot, dim]` of the classes of a support.
 
     Args:
@@ -113,15 +102,15 @@ def enrol(embeddings: jax.Array, support: Support, options: EnrolOptions) -> jax
         rows = representative_rows(boxes, valid, per_shot=options.per_shot, overlap=options.overlap)
         return embeddings[rows]
 
-    found = jax.vmap(jax.vmap(of_image))(embeddings, support.boxes, support.valid)
-    return found.reshape(len(found), -1, found.shape[-1])
+    chosen = jax.vmap(jax.vmap(of_image))(embeddings, support.boxes, support.valid)
+    return chosen.reshape(len(chosen), -1, chosen.shape[-1])
 
 
 def scores_by_representatives(
     support: Support,
     queries: jax.Array,
     layer: Layer | None,
-    options: EnrolOptions,
+    enrollment: Enrollment,
     *,
     epochs: int = 0,
 ) -> jax.Array:
@@ -135,43 +124,44 @@ def scores_by_representatives(
       support: of the classes.
       queries: features `[..., hidden]` of regions.
       layer: the embedding, for the space "embedding" alone; None: features are compared themselves.
-      options: of enrolment.
+      enrollment: of the classes.
       epochs: of fine-tuning; 0: there is none.
 
     Returns:
       `[..., 1 + way]`, background first.
     """
 
+    options = enrollment.options
+
     def finished(x: jax.Array) -> jax.Array:
-        return normalize(x) if options.normalize else x
+        return normalize(x) if enrollment.normalize else x
 
     def embed(layer: Layer | None, features: jax.Array) -> jax.Array:
         return finished(features if layer is None else layer(features))
 
     layer = layer if options.space == "embedding" else None
-    learned = options.layer and layer is not None
+    layer_learns = options.layer and layer is not None
     embeddings = embed(layer, support.features)
-    representatives = enrol(embeddings, support, options)
 
-    def loss_of(held: tuple[jax.Array, Layer | None], seen: _Seen) -> jax.Array:
-        representatives, layer = held
-        own = embed(layer, seen.features) if learned else seen.features
-        return _representative_loss(own, finished(representatives), seen, options)
+    def loss_of(params: tuple[jax.Array, Layer | None], regions: _SupportRegions) -> jax.Array:
+        representatives, layer = params
+        embedded = embed(layer, regions.features) if layer_learns else regions.features
+        return _representative_loss(embedded, finished(representatives), regions, enrollment)
 
-    held = (representatives, layer if learned else None)
+    params = (enroll(embeddings, support, options), layer if layer_learns else None)
     if epochs:
-        given = support if learned else support._replace(features=embeddings)
-        held = _fine_tuned(held, loss_of, given, options, epochs)
-    known = embed(held[1] if learned else layer, queries)
-    nearest = jnp.min(squared_distances(known, finished(held[0])), axis=-1)
-    return jax.nn.softmax(repmet_logits(nearest, options.sigma, options.scale), axis=-1)
+        given = support if layer_learns else support._replace(features=embeddings)
+        params = _fine_tuned(params, loss_of, given, options, epochs)
+    query_embeddings = embed(params[1] if layer_learns else layer, queries)
+    nearest = jnp.min(squared_distances(query_embeddings, finished(params[0])), axis=-1)
+    return jax.nn.softmax(repmet_logits(nearest, enrollment.sigma, enrollment.scale), axis=-1)
 
 
 def scores_by_linear(
     support: Support,
     queries: jax.Array,
     trained: Layer,
-    options: EnrolOptions,
+    enrollment: Enrollment,
     *,
     epochs: int = 0,
 ) -> jax.Array:
@@ -184,12 +174,13 @@ def scores_by_linear(
     Args:
       support, queries, epochs: as of `scores_by_representatives`; it is learned through cross-entropy.
       trained: the layer over background and the classes that were trained.
-      options: of enrolment.
+      enrollment: of the classes.
 
     Returns:
       `[..., 1 + way]`, background first.
     """
-    chosen = enrol(support.features, support, options)
+    options = enrollment.options
+    chosen = enroll(support.features, support, options)
     means = normalize(jnp.mean(normalize(chosen), axis=1))
     base = trained.kernel[:, 1:]
     length = jnp.mean(jnp.linalg.norm(base, axis=0))
@@ -197,16 +188,16 @@ def scores_by_linear(
     bias = jnp.concatenate([trained.bias[:1], jnp.full(len(means), jnp.mean(trained.bias[1:]))])
     layer = Layer(kernel, bias)
 
-    def loss_of(layer: Layer, seen: _Seen) -> jax.Array:
-        losses = optax.softmax_cross_entropy_with_integer_labels(layer(seen.features), seen.labels)
-        return jnp.sum(losses * seen.weights)
+    def loss_of(layer: Layer, regions: _SupportRegions) -> jax.Array:
+        losses = optax.softmax_cross_entropy_with_integer_labels(layer(regions.features), regions.labels)
+        return jnp.sum(losses * regions.weights)
 
     if epochs:
         layer = _fine_tuned(layer, loss_of, support, options, epochs)
     return jax.nn.softmax(layer(queries), axis=-1)
 
 
-class _Seen(NamedTuple):
+class _SupportRegions(NamedTuple):
     """Regions of a support image to learn from: features `[p, hidden]`, labels `[p]`, weights `[p]`."""
 
     features: jax.Array
@@ -214,56 +205,59 @@ class _Seen(NamedTuple):
     weights: jax.Array
 
 
-def _seen(support: Support, options: EnrolOptions) -> _Seen:
+def _regions_of(support: Support, options: EnrollOptions) -> _SupportRegions:
     """All support images, `[way · shots, p, …]`, the classes by turns."""
 
-    def of_image(of: Support, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        overlap = iou(of.boxes, of.boxes[:1])[:, 0]
-        positive = of.valid & (overlap >= options.high)
-        negative = of.valid & (overlap < options.low) & (of.objectness < options.object)
+    def of_image(image: Support, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        overlap = iou(image.boxes, image.boxes[:1])[:, 0]
+        positive = image.valid & (overlap >= options.high)
+        negative = image.valid & (overlap < options.low) & (image.objectness < options.object)
         weights = positive * (options.positive_fraction / jnp.maximum(jnp.sum(positive), 1))
         weights += negative * ((1 - options.positive_fraction) / jnp.maximum(jnp.sum(negative), 1))
         return jnp.where(positive, label, BACKGROUND), weights
 
     by_turns = jax.tree.map(
-        lambda of: jnp.swapaxes(of, 0, 1).reshape(-1, *of.shape[2:]),
+        lambda part: jnp.swapaxes(part, 0, 1).reshape(-1, *part.shape[2:]),
         support,
     )
     way, shots = support.valid.shape[:2]
     labels, weights = jax.vmap(of_image)(by_turns, 1 + jnp.arange(way * shots) % way)
-    return _Seen(by_turns.features, labels, weights)
+    return _SupportRegions(by_turns.features, labels, weights)
 
 
 def _fine_tuned(
-    start: Any,
-    loss_of: Callable[[Any, _Seen], jax.Array],
+    start: Learned,
+    loss_of: Callable[[Learned, _SupportRegions], jax.Array],
     support: Support,
-    options: EnrolOptions,
+    options: EnrollOptions,
     epochs: int,
-) -> Any:
-    seen = _seen(support, options)
+) -> Learned:
+    regions = _regions_of(support, options)
     optimizer = optax.adam(options.rate)
 
-    def step(state: tuple[Any, Any], number: jax.Array) -> tuple[tuple[Any, Any], None]:
-        held, memory = state
-        gradients = jax.grad(loss_of)(held, jax.tree.map(lambda of: of[number], seen))
+    def step(
+        state: tuple[Learned, optax.OptState], number: jax.Array
+    ) -> tuple[tuple[Learned, optax.OptState], None]:
+        params, memory = state
+        gradients = jax.grad(loss_of)(params, jax.tree.map(lambda column: column[number], regions))
         updates, memory = optimizer.update(gradients, memory)
-        return (optax.apply_updates(held, updates), memory), None
+        return (optax.apply_updates(params, updates), memory), None
 
-    order = jnp.tile(jnp.arange(len(seen.labels)), epochs)
-    (held, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), order)
-    return held
+    order = jnp.tile(jnp.arange(len(regions.labels)), epochs)
+    (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), order)
+    return params
 
 
 def _representative_loss(
-    embeddings: jax.Array, representatives: jax.Array, seen: _Seen, options: EnrolOptions
+    embeddings: jax.Array, representatives: jax.Array, regions: _SupportRegions, enrollment: Enrollment
 ) -> jax.Array:
+    options = enrollment.options
     nearest = jnp.min(squared_distances(embeddings, representatives), axis=-1)
-    logits = repmet_logits(nearest, options.sigma, options.scale)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, seen.labels)
-    own = jax.nn.one_hot(seen.labels - 1, nearest.shape[-1], dtype=bool)
-    near = jnp.sum(jnp.where(own, nearest, 0.0), axis=-1)
-    margins = jax.nn.relu(near - jnp.min(jnp.where(own, jnp.inf, nearest), axis=-1) + options.alpha)
-    positive = seen.weights * (seen.labels != BACKGROUND)
+    logits = repmet_logits(nearest, enrollment.sigma, enrollment.scale)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
+    is_class = jax.nn.one_hot(regions.labels - 1, nearest.shape[-1], dtype=bool)
+    near = jnp.sum(jnp.where(is_class, nearest, 0.0), axis=-1)
+    margins = jax.nn.relu(near - jnp.min(jnp.where(is_class, jnp.inf, nearest), axis=-1) + options.alpha)
+    positive = regions.weights * (regions.labels != BACKGROUND)
     share = jnp.maximum(options.positive_fraction, 1e-6)
-    return jnp.sum(losses * seen.weights) + options.embedding * jnp.sum(margins * positive) / share
+    return jnp.sum(losses * regions.weights) + options.embedding * jnp.sum(margins * positive) / share

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.config import Eval
+from fsljax.detection.data.structures import Detections
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.regions import examine
-from fsljax.detection.ops.nms import nms
+from fsljax.detection.ops.nms import nms, soft_nms
+from fsljax.networks.variables import Variables
 
 
 class Regions(NamedTuple):
@@ -31,9 +35,9 @@ class Regions(NamedTuple):
     embeddings: jax.Array
 
 
-def find_regions(
-    network: Detector,
-    variables: Any,
+def propose_regions(
+    network: DetectorNetwork,
+    variables: Variables,
     images: jax.Array,
     height: float | jax.Array = math.inf,
     width: float | jax.Array = math.inf,
@@ -47,35 +51,51 @@ def find_regions(
       height, width: of the images without their padding, numbers or `[b]`; by default all of it.
     """
     nothing = jnp.zeros((len(images), 0, 4))
-    seen = examine(network, variables, images, nothing, jnp.ones(nothing.shape[:2], bool), height, width)
-    embeddings: Any = network.apply(variables, seen.features, method="embed")
-    return Regions(seen.refined, seen.objectness, seen.valid, seen.features, embeddings)
+    no_boxes = jnp.ones(nothing.shape[:2], bool)
+    examined = examine(network, variables, images, nothing, no_boxes, height, width)
+    embeddings: Any = network.apply(variables, examined.features, method="embed")
+    return Regions(examined.refined, examined.objectness, examined.valid, examined.features, embeddings)
 
 
-class Detections(NamedTuple):
-    """What was found in an image, best first.
+@dataclass(frozen=True)
+class Suppression:
+    """Which of the boxes that overlap are detections.
 
     Attributes:
-      boxes: `[keep, 4]`.
-      scores: `[keep]`, 0 where not valid.
-      labels: int32 `[keep]`, classes from 0.
-      valid: bool `[keep]`.
+      iou_threshold: two detections of a class overlap less; soft suppression lowers scores from there on.
+      keep: detections of an image.
+      score_threshold: least score.
+      soft: lower the scores of boxes that overlap with better ones, instead of dropping them.
+      soft_sigma: of the factor exp(−IoU²/σ); 0: it is 1 − IoU.
+      soft_threshold: least lowered score.
     """
 
-    boxes: jax.Array
-    scores: jax.Array
-    labels: jax.Array
-    valid: jax.Array
+    iou_threshold: float
+    keep: int
+    score_threshold: float = 0.0
+    soft: bool = False
+    soft_sigma: float = 0.0
+    soft_threshold: float = 0.0
+
+
+def suppression_of(options: Eval, *, keep: int | None = None, score_threshold: float = 0.0) -> Suppression:
+    """As a config says, with so many detections of an image; None: as many as it says, too."""
+    return Suppression(
+        float(options.iou_threshold),
+        options.keep if keep is None else keep,
+        float(score_threshold),
+        options.suppression == "soft",
+        float(options.soft_sigma),
+        float(options.soft_threshold),
+    )
 
 
 def detections(
     boxes: jax.Array,
     valid: jax.Array,
     scores: jax.Array,
+    suppression: Suppression,
     *,
-    iou_threshold: float = 0.3,
-    score_threshold: float = 0.0,
-    keep: int = 100,
     candidates: int = 512,
 ) -> Detections:
     """Non-maximum suppression of each class among the best pairs of region and class of one image.
@@ -84,30 +104,42 @@ def detections(
       boxes: `[p, 4]`, the same for every class.
       valid: bool `[p]`.
       scores: `[p, 1 + classes]`, background first.
-      iou_threshold: two detections of a class overlap less.
-      score_threshold: least score.
-      keep: detections of an image.
+      suppression: which of them are kept.
       candidates: pairs that are looked at.
 
     Returns:
-      `Detections`.
+      `Detections` `[keep, …]`.
     """
     boxes, classes = jnp.asarray(boxes), scores.shape[1] - 1
     pairs = jnp.where(valid[:, None], scores[:, 1:], -1.0).reshape(-1)
     best, places = jax.lax.top_k(pairs, min(candidates, len(pairs)))
     labels, chosen = (places % classes).astype(jnp.int32), boxes[places // classes]
-    kept = nms(
-        chosen,
-        best,
-        iou_threshold=iou_threshold,
-        keep=keep,
-        mask=(best >= 0) & (best >= score_threshold),
-        labels=labels,
-    )
-    found = kept.indices
+    mask = (best >= 0) & (best >= suppression.score_threshold)
+    if suppression.soft:
+        indices, kept_scores, kept = soft_nms(
+            chosen,
+            best,
+            method="gaussian" if suppression.soft_sigma else "linear",
+            iou_threshold=suppression.iou_threshold,
+            sigma=suppression.soft_sigma,
+            score_threshold=suppression.soft_threshold,
+            keep=suppression.keep,
+            mask=mask,
+            labels=labels,
+        )
+    else:
+        indices, kept = nms(
+            chosen,
+            best,
+            iou_threshold=suppression.iou_threshold,
+            keep=suppression.keep,
+            mask=mask,
+            labels=labels,
+        )
+        kept_scores = best[indices]
     return Detections(
-        chosen[found] * kept.valid[:, None],
-        jnp.where(kept.valid, best[found], 0.0),
-        jnp.where(kept.valid, labels[found], 0),
-        kept.valid,
+        chosen[indices] * kept[:, None],
+        jnp.where(kept, kept_scores, 0.0),
+        jnp.where(kept, labels[indices], 0),
+        kept,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fsljax.detection.data.truths import Truths
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.config import LossOptions
+from fsljax.detection.data.structures import GroundTruth, ImageBatch
+from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
-    RoIOptions,
     repmet_logits,
     roi_targets,
     squared_distances,
@@ -24,33 +23,7 @@ from fsljax.detection.model.rpn import Proposals, proposal_losses, smooth_l1
 from fsljax.detection.ops.boxes import encode, iou
 from fsljax.detection.ops.matching import hardest
 from fsljax.losses import repmet_loss
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """The losses of a detector and their weights.
-
-    Attributes:
-      rois: which regions are learned from.
-      hard: regions of an image whose losses count, those of the largest; 0: all.
-      sigma, scale: of the scores by representatives.
-      version: of the embedding loss, see `fsljax.losses.repmet_loss`; "margin" compares squared distances.
-      alpha: its margin, in squared distance, or with the others in units of 2σ².
-      embedding_sigma: σ of the versions other than the margin's.
-      embedding, linear, boxes: weights of the embedding loss, of the linear classifier's and of the boxes';
-        those of the proposals and of the classes have weight 1.
-    """
-
-    rois: RoIOptions
-    hard: int = 0
-    sigma: float = 0.5
-    scale: float = 15.0
-    version: str = "margin"
-    alpha: float = 0.5
-    embedding_sigma: float = 0.5
-    embedding: float = 1.0
-    linear: float = 0.0
-    boxes: float = 1.0
+from fsljax.networks.variables import Params
 
 
 class Learned(NamedTuple):
@@ -64,19 +37,17 @@ class Learned(NamedTuple):
 
     loss: jax.Array
     figures: dict[str, jax.Array]
-    batch_stats: Any
+    batch_stats: Params
 
 
 def detector_losses(
-    network: Detector,
-    params: Any,
-    batch_stats: Any,
+    network: DetectorNetwork,
+    params: Params,
+    batch_stats: Params,
     representatives: jax.Array | None,
     key: jax.Array,
-    images: jax.Array,
-    truths: Truths,
+    batch: ImageBatch,
     options: LossOptions,
-    sizes: jax.Array | None = None,
 ) -> Learned:
     """The losses of a batch (Karlinsky et al., 2019, section 3; Ren et al., 2015, equation 1).
 
@@ -89,12 +60,12 @@ def detector_losses(
       params, batch_stats: of it.
       representatives: `[classes, k, dim]`; None: there are none.
       key: draws anchors and regions.
-      images: `[b, height, width, channel]` in [0, 1].
-      truths: of them.
-      options: of the losses.
-      sizes: `[b, 2]`, heights and widths of the images without padding; None: there is none.
+      batch: images `[b, height, width, channel]` in [0, 1].
+      options: of the losses; which regions are learned from is the network's `options.rois`.
     """
     variables = {"params": params, "batch_stats": batch_stats}
+    images, sizes = jnp.asarray(batch.images), batch.sizes
+    boxes, labels, present = map(jnp.asarray, batch.ground_truth[:3])
 
     def run(method: str, *arguments: Any) -> Any:
         return network.apply(variables, *arguments, method=method)
@@ -104,23 +75,26 @@ def detector_losses(
     proposals = run("propose_from", outputs, levels, *([] if sizes is None else jnp.moveaxis(sizes, 1, 0)))
     anchor_key, region_key = jax.random.split(key)
     anchors = jnp.concatenate(outputs.anchors)
-    difficult = None if truths.difficult is None else truths.mask & truths.difficult
+    difficult, mask = None, present
+    if batch.ground_truth.difficult is not None:
+        difficult = present & jnp.asarray(batch.ground_truth.difficult)
+        mask = jnp.asarray(batch.ground_truth.non_difficult_mask())
     keys_of_images = partial(jax.random.split, num=len(images))
     proposed = jax.vmap(partial(proposal_losses, anchors=anchors, options=network.options.proposals))(
         keys_of_images(anchor_key),
         jnp.concatenate(outputs.logits, axis=1),
         jnp.concatenate(outputs.deltas, axis=1),
-        truths=truths.boxes,
-        mask=truths.wanted(),
+        true_boxes=boxes,
+        mask=mask,
         difficult=difficult,
     )
-    regions = jax.vmap(partial(roi_targets, options=options.rois))(
+    regions = jax.vmap(partial(roi_targets, options=network.options.rois))(
         keys_of_images(region_key),
         proposals.boxes,
         proposals.valid,
-        truths.boxes,
-        truths.labels,
-        truths.wanted(),
+        boxes,
+        labels,
+        mask,
         difficult=difficult,
     )
     positive = regions.labels != BACKGROUND
@@ -128,7 +102,7 @@ def detector_losses(
     box_losses = jnp.where(
         positive,
         smooth_l1(
-            run("box_changes", roi) - encode(regions.truths, regions.boxes, BOX_WEIGHTS),
+            run("box_changes", roi) - encode(regions.true_boxes, regions.boxes, BOX_WEIGHTS),
             beta=1.0,
         ),
         0.0,
@@ -141,7 +115,9 @@ def detector_losses(
         logits = repmet_logits(nearest, options.sigma, options.scale)
         class_losses += optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
         figures |= _shares(logits, regions.labels, regions.valid)
-        figures["embedding_loss"] = _embedding_loss(embeddings, regions.labels, representatives, options)
+        figures["embedding_loss"] = _embedding_loss(
+            embeddings, regions.labels, representatives, options, network.options.rois.positive_fraction
+        )
     if representatives is None or options.linear:
         logits = run("linear_logits", roi)
         linear_losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
@@ -156,7 +132,7 @@ def detector_losses(
         "box_loss": _mean(box_losses, counted),
         "objectness_loss": jnp.mean(proposed.objectness),
         "proposal_box_loss": jnp.mean(proposed.boxes),
-        "recall": proposal_recall(proposals, truths),
+        "recall": proposal_recall(proposals, batch.ground_truth),
     }
     loss = (
         figures["class_loss"]
@@ -168,18 +144,22 @@ def detector_losses(
     return Learned(loss, figures, changed.get("batch_stats", batch_stats))
 
 
-def proposal_recall(proposals: Proposals, truths: Truths, threshold: float = 0.5) -> jax.Array:
-    """Share `[]` of the truths with which a proposal overlaps so far."""
-    overlaps = jax.vmap(iou)(proposals.boxes, truths.boxes)
-    found = jnp.max(jnp.where(proposals.valid[..., None], overlaps, 0.0), axis=1) >= threshold
-    return _mean(found, truths.wanted())
+def proposal_recall(proposals: Proposals, ground_truth: GroundTruth, threshold: float = 0.5) -> jax.Array:
+    """Share `[]` of the objects with which a proposal overlaps so far."""
+    overlaps = jax.vmap(iou)(proposals.boxes, jnp.asarray(ground_truth.boxes))
+    covered = jnp.max(jnp.where(proposals.valid[..., None], overlaps, 0.0), axis=1) >= threshold
+    return _mean(covered, jnp.asarray(ground_truth.non_difficult_mask()))
 
 
 def _embedding_loss(
-    embeddings: jax.Array, labels: jax.Array, representatives: jax.Array, options: LossOptions
+    embeddings: jax.Array,
+    labels: jax.Array,
+    representatives: jax.Array,
+    options: LossOptions,
+    positive_fraction: float,
 ) -> jax.Array:
     """Mean embedding loss of positive regions, which come first in every image."""
-    most = max(int(labels.shape[1] * options.rois.positive_fraction), 1)
+    most = max(int(labels.shape[1] * positive_fraction), 1)
     embeddings, labels = embeddings[:, :most].reshape(-1, embeddings.shape[-1]), labels[:, :most].reshape(-1)
     losses = repmet_loss(
         embeddings,

@@ -1,4 +1,4 @@
-"""Regions of images in which some boxes are given beforehand: supports, or truths in place of proposals."""
+"""Regions of images in which some boxes are given beforehand: of supports, or true ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsljax.detection.model.detector import Detector
+from fsljax.detection.model.detector import DetectorNetwork
+from fsljax.networks.variables import Variables
 
 
 class Examined(NamedTuple):
@@ -30,8 +31,8 @@ class Examined(NamedTuple):
 
 
 def examine(
-    network: Detector,
-    variables: Any,
+    network: DetectorNetwork,
+    variables: Variables,
     images: jax.Array,
     given: jax.Array,
     mask: jax.Array,

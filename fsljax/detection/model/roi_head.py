@@ -5,19 +5,19 @@ RepMet: Karlinsky et al., 2019, https://arxiv.org/abs/1806.04728.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fsljax.detection.config import RoIOptions
 from fsljax.detection.model.rpn import without_difficult
 from fsljax.detection.ops.boxes import iou
 from fsljax.detection.ops.matching import IGNORED, POSITIVE, match, sample
 from fsljax.distances import normalize
+from fsljax.losses.repmet import log_posteriors
 
-KINDS = ("repmet", "linear")
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of box changes, as in Girshick's Fast R-CNN
 BACKGROUND = 0  # among scores and RoI labels; class c is 1 + c
 
@@ -91,7 +91,7 @@ def repmet_logits(nearest: jax.Array, sigma: float | jax.Array, scale: float = 1
       sigma: σ.
       scale: as in the authors' detector: probabilities alone would make a flat softmax.
     """
-    posteriors = jnp.exp(-nearest * (0.5 / jnp.square(sigma)))
+    posteriors = jnp.exp(log_posteriors(nearest, sigma))
     background = 1 - jnp.max(posteriors, axis=-1, keepdims=True)
     return scale * jnp.concatenate([background, posteriors], axis=-1)
 
@@ -117,38 +117,19 @@ def repmet_scores(
     return jax.nn.softmax(repmet_logits(nearest, sigma, scale), axis=-1)
 
 
-@dataclass(frozen=True)
-class RoIOptions:
-    """Which regions the head learns from.
-
-    Attributes:
-      sampled, positive_fraction: regions of an image, and the largest share of positives.
-      high, low: a region is positive from this IoU on, background below that.
-      jittered: regions around each truth that are added to the proposals, beside the truth itself.
-      jitter: by what share of its sides such a region's borders move at most.
-    """
-
-    sampled: int = 128
-    positive_fraction: float = 0.25
-    high: float = 0.5
-    low: float = 0.5
-    jittered: int = 0
-    jitter: float = 0.1
-
-
 class RoITargets(NamedTuple):
     """Regions of one image, and what they are.
 
     Attributes:
       boxes: `[r, 4]`.
       labels: int32 `[r]`, `BACKGROUND`, or 1 + class.
-      truths: `[r, 4]`, the box that a positive region should be.
+      true_boxes: `[r, 4]`, the box that a positive region should be.
       valid: bool `[r]`, False where there were fewer.
     """
 
     boxes: jax.Array
     labels: jax.Array
-    truths: jax.Array
+    true_boxes: jax.Array
     valid: jax.Array
 
 
@@ -156,35 +137,35 @@ def roi_targets(
     key: jax.Array,
     proposals: jax.Array,
     valid: jax.Array,
-    truths: jax.Array,
+    true_boxes: jax.Array,
     labels: jax.Array,
     mask: jax.Array,
     options: RoIOptions,
     difficult: jax.Array | None = None,
 ) -> RoITargets:
-    """Draws the regions of one image that the head learns from: proposals, truths, regions around these.
+    """Draws the regions of one image that the head learns from: proposals, true boxes, regions around these.
 
     Args:
       key: draws them.
       proposals: `[p, 4]`.
       valid: bool `[p]`.
-      truths: `[t, 4]`.
+      true_boxes: `[t, 4]`.
       labels: int `[t]`, classes from 0.
       mask: bool `[t]`, False for padding.
       options: of matching and sampling.
-      difficult: bool `[t]`, truths on which nothing is background; None: there is none.
+      difficult: bool `[t]`, objects on which nothing is background; None: there is none.
     """
     jitter_key, sample_key = jax.random.split(key)
-    around = _jittered(jitter_key, truths, options.jittered, options.jitter)
-    boxes = jnp.concatenate([truths, around, proposals])
-    held = jnp.concatenate([mask, jnp.tile(mask, options.jittered), valid])
-    overlaps = iou(boxes, truths)
+    around = _jittered(jitter_key, true_boxes, options.jittered, options.jitter)
+    boxes = jnp.concatenate([true_boxes, around, proposals])
+    available = jnp.concatenate([mask, jnp.tile(mask, options.jittered), valid])
+    overlaps = iou(boxes, true_boxes)
     matched = match(overlaps, mask, high=options.high, low=options.low, best_anchor_of_each=False)
     if difficult is not None:
         matched = matched._replace(labels=without_difficult(matched.labels, overlaps, difficult, options.low))
     drawn = sample(
         sample_key,
-        jnp.where(held, matched.labels, IGNORED),
+        jnp.where(available, matched.labels, IGNORED),
         options.sampled,
         options.positive_fraction,
     )
@@ -193,13 +174,13 @@ def roi_targets(
     return RoITargets(
         jax.lax.stop_gradient(boxes[drawn.indices]),
         jnp.where(positive, 1 + labels[truth].astype(jnp.int32), BACKGROUND),
-        truths[truth],
+        true_boxes[truth],
         drawn.valid,
     )
 
 
-def _jittered(key: jax.Array, truths: jax.Array, count: int, amount: float) -> jax.Array:
+def _jittered(key: jax.Array, true_boxes: jax.Array, count: int, amount: float) -> jax.Array:
     """Boxes `[count · t, 4]` whose borders are moved at random."""
-    sides = jnp.tile(truths[:, 2:] - truths[:, :2], (1, 2))
-    moves = jax.random.uniform(key, (count, *truths.shape), minval=-amount, maxval=amount)
-    return (truths + moves * sides).reshape(-1, 4)
+    sides = jnp.tile(true_boxes[:, 2:] - true_boxes[:, :2], (1, 2))
+    moves = jax.random.uniform(key, (count, *true_boxes.shape), minval=-amount, maxval=amount)
+    return (true_boxes + moves * sides).reshape(-1, 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fsljax.detection.config import ProposalOptions
 from fsljax.detection.model.fpn import BiasedConv
 from fsljax.detection.ops.boxes import clip, decode, encode, iou
 from fsljax.detection.ops.matching import IGNORED, NEGATIVE, POSITIVE, match, sample
@@ -21,33 +21,18 @@ from fsljax.networks.layers import Settings
 _SMALLEST_SIDE = 1.0  # pixels
 
 
-@dataclass(frozen=True)
-class ProposalOptions:
-    """How regions are proposed, and what is learned from.
+def sizes_of_levels(sizes: Sequence[float], levels: int) -> tuple[tuple[float, ...], ...]:
+    """Sides of anchors, finest level first, as those of each level.
 
-    Attributes:
-      sizes: anchors' sides in pixels, as many for every level, finest level first.
-      ratios: of height to width.
-      high, low: an anchor is positive from this IoU on, negative below that.
-      sampled, positive_fraction: anchors of an image that are learned from, and the share of positives.
-      before_nms: boxes of best score of each level that are looked at.
-      iou_threshold: two proposals overlap less.
-      keep: proposals of an image.
+    Raises:
+      ValueError: they cannot be divided evenly.
     """
-
-    sizes: tuple[tuple[float, ...], ...]
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    high: float = 0.7
-    low: float = 0.3
-    sampled: int = 256
-    positive_fraction: float = 0.5
-    before_nms: int = 1000
-    iou_threshold: float = 0.7
-    keep: int = 300
-
-    @property
-    def anchors_a_place(self) -> int:
-        return len(self.sizes[0]) * len(self.ratios)
+    if len(sizes) % levels:
+        raise ValueError(f"{len(sizes)} sizes cannot be divided among {levels} levels.")
+    each = len(sizes) // levels
+    return tuple(
+        tuple(float(size) for size in sizes[level * each : (level + 1) * each]) for level in range(levels)
+    )
 
 
 class Proposals(NamedTuple):
@@ -132,8 +117,8 @@ def propose(
             keep=options.keep,
             mask=jnp.all(sides >= _SMALLEST_SIDE, axis=-1),
         )
-        found = jnp.where(kept.valid, joined_scores[kept.indices], 0.0)
-        return Proposals(joined[kept.indices] * kept.valid[:, None], found, kept.valid)
+        kept_scores = jnp.where(kept.valid, joined_scores[kept.indices], 0.0)
+        return Proposals(joined[kept.indices] * kept.valid[:, None], kept_scores, kept.valid)
 
     images = len(logits[0])
     logits, deltas = jax.lax.stop_gradient((list(logits), list(deltas)))
@@ -153,7 +138,7 @@ def proposal_losses(
     logits: jax.Array,
     deltas: jax.Array,
     anchors: jax.Array | np.ndarray,
-    truths: jax.Array,
+    true_boxes: jax.Array,
     mask: jax.Array,
     options: ProposalOptions,
     difficult: jax.Array | None = None,
@@ -165,13 +150,13 @@ def proposal_losses(
       logits: `[anchors]`.
       deltas: `[anchors, 4]`.
       anchors: `[anchors, 4]`.
-      truths: `[t, 4]`.
+      true_boxes: `[t, 4]`.
       mask: bool `[t]`, False for padding.
       options: of matching and sampling.
-      difficult: bool `[t]`, truths on which nothing is background; None: there is none.
+      difficult: bool `[t]`, objects on which nothing is background; None: there is none.
     """
     anchors = jnp.asarray(anchors)
-    overlaps = iou(anchors, truths)
+    overlaps = iou(anchors, true_boxes)
     matched = match(overlaps, mask, high=options.high, low=options.low)
     if difficult is not None:
         matched = matched._replace(labels=without_difficult(matched.labels, overlaps, difficult, options.low))
@@ -180,7 +165,7 @@ def proposal_losses(
     positive = drawn.valid & (labels == POSITIVE)
     count = jnp.maximum(jnp.sum(drawn.valid), 1)
     surprise = optax.sigmoid_binary_cross_entropy(logits[drawn.indices], labels.astype(jnp.float32))
-    targets = encode(truths[matched.truth[drawn.indices]], anchors[drawn.indices])
+    targets = encode(true_boxes[matched.truth[drawn.indices]], anchors[drawn.indices])
     wrong = smooth_l1(deltas[drawn.indices] - targets, beta=1 / 9)
     return ProposalLosses(
         jnp.sum(jnp.where(drawn.valid, surprise, 0)) / count,
@@ -191,7 +176,7 @@ def proposal_losses(
 def without_difficult(
     labels: jax.Array, overlaps: jax.Array, difficult: jax.Array, least: float
 ) -> jax.Array:
-    """Labels `[n]` in which what overlaps with a difficult truth is ignored rather than negative.
+    """Labels `[n]` in which what overlaps with a difficult object is ignored rather than negative.
 
     Args:
       labels: `[n]`, as of `match`.

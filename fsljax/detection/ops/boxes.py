@@ -148,7 +148,8 @@ def check_boxes(boxes: np.ndarray | jax.Array, height: float, width: float, wher
                 f"Box {first} of {where}, [{numbers}], {what}; boxes are [y_min, x_min, y_max, x_max] in "
                 "pixels."
             )
-    return np.clip(rows, 0, np.concatenate([limits, limits]))
+    clipped: np.ndarray = np.clip(rows, 0, np.concatenate([limits, limits]))
+    return clipped
 
 
 def _centres_and_sides(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:

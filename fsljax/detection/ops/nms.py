@@ -76,10 +76,10 @@ def nms(
     padding = num_blocks * BLOCK - len(scores)
     order = jnp.argsort(jnp.where(candidate, -scores, jnp.inf), stable=True).astype(jnp.int32)
     rows = _Candidates(boxes[order], labels[order], candidate[order], order)
-    rows = jax.tree.map(lambda of: jnp.pad(of, [(0, padding)] + [(0, 0)] * (of.ndim - 1)), rows)
-    blocks = jax.tree.map(lambda of: of.reshape(-1, BLOCK, *of.shape[1:]), rows)
+    rows = jax.tree.map(lambda part: jnp.pad(part, [(0, padding)] + [(0, 0)] * (part.ndim - 1)), rows)
+    blocks = jax.tree.map(lambda part: part.reshape(-1, BLOCK, *part.shape[1:]), rows)
     # Slots to be filled hold boxes without area, which suppress nothing.
-    kept = jax.tree.map(lambda of: jnp.zeros((keep, *of.shape[1:]), of.dtype), rows)
+    kept = jax.tree.map(lambda part: jnp.zeros((keep, *part.shape[1:]), part.dtype), rows)
 
     def unfinished(state: tuple[jax.Array, jax.Array, _Candidates]) -> jax.Array:
         at, taken, _ = state
@@ -89,11 +89,11 @@ def nms(
         state: tuple[jax.Array, jax.Array, _Candidates],
     ) -> tuple[jax.Array, jax.Array, _Candidates]:
         at, taken, kept = state
-        block = jax.tree.map(lambda of: of[at], blocks)
+        block = jax.tree.map(lambda part: part[at], blocks)
         left = block.valid & ~jnp.any(_overlap(block, kept, iou_threshold), axis=1)
         chosen = _greedy(left, _overlap(block, block, iou_threshold))
         slots = jnp.where(chosen, taken + jnp.cumsum(chosen) - 1, keep)
-        kept = jax.tree.map(lambda into, of: into.at[slots].set(of, mode="drop"), kept, block)
+        kept = jax.tree.map(lambda into, part: into.at[slots].set(part, mode="drop"), kept, block)
         return at + 1, taken + jnp.sum(chosen), kept
 
     zero = jnp.zeros((), jnp.int32)
@@ -173,7 +173,7 @@ def _checked(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Boxes and scores without gradient, which are candidates, and labels: all 0 where none are given."""
     chex.assert_shape(boxes, (None, 4))
-    chex.assert_shape([of for of in (scores, mask, labels) if of is not None], (len(boxes),))
+    chex.assert_shape([given for given in (scores, mask, labels) if given is not None], (len(boxes),))
     boxes, scores = jax.lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
     candidate = ~jnp.isnan(scores)
     if mask is not None:

@@ -55,7 +55,7 @@ def roi_align(
     boxes = jax.lax.stop_gradient(boxes)
     sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     level = _level(sides[:, 0] * sides[:, 1], len(levels), canonical_size, canonical_level)
-    heights, widths = (np.array([of.shape[axis] for of in levels]) for axis in (0, 1))
+    heights, widths = (np.array([level.shape[axis] for level in levels]) for axis in (0, 1))
     first_cells = np.concatenate([[0], np.cumsum(heights * widths)[:-1]])
     width = jnp.asarray(widths)[level]
     cells = boxes / jnp.asarray(strides, boxes.dtype)[level, None] - 0.5
@@ -63,7 +63,9 @@ def roi_align(
     column = _points(cells[:, 1], cells[:, 3], width, output_size, samples)
     rows = row.cells * width[:, None, None] + jnp.asarray(first_cells)[level, None, None]
     # Without the barrier all of the above is worked out anew for each of a bin's points.
-    grid = jax.lax.optimization_barrier((rows, row.weights, column.cells, column.weights))
+    grid = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
+        (rows, row.weights, column.cells, column.weights)
+    )
     return _weighted_mean(_table(levels), *grid)
 
 
@@ -123,7 +125,9 @@ def _weighted_mean_forward(
     return _weighted_mean(table, *grid), (jnp.zeros_like(table), grid)
 
 
-def _weighted_mean_backward(saved, outer: jax.Array) -> tuple[jax.Array | None, ...]:
+def _weighted_mean_backward(
+    saved: tuple[jax.Array, tuple[jax.Array, ...]], outer: jax.Array
+) -> tuple[jax.Array | None, ...]:
     zeros, (rows, row_weights, columns, column_weights) = saved
     cells = rows[:, :, None, :, None] + columns[:, None, :, None, :]
     weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fsljax.detection.evaluation.average_precision import (
-    ImageDetections,
-    ImageTruths,
-    Judged,
-    average_precision,
-    judge,
-    precision_recall,
-)
+from fsljax.detection.data.structures import Detections, GroundTruth, ground_truth_of_image
+from fsljax.detection.evaluation.average_precision import average_precision, precision_recall
+from fsljax.detection.evaluation.judging import Judged, judge
 from fsljax.reporting.pictures import data_uri
 from fsljax.reporting.sections import Section, render
 
@@ -29,14 +24,14 @@ class DetectionPicture:
 
     Attributes:
       image: uint8, or float in [0, 1].
-      found: detections.
-      truths: of it.
+      detections: in it, without padding.
+      ground_truth: of it, without padding.
       remark: what is shown, where it is not clear from its place.
     """
 
     image: np.ndarray
-    found: ImageDetections
-    truths: ImageTruths
+    detections: Detections
+    ground_truth: GroundTruth
     remark: str = ""
 
 
@@ -47,7 +42,7 @@ def detections_section(
     least_score: float = 0.3,
     title: str = "Detections",
 ) -> Section:
-    """Images with boxes: right and wrong detections, and truths that were not found.
+    """Images with boxes: right and wrong detections, and objects that were not found.
 
     Args:
       pictures: to be shown.
@@ -75,30 +70,27 @@ def detections_section(
         )
     text = (
         f"Detections of a score of {least_score:g} or more: green where class and box are right (IoU of 0.5 "
-        "or more), red where they are not; dashed: a truth that was not found. Point at a box to read more."
+        "or more), red where they are not; dashed: an object that was not found. Point at a box to read more."
     )
     return Section(title, render("detections", pictures=shown), text)
 
 
 def _boxes(picture: DetectionPicture, names: Sequence[str], least: float) -> list[dict[str, object]]:
-    found, truths = picture.found, picture.truths
-    order = np.argsort(-found.scores, kind="stable")
-    order = order[found.scores[order] >= least][:_MOST]
-    chosen = ImageDetections(found.boxes[order], found.scores[order], found.labels[order])
-    right = judge([chosen], [truths], num_classes=len(names)).right
-    boxes = [
+    boxes, scores, labels = (np.asarray(part) for part in picture.detections[:3])
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= least][:_MOST]
+    shown = Detections(boxes[order], scores[order], labels[order])
+    right = judge([shown], [picture.ground_truth], num_classes=len(names)).right
+    drawn = [
         _box("right" if good else "wrong", box, f"{names[label]} {score:.2f}")
-        for good, box, label, score in zip(right, *_by_score(chosen), strict=True)
+        for good, box, score, label in zip(right, *shown[:3], strict=True)
     ]
-    for box, label in zip(truths.boxes, truths.labels, strict=True):
-        alone = ImageTruths(box[None], np.array([label]))
-        if not judge([chosen], [alone], num_classes=len(names)).right.any():
-            boxes.append(_box("missed", box, str(names[label])))
-    return boxes
-
-
-def _by_score(found: ImageDetections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return found.boxes, found.labels, found.scores
+    true_boxes, true_labels = (np.asarray(part) for part in picture.ground_truth[:2])
+    for box, label in zip(true_boxes, true_labels, strict=True):
+        alone = ground_truth_of_image(box[None], np.array([label]))
+        if not judge([shown], [alone], num_classes=len(names)).right.any():
+            drawn.append(_box("missed", box, str(names[label])))
+    return drawn
 
 
 def _box(kind: str, box: np.ndarray, title: str) -> dict[str, object]:
@@ -116,8 +108,8 @@ def _box(kind: str, box: np.ndarray, title: str) -> dict[str, object]:
 def precision_recall_section(judged: Mapping[str, Judged]) -> Section:
     """Precision over recall of all detections ranked together, a line for each setting."""
     lines = []
-    for number, (name, of) in enumerate(judged.items()):
-        precision, recall = precision_recall(of)
+    for number, (name, of_setting) in enumerate(judged.items()):
+        precision, recall = precision_recall(of_setting)
         if not len(recall):
             continue
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
@@ -127,7 +119,7 @@ def precision_recall_section(judged: Mapping[str, Judged]) -> Section:
             {
                 "name": name.replace("_", " "),
                 "points": f"0,{100 - 100 * envelope[0]:.1f} {points}",
-                "ap": f"{100 * average_precision(of):.1f}",
+                "ap": f"{100 * average_precision(of_setting):.1f}",
                 "series": number % 8 + 1,
             }
         )

@@ -37,7 +37,7 @@ def episode_section(
     Args:
       supports: the images that classes were enrolled from.
       queries: images to be searched.
-      class_names: of the episode, which detections and truths number.
+      class_names: of the episode, which detections and ground truth number.
     """
     shown = []
     for support in supports:
@@ -52,11 +52,11 @@ def episode_section(
                 "name": support.name,
             }
         )
-    found = detections_section(queries, class_names)
-    html = render("supports", supports=shown, found=found.html)
+    detections = detections_section(queries, class_names)
+    html = render("supports", supports=shown, found=detections.html)
     return Section(
         "An episode of new classes",
         html,
         "First the boxes that the classes were enrolled from: nothing else was ever shown of them."
-        f" Then images that were searched for them. {found.text_before}",
+        f" Then images that were searched for them. {detections.text_before}",
     )

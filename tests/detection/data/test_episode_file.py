@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsljax.detection.data.episode_file import Episodes, read_episodes, write_episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes, read_episodes, write_episodes
+from fsljax.detection.data.structures import GroundTruth
 from fsljax.errors import UserError
 
 
@@ -21,7 +22,7 @@ def boxes(random: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 @pytest.fixture(params=["scenes", "images"])
-def episodes(request) -> Episodes:
+def episodes(request) -> DetectionEpisodes:
     """Four 2-way episodes of 3 shots and 2 queries a class, with 1 to 3 truths a query."""
     random = np.random.default_rng(0)
     mask = np.arange(3) < random.integers(1, 4, (4, 4, 1))
@@ -29,7 +30,7 @@ def episodes(request) -> Episodes:
     keys = random.integers(0, 2**32, (4, 10, 2), np.uint32)
     ids = np.array([[f"image {number} of {row}" for number in range(10)] for row in range(4)])
     sources = keys if request.param == "scenes" else ids
-    return Episodes(
+    return DetectionEpisodes(
         kind=request.param,
         seed=3,
         content="abc",
@@ -39,15 +40,17 @@ def episodes(request) -> Episodes:
         support=sources[:, :6].reshape(4, 2, 3, *sources.shape[2:]),
         support_boxes=boxes(random, 4, 2, 3),
         query=sources[:, 6:],
-        boxes=boxes(random, 4, 4, 3) * mask[..., None],
-        labels=(random.integers(0, 2, (4, 4, 3)) * mask).astype(np.int32),
-        mask=mask,
-        difficult=random.random((4, 4, 3)) < mask * 0.3,
+        ground_truth=GroundTruth(
+            boxes(random, 4, 4, 3) * mask[..., None],
+            (random.integers(0, 2, (4, 4, 3)) * mask).astype(np.int32),
+            mask,
+            random.random((4, 4, 3)) < mask * 0.3,
+        ),
     )
 
 
 @pytest.fixture
-def path(episodes: Episodes, tmp_path: Path) -> Path:
+def path(episodes: DetectionEpisodes, tmp_path: Path) -> Path:
     write_episodes(tmp_path / "new" / "episodes.json", episodes)
     return tmp_path / "new" / "episodes.json"
 
@@ -55,9 +58,13 @@ def path(episodes: Episodes, tmp_path: Path) -> Path:
 def test_what_is_written_is_read(episodes, path):
     read = read_episodes(path, content="abc")
     assert (len(read), read.way, read.shots) == (4, 2, 3)
-    for field in fields(Episodes):
+    for field in fields(DetectionEpisodes):
         written = getattr(episodes, field.name)
-        if isinstance(written, np.ndarray):
+        if field.name == "ground_truth":
+            for part, expected in zip(read.ground_truth[:4], written[:4], strict=True):
+                np.testing.assert_array_equal(part, expected)
+                assert part.dtype.kind == expected.dtype.kind
+        elif isinstance(written, np.ndarray):
             np.testing.assert_array_equal(getattr(read, field.name), written, err_msg=field.name)
             assert getattr(read, field.name).dtype.kind == written.dtype.kind
         else:

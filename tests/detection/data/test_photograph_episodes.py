@@ -1,4 +1,4 @@
-"""Episodes of a data set's images."""
+"""DetectionEpisodes of a data set's images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsljax.detection.data.episode_file import Episodes, read_episodes, write_episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes, read_episodes, write_episodes
 from fsljax.detection.data.photograph_episodes import make_episodes
-from fsljax.detection.data.structures import Annotated, DetectionSet, collect
+from fsljax.detection.data.set_operations import collect, one_image
+from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
 NAMES = ("a", "b", "c", "d", "rare")
@@ -28,13 +29,13 @@ def data() -> DetectionSet:
         corners = random.integers(0, 50, (len(kinds), 2))
         boxes = np.concatenate([corners, corners + random.integers(5, 50, (len(kinds), 2))], axis=1).tolist()
         annotated.append(
-            Annotated(np.zeros(0), f"i{number}", "", (100, 100), boxes, kinds, [number >= 63] * len(kinds))
+            one_image(np.zeros(0), f"i{number}", "", (100, 100), boxes, kinds, [number >= 63] * len(kinds))
         )
     return collect(annotated, NAMES)
 
 
 @pytest.fixture(scope="module")
-def episodes(data: DetectionSet) -> Episodes:
+def episodes(data: DetectionSet) -> DetectionEpisodes:
     return make_episodes(data, count=20, seed=1, **SHAPE)
 
 
@@ -47,14 +48,16 @@ def test_no_image_comes_twice_and_each_holds_its_class(data, episodes):
         for label, ids in enumerate(episodes.support[number]):
             for place, identity in enumerate(ids):
                 row = data.ids.index(identity)
-                own = data.boxes[row][data.labels[row] == classes[label]].tolist()
-                assert episodes.support_boxes[number, label, place].tolist() in own
+                of_class = data.boxes[row][data.labels[row] == classes[label]].tolist()
+                assert episodes.support_boxes[number, label, place].tolist() in of_class
         for place, identity in enumerate(episodes.query[number]):
-            row, mask = data.ids.index(identity), episodes.mask[number, place]
-            wanted = np.isin(data.labels[row], classes)
-            np.testing.assert_array_equal(episodes.boxes[number, place][mask], data.boxes[row][wanted])
-            labels = classes[episodes.labels[number, place][mask]]
-            np.testing.assert_array_equal(labels, data.labels[row][wanted])
+            row, mask = data.ids.index(identity), episodes.ground_truth.mask[number, place]
+            of_episode = np.isin(data.labels[row], classes)
+            np.testing.assert_array_equal(
+                episodes.ground_truth.boxes[number, place][mask], data.boxes[row][of_episode]
+            )
+            labels = classes[episodes.ground_truth.labels[number, place][mask]]
+            np.testing.assert_array_equal(labels, data.labels[row][of_episode])
             assert classes[place // 3] in labels
 
 
@@ -64,8 +67,10 @@ def test_the_same_from_the_same_seed_in_any_number_and_from_a_file(data, episode
     assert (make_episodes(data, count=3, seed=2, **SHAPE).query != fewer.query).any()
     write_episodes(tmp_path / "episodes.json", episodes)
     read = read_episodes(tmp_path / "episodes.json", content=data.fingerprint())
-    for field in ("support", "support_boxes", "query", "boxes", "labels", "mask", "difficult"):
+    for field in ("support", "support_boxes", "query"):
         np.testing.assert_array_equal(getattr(read, field), getattr(episodes, field))
+    for part, expected in zip(read.ground_truth[:4], episodes.ground_truth[:4], strict=True):
+        np.testing.assert_array_equal(part, expected)
 
 
 def test_difficult_objects_are_no_supports(data):
@@ -84,7 +89,7 @@ def test_fewer_images_than_an_episode_needs_are_told(data):
 
 def test_classes_that_share_their_images_are_told():
     boxes = [[0, 0, 5, 5], [1, 1, 9, 9]]
-    both = [Annotated(np.zeros(0), f"i{n}", "", (10, 10), boxes, ["a", "b"], [False] * 2) for n in range(6)]
+    both = [one_image(np.zeros(0), f"i{n}", "", (10, 10), boxes, ["a", "b"], [False] * 2) for n in range(6)]
     shared = collect(both, ("a", "b"))
     assert len(make_episodes(shared, way=2, shots=1, queries_per_class=2, count=2)) == 2
     with pytest.raises(UserError, match="Of 100 choices of 2 classes none had 4 images a class"):

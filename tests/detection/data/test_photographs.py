@@ -52,20 +52,20 @@ def make_config(folder: Path, **data: Any) -> ConfigDict:
 
 
 def load(folder: Path, **data: Any) -> Photographs:
-    found = methods.load(make_config(folder, **data))
-    assert isinstance(found, Photographs)
-    return found
+    photographs = methods.load(methods.check(make_config(folder, **data)))
+    assert isinstance(photographs, Photographs)
+    return photographs
 
 
 def test_boxes_are_scaled_with_their_images(folder: Path):
     data = load(folder)
     assert {"cat", "cow", "dog"} <= set(data.class_names)
-    truths = data.index.truths
-    np.testing.assert_allclose(truths.boxes[0, 0], [0.5, 1, 20, 15])  # half of VOC's, from pixel 0
+    truth = data.index.ground_truth
+    np.testing.assert_allclose(truth.boxes[0, 0], [0.5, 1, 20, 15])  # half of VOC's, from pixel 0
     np.testing.assert_array_equal(data.index.sizes, [[24, 32]] * 4)
-    np.testing.assert_array_equal(np.asarray(truths.mask).sum(axis=1), [2, 1, 0, 2])
-    assert truths.difficult is not None
-    np.testing.assert_array_equal(np.asarray(truths.difficult)[:, 0], [False, True, False, False])
+    np.testing.assert_array_equal(np.asarray(truth.mask).sum(axis=1), [2, 1, 0, 2])
+    assert truth.difficult is not None
+    np.testing.assert_array_equal(np.asarray(truth.difficult)[:, 0], [False, True, False, False])
     inputs: Any = data.training_data().inputs
     assert inputs.shape == (4, 32, 32, 3)
     np.testing.assert_array_equal(np.asarray(inputs)[[2, 0]], inputs[np.array([2, 0])])
@@ -75,11 +75,11 @@ def test_boxes_are_scaled_with_their_images(folder: Path):
 def test_objects_of_other_classes_are_difficult_in_training_and_forgotten_in_tests(folder: Path):
     data = load(folder, novel=("cow",))
     assert "cow" not in data.class_names
-    truths = data.index.truths
-    assert truths.difficult is not None
-    np.testing.assert_array_equal(np.asarray(truths.difficult)[3], [True, False])
+    truth = data.index.ground_truth
+    assert truth.difficult is not None
+    np.testing.assert_array_equal(np.asarray(truth.difficult)[3], [True, False])
     test = next(data.test_images(4, 0))
-    np.testing.assert_array_equal(np.asarray(test.truths.mask).sum(axis=1), [2, 1, 0, 1])
+    np.testing.assert_array_equal(np.asarray(test.ground_truth.mask).sum(axis=1), [2, 1, 0, 1])
 
 
 def test_classes_both_base_and_novel_are_refused(folder: Path):
@@ -104,28 +104,28 @@ def test_a_missing_path_is_told_of(folder: Path):
 
 def test_half_of_the_images_are_mirrored_with_their_boxes(folder: Path):
     config = make_config(folder)
-    method: Any = methods.build(config, load(folder))
+    method: Any = methods.build(methods.check(config), load(folder))
     data = placed(method.training_data({}), 1.0)
     state = jax.jit(method.init)(jax.random.key(0))
     batch = method.draw(state, data.index)
     plain = np.asarray(data.inputs[batch.rows], np.float32) / 255
     mirrored = 0
     for key in jax.random.split(jax.random.key(0), 8):
-        images, truths, _ = method.data.seen(key, batch, data.inputs[batch.rows])
+        images, truth, *_ = method.data.augmented(key, batch, data.inputs[batch.rows])
         for place in range(2):
             same = np.allclose(images[place], plain[place], atol=1e-5)
             mirrored += not same
-            boxes = np.asarray(batch.truths.boxes[place])[np.asarray(batch.truths.mask[place])]
+            boxes = np.asarray(batch.ground_truth.boxes[place])[np.asarray(batch.ground_truth.mask[place])]
             if not same:
                 np.testing.assert_allclose(images[place][:, :32], plain[place][:, 31::-1], atol=1e-5)
                 boxes = np.stack([boxes[:, 0], 32 - boxes[:, 3], boxes[:, 2], 32 - boxes[:, 1]], axis=1)
-            found = np.asarray(truths.boxes[place])[np.asarray(truths.mask[place])]
-            np.testing.assert_allclose(found, boxes, atol=1e-5)
+            changed = np.asarray(truth.boxes[place])[np.asarray(truth.mask[place])]
+            np.testing.assert_allclose(changed, boxes, atol=1e-5)
     assert 0 < mirrored < 16
 
 
 def test_a_step_and_an_evaluation_run(folder: Path):
-    method: Any = methods.build(make_config(folder), load(folder))
+    method: Any = methods.build(methods.check(make_config(folder)), load(folder))
     data = placed(method.training_data({}), 1.0)
     state = jax.jit(method.init)(jax.random.key(0))
     state, figures = jax.jit(on_device(method))(state, data)

@@ -1,135 +1,55 @@
-"""What a detection data set refuses, and what can be done with one."""
+"""Ground truth and detections: filled up for the device, and without padding again."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import jax
 import numpy as np
-import pytest
-from PIL import Image
 
 from fsljax.detection.data.structures import (
-    Annotated,
-    DetectionSet,
-    base_and_novel,
-    collect,
-    join,
-    take_classes,
-    take_images,
+    Detections,
+    GroundTruth,
+    ground_truth_of_image,
+    pad_ground_truth,
 )
-from fsljax.errors import UserError
 
-NAMES = ("cat", "dog", "bus")
-
-
-def one(name: str, *objects: tuple[str, list[float]], difficult: bool = False) -> Annotated:
-    image = np.full((20, 30, 3), len(name), np.uint8)
-    boxes, kinds = [box for _, box in objects], [kind for kind, _ in objects]
-    return Annotated(image, name, f"{name}.xml", (20, 30), boxes, kinds, [difficult] * len(boxes))
+BOXES = [np.array([[0, 0, 2, 2], [1, 1, 3, 3]]), np.zeros((0, 4)), np.array([[5, 5, 9, 9]])]
+LABELS = [np.array([3, 1]), np.zeros(0, int), np.array([2])]
+DIFFICULT = [np.array([False, True]), np.zeros(0, bool), np.array([False])]
 
 
-@pytest.fixture
-def data() -> DetectionSet:
-    return collect(
-        [
-            one("a", ("cat", [0, 0, 5, 5]), ("dog", [1, 2, 3, 4])),
-            one("b"),
-            one("c", ("bus", [2, 2, 20, 30]), difficult=True),
-            one("d", ("dog", [5, 5, 9, 9])),
-        ],
-        NAMES,
-    )
+def test_objects_of_images_are_filled_up_to_as_many_rows():
+    truth = pad_ground_truth(BOXES, LABELS, DIFFICULT)
+    assert [part.shape for part in truth[:4]] == [(3, 2, 4), (3, 2), (3, 2), (3, 2)]
+    assert [part.dtype for part in truth[:4]] == [np.float32, np.int32, bool, bool]
+    assert truth.mask.tolist() == [[True, True], [False, False], [True, False]]
+    assert truth.labels.tolist() == [[3, 1], [0, 0], [2, 0]]
+    assert not truth.boxes[~truth.mask].any()
+    assert truth.non_difficult_mask().tolist() == [[True, False], [False, False], [True, False]]
+    assert truth._replace(difficult=None).non_difficult_mask() is truth.mask
+    assert pad_ground_truth([], [], []).boxes.shape == (0, 0, 4)
+    assert pad_ground_truth(BOXES[1:2], LABELS[1:2], DIFFICULT[1:2], least=1).boxes.shape == (1, 1, 4)
 
 
-def labels_of(data: DetectionSet) -> list[list[str]]:
-    return [[data.class_names[label] for label in labels] for labels in data.labels]
+def test_image_by_image_there_is_no_padding():
+    padded = jax.device_put(pad_ground_truth(BOXES, LABELS, DIFFICULT))
+    images = list(padded.of_images())
+    assert len(images) == 3 and all(image.crowd is None for image in images)
+    for image, boxes, labels, difficult in zip(images, BOXES, LABELS, DIFFICULT, strict=True):
+        np.testing.assert_array_equal(image.boxes, boxes)
+        np.testing.assert_array_equal(image.labels, labels)
+        np.testing.assert_array_equal(image.difficult, difficult)
+        assert image.mask.all() and image.mask.shape == labels.shape
 
 
-def test_images_without_boxes_are_background(data):
-    assert len(data) == 4 and data.most_boxes == 2 and data.num_classes == 3
-    assert data.boxes[1].shape == (0, 4) and data.labels[1].shape == (0,)
-    assert labels_of(data) == [["cat", "dog"], [], ["bus"], ["dog"]]
+def test_detections_are_taken_apart_where_they_are_valid():
+    scores = np.array([[0.9, 0.5], [0.7, 0.0]])
+    labels, valid = np.array([[1, 2], [3, 0]]), np.array([[True, True], [True, False]])
+    detections = Detections(np.zeros((2, 2, 4)), scores, labels, valid)
+    assert [image.labels.tolist() for image in detections.of_images()] == [[1, 2], [3]]
+    everything = detections._replace(valid=None)
+    assert [image.scores.tolist() for image in everything.of_images()] == scores.tolist()
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (one("e", ("cat", [0, 0, 21, 5])), r"Box 0 of e\.xml.* leaves the image"),
-        (one("e", ("cat", [0, 0, 5, 5]), ("cat", [-2, 0, 5, 5])), r"Box 1 of e\.xml.* leaves the image"),
-        (one("e", ("cat", [3, 3, 3, 5])), "has no area"),
-        (one("e", ("cat", [3, float("nan"), 4, 5])), "no finite number"),
-        (one("e", ("horse", [0, 0, 5, 5])), r"e\.xml has an object of class 'horse', which is none of the 3"),
-    ],
-)
-def test_bad_objects_are_told_with_their_file(wrong, said):
-    with pytest.raises(UserError, match=said):
-        collect([one("a"), wrong], NAMES)
-
-
-def test_an_image_that_comes_twice_is_told():
-    with pytest.raises(UserError, match="image a comes twice"):
-        collect([one("a"), one("b"), one("a")], NAMES)
-
-
-def test_classes_can_be_taken(data):
-    base, novel = base_and_novel(data, ["dog"])
-    assert base.class_names == ("cat", "bus") and labels_of(base) == [["cat"], [], ["bus"], []]
-    assert novel.class_names == ("dog",) and labels_of(novel) == [["dog"], [], [], ["dog"]]
-    assert novel.boxes[0].tolist() == [[1, 2, 3, 4]]
-
-    alone = take_classes(data, ["bus", "cat"], others="leave_out")
-    assert alone.ids == ("b", "c") and labels_of(alone) == [[], ["bus"]]
-
-    ignored = take_classes(data, ["bus", "cat"], others="difficult")
-    assert [d.tolist() for d in ignored.difficult] == [[False, True], [], [True], [True]]
-    assert labels_of(ignored)[0][0] == "cat" and len(ignored.boxes[0]) == 2
-
-    with pytest.raises(UserError, match="no class 'horse' among the 3 classes: cat, dog, bus"):
-        take_classes(data, ["horse"])
-    with pytest.raises(UserError, match="'dog' is named twice"):
-        take_classes(data, ["dog", "dog"])
-    with pytest.raises(UserError, match="no class 'horse'"):
-        base_and_novel(data, ["horse"])
-
-
-def test_images_can_be_taken_and_joined(data):
-    again = join(take_images(data, [2, 0]), take_images(data, [1, 3]))
-    assert again.ids == ("c", "a", "b", "d")
-    assert labels_of(again) == [["bus"], ["cat", "dog"], [], ["dog"]]
-    assert take_images(again, [1, 2, 0, 3]).fingerprint() == data.fingerprint() != again.fingerprint()
-    with pytest.raises(UserError, match="image a is in both"):
-        join(data, take_images(data, [0]))
-    with pytest.raises(UserError, match="classes differ"):
-        join(data, take_classes(data, ["dog"]))
-
-
-def test_the_fingerprint_changes_with_any_truth():
-    changed = [
-        collect([one("a", ("dog", [0, 0, 5, 5])), one("b")], NAMES),
-        collect([one("a", ("cat", [0, 0, 5, 5])), one("b")], NAMES),
-        collect([one("a", ("cat", [0, 0, 5, 5]), difficult=True), one("b")], NAMES),
-        collect([one("a", ("cat", [0, 0, 5, 6])), one("b")], NAMES),
-        collect([one("a"), one("b", ("cat", [0, 0, 5, 5]))], NAMES),
-    ]
-    assert len({other.fingerprint() for other in changed}) == 5
-
-
-def test_pictures_are_rgb_as_they_are_stored(tmp_path: Path):
-    grey = tmp_path / "grey.png"
-    Image.fromarray(np.full((20, 30), 7, np.uint8)).save(grey)
-    turned = tmp_path / "turned.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter when shown
-    Image.new("RGB", (30, 20), "white").save(turned, exif=exif)
-    damaged = tmp_path / "damaged.jpg"
-    damaged.write_bytes(turned.read_bytes()[:200])
-    places = {"grey": grey, "turned": turned, "damaged": damaged, "missing": tmp_path / "missing.jpg"}
-    data = collect([one(name)._replace(image=path) for name, path in places.items()], NAMES)
-    assert np.asarray(data.picture(0)).tolist() == np.full((20, 30, 3), 7).tolist()
-    assert data.picture(1).size == (30, 20)
-    for row, name in ((2, "damaged"), (3, "missing")):
-        with pytest.raises(UserError, match=f"The image {name} cannot be read"):
-            data.picture(row)
-    other = collect([one("grey")._replace(image=grey, size=(30, 20))], NAMES)
-    with pytest.raises(UserError, match="grey is 30 wide and 20 high, but its annotation says 20 and 30"):
-        other.picture(0)
+def test_what_is_in_one_image_has_no_padding():
+    truth = ground_truth_of_image(BOXES[0], LABELS[0], crowd=np.array([True, False]))
+    assert isinstance(truth, GroundTruth) and truth.mask.tolist() == [True, True] and truth.difficult is None

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fsljax.detection.data.structures import Detections, ground_truth_of_image
 from fsljax.detection.evaluation import average_precision as ap
-from fsljax.detection.evaluation.average_precision import ImageDetections, ImageTruths
+from fsljax.detection.evaluation.judging import judge
 from fsljax.errors import UserError
 
 CLASSES = 4
@@ -22,7 +23,7 @@ def random_boxes(generator, count: int) -> np.ndarray:
     return np.concatenate([starts, starts + generator.uniform(5, 30, (count, 2))], axis=1)
 
 
-def found_near(generator, boxes, labels, classes: int, *, ties: bool) -> ImageDetections:
+def found_near(generator, boxes, labels, classes: int, *, ties: bool) -> Detections:
     """Detections of most of the boxes, some twice, some of the wrong class; and some of nothing."""
     picked = np.flatnonzero(generator.random(len(boxes)) < 0.8)
     picked = np.concatenate([picked, picked[generator.random(len(picked)) < 0.4]])
@@ -34,7 +35,7 @@ def found_near(generator, boxes, labels, classes: int, *, ties: bool) -> ImageDe
     scores = generator.random(len(near) + len(wrong))
     if ties:
         scores = np.round(scores, 1)
-    return ImageDetections(np.concatenate([near, wrong]), scores, np.concatenate([of_near, of_wrong]))
+    return Detections(np.concatenate([near, wrong]), scores, np.concatenate([of_near, of_wrong]))
 
 
 def scenes(seed: int, *, images: int = 12, crowds: bool = False, difficult: bool = False, ties: bool = False):
@@ -45,14 +46,14 @@ def scenes(seed: int, *, images: int = 12, crowds: bool = False, difficult: bool
         boxes, labels = random_boxes(generator, count), generator.integers(0, CLASSES - 1, count)
         detections.append(found_near(generator, boxes, labels, CLASSES, ties=ties))
         truths.append(
-            ImageTruths(
+            ground_truth_of_image(
                 boxes,
                 labels,
                 generator.random(count) < 0.3 if difficult else None,
                 generator.random(count) < 0.3 if crowds else None,
             )
         )
-    detections[3] = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    detections[3] = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     return detections, truths
 
 
@@ -76,7 +77,7 @@ def coco_reference(detections, truths, classes: int):
                     "area": float((box[2] - box[0]) * (box[3] - box[1])),
                 }
             )  # fmt: skip
-        for box, score, label in zip(*found, strict=True):
+        for box, score, label in zip(*found[:3], strict=True):
             results.append(
                 {
                     "image_id": image, "category_id": int(label), "bbox": corner_and_sides(box),
@@ -121,14 +122,14 @@ def test_coco_is_pycocotools(crowds, ties):
 def test_coco_counts_the_best_hundred_of_a_class():
     generator = np.random.default_rng(0)
     boxes, labels = random_boxes(generator, 90), np.zeros(90, int)
-    found = ImageDetections(
+    found = Detections(
         np.concatenate([boxes, random_boxes(generator, 60), boxes[:20]]),
         generator.random(170),
         np.repeat([0, 1], [150, 20]),
     )
-    assert_is_coco([found], [ImageTruths(boxes, labels)], 2)
-    unlimited = ap.judge([found], [ImageTruths(boxes, labels)], num_classes=2, rule="coco")
-    limited = ap.judge([found], [ImageTruths(boxes, labels)], num_classes=2, rule="coco", most=100)
+    assert_is_coco([found], [ground_truth_of_image(boxes, labels)], 2)
+    unlimited = judge([found], [ground_truth_of_image(boxes, labels)], num_classes=2, rule="coco")
+    limited = judge([found], [ground_truth_of_image(boxes, labels)], num_classes=2, rule="coco", most=100)
     assert (len(unlimited.scores), len(limited.scores)) == (170, 120)
     assert set(limited.scores[limited.labels == 0]) == set(np.sort(found.scores[:150])[50:])
 
@@ -139,13 +140,13 @@ def test_coco_on_its_own_annotations(detection_dir: Path):
     generator = np.random.default_rng(0)
     detections, truths = [], []
     for image in content["images"]:
-        own = [of for of in content["annotations"] if of["image_id"] == image["id"]]
-        corners = np.array([of["bbox"] for of in own]).reshape(-1, 4)[:, [1, 0, 3, 2]]
+        marked = [one for one in content["annotations"] if one["image_id"] == image["id"]]
+        corners = np.array([one["bbox"] for one in marked]).reshape(-1, 4)[:, [1, 0, 3, 2]]
         boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
-        labels = np.array([names[of["category_id"]] for of in own], int)
-        crowd = np.array([bool(of["iscrowd"]) for of in own], bool)
+        labels = np.array([names[one["category_id"]] for one in marked], int)
+        crowd = np.array([bool(one["iscrowd"]) for one in marked], bool)
         detections.append(found_near(generator, boxes, labels, len(names), ties=False))
-        truths.append(ImageTruths(boxes, labels, None, crowd))
+        truths.append(ground_truth_of_image(boxes, labels, None, crowd))
     assert assert_is_coco(detections, truths, len(names)).ap50 > 0.3
 
 
@@ -154,7 +155,7 @@ def voc_reference(detections, truths, label: int, threshold: float):
     rows = [
         (-score, image, box)
         for image, found in enumerate(detections)
-        for box, score, of in zip(*found, strict=True)
+        for box, score, of in zip(*found[:3], strict=True)
         if of == label
     ]
     taken, counted = set(), []
@@ -182,7 +183,7 @@ def voc_reference(detections, truths, label: int, threshold: float):
 def test_voc_is_the_loop_and_both_areas_are_their_definitions():
     for seed in range(4):
         detections, truths = scenes(seed, difficult=True)
-        judged = ap.judge(detections, truths, num_classes=CLASSES, iou_threshold=0.5)
+        judged = judge(detections, truths, num_classes=CLASSES, iou_threshold=0.5)
         of_all = ap.class_average_precisions(judged)
         of_11 = ap.class_average_precisions(judged, interpolation="11")
         for label in range(CLASSES - 1):
@@ -205,25 +206,23 @@ def test_voc_is_the_loop_and_both_areas_are_their_definitions():
 
 
 def test_rules_where_they_differ():
-    truths = [ImageTruths(np.array([[0, 0, 10, 10], [0, 2, 10, 12.0]]), np.array([0, 0]))]
+    truths = [ground_truth_of_image(np.array([[0, 0, 10, 10], [0, 2, 10, 12.0]]), np.array([0, 0]))]
     # Both lie nearest to the first; the second one overlaps with the other truth by 0.6 too.
     found = [
-        ImageDetections(
-            np.array([[0, 0, 10, 10], [0, 0.5, 10, 10.5]]), np.array([0.9, 0.8]), np.array([0, 0])
-        )
+        Detections(np.array([[0, 0, 10, 10], [0, 0.5, 10, 10.5]]), np.array([0.9, 0.8]), np.array([0, 0]))
     ]
-    assert list(ap.judge(found, truths, num_classes=1).right) == [True, False]
-    assert list(ap.judge(found, truths, num_classes=1, rule="coco").right) == [True, True]
+    assert list(judge(found, truths, num_classes=1).right) == [True, False]
+    assert list(judge(found, truths, num_classes=1, rule="coco").right) == [True, True]
 
 
 @pytest.mark.parametrize("rule", ["voc", "coco"])
 def test_difficult_truths_and_crowds_are_neither_missed_nor_wrong(rule):
     boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 60, 60.0]])
-    truths = [ImageTruths(boxes, np.zeros(3, int), np.array([0, 0, 1]), np.array([0, 1, 0]))]
+    truths = [ground_truth_of_image(boxes, np.zeros(3, int), np.array([0, 0, 1]), np.array([0, 1, 0]))]
     # Right; two within the crowd; the difficult one; nothing.
     found = np.array([[0, 0, 10, 10], [20, 20, 25, 25], [21, 21, 26, 26], [50, 50, 60, 60], [80, 80, 90, 90]])
-    judged = ap.judge(
-        [ImageDetections(found, np.linspace(0.9, 0.5, 5), np.zeros(5, int))], truths, num_classes=1, rule=rule
+    judged = judge(
+        [Detections(found, np.linspace(0.9, 0.5, 5), np.zeros(5, int))], truths, num_classes=1, rule=rule
     )
     assert list(judged.right) == [True, False]
     assert list(judged.scores) == [0.9, 0.5]
@@ -231,59 +230,37 @@ def test_difficult_truths_and_crowds_are_neither_missed_nor_wrong(rule):
 
 
 def test_nothing_found_and_nothing_there():
-    nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-    empty = ImageTruths(np.zeros((0, 4)), np.zeros(0, int))
-    one = ImageTruths(np.array([[0, 0, 5, 5]]), np.array([1]))
-    wrong = ImageDetections(np.array([[0, 0, 5, 5]]), np.array([0.5]), np.array([0]))
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    empty = ground_truth_of_image(np.zeros((0, 4)), np.zeros(0, int))
+    one = ground_truth_of_image(np.array([[0, 0, 5, 5]]), np.array([1]))
+    wrong = Detections(np.array([[0, 0, 5, 5]]), np.array([0.5]), np.array([0]))
     for interpolation in ("all", "11", "101"):
-        missed = ap.judge([nothing, nothing], [one, empty], num_classes=2)
+        missed = judge([nothing, nothing], [one, empty], num_classes=2)
         assert ap.average_precision(missed, interpolation=interpolation) == 0
         np.testing.assert_array_equal(
             ap.class_average_precisions(missed, interpolation=interpolation), [np.nan, 0]
         )
         assert np.isnan(
-            ap.average_precision(ap.judge([wrong], [empty], num_classes=2), interpolation=interpolation)
+            ap.average_precision(judge([wrong], [empty], num_classes=2), interpolation=interpolation)
         )
-        assert ap.average_precision(ap.judge([wrong], [one], num_classes=2), interpolation=interpolation) == 0
+        assert ap.average_precision(judge([wrong], [one], num_classes=2), interpolation=interpolation) == 0
     assert np.isnan(ap.coco_average_precision([nothing], [empty], num_classes=2).ap)
     assert ap.coco_average_precision([nothing], [one], num_classes=2).ap == 0
-    assert np.isnan(ap.average_precision(ap.judge([], [], num_classes=1)))
-
-
-def test_pooled_ranks_all_episodes_together_and_resamples_repeat_them():
-    episodes = [scenes(seed, images=5, difficult=True, ties=seed == 2) for seed in range(4)]
-    parts = [ap.judge(*of, num_classes=CLASSES) for of in episodes]
-    detections, truths = ([image for episode in episodes for image in episode[of]] for of in (0, 1))
-    together = ap.judge(detections, truths, num_classes=CLASSES)
-    pooled = ap.pool(parts)
-    for ours, whole in zip(pooled, together, strict=True):
-        np.testing.assert_array_equal(ours, whole)
-    pooled_figure = ap.average_precision(pooled)
-    assert pooled_figure != pytest.approx(np.mean([ap.average_precision(of) for of in parts]))
-    times = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 0, 3, 1], [0, 0, 0, 0]])
-    found = ap.resampled_average_precisions(parts, times)
-    repeated = [
-        ap.average_precision(ap.pool([of for of, n in zip(parts, sample, strict=True) for _ in range(n)]))
-        for sample in times[:3]
-    ]
-    np.testing.assert_allclose(found[0], pooled_figure)
-    # A repeated detection is a tie with itself: precision differs within the tie alone.
-    np.testing.assert_allclose(found[:3], repeated, atol=0.02)
-    assert np.isnan(found[3])
+    assert np.isnan(ap.average_precision(judge([], [], num_classes=1)))
 
 
 def test_input_that_cannot_be():
-    one = ImageTruths(np.array([[0, 0, 5, 5]]), np.array([1]))
-    found = ImageDetections(np.array([[0, 0, 5, 5]]), np.array([np.nan]), np.array([1]))
+    one = ground_truth_of_image(np.array([[0, 0, 5, 5]]), np.array([1]))
+    found = Detections(np.array([[0, 0, 5, 5]]), np.array([np.nan]), np.array([1]))
     with pytest.raises(UserError, match="Scores of image 0 are not finite"):
-        ap.judge([found], [one], num_classes=2)
+        judge([found], [one], num_classes=2)
     with pytest.raises(ValueError, match="Labels of image 0 are not from 0 to 0"):
-        ap.judge([found._replace(scores=np.array([0.5]))], [one], num_classes=1)
-    with pytest.raises(ValueError, match="2 images have detections and 1 truths"):
-        ap.judge([found, found], [one], num_classes=2)
+        judge([found._replace(scores=np.array([0.5]))], [one], num_classes=1)
+    with pytest.raises(ValueError, match="2 images have detections and 1 ground truth"):
+        judge([found, found], [one], num_classes=2)
     with pytest.raises(ValueError, match="must be 'voc' or 'coco'"):
-        ap.judge([found], [one], num_classes=2, rule="voc07")
+        judge([found], [one], num_classes=2, rule="voc07")
     with pytest.raises(ValueError, match="'all', '11' or '101'"):
         ap.average_precision(
-            ap.judge([found._replace(scores=np.array([0.5]))], [one], num_classes=2), interpolation="12"
+            judge([found._replace(scores=np.array([0.5]))], [one], num_classes=2), interpolation="12"
         )

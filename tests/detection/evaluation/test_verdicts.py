@@ -6,21 +6,21 @@ import jax
 import numpy as np
 import pytest
 
-from fsljax.detection.evaluation.average_precision import (
-    ImageDetections,
-    ImageTruths,
-    average_precision,
-    judge,
-    pool,
-    resampled_average_precisions,
-)
+from fsljax.detection.data.structures import Detections, GroundTruth, ground_truth_of_image
+from fsljax.detection.evaluation.average_precision import average_precision, coco_average_precision
+from fsljax.detection.evaluation.judging import Judged, judge
 from fsljax.detection.evaluation.verdicts import (
+    Verdict,
     Verdicts,
+    coco_of_episode,
     half_width,
     judge_image,
+    judge_image_as_coco,
     resampled_pooled,
     resamples,
 )
+
+from .episode_oracles import pool, resampled_average_precisions
 
 EPISODES, QUERIES, FOUND, TRUTHS, WAY = 12, 5, 20, 6, 3
 
@@ -53,8 +53,7 @@ def drawn() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def verdicts(drawn: dict[str, np.ndarray]) -> Verdicts:
-    names = ("boxes", "labels", "valid", "truths", "truth_labels", "mask", "difficult")
-    found = jax.vmap(jax.vmap(judge_image))(*(drawn[name] for name in names))
+    found = jax.vmap(jax.vmap(judge_image))(*padded(drawn))
     positives = np.stack(
         [
             np.bincount(labels[mask & ~difficult], minlength=WAY)
@@ -73,14 +72,26 @@ def verdicts(drawn: dict[str, np.ndarray]) -> Verdicts:
     )
 
 
-def reference(drawn: dict[str, np.ndarray], number: int):
+def padded(drawn: dict[str, np.ndarray]) -> tuple[Detections, GroundTruth]:
+    return (
+        Detections(*(drawn[name] for name in ("boxes", "scores", "labels", "valid"))),
+        GroundTruth(*(drawn[name] for name in ("truths", "truth_labels", "mask", "difficult"))),
+    )
+
+
+def images_of(drawn: dict[str, np.ndarray], number: int) -> tuple[list[Detections], list[GroundTruth]]:
     found, truths = [], []
     for query in range(QUERIES):
         at = number, query
         valid, mask = drawn["valid"][at], drawn["mask"][at]
-        found.append(ImageDetections(*(drawn[n][at][valid] for n in ("boxes", "scores", "labels"))))
-        truths.append(ImageTruths(*(drawn[n][at][mask] for n in ("truths", "truth_labels", "difficult"))))
-    return judge(found, truths, num_classes=WAY)
+        found.append(Detections(*(drawn[n][at][valid] for n in ("boxes", "scores", "labels"))))
+        true = (drawn[n][at][mask] for n in ("truths", "truth_labels", "difficult"))
+        truths.append(ground_truth_of_image(*true))
+    return found, truths
+
+
+def reference(drawn: dict[str, np.ndarray], number: int) -> Judged:
+    return judge(*images_of(drawn, number), num_classes=WAY)
 
 
 def test_verdicts_are_those_of_the_judge(drawn: dict[str, np.ndarray], verdicts: Verdicts):
@@ -89,6 +100,36 @@ def test_verdicts_are_those_of_the_judge(drawn: dict[str, np.ndarray], verdicts:
         assert 0 < expected.right.sum() < len(expected.right)
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_cocos_figure_of_an_episode_is_that_of_its_images(drawn: dict[str, np.ndarray], verdicts: Verdicts):
+    as_coco = jax.jit(jax.vmap(jax.vmap(judge_image_as_coco)))(*padded(drawn))
+    for number in range(EPISODES):
+        # `[queries, ious, detections]` as `[ious, queries · detections]`
+        right, counted = (np.moveaxis(np.asarray(part[number]), 1, 0).reshape(10, -1) for part in as_coco)
+        figure = coco_of_episode(
+            verdicts.scores[number],
+            verdicts.labels[number],
+            Verdict(right, counted),
+            verdicts.positives[number],
+        )
+        expected = coco_average_precision(*images_of(drawn, number), num_classes=WAY).ap
+        assert figure == pytest.approx(expected, abs=1e-6)
+        assert 0 < figure < 0.9
+
+
+def test_coco_counts_the_first_hundred_of_a_class_in_an_image():
+    box = np.array([[0, 0, 10, 10]], np.float32)
+    detections = Detections(
+        np.concatenate([np.repeat(box + 50, 100, axis=0), box, box]),
+        np.linspace(1, 0, 102),
+        np.array([0] * 101 + [1]),
+        np.ones(102, bool),
+    )
+    truth = ground_truth_of_image(np.repeat(box, 2, axis=0), np.array([0, 1]))
+    right, counted = judge_image_as_coco(detections, truth)
+    assert np.flatnonzero(np.asarray(right[0])).tolist() == [101]
+    assert np.flatnonzero(~np.asarray(counted[0])).tolist() == [100]
 
 
 def test_the_pooled_figure_ranks_all_episodes_together(drawn: dict[str, np.ndarray], verdicts: Verdicts):
@@ -104,6 +145,21 @@ def test_the_mean_is_over_the_classes_of_an_episode(verdicts: Verdicts):
     # Class 0: one of two is found, by the first detection; class 1: the only one; class 2 has no truths.
     assert one.mean_average_precisions() == pytest.approx([(0.5 + 1) / 2])
     assert verdicts.mean_average_precisions().shape == (EPISODES,)
+
+
+def test_pooling_ranks_the_images_of_all_parts_together(drawn: dict[str, np.ndarray]):
+    parts = [reference(drawn, number) for number in range(4)]
+    detections, truths = (
+        [image for number in range(4) for image in images_of(drawn, number)[kind]] for kind in (0, 1)
+    )
+    together = judge(detections, truths, num_classes=WAY)
+    pooled = pool(parts)
+    for ours, whole in zip(pooled, together, strict=True):
+        np.testing.assert_array_equal(ours, whole)
+    pooled_figure = average_precision(pooled)
+    assert pooled_figure != pytest.approx(np.mean([average_precision(part) for part in parts]))
+    times = np.array([[1, 1, 1, 1], [0, 0, 0, 0]])
+    np.testing.assert_allclose(resampled_average_precisions(parts, times), [pooled_figure, np.nan])
 
 
 def test_the_bootstrap_agrees_with_the_exact_one(drawn: dict[str, np.ndarray], verdicts: Verdicts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,24 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.detection.model.detector import Detector, DetectorOptions
-from fsljax.detection.model.inference import detections, find_regions
+from fsljax.detection.config import Eval, HeadOptions, ProposalOptions, PyramidOptions, RoIOptions
+from fsljax.detection.model.detector import DetectorNetwork, DetectorOptions
+from fsljax.detection.model.inference import Suppression, detections, propose_regions, suppression_of
 from fsljax.detection.model.roi_head import BOX_WEIGHTS
-from fsljax.detection.model.rpn import ProposalOptions
 from fsljax.detection.ops.boxes import clip, decode
 from fsljax.networks import SceneNet
 
 OPTIONS = DetectorOptions(
-    ProposalOptions(sizes=((8.0,), (16.0,), (24.0,)), ratios=(0.5, 1.0), before_nms=16, keep=5),
-    channels=6,
-    hidden=7,
-    dim=3,
+    PyramidOptions(channels=6),
+    ProposalOptions(sizes=(8.0, 16.0, 24.0), ratios=(0.5, 1.0), before_nms=16, keep=5),
+    RoIOptions(output_size=2, canonical_size=16.0, canonical_level=1),
+    HeadOptions(hidden=7, dim=3),
     linear_classes=4,
-    output_size=2,
-    canonical_size=16.0,
-    canonical_level=1,
 )
-NETWORK = Detector(SceneNet((1, 1), (4, 8)), OPTIONS)
+NETWORK = DetectorNetwork(SceneNet((1, 1), (4, 8)), OPTIONS)
 IMAGES = jax.random.uniform(jax.random.key(0), (2, 32, 48, 1))
 
 
@@ -51,14 +49,12 @@ def test_the_parts_have_the_shapes_that_are_promised(variables: Any):
     assert roi.shape == (2, 5, 7)
     embeddings = run(variables, "embed", roi)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=-1), 1, rtol=1e-5)
-    scores = run(variables, "linear_scores", roi)
-    assert scores.shape == (2, 5, 1 + 4)
-    np.testing.assert_allclose(scores.sum(axis=-1), 1, rtol=1e-5)
+    assert run(variables, "linear_logits", roi).shape == (2, 5, 1 + 4)
 
 
-def test_found_regions_are_what_the_parts_give_and_end_where_the_image_does(variables: Any):
+def test_proposed_regions_are_what_the_parts_give_and_end_where_the_image_does(variables: Any):
     heights, widths = jnp.array([32.0, 20.0]), jnp.array([30.0, 48.0])
-    found = jax.jit(lambda v: find_regions(NETWORK, v, IMAGES, heights, widths))(variables)
+    found = jax.jit(lambda v: propose_regions(NETWORK, v, IMAGES, heights, widths))(variables)
     levels = run(variables, "trunk", IMAGES)
     proposals = run(variables, "propose", levels, heights, widths)
     roi = run(variables, "roi_features", levels, proposals.boxes)
@@ -72,7 +68,7 @@ def test_found_regions_are_what_the_parts_give_and_end_where_the_image_does(vari
 
 def test_batch_statistics_are_those_of_the_batch_in_training_alone(variables: Any):
     _, changed = run(variables, "trunk", IMAGES, train=True, mutable=["batch_stats"])
-    frozen = NETWORK.clone(options=OPTIONS.__class__(**{**vars(OPTIONS), "frozen_statistics": True}))
+    frozen = NETWORK.clone(options=replace(OPTIONS, frozen_statistics=True))
     _, kept = frozen.apply(variables, IMAGES, train=True, method="trunk", mutable=["batch_stats"])
     before = jax.tree.leaves(variables["batch_stats"])
     assert any(np.any(a != b) for a, b in zip(before, jax.tree.leaves(changed), strict=True))
@@ -90,9 +86,10 @@ SCORES = np.array(
 )  # background, and two classes
 
 
-def found(**options: Any) -> list[tuple[float, int, list[float]]]:
+def found(candidates: int = 512, **options: Any) -> list[tuple[float, int, list[float]]]:
     valid = np.array([True, True, True, False])
-    result = jax.jit(lambda: detections(BOXES, valid, SCORES, **options))()
+    suppression = Suppression(**{"iou_threshold": 0.3, **options})
+    result = jax.jit(lambda: detections(BOXES, valid, SCORES, suppression, candidates=candidates))()
     rows = zip(*(np.asarray(x)[np.asarray(result.valid)] for x in result[:3]), strict=True)
     return [(round(float(score), 3), int(label), box.tolist()) for box, score, label in rows]
 
@@ -111,3 +108,24 @@ def test_weak_detections_and_those_beyond_the_number_are_left_out():
     assert [row[0] for row in found(keep=4, score_threshold=0.4)] == [0.8, 0.5]
     assert [row[0] for row in found(keep=1)] == [0.8]
     assert [row[0] for row in found(keep=4, candidates=2)] == [0.8, 0.5]
+
+
+def test_soft_suppression_lowers_scores_instead_of_dropping_boxes():
+    # The second box's overlap with the first is 0.9: of class 0 it keeps a tenth of its score.
+    assert found(keep=6, soft=True) == [
+        (0.8, 0, BOXES[0].tolist()),
+        (0.5, 1, BOXES[1].tolist()),
+        (0.35, 0, BOXES[2].tolist()),
+        (0.05, 1, BOXES[2].tolist()),
+        (0.03, 0, BOXES[1].tolist()),
+        (0.01, 1, BOXES[0].tolist()),
+    ]
+    assert [row[0] for row in found(keep=6, soft=True, soft_threshold=0.04)] == [0.8, 0.5, 0.35, 0.05]
+    gaussian = found(keep=6, soft=True, soft_sigma=0.5)
+    assert (round(0.3 * float(np.exp(-(0.9**2) / 0.5)), 3), 0, BOXES[1].tolist()) in gaussian
+
+
+def test_suppression_is_as_the_config_says():
+    options = replace(Eval(), suppression="soft", soft_sigma=0.4, iou_threshold=0.6, score_threshold=0.2)
+    assert suppression_of(options, score_threshold=0.2) == Suppression(0.6, 100, 0.2, True, 0.4, 0.001)
+    assert suppression_of(Eval(), keep=7) == Suppression(0.3, 7, 0.0, False, 0.0, 0.001)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fsljax.detection.config import EnrollOptions
 from fsljax.detection.model.enroll import (
-    EnrolOptions,
+    Enrollment,
     Layer,
     Support,
-    enrol,
+    enroll,
     representative_rows,
     scores_by_linear,
     scores_by_representatives,
@@ -21,7 +23,11 @@ from fsljax.detection.model.enroll import (
 from fsljax.detection.model.roi_head import repmet_scores
 
 WAY, SHOTS, P, HIDDEN, DIM = 3, 2, 8, 12, 6
-OPTIONS = EnrolOptions(rate=0.02)
+OPTIONS = Enrollment(EnrollOptions(rate=0.02), sigma=0.5, scale=15.0, normalize=True)
+
+
+def changed(**fields: Any) -> Enrollment:
+    return dataclasses.replace(OPTIONS, options=dataclasses.replace(OPTIONS.options, **fields))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,7 @@ def test_the_support_box_and_the_nearest_regions_represent_a_class():
 
 
 def test_representatives_are_embeddings_of_the_chosen_regions(support: Support):
-    found = enrol(support.features, support, OPTIONS)
+    found = enroll(support.features, support, OPTIONS.options)
     assert found.shape == (WAY, SHOTS * 2, HIDDEN)
     np.testing.assert_array_equal(found.reshape(WAY, SHOTS, 2, HIDDEN), support.features[:, :, :2])
 
@@ -92,7 +98,7 @@ def test_scores_are_those_of_the_representatives_alone(
 
 @pytest.mark.parametrize("learned", [True, False])
 def test_fine_tuning_lowers_the_surprise_at_the_support(support: Support, layer: Layer, learned: bool):
-    options = dataclasses.replace(OPTIONS, layer=learned)
+    options = changed(layer=learned)
     labels = np.zeros((WAY, SHOTS, P), int)
     labels[:, :, :2] = 1 + np.arange(WAY)[:, None, None]
     counted = np.asarray(support.valid) & (np.arange(P) != 2)
@@ -117,7 +123,7 @@ def test_without_a_layer_features_are_compared_themselves(
 def test_in_the_space_of_features_the_embedding_is_left_out(
     support: Support, queries: tuple[jax.Array, np.ndarray], layer: Layer
 ):
-    options = dataclasses.replace(OPTIONS, space="features", layer=True)
+    options = changed(space="features", layer=True)
     found = scores_by_representatives(support, queries[0], layer, options, epochs=1)
     expected = scores_by_representatives(support, queries[0], None, options, epochs=1)
     np.testing.assert_array_equal(found, expected)

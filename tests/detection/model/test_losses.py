@@ -11,33 +11,36 @@ import numpy as np
 import optax
 import pytest
 
-from fsljax.detection.data.truths import Truths
-from fsljax.detection.model.detector import Detector, DetectorOptions
-from fsljax.detection.model.losses import LossOptions, detector_losses, proposal_recall
-from fsljax.detection.model.roi_head import RoIOptions
-from fsljax.detection.model.rpn import ProposalOptions, Proposals
+from fsljax.detection.config import HeadOptions, LossOptions, ProposalOptions, PyramidOptions, RoIOptions
+from fsljax.detection.data.structures import GroundTruth, ImageBatch
+from fsljax.detection.model.detector import DetectorNetwork, DetectorOptions
+from fsljax.detection.model.losses import detector_losses, proposal_recall
+from fsljax.detection.model.rpn import Proposals
 from fsljax.distances import normalize
 from fsljax.networks import SceneNet
 
 CLASSES = 3
-OPTIONS = LossOptions(RoIOptions(sampled=16, positive_fraction=0.5, jittered=2))
-NETWORK = Detector(
+OPTIONS = LossOptions()
+NETWORK = DetectorNetwork(
     SceneNet((1, 1), (8, 8)),
     DetectorOptions(
-        ProposalOptions(sizes=((8.0,), (12.0,)), before_nms=32, keep=8, sampled=64),
-        channels=8,
-        extra_levels=0,
-        hidden=16,
-        dim=8,
+        PyramidOptions(channels=8, extra_levels=0),
+        ProposalOptions(sizes=(8.0, 12.0), before_nms=32, keep=8, sampled=64),
+        RoIOptions(
+            sampled=16,
+            positive_fraction=0.5,
+            jittered=2,
+            output_size=3,
+            canonical_size=100.0,
+            canonical_level=0,
+        ),
+        HeadOptions(hidden=16, dim=8),
         linear_classes=CLASSES,
-        output_size=3,
-        canonical_size=100.0,
-        canonical_level=0,
     ),
 )
 
 
-def squares() -> tuple[np.ndarray, Truths]:
+def squares() -> ImageBatch:
     """Filled, hollow and half filled squares, one or two an image."""
     images = np.zeros((4, 32, 32, 1), np.float32)
     boxes, labels, mask = np.zeros((4, 2, 4), np.float32), np.zeros((4, 2), int), np.zeros((4, 2), bool)
@@ -48,21 +51,22 @@ def squares() -> tuple[np.ndarray, Truths]:
             images[image, y + 3 : y + 8, x + 3 : x + (8 if label == 1 else 5)] = 0
         boxes[image, slot], labels[image, slot] = (y, x, y + 11, x + 11), label
         mask[image, slot] = True
-    return images, Truths(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(mask))
+    truth = GroundTruth(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(mask))
+    return ImageBatch(images, truth)
 
 
-IMAGES, TRUTHS = squares()
+BATCH = squares()
 
 
 def first_params() -> tuple[Any, Any]:
-    variables = jax.jit(lambda key: NETWORK.init(key, IMAGES, running_average=True))(jax.random.key(0))
-    held = normalize(jax.random.normal(jax.random.key(1), (CLASSES, 2, 8)))
-    return {"network": variables["params"], "representatives": held}, variables["batch_stats"]
+    variables = jax.jit(lambda key: NETWORK.init(key, BATCH.images, running_average=True))(jax.random.key(0))
+    representatives = normalize(jax.random.normal(jax.random.key(1), (CLASSES, 2, 8)))
+    return {"network": variables["params"], "representatives": representatives}, variables["batch_stats"]
 
 
 def losses(params: Any, batch_stats: Any, key: jax.Array, options: LossOptions, with_them: bool) -> Any:
-    held = params["representatives"] if with_them else None
-    return detector_losses(NETWORK, params["network"], batch_stats, held, key, IMAGES, TRUTHS, options)
+    representatives = params["representatives"] if with_them else None
+    return detector_losses(NETWORK, params["network"], batch_stats, representatives, key, BATCH, options)
 
 
 COMPUTE = jax.jit(losses, static_argnums=(3, 4))
@@ -97,7 +101,7 @@ def test_the_linear_loss_is_added_with_its_weight():
     )
 
 
-def test_a_few_images_are_learned_by_heart():
+def test_a_few_images_are_overfitted():
     params, batch_stats = first_params()
     optimizer = optax.adam(3e-3)
 
@@ -122,8 +126,9 @@ def test_a_few_images_are_learned_by_heart():
     assert last["box_loss"] < history[0]["box_loss"]
 
 
-def test_recall_counts_truths_that_a_valid_proposal_covers():
-    boxes = jnp.stack([TRUTHS.boxes[:, 0], TRUTHS.boxes[:, 0] + 5, TRUTHS.boxes[:, 1]], axis=1)
+def test_recall_counts_objects_that_a_valid_proposal_covers():
+    truth = BATCH.ground_truth
+    boxes = jnp.stack([truth.boxes[:, 0], truth.boxes[:, 0] + 5, truth.boxes[:, 1]], axis=1)
     for valid, wanted in (((True, True, True), 1.0), ((True, True, False), 4 / 5), ((False, True, False), 0)):
         proposals = Proposals(boxes, jnp.ones((4, 3)), jnp.tile(jnp.array(valid), (4, 1)))
-        np.testing.assert_allclose(proposal_recall(proposals, TRUTHS), wanted, rtol=1e-6)
+        np.testing.assert_allclose(proposal_recall(proposals, truth), wanted, rtol=1e-6)

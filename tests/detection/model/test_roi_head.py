@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.detection.model.roi_head import RoIHead, RoIOptions, repmet_scores, roi_targets, squared_distances
+from fsljax.detection.config import RoIOptions
+from fsljax.detection.model.roi_head import RoIHead, repmet_scores, roi_targets, squared_distances
 from fsljax.detection.ops.boxes import iou
 
 RNG = np.random.default_rng(0)
@@ -93,7 +94,7 @@ def test_regions_are_proposals_truths_and_regions_around_these_with_their_classe
     overlaps = np.asarray(iou(jnp.asarray(boxes), jnp.asarray(TRUTHS[:2])))
     wanted = np.where(overlaps.max(axis=1) >= 0.5, 1 + LABELS[:2][overlaps.argmax(axis=1)], 0)
     np.testing.assert_array_equal(labels, wanted)
-    np.testing.assert_array_equal(found.truths[found.valid], TRUTHS[overlaps.argmax(axis=1)])
+    np.testing.assert_array_equal(found.true_boxes[found.valid], TRUTHS[overlaps.argmax(axis=1)])
     # Two truths, three regions around each, and two of the four valid proposals are positive.
     assert (labels > 0).sum() == 2 + 6 + 2
     assert (labels == 0).sum() == 2

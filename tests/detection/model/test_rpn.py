@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.detection.model.rpn import ProposalHead, ProposalOptions, proposal_losses, propose, smooth_l1
+from fsljax.detection.config import ProposalOptions
+from fsljax.detection.model.rpn import ProposalHead, proposal_losses, propose, sizes_of_levels, smooth_l1
 from fsljax.detection.ops.anchors import pyramid_anchors
 from fsljax.detection.ops.boxes import encode, iou
 
 OPTIONS = ProposalOptions(
-    sizes=((8.0,), (16.0,)), ratios=(0.5, 1.0), before_nms=20, keep=6, sampled=500, positive_fraction=1.0
+    sizes=(8.0, 16.0), ratios=(0.5, 1.0), before_nms=20, keep=6, sampled=500, positive_fraction=1.0
 )
-ANCHORS = [pyramid_anchors(32, 32, (4 * 2**n,), (OPTIONS.sizes[n],), OPTIONS.ratios) for n in range(2)]
+ANCHORS = [pyramid_anchors(32, 32, (4 * 2**n,), ((OPTIONS.sizes[n],),), OPTIONS.ratios) for n in range(2)]
 FLAT = np.concatenate(ANCHORS)
 TRUTHS = np.array([[4.0, 4.0, 14.0, 12.0], [16.0, 10.0, 30.0, 28.0], [0, 0, 0, 0]], np.float32)
 MASK = np.array([True, True, False])
@@ -116,3 +117,9 @@ def test_smooth_l1_is_quadratic_then_linear_and_both_meet(beta: float):
     errors = np.linspace(-2, 2, 41).reshape(-1, 1) * [1.0, 0.0, 0.0, 0.0]
     wanted = np.where(np.abs(errors) < beta, errors**2 / (2 * beta), np.abs(errors) - beta / 2).sum(axis=1)
     np.testing.assert_allclose(smooth_l1(jnp.asarray(errors), beta=beta), wanted, atol=1e-5)
+
+
+def test_sizes_are_divided_evenly_among_levels():
+    assert sizes_of_levels((8, 12.0, 16.0, 24.0), 2) == ((8.0, 12.0), (16.0, 24.0))
+    with pytest.raises(ValueError, match="3 sizes cannot be divided among 2 levels"):
+        sizes_of_levels((8.0, 16.0, 24.0), 2)

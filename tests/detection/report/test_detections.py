@@ -7,16 +7,17 @@ import re
 import numpy as np
 import pytest
 
-from fsljax.detection.evaluation.average_precision import ImageDetections, ImageTruths, judge
+from fsljax.detection.data.structures import Detections, ground_truth_of_image
+from fsljax.detection.evaluation.judging import judge
 from fsljax.detection.report.detections import DetectionPicture, detections_section, precision_recall_section
 
 BOX = np.array([[2.0, 3.0, 12.0, 23.0]])
-TRUTHS = ImageTruths(np.concatenate([BOX, BOX + 30]), np.array([0, 1]))
+TRUTHS = ground_truth_of_image(np.concatenate([BOX, BOX + 30]), np.array([0, 1]))
 
 
-def found(*rows: tuple[np.ndarray, float, int]) -> ImageDetections:
+def found(*rows: tuple[np.ndarray, float, int]) -> Detections:
     boxes, scores, labels = zip(*rows, strict=True)
-    return ImageDetections(np.concatenate(boxes), np.array(scores), np.array(labels))
+    return Detections(np.concatenate(boxes), np.array(scores), np.array(labels))
 
 
 def kinds(html: str) -> list[str]:
@@ -35,8 +36,8 @@ def test_right_wrong_and_missed_boxes_are_told_apart():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_image_without_boxes_and_a_section_without_images(channels: int):
-    nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-    empty = ImageTruths(np.zeros((0, 4)), np.zeros(0, int))
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    empty = ground_truth_of_image(np.zeros((0, 4)), np.zeros(0, int))
     picture = DetectionPicture(np.zeros((8, 8, channels), np.uint8), nothing, empty)
     assert kinds(detections_section([picture], ["a"]).html) == []
     assert "no image" in detections_section([], ["a"]).html
@@ -53,6 +54,6 @@ def test_the_curve_falls_where_a_detection_is_wrong():
 
 
 def test_nothing_detected_is_said():
-    nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     judged = judge([nothing], [TRUTHS], num_classes=2)
     assert "Nothing was detected" in precision_recall_section({"base": judged}).html

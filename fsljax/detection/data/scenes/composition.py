@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fsljax.detection.config import SceneOptions
 from fsljax.detection.data.scenes.ink import (
     Drawings,
     Ink,
-    SceneOptions,
     render_characters,
     render_fragments,
     some_of,
@@ -25,7 +25,7 @@ _TRIES = 12  # positions of which a character takes the first that is free
 
 
 class Scene(NamedTuple):
-    """An image and its truths, the last rows zeros where mask is False; a batch has a leading axis more.
+    """An image and its objects, the last rows zeros where mask is False; a batch has a leading axis more.
 
     Attributes:
       image: float32 `[size, size, 1]`, in [0, 1].
@@ -52,7 +52,8 @@ def draw_scene(
 ) -> Scene:
     """Draws one scene; everything about it follows from `key`.
 
-    With distractors a scene is the same one, with further characters in the image that are not in the truths.
+    With distractors a scene is the same one, with further characters in the image that are not among its
+    objects.
 
     Args:
       key: a JAX random key.
@@ -72,17 +73,17 @@ def draw_scene(
     labels = allowed[jax.random.randint(keys[0], (slots,), 0, len(allowed))].astype(jnp.int32)
     if first is not None:
         labels = labels.at[0].set(first)
-    wanted = some_of(keys[1], options.characters)
+    asked_for = some_of(keys[1], options.characters)
     if distractors is not None:
         count_key, choice_key = jax.random.split(jax.random.fold_in(key, 1))
         chosen = jax.random.randint(choice_key, (options.distractors[1],), 0, len(distractors))
         labels = jnp.concatenate([labels, distractors[chosen].astype(jnp.int32)])
-        wanted = jnp.concatenate([wanted, some_of(count_key, options.distractors)])
+        asked_for = jnp.concatenate([asked_for, some_of(count_key, options.distractors)])
     # Keys of each character's own: nothing about one hangs on how many come after it.
     keys_of_each = jax.vmap(jax.random.fold_in, (None, 0))
     numbers = jnp.arange(len(labels))
     ink = render_characters(keys_of_each(keys[2], numbers), drawings, labels, options)
-    corners, boxes, placed = _places(keys_of_each(keys[3], numbers), ink, wanted, options)
+    corners, boxes, placed = _places(keys_of_each(keys[3], numbers), ink, asked_for, options)
     fragments, centres = render_fragments(keys[4], drawings if clutter is None else clutter, options)
     canvas = _paste(ink.patches * placed[:, None, None], corners - ink.boxes[:, :2], options.size)
     canvas += _paste(fragments, centres - fragments.shape[-1] // 2, options.size)
@@ -116,7 +117,7 @@ def draw_scenes(
 
 
 def _places(
-    keys: jax.Array, ink: Ink, wanted: jax.Array, options: SceneOptions
+    keys: jax.Array, ink: Ink, asked_for: jax.Array, options: SceneOptions
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Finds a place for each character, one after another.
 
@@ -124,7 +125,7 @@ def _places(
       Upper left corners int `[n, 2]`, boxes int `[n, 4]`, and bool `[n]`, who has a place.
     """
     extents = ink.boxes[:, 2:] - ink.boxes[:, :2]
-    count = len(wanted)
+    count = len(asked_for)
 
     def place(number: int | jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         boxes, placed = state
@@ -133,7 +134,7 @@ def _places(
         candidates = jnp.concatenate([tried, tried + extents[number]], axis=1)
         free = jnp.all(_apart(candidates, boxes, options) | ~placed, axis=1)
         chosen = candidates[jnp.argmax(free)]
-        has_place = wanted[number] & jnp.any(free) & jnp.all(extents[number] > 0)
+        has_place = asked_for[number] & jnp.any(free) & jnp.all(extents[number] > 0)
         return boxes.at[number].set(chosen), placed.at[number].set(has_place)
 
     start = jnp.zeros((count, 4), extents.dtype), jnp.zeros(count, bool)

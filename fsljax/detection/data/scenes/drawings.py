@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from fsljax.data import merge
-from fsljax.data.dataset import ImageDataset
+from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.example_split import TEST_DRAWINGS
 from fsljax.detection.data.scenes.composition import Drawings
 from fsljax.errors import UserError
@@ -70,7 +70,7 @@ def load(
     )
 
 
-def _splits(name: str, data_dir: str | None, seed: int) -> Any:
+def _splits(name: str, data_dir: str | None, seed: int) -> Splits:
     # Imported where used: each source brings libraries that take seconds to import.
     if name == "omniglot":
         from fsljax.data.sources import omniglot

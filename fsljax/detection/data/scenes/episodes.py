@@ -5,33 +5,23 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.detection.data.episode_file import Episodes
-from fsljax.detection.data.scenes.composition import Drawings, Scene, SceneOptions, draw_scenes
+from fsljax.detection.config import SceneOptions
+from fsljax.detection.data.episode_file import DetectionEpisodes
+from fsljax.detection.data.scenes.composition import Drawings, Scene, draw_scenes
 from fsljax.detection.data.scenes.drawings import SceneDrawings
+from fsljax.detection.data.structures import GroundTruth
 from fsljax.errors import UserError
 
 # Another processor may round a border of ink to the next pixel.
 _TOLERANCE = 1.0
 _GENERATOR = "threefry2x32"  # whose keys are two words
 _OPTIONS = SceneOptions()
-
-
-class EpisodeImages(NamedTuple):
-    """The images of one episode, float32 in [0, 1].
-
-    Attributes:
-      support: `[way, shots, size, size, 1]`.
-      query: `[queries, size, size, 1]`.
-    """
-
-    support: jax.Array
-    query: jax.Array
 
 
 def make_episodes(
@@ -43,7 +33,7 @@ def make_episodes(
     shots: int = 10,
     queries_per_class: int = 10,
     options: SceneOptions = _OPTIONS,
-) -> Episodes:
+) -> DetectionEpisodes:
     """Makes episodes of novel characters, over clutter of base characters' strokes.
 
     A support is a scene of the episode's characters and the box of one of the class. An episode depends on
@@ -74,8 +64,8 @@ def make_episodes(
         # Boxes alone are asked for, so the clutter is never drawn: any will do.
         scenes = draw_scenes(keys, novel, classes, first=classes[firsts], options=options)
         labels = jnp.argmax(scenes.labels[..., None] == classes, axis=-1)
-        truths = Scene(jnp.zeros(()), scenes.boxes, labels * scenes.mask, scenes.mask)
-        return classes, jax.random.key_data(keys), truths
+        objects = Scene(jnp.zeros(()), scenes.boxes, labels * scenes.mask, scenes.mask)
+        return classes, jax.random.key_data(keys), objects
 
     key = jax.random.key(seed, impl=_GENERATOR)
     made = [jax.device_get(make(jax.random.fold_in(key, number), drawings.novel)) for number in range(count)]
@@ -83,7 +73,9 @@ def make_episodes(
     shape = (count, way, shots + queries_per_class)
     keys = np.stack([keys for _, keys, _ in made]).reshape(*shape, 2)
     boxes, labels, mask = (
-        np.stack([getattr(truths, field) for _, _, truths in made]).reshape(*shape, options.characters[1], -1)
+        np.stack([getattr(objects, field) for _, _, objects in made]).reshape(
+            *shape, options.characters[1], -1
+        )
         for field in ("boxes", "labels", "mask")
     )
     if not mask[..., 0, 0].all():
@@ -94,7 +86,7 @@ def make_episodes(
     def queries(of_class: np.ndarray) -> np.ndarray:
         return of_class[:, :, shots:].reshape(count, way * queries_per_class, *of_class.shape[3:])
 
-    return Episodes(
+    return DetectionEpisodes(
         kind="scenes",
         seed=seed,
         content=content_of(drawings),
@@ -104,23 +96,29 @@ def make_episodes(
         support=keys[:, :, :shots],
         support_boxes=boxes[:, :, :shots, 0],
         query=queries(keys),
-        boxes=queries(boxes),
-        labels=queries(labels)[..., 0],
-        mask=queries(mask)[..., 0],
-        difficult=np.zeros_like(queries(mask)[..., 0]),
+        ground_truth=GroundTruth(
+            queries(boxes),
+            queries(labels)[..., 0],
+            queries(mask)[..., 0],
+            np.zeros_like(queries(mask)[..., 0]),
+        ),
     )
 
 
 def draw_episode(
-    drawings: SceneDrawings, episodes: Episodes, number: int, *, distractors: bool = False
-) -> EpisodeImages:
+    drawings: SceneDrawings, episodes: DetectionEpisodes, number: int, *, distractors: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """Draws the images of one episode.
 
     Args:
       drawings: of which the episodes were made.
       episodes: of scenes.
       number: which of them.
-      distractors: whether other novel characters are added to the queries; the truths stay the same.
+      distractors: whether other novel characters are added to the queries; the ground truth stays the same.
+
+    Returns:
+      Float images in [0, 1] of the support, `[way, shots, size, size, 1]`, and of the queries,
+      `[queries, size, size, 1]`.
 
     Raises:
       UserError: the scenes that are drawn are not those that the boxes were written of.
@@ -140,10 +138,10 @@ def draw_episode(
         first=jnp.repeat(allowed, len(query_keys) // episodes.way),
     )
     _check_drawn(support.boxes[:, 0], episodes.support_boxes[number].reshape(-1, 4), number)
-    truths = episodes.boxes[number]
-    _check_drawn(query.boxes[:, : truths.shape[1]], truths, number)
+    boxes = np.asarray(episodes.ground_truth.boxes[number])
+    _check_drawn(query.boxes[:, : boxes.shape[1]], boxes, number)
     size = support.image.shape[1:]
-    return EpisodeImages(support.image.reshape(episodes.way, episodes.shots, *size), query.image)
+    return support.image.reshape(episodes.way, episodes.shots, *size), query.image
 
 
 def content_of(drawings: SceneDrawings) -> str:
@@ -155,7 +153,7 @@ def content_of(drawings: SceneDrawings) -> str:
     return digest.hexdigest()
 
 
-def _options(episodes: Episodes) -> SceneOptions:
+def _options(episodes: DetectionEpisodes) -> SceneOptions:
     if episodes.kind != "scenes":
         raise UserError("These are episodes of a data set's images, not of scenes that could be drawn.")
     values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in episodes.options.items()}
@@ -163,8 +161,8 @@ def _options(episodes: Episodes) -> SceneOptions:
         return SceneOptions(**values)
     except TypeError as error:
         raise UserError(
-            f"The episodes' scenes have options that this version of fsljax does not know ({error}). Have "
-            "the episodes written anew."
+            f"The episodes' scenes have options that this version of fsljax does not know ({error}). "
+            "Regenerate the episodes."
         ) from error
 
 
@@ -176,5 +174,5 @@ def _check_drawn(drawn: jax.Array, written: np.ndarray, number: int) -> None:
     if np.abs(np.asarray(drawn) - written).max() > _TOLERANCE:
         raise UserError(
             f"The scenes of episode {number} do not have the boxes that were written of them: the drawings, "
-            "or the way in which this version of fsljax draws, are others. Have the episodes written anew."
+            "or the way in which this version of fsljax draws, are others. Regenerate the episodes."
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from fsljax.detection.config import SceneOptions
 
 _INK_THRESHOLD = 0.3  # what a box is tight to
 _LARGEST_SCALE = 2.0  # beyond it, the strokes of a small drawing become blots
@@ -21,45 +22,6 @@ class Drawings(NamedTuple):
     """
 
     images: jax.Array
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """What scenes look like. Where two numbers stand, amounts are drawn uniformly between them.
-
-    Attributes:
-      size: pixels a side.
-      characters: of a scene, the distractors not counted; a character that finds no free place is left out,
-        which never happens to the first.
-      distractors: characters that are added to a scene where distractors are asked for.
-      sides: pixels of the longer side of a character after turning, drawn uniformly in the logarithm; but
-        drawings are enlarged to the double at most.
-      rotation: degrees, to either side.
-      max_iou: how far the boxes of two characters overlap at most, as intersection over union.
-      max_covered: the same as a share of the smaller box.
-      fragments: of strokes, each from a round window no wider than a third of a character's ink.
-      strength: of the ink of each character and fragment.
-      contrast: of ink against paper.
-      paper: brightness of the paper.
-      inverted: probability of dark ink on bright paper.
-      shading: how far the brightness changes at most from edge to edge, in height and in width.
-      noise: standard deviation.
-    """
-
-    size: int = 128
-    characters: tuple[int, int] = (1, 6)
-    distractors: tuple[int, int] = (1, 3)
-    sides: tuple[float, float] = (20.0, 60.0)
-    rotation: float = 20.0
-    max_iou: float = 0.25
-    max_covered: float = 0.5
-    fragments: tuple[int, int] = (4, 16)
-    strength: tuple[float, float] = (0.7, 1.0)
-    contrast: tuple[float, float] = (0.5, 0.9)
-    paper: tuple[float, float] = (0.0, 0.2)
-    inverted: float = 0.0
-    shading: float = 0.1
-    noise: tuple[float, float] = (0.01, 0.06)
 
 
 class Ink(NamedTuple):

@@ -8,12 +8,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fsljax.detection.config import Config
 from fsljax.detection.data.annotation_xml import missing_split
-from fsljax.detection.data.structures import Annotated, DetectionSet, collect
+from fsljax.detection.data.photographs import Photographs, divided, folder_of
+from fsljax.detection.data.set_operations import collect, one_image
+from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
+Json = dict[str, Any]
 
-def load(
+
+def load(config: Config) -> Photographs:
+    """The set that `config.data` names.
+
+    Raises:
+      UserError: if it is missing or unfit, saying what to do.
+    """
+    data, folder = config.data, folder_of(config)
+
+    def read_split(split: str, names: tuple[str, ...]) -> DetectionSet:
+        return read_folder(folder, split, limit=data.limit or None, drop_bad_boxes=data.drop_bad_boxes)
+
+    return divided(config, read_split)
+
+
+def read_folder(
     folder: Path | str,
     split: str,
     *,
@@ -31,7 +50,7 @@ def load(
       images: folder of the images; None looks for `SPLIT`, `images/SPLIT`, `images` and `JPEGImages`, and
         beside the JSON.
       limit: so many of the first images in the order of the JSON; None: all.
-      drop_bad_boxes: as for `fsljax.detection.data.structures.collect`.
+      drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
 
     Raises:
       UserError: a file is missing, is no JSON or lacks a part, names an unknown image or category, or as
@@ -72,17 +91,17 @@ def _find_images(root: Path, split: str, given: Path | str | None, names: list[s
         places = [Path(given).expanduser()]
     else:
         places = [root / split, root / "images" / split, root / "images", root / "JPEGImages", root]
-    found = next((place for place in places if names and (place / names[0]).is_file()), places[0])
-    missing = [name for name in names if not (found / name).is_file()]
+    folder = next((place for place in places if names and (place / names[0]).is_file()), places[0])
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(names)} images are missing, first {missing[0]}. Looked in "
             f"{', '.join(map(str, places))}; give the folder that holds them."
         )
-    return found
+    return folder
 
 
-def _by_image(stored: dict[str, Any], file: Path) -> dict[Any, list[dict[str, Any]]]:
+def _by_image(stored: Json, file: Path) -> dict[int, list[Json]]:
     known = {one["id"] for one in stored["images"]}
     by_image = defaultdict(list)
     for one in stored["annotations"]:
@@ -95,12 +114,12 @@ def _by_image(stored: dict[str, Any], file: Path) -> dict[Any, list[dict[str, An
 
 
 def _annotated(
-    listed: list[dict[str, Any]],
-    by_image: dict[Any, list[dict[str, Any]]],
-    categories: dict[Any, str],
+    listed: list[Json],
+    by_image: dict[int, list[Json]],
+    categories: dict[int, str],
     pictures: Path,
     file: Path,
-) -> Iterator[Annotated]:
+) -> Iterator[DetectionSet]:
     for image in listed:
         boxes, classes, difficult = [], [], []
         for one in by_image.get(image["id"], []):
@@ -112,11 +131,11 @@ def _annotated(
             boxes.append([y, x, y + height, x + width])
             classes.append(categories[one["category_id"]])
             difficult.append(bool(one.get("iscrowd", 0)))
-        yield Annotated(
-            image=pictures / image["file_name"],
-            id=Path(image["file_name"]).stem,
-            where=f"{image['file_name']} in {file}",
-            size=(image["height"], image["width"]),
+        yield one_image(
+            pictures / image["file_name"],
+            Path(image["file_name"]).stem,
+            f"{image['file_name']} in {file}",
+            (image["height"], image["width"]),
             boxes=boxes,
             classes=classes,
             difficult=difficult,

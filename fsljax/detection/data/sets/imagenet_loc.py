@@ -4,16 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
-from fsljax.detection.data.annotation_xml import annotated, missing_split, read_list, read_xml
-from fsljax.detection.data.structures import Annotated, DetectionSet, collect
+from fsljax.detection.config import Config
+from fsljax.detection.data.annotation_xml import annotated, class_names_in, missing_split, read_list
+from fsljax.detection.data.photographs import Photographs, divided, folder_of
+from fsljax.detection.data.set_operations import collect
+from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
 
-def load(
+def load(config: Config) -> Photographs:
+    """The set that `config.data` names.
+
+    Raises:
+      UserError: if it is missing or unfit, saying what to do.
+    """
+    data, folder = config.data, folder_of(config)
+
+    def read_split(split: str, names: tuple[str, ...]) -> DetectionSet:
+        return read_folder(
+            folder,
+            split,
+            class_names=names or None,
+            limit=data.limit or None,
+            drop_bad_boxes=data.drop_bad_boxes,
+        )
+
+    return divided(config, read_split, read_by_class=True)
+
+
+def read_folder(
     folder: Path | str,
-    split: Literal["train", "val"],
+    split: str,
     *,
     class_names: Sequence[str] | None = None,
     limit: int | None = None,
@@ -24,11 +46,11 @@ def load(
     Args:
       folder: that holds `ILSVRC` or is it, with `Data/CLS-LOC/SPLIT`, `Annotations/CLS-LOC/SPLIT` and, if
         `class_names` is None, `Data/CLS-LOC/train` or `LOC_synset_mapping.txt` to tell the classes.
-      split: of "train" the images lie in a folder for each class, of "val" in one.
+      split: "train" or "val"; of "train" the images lie in a folder for each class, of "val" in one.
       class_names: wnids of the classes that are read, such as n02084071; None: all, sorted. Of "train" the
         images in other classes' folders are passed over, of "val" those with an object of another class.
       limit: so many of the first images, taken from the classes in turn; None: all.
-      drop_bad_boxes: as for `fsljax.detection.data.structures.collect`.
+      drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
 
     Raises:
       UserError: the folder, the split, a class or an image is missing, an XML does not parse, or as
@@ -45,7 +67,7 @@ def load(
     else:
         files = sorted((marks / split).glob("*.xml"))
         if class_names is not None:
-            files = [path for path in files if set(read_xml(path).classes) <= set(names)]
+            files = [path for path in files if set(class_names_in(path)) <= set(names)]
     return collect(_annotated(files[:limit], marks, pictures), names, drop_bad_boxes=drop_bad_boxes)
 
 
@@ -73,7 +95,7 @@ def _train_files(marks: Path, names: Sequence[str]) -> list[Path]:
     return [path for _, _, path in sorted(numbered)]
 
 
-def _annotated(files: Sequence[Path], marks: Path, pictures: Path) -> Iterator[Annotated]:
+def _annotated(files: Sequence[Path], marks: Path, pictures: Path) -> Iterator[DetectionSet]:
     for xml in files:
         image = (pictures / xml.relative_to(marks)).with_suffix(".JPEG")
         if not image.is_file():

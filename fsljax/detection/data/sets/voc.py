@@ -6,15 +6,18 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fsljax.detection.data.annotation_xml import annotated, missing_split, read_list, read_xml
-from fsljax.detection.data.structures import Annotated, DetectionSet, collect
+from fsljax.detection.config import Config, Data
+from fsljax.detection.data.annotation_xml import annotated, class_names_in, missing_split, read_list
+from fsljax.detection.data.photographs import Photographs, divided
+from fsljax.detection.data.set_operations import collect, join, one_image
+from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
 CLASSES = (
@@ -22,15 +25,47 @@ CLASSES = (
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
-# The three divisions that few-shot detection is published on (Kang et al. 2019, arXiv:1812.01866).
-NOVEL_CLASSES = {
-    1: ("bird", "bus", "cow", "motorbike", "sofa"),
-    2: ("aeroplane", "bottle", "cow", "horse", "sofa"),
-    3: ("boat", "cat", "motorbike", "sheep", "sofa"),
-}
+
+def load(config: Config) -> Photographs:
+    """The set that `config.data` names.
+
+    Raises:
+      UserError: if it is missing or unfit, saying what to do.
+    """
+
+    def read_split(split: str, names: tuple[str, ...]) -> DetectionSet:
+        return _read_years(config.data, split)
+
+    return divided(config, read_split)
 
 
-def load_folder(
+def _read_years(data: Data, split: str) -> DetectionSet:
+    """A split of all years there are, of the test part that of the first: 2012's has no boxes."""
+    asked = tuple(data.years) if split != "test" else tuple(data.years[:1])
+    limit = data.limit or None
+    if data.path:
+        there = years(data.path)
+        chosen: list[int | None] = [year for year in asked if year in there]
+        parts = [
+            read_folder(data.path, split, year=year, limit=limit, drop_bad_boxes=data.drop_bad_boxes)
+            for year in chosen or [None]
+        ]
+    else:
+        parts = [
+            read_tfds(
+                year,
+                part,
+                data_dir=data.data_dir or None,
+                limit=limit,
+                drop_bad_boxes=data.drop_bad_boxes,
+            )
+            for year in asked
+            for part in (("train", "validation") if split == "trainval" else (split,))
+        ]
+    return reduce(join, parts)
+
+
+def read_folder(
     folder: Path | str,
     split: str,
     *,
@@ -48,7 +83,7 @@ def load_folder(
       class_names: all classes; None takes VOC's 20 if the folder names no others, else all that any of its
         annotations names, sorted.
       limit: so many of the first images; None: all.
-      drop_bad_boxes: as for `fsljax.detection.data.structures.collect`.
+      drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
 
     Raises:
       UserError: the folder or the split is missing, an XML does not parse, an image is missing, or as
@@ -69,7 +104,7 @@ def load_folder(
     return collect(read, names, drop_bad_boxes=drop_bad_boxes)
 
 
-def load_tfds(
+def read_tfds(
     year: int,
     split: str,
     *,
@@ -83,7 +118,7 @@ def load_tfds(
       year: 2007 or 2012; the test part of 2012 has no boxes.
       split: "train", "validation" or "test".
       data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-      limit, drop_bad_boxes: as for `load_folder`.
+      limit, drop_bad_boxes: as for `read_folder`.
 
     Raises:
       UserError: the data set or the split is missing or damaged, or as `collect`.
@@ -134,7 +169,7 @@ class _TfdsRecords:
 
 def _from_tfds(
     examples: Iterator[dict[str, Any]], records: _TfdsRecords, names: Sequence[str]
-) -> Iterator[Annotated]:
+) -> Iterator[DetectionSet]:
     for number, example in enumerate(examples):
         identity = Path(example["image/filename"].decode()).stem
         with Image.open(io.BytesIO(example["image"])) as image:
@@ -142,11 +177,11 @@ def _from_tfds(
         objects = example["objects"]
         # TFDS divides VOC's own numbers by the sides: its boxes begin at pixel 1 as they do.
         boxes = np.array(objects["bbox"], np.float64).reshape(-1, 4) * [*size, *size] - [1, 1, 0, 0]
-        yield Annotated(
-            image=partial(records.image, number),
-            id=identity,
-            where=f"{identity} of {records.folder}",
-            size=size,
+        yield one_image(
+            partial(records.image, number),
+            identity,
+            f"{identity} of {records.folder}",
+            size,
             boxes=boxes.round(2).tolist(),
             classes=[names[label] for label in objects["label"]],
             difficult=[bool(difficult) for difficult in objects["is_difficult"]],
@@ -163,18 +198,18 @@ def _root(folder: Path, year: int | None) -> Path:
         raise UserError(f"The folder {folder} does not exist: give that of VOC, --config.data.path=DIR.")
     if (folder / "ImageSets" / "Main").is_dir():
         return folder
-    found = _homes(folder)
-    wanted = found if year is None else {name: found[name] for name in found if name == f"VOC{year}"}
-    if len(wanted) != 1:
+    homes = _homes(folder)
+    chosen = homes if year is None else {name: homes[name] for name in homes if name == f"VOC{year}"}
+    if len(chosen) != 1:
         raise UserError(
             f"{folder} holds "
             + (
-                f"{', '.join(sorted(found))}: say which year."
-                if found
+                f"{', '.join(sorted(homes))}: say which year."
+                if homes
                 else "no folder ImageSets/Main of VOC."
             )
         )
-    return next(iter(wanted.values()))
+    return next(iter(chosen.values()))
 
 
 def _homes(folder: Path) -> dict[str, Path]:
@@ -186,5 +221,5 @@ def _homes(folder: Path) -> dict[str, Path]:
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
-    named = {name for path in (root / "Annotations").glob("*.xml") for name in read_xml(path).classes}
+    named = {name for path in (root / "Annotations").glob("*.xml") for name in class_names_in(path)}
     return CLASSES if named <= set(CLASSES) else tuple(sorted(named))

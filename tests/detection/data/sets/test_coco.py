@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_split_is_read(folder, split):
-    read = coco.load(folder, split)
+    read = coco.read_folder(folder, split)
     assert read.ids == tuple(SPLITS[split])
     assert read.class_names == ("dog", "bus", "cat")  # by the categories' ids
     for row, name in enumerate(SPLITS[split]):
@@ -30,7 +30,7 @@ def test_a_split_is_read(folder, split):
         assert [read.class_names[label] for label in read.labels[row]] == [kind for kind, _, _ in objects]
         assert read.difficult[row].tolist() == [difficult for _, _, difficult in objects]
         np.testing.assert_array_equal(read.picture(row), pixels(MARKED[name]))
-    assert coco.load(folder, split, limit=1).ids == read.ids[:1]
+    assert coco.read_folder(folder, split, limit=1).ids == read.ids[:1]
 
 
 def rewrite(folder: Path, **changes) -> None:
@@ -39,9 +39,9 @@ def rewrite(folder: Path, **changes) -> None:
 
 def test_what_is_wrong_is_told(folder):
     with pytest.raises(UserError, match=r"no split 'test', only train, val\."):
-        coco.load(folder, "test")
+        coco.read_folder(folder, "test")
     with pytest.raises(UserError, match=r"2 of 2 images are missing, first a1\.png\. Looked in .*elsewhere"):
-        coco.load(folder, "train", images=folder / "elsewhere")
+        coco.read_folder(folder, "train", images=folder / "elsewhere")
     good = coco_of("train")["annotations"]
     for wrong, said in (
         ({"bbox": [0, 0, 61, 10]}, r"a1\.png in .* leaves the image"),
@@ -53,16 +53,16 @@ def test_what_is_wrong_is_told(folder):
     ):
         rewrite(folder, annotations=[{**good[0], **wrong}, good[1]])
         with pytest.raises(UserError, match=said):
-            coco.load(folder, "train")
+            coco.read_folder(folder, "train")
     (folder / "annotations/instances_train.json").write_text("{")
     with pytest.raises(UserError, match=r"instances_train\.json cannot be read"):
-        coco.load(folder, "train")
+        coco.read_folder(folder, "train")
 
 
 def test_bad_boxes_can_be_dropped_with_a_note(folder):
     good = coco_of("train")["annotations"]
     rewrite(folder, annotations=[{**good[0], "bbox": [5, 5, 0, 9]}, good[1]])
-    read = coco.load(folder, "train", drop_bad_boxes=True)
+    read = coco.read_folder(folder, "train", drop_bad_boxes=True)
     assert [len(boxes) for boxes in read.boxes] == [1, 0]
     assert read.class_names[read.labels[0][0]] == "dog" and read.difficult[0].tolist() == [True]
     assert len(read.notes) == 1 and "left out: 1 (a1.png" in read.notes[0]

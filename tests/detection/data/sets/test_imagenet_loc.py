@@ -33,28 +33,28 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_training_images_come_from_the_classes_in_turn(folder):
-    read = imagenet_loc.load(folder, "train")
+    read = imagenet_loc.read_folder(folder, "train")
     assert read.class_names == (DOG, CAT)
     assert read.ids == (f"{DOG}_1", f"{CAT}_7", f"{DOG}_2")
     assert [labels.tolist() for labels in read.labels] == [[0], [1], [0]]
     assert [boxes.tolist() for boxes in read.boxes] == [[[0, n, 10, 20]] for n in (0, 2, 1)]
     assert np.asarray(read.picture(1)).shape == (22, 30, 3)
-    assert imagenet_loc.load(folder / "ILSVRC", "train", limit=2).ids == read.ids[:2]
+    assert imagenet_loc.read_folder(folder / "ILSVRC", "train", limit=2).ids == read.ids[:2]
 
 
 def test_classes_can_be_chosen(folder):
-    assert imagenet_loc.load(folder, "train", class_names=[CAT]).ids == (f"{CAT}_7",)
-    assert imagenet_loc.load(folder, "val", class_names=[DOG]).ids == ("ILSVRC2012_val_00000002",)
-    assert len(imagenet_loc.load(folder, "val")) == 2
+    assert imagenet_loc.read_folder(folder, "train", class_names=[CAT]).ids == (f"{CAT}_7",)
+    assert imagenet_loc.read_folder(folder, "val", class_names=[DOG]).ids == ("ILSVRC2012_val_00000002",)
+    assert len(imagenet_loc.read_folder(folder, "val")) == 2
     with pytest.raises(UserError, match="The class n00000000 has no annotations"):
-        imagenet_loc.load(folder, "train", class_names=[DOG, "n00000000"])
+        imagenet_loc.read_folder(folder, "train", class_names=[DOG, "n00000000"])
 
 
 def test_what_is_missing_is_told(folder):
     with pytest.raises(UserError, match=r"no split 'test', only train, val\."):
-        imagenet_loc.load(folder, "test")
+        imagenet_loc.read_folder(folder, "test")
     (folder / f"ILSVRC/Data/CLS-LOC/train/{CAT}/{CAT}_7.JPEG").unlink()
     with pytest.raises(UserError, match=rf"{CAT}_7\.xml is of .*{CAT}_7\.JPEG, which is missing"):
-        imagenet_loc.load(folder, "train")
+        imagenet_loc.read_folder(folder, "train")
     (folder / "LOC_synset_mapping.txt").unlink()
-    assert imagenet_loc.load(folder, "val").class_names == (DOG, CAT)  # by the folders
+    assert imagenet_loc.read_folder(folder, "val").class_names == (DOG, CAT)  # by the folders

@@ -10,8 +10,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from fsljax.detection.data.set_operations import take_images
 from fsljax.detection.data.sets import coco, voc
-from fsljax.detection.data.structures import take_images
 from fsljax.errors import UserError
 
 from .annotated_folder import MARKED, SPLITS, pixels, write_voc
@@ -98,59 +98,59 @@ def check(read, split):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_folder_is_read_by_its_splits(folder, split):
-    read = voc.load_folder(folder, split)
+    read = voc.read_folder(folder, split)
     check(read, split)
     assert read.class_names == voc.CLASSES  # cat, dog and bus are among them
-    assert voc.load_folder(folder.parent, split, year=2007).fingerprint() == read.fingerprint()
-    assert voc.load_folder(folder, split, limit=1).ids == read.ids[:1]
+    assert voc.read_folder(folder.parent, split, year=2007).fingerprint() == read.fingerprint()
+    assert voc.read_folder(folder, split, limit=1).ids == read.ids[:1]
 
 
 def test_tfds_is_read_with_boxes_that_begin_at_zero(tmp_path):
     (tmp_path / "voc").mkdir()
     TinyVoc(data_dir=tmp_path / "voc", file_format="array_record").download_and_prepare()
     for split, part in (("train", "train"), ("val", "validation")):
-        read = voc.load_tfds(2007, part, data_dir=str(tmp_path))
+        read = voc.read_tfds(2007, part, data_dir=str(tmp_path))
         check(read, split)
         assert read.class_names == TFDS_NAMES
-    read = voc.load_tfds(2007, "train", data_dir=str(tmp_path))
+    read = voc.read_tfds(2007, "train", data_dir=str(tmp_path))
     np.testing.assert_array_equal(take_images(read, [1]).picture(0), pixels(MARKED[read.ids[1]]))
     with pytest.raises(UserError, match="no split 'test'"):
-        voc.load_tfds(2007, "test", data_dir=str(tmp_path))
+        voc.read_tfds(2007, "test", data_dir=str(tmp_path))
     with pytest.raises(UserError, match="voc/2012"):
-        voc.load_tfds(2012, "train", data_dir=str(tmp_path))
+        voc.read_tfds(2012, "train", data_dir=str(tmp_path))
 
 
 def test_other_classes_are_sorted_or_as_given(tmp_path):
     root = write_voc(tmp_path / "own")
     xml = root / "Annotations" / "b1.xml"
     xml.write_text(xml.read_text().replace("bus", "tram"))
-    assert voc.load_folder(root, "train").class_names == ("cat", "dog", "tram")
-    assert voc.load_folder(root, "val", class_names=["tram", "dog"]).labels[0].tolist() == [1, 0]
+    assert voc.read_folder(root, "train").class_names == ("cat", "dog", "tram")
+    assert voc.read_folder(root, "val", class_names=["tram", "dog"]).labels[0].tolist() == [1, 0]
     with pytest.raises(
         UserError, match=r"b1\.xml has an object of class 'tram', which is none of the 2 classes"
     ):
-        voc.load_folder(root, "val", class_names=["dog", "cat"])
+        voc.read_folder(root, "val", class_names=["dog", "cat"])
 
 
 def test_what_is_missing_is_told(folder, tmp_path):
     with pytest.raises(UserError, match=r"no split 'test', only train, val\."):
-        voc.load_folder(folder, "test")
+        voc.read_folder(folder, "test")
     with pytest.raises(UserError, match="VOC2007: say which year"):
-        voc.load_folder(folder.parent, "train", year=2012)
+        voc.read_folder(folder.parent, "train", year=2012)
     with pytest.raises(UserError, match="no folder ImageSets/Main"):
-        voc.load_folder(tmp_path, "train")
+        voc.read_folder(tmp_path, "train")
     with pytest.raises(UserError, match="does not exist"):
-        voc.load_folder(tmp_path / "nowhere", "train")
+        voc.read_folder(tmp_path / "nowhere", "train")
     root = write_voc(tmp_path / "own")
     (root / "JPEGImages" / "a2.png").unlink()
     with pytest.raises(UserError, match=r"train\.txt names a2, which is not in"):
-        voc.load_folder(root, "train")
+        voc.read_folder(root, "train")
 
 
 @pytest.mark.parametrize(("split", "boxes"), [("train", 929), ("val", 898)])
 def test_real_images_are_the_same_in_both_layouts(detection_dir, split, boxes):
     root = detection_dir / "coco128"
-    by_json, by_xml = coco.load(root, split), voc.load_folder(root, split)
+    by_json, by_xml = coco.read_folder(root, split), voc.read_folder(root, split)
     assert by_json.ids == by_xml.ids and len(by_json) == 128
     assert sum(map(len, by_json.boxes)) == boxes
     np.testing.assert_array_equal(by_json.sizes, by_xml.sizes)

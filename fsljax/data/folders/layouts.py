@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 from fsljax.data.io.decode import EXTENSIONS
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 
 Classes = dict[str, list[str]]
 """Image files of each class, as paths relative to the root folder."""
@@ -51,12 +51,6 @@ def _list_all(root: Path, shared_classes: bool, notes: list[str]) -> dict[str, C
     if (root / "data").is_dir() and (root / "splits").is_dir():
         return _from_class_lists(root, notes)
     return {"train": _class_folders(root, root, notes)}
-
-
-def first_few(names: Collection[str], most: int = 3) -> str:
-    """The first names, for a sentence: "a, b, c and 5 more"."""
-    few = ", ".join(list(names)[:most])
-    return few if len(names) <= most else f"{few} and {len(names) - most:,} more"
 
 
 def as_text(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from fsljax import methods
 from fsljax.detection.data.episode_file import read_episodes
-from fsljax.detection.data.novel import NovelPhotographs
+from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.evaluation import few_shot as few_shot_detection
 from fsljax.errors import UserError
 from fsljax.methods import repmet_detector
@@ -54,8 +55,9 @@ def make_method(folder: Path, **evaluation: Any) -> RepMetDetector:
     config.head.update({"hidden": 64, "dim": 32})
     config.eval.update({"images": 8, "episodes": 2, "episodes_file": str(folder / "episodes.json")})
     config.eval.update(evaluation)
-    found: Any = methods.build(config, methods.load(config))
-    return found
+    typed = methods.check(config)
+    method: Any = methods.build(typed, methods.load(typed))
+    return method
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,9 +79,9 @@ def variables(method: RepMetDetector) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def novel(method: RepMetDetector) -> NovelPhotographs:
-    found = method.data.novel_images
-    assert isinstance(found, NovelPhotographs)
-    return found
+    images = method.data.novel_images
+    assert isinstance(images, NovelPhotographs)
+    return images
 
 
 def test_an_evaluation_names_new_classes_in_photographs(
@@ -99,32 +101,29 @@ def test_boxes_are_scaled_and_padding_is_known(method: RepMetDetector, novel: No
     assert method.config.eval.episodes_file
     stored = read_episodes(Path(method.config.eval.episodes_file), count=2, shots=5)
     np.testing.assert_allclose(episodes.support_boxes, stored.support_boxes / 2)
-    np.testing.assert_allclose(episodes.boxes, stored.boxes / 2)
-    images = novel.images(episodes, [1], False)
-    assert images.support.shape == (1, 5, 5, 32, 32, 3) and images.query.shape == (1, 50, 32, 32, 3)
-    assert images.query_sizes is not None
-    np.testing.assert_array_equal(
-        np.unique(np.asarray(images.query_sizes).reshape(-1, 2), axis=0), [[24, 32]]
-    )
-    assert not np.asarray(images.query)[..., 24:, :, :].any()
+    np.testing.assert_allclose(episodes.ground_truth.boxes, stored.ground_truth.boxes / 2)
+    support, query = novel.images(episodes, [1], False)
+    assert support.images.shape == (1, 5, 5, 32, 32, 3) and query.images.shape == (1, 50, 32, 32, 3)
+    assert query.sizes is not None
+    np.testing.assert_array_equal(np.unique(np.asarray(query.sizes).reshape(-1, 2), axis=0), [[24, 32]])
+    assert not np.asarray(query.images)[..., 24:, :, :].any()
     for way, label in enumerate(episodes.classes[1]):
         y0, x0, y1, x1 = episodes.support_boxes[1, way, 0]
-        seen = np.asarray(images.support[0, way, 0])[int((y0 + y1) / 2), int((x0 + x1) / 2)]
+        seen = np.asarray(support.images[0, way, 0])[int((y0 + y1) / 2), int((x0 + x1) / 2)]
         np.testing.assert_allclose(seen, np.array(COLOURS[episodes.class_names[label]]) / 255, atol=0.1)
 
 
 def test_regions_end_where_the_image_does(
     method: RepMetDetector, variables: dict[str, Any], folder: Path, novel: NovelPhotographs
 ):
-    result = few_shot_detection.evaluate(make_method(folder), novel, variables)
-    assert np.asarray(result.shown.found.boxes)[..., 2].max() <= 24
+    result = few_shot_detection.evaluate(make_method(folder).trained(variables), novel)
+    assert np.asarray(result.shown.detections.boxes)[..., 2].max() <= 24
 
 
 def test_a_set_without_novel_classes_has_no_episodes(folder: Path):
     method = make_method(folder)
-    with method.config.unlocked():
-        method.config.data.novel = ()
-    assert methods.load(method.config).novel_images is None  # type: ignore[attr-defined]
+    config = replace(method.config, data=replace(method.config.data, novel=()))
+    assert methods.load(config).novel_images is None  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -141,13 +140,12 @@ def test_what_cannot_be_evaluated(
     novel: Any = refused.data.novel_images
     few_shot_detection.episodes_of(method.config, novel)
     with pytest.raises(UserError, match=told):
-        few_shot_detection.evaluate(refused, novel, variables)
+        few_shot_detection.evaluate(refused.trained(variables), novel)
 
 
 def test_too_few_images_are_told_of(folder: Path, tmp_path: Path):
     method = make_method(folder, episodes_file=str(tmp_path / "none.json"))
-    with method.config.unlocked():
-        method.config.data.limit = 30
-    novel: Any = methods.load(method.config).novel_images  # type: ignore[attr-defined]
+    config = replace(method.config, data=replace(method.config.data, limit=30))
+    novel: Any = methods.load(config).novel_images  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"An episode takes 20 images.*--config\.eval\.episodes=0"):
         few_shot_detection.episodes_of(method.config, novel)

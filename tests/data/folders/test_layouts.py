@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from fsljax.data.folder_layouts import PARTS, first_few, list_images, shown_names
-from fsljax.errors import UserError
+from fsljax.data.folders.layouts import PARTS, list_images, shown_names
+from fsljax.errors import UserError, first_few
 
 
 def put(root, *files):

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from fsljax.detection.data.batches import Sizing, flip_some, load_batch, plan_batches
-from fsljax.detection.data.structures import Annotated, DetectionSet, collect
+from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_batch
+from fsljax.detection.data.set_operations import collect, one_image
+from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
 SIZING = Sizing(shorter=60, longer=90, multiple=32)
@@ -27,7 +28,7 @@ def data() -> DetectionSet:
             image[y_min:y_max, x_min:x_max] = 255
         difficult = random.random(len(boxes)) < 0.5
         annotated.append(
-            Annotated(
+            one_image(
                 image, f"i{number}", "", (height, width), boxes, ["ab"[number % 2]] * len(boxes), difficult
             )
         )
@@ -47,66 +48,50 @@ def test_sides_and_buckets():
         assert height <= SIZING.bucket(size)[0] and width <= SIZING.bucket(size)[1]
 
 
-def test_every_image_is_in_one_batch_of_its_bucket(data):
-    plans = [
-        plan_batches(data, 3, SIZING, seed=seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))
-    ]
-    for plan in [*plans, plan_batches(data, 3, SIZING)]:
-        assert sorted(row for _, rows in plan for row in rows) == list(range(12))
-        for bucket, rows in plan:
-            assert 1 <= len(rows) <= 3
-            assert all(SIZING.bucket(data.sizes[row].tolist()) == bucket for row in rows)
-    told = [repr(plan) for plan in plans]
-    assert len(set(told)) == 3
-    assert repr(plan_batches(data, 3, SIZING, seed=0)) == told[0]
-
-
 def test_images_and_boxes_are_scaled_together_and_padded(data):
-    batch = load_batch(data, (64, 96), np.array([5, 3, 0]), SIZING, batch_size=5, truths=3)
-    assert batch.images.shape == (5, 64, 96, 3) and batch.truths.boxes.shape == (5, 3, 4)
-    assert batch.rows.tolist() == [5, 3, 0, -1, -1]
-    assert batch.sizes[:3].tolist() == [[30, 90], [60, 80], [60, 80]]
-    np.testing.assert_allclose(batch.scales[:3], [[1.5, 1.5], [2, 2], [2, 2]])
-    np.testing.assert_allclose(batch.truths.boxes[0, :2], [[3, 3, 15, 18], [18, 15, 27, 27]])
-    assert batch.truths.mask.sum(axis=1).tolist() == [2, 0, 0, 0, 0]
-    assert batch.truths.labels[0].tolist() == [1, 1, 0]
-    np.testing.assert_array_equal(batch.truths.difficult[0, :2], data.difficult[5])
-    assert not batch.truths.boxes[~batch.truths.mask].any()
+    rows = np.array([5, 3, 0])
+    batch = load_batch(data, (64, 96), rows, SIZING)
+    truth = batch.ground_truth
+    assert batch.images.shape == (3, 64, 96, 3) and truth.boxes.shape == (3, 2, 4)
+    assert batch.rows.tolist() == [5, 3, 0]
+    assert batch.sizes.tolist() == [[30, 90], [60, 80], [60, 80]]
+    np.testing.assert_allclose([SIZING.scale(data.sizes[row]) for row in rows], [[1.5, 1.5], [2, 2], [2, 2]])
+    np.testing.assert_allclose(truth.boxes[0], [[3, 3, 15, 18], [18, 15, 27, 27]])
+    assert truth.mask.sum(axis=1).tolist() == [2, 0, 0]
+    assert truth.labels[0].tolist() == [1, 1]
+    np.testing.assert_array_equal(truth.difficult[0], data.difficult[5])
+    assert not truth.boxes[~truth.mask].any()
     white = batch.images[0, :, :, 0] > 127
     assert white[4:14, 4:17].all() and white[19:26, 16:26].all()
-    assert not white[:, 28:].any() and not batch.images[0, 30:].any() and not batch.images[3:].any()
+    assert not white[:, 28:].any() and not batch.images[0, 30:].any() and not batch.images[2].any()
 
 
 def test_a_flip_moves_images_and_boxes_within_the_padding(data):
     batch = load_batch(data, (64, 96), np.array([5, 2, 8, 11] * 4), SIZING)
-    images, truths = jax.device_get(
-        jax.jit(flip_some)(jax.random.key(0), batch.images, batch.truths, batch.sizes)
+    images, truth = jax.device_get(
+        jax.jit(flip_some)(jax.random.key(0), batch.images, batch.ground_truth, batch.sizes)
     )
-    flipped = batch._replace(images=images, truths=truths)
+    flipped = batch._replace(images=images, ground_truth=truth)
     turned = 0
     for number, size in enumerate(batch.sizes):
         whole, image = batch.images[number], flipped.images[number]
-        boxes = flipped.truths.boxes[number]
-        if (boxes == batch.truths.boxes[number]).all():
+        boxes = flipped.ground_truth.boxes[number]
+        if (boxes == batch.ground_truth.boxes[number]).all():
             np.testing.assert_array_equal(image, whole)
             continue
         turned += 1
         height, width = size
         np.testing.assert_array_equal(image[:height, :width], whole[:height, :width][:, ::-1])
         assert not image[:, width:].any()
-        for box in boxes[batch.truths.mask[number]]:
+        for box in boxes[batch.ground_truth.mask[number]]:
             y_min, x_min, y_max, x_max = np.rint(box).astype(int)
             assert (image[y_min + 1 : y_max - 1, x_min + 1 : x_max - 1] > 127).all()
-        assert not boxes[~batch.truths.mask[number]].any()
+        assert not boxes[~batch.ground_truth.mask[number]].any()
     assert 2 <= turned <= 14
-    np.testing.assert_array_equal(flipped.truths.labels, batch.truths.labels)
+    np.testing.assert_array_equal(flipped.ground_truth.labels, batch.ground_truth.labels)
 
 
-def test_what_does_not_fit_is_refused(data):
-    with pytest.raises(UserError, match="image i2 has 2 boxes, but there is room for 1"):
-        load_batch(data, (64, 96), np.array([2]), SIZING, truths=1)
-    with pytest.raises(ValueError, match="2 images do not fit into a batch of 1"):
-        load_batch(data, (64, 96), np.array([2, 5]), SIZING, batch_size=1)
+def test_an_image_of_another_size_is_refused(data):
     wrong = replace(data, sizes=data.sizes[:, ::-1])
     with pytest.raises(UserError, match="its annotation says"):
         load_batch(wrong, (96, 64), np.array([2]), SIZING)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fsljax.data.class_split import split_classes
-from fsljax.data.folder_layouts import PARTS, Classes, first_few
-from fsljax.errors import UserError
+from fsljax.data.folders.layouts import PARTS, Classes
+from fsljax.errors import UserError, first_few
 
 _LEAST_CLASSES = 2
 

@@ -1,0 +1,89 @@
+"""The photographs of few-shot episodes: read from a set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.detection.data import photograph_episodes
+from fsljax.detection.data.episode_file import DetectionEpisodes, query_ground_truth, support_ground_truth
+from fsljax.detection.data.photograph_batches import Sizing, load_batch
+from fsljax.detection.data.structures import DetectionSet, ImageBatch
+from fsljax.errors import UserError
+
+
+@dataclass(frozen=True)
+class NovelPhotographs:
+    """Photographs with boxes of novel classes; see `fsljax.detection.data.source.NovelImages`.
+
+    Attributes:
+      data: of the novel classes alone.
+      sizing: how images are scaled and padded, to one shape.
+    """
+
+    data: DetectionSet
+    sizing: Sizing
+
+    episodes_at_once = 1
+    images_at_once = 10
+
+    @cached_property
+    def content(self) -> str:
+        return self.data.fingerprint()
+
+    @property
+    def fingerprint(self) -> str:
+        return self.content
+
+    def make_episodes(self, count: int, seed: int) -> DetectionEpisodes:
+        try:
+            return photograph_episodes.make_episodes(self.data, count=count, seed=seed)
+        except UserError as error:
+            raise UserError(f"{error} Or run no episodes: --config.eval.episodes=0.") from error
+
+    def in_pixels(self, episodes: DetectionEpisodes) -> DetectionEpisodes:
+        scales = np.array([self.sizing.scale(size) for size in self.data.sizes.tolist()], np.float32)
+
+        def scaled(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
+            of_images = np.tile(scales[self._rows(images)], 2)
+            return boxes * (of_images if boxes.ndim == of_images.ndim else of_images[..., None, :])
+
+        boxes = scaled(np.asarray(episodes.ground_truth.boxes), episodes.query)
+        return replace(
+            episodes,
+            support_boxes=scaled(episodes.support_boxes, episodes.support),
+            ground_truth=episodes.ground_truth._replace(boxes=boxes),
+        )
+
+    def images(
+        self, episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray, distractors: bool
+    ) -> tuple[ImageBatch, ImageBatch]:
+        if distractors:
+            raise UserError(
+                "config.eval.distractors is for scenes, and photographs hold other objects anyway: let it be "
+                "False."
+            )
+        support, support_sizes = self._read(episodes.support[numbers])
+        query, query_sizes = self._read(episodes.query[numbers])
+        return (
+            ImageBatch(support, support_ground_truth(episodes, numbers), support_sizes),
+            ImageBatch(query, query_ground_truth(episodes, numbers), query_sizes),
+        )
+
+    def _read(self, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Images `[…, height, width, 3]` and their sizes `[…, 2]`."""
+        batch = load_batch(self.data, self.sizing.buckets()[0], self._rows(ids).reshape(-1), self.sizing)
+        images = jnp.asarray(batch.images, jnp.float32) / 255
+        return images.reshape(*ids.shape, *images.shape[1:]), jnp.asarray(batch.sizes).reshape(*ids.shape, 2)
+
+    def _rows(self, ids: np.ndarray) -> np.ndarray:
+        return np.array([self._row_of[str(name)] for name in ids.flat]).reshape(ids.shape)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.data.ids)}

@@ -1,0 +1,40 @@
+"""The detector with a linear head, by which the baselines of few-shot detection are run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+
+from fsljax.detection.config import Config
+from fsljax.detection.model import stored
+from fsljax.detection.model.trained import TrainedDetector
+from fsljax.errors import UserError
+
+
+def check_baseline(config: Config) -> None:
+    """Raises a UserError if the detector that `config.eval.baseline` names cannot be the baseline."""
+    folder = Path(config.eval.baseline).expanduser()
+    baseline = stored.read_config(folder)
+    if baseline.head.kind != "linear" and not baseline.loss.linear:
+        raise UserError(
+            f"The detector in {folder} has no linear head, which the baselines need: train one with "
+            "--config.head.kind=linear --config.loss.linear=0.0."
+        )
+    for name in ("image_size", "channels"):
+        if getattr(baseline.data, name) != getattr(config.data, name):
+            raise UserError(
+                f"The detector in {folder} was trained with data.{name} {getattr(baseline.data, name)}, this "
+                f"one with {getattr(config.data, name)}: give a baseline of the same data."
+            )
+
+
+def load_baseline(config: Config) -> TrainedDetector:
+    """The detector that `config.eval.baseline` names, which `check_baseline` looked at.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    baseline = stored.load(Path(config.eval.baseline).expanduser())
+    return replace(baseline, variables=jax.device_put(baseline.variables))

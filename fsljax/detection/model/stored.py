@@ -1,0 +1,56 @@
+"""A detector as a run left it in its workdir."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fsljax.config import read
+from fsljax.detection.config import Config
+from fsljax.detection.model.build import build_network
+from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
+from fsljax.errors import UserError
+from fsljax.training import workdir
+from fsljax.training.checkpoints import Checkpoints
+
+METHOD = "repmet_detector"
+
+
+def read_config(folder: Path) -> Config:
+    """The config of a detector's run; fields that came after it was made have their defaults.
+
+    Raises:
+      UserError: if there is none, or it cannot be read.
+    """
+    path = folder / workdir.CONFIG
+    if not path.exists():
+        raise UserError(
+            f"There is no detector in {folder}: give the workdir of a run, or a folder written by save."
+        )
+    stored = workdir.read_config(folder)
+    if "method" not in stored:
+        raise UserError(f"{path} cannot be read: it names no method.")
+    if stored["method"] != METHOD:
+        raise UserError(f"{folder} holds a run of the method {stored['method']!r}, not a detector's.")
+    try:
+        config = read(Config, stored, complete=False)
+        build_network(config, 2)
+    except UserError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return config
+
+
+def load(folder: Path) -> TrainedDetector:
+    """Reads the best checkpoint of a detector's run.
+
+    Raises:
+      UserError: if there is none, or it cannot be read.
+    """
+    config = read_config(folder)
+    model = Checkpoints(folder).restore_model()
+    params = model.variables["params"]
+    if "linear" in params["head"]:
+        classes = params["head"]["linear"]["kernel"].shape[1] - 1
+    else:
+        classes = len(params[REPRESENTATIVES])
+    network = build_network(config, classes, in_test=True)
+    return TrainedDetector(config, network, model.variables, classes, model.step)

@@ -1,0 +1,113 @@
+"""A trained detector: all that evaluation needs of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.detection.config import Config
+from fsljax.detection.data.structures import Array
+from fsljax.detection.model.detector import DetectorNetwork
+from fsljax.detection.model.enroll import Layer
+from fsljax.detection.model.inference import Regions, propose_regions
+from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
+from fsljax.distances import normalize
+from fsljax.networks.variables import Params, Variables
+
+REPRESENTATIVES = "representatives"  # `[classes, k, dim]`, a parameter beside those of the network
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedDetector:
+    """A network and what it learned.
+
+    Attributes:
+      config: that it was trained with.
+      network: that proposes as many regions as are looked at in tests.
+      variables: parameters, with representatives where it has them, and batch statistics.
+      classes: that were trained.
+      step: of the training.
+    """
+
+    config: Config
+    network: DetectorNetwork
+    variables: Variables
+    classes: int
+    step: int = 0
+
+    @cached_property
+    def network_variables(self) -> Variables:
+        """The variables without representatives."""
+        return {**self.variables, "params": network_params(self.variables["params"])}
+
+    @property
+    def representatives(self) -> jax.Array | None:
+        """`[classes, k, dim]` as they are compared with embeddings; None with a linear head."""
+        return compared_representatives(self.config, self.variables["params"])
+
+    def layer(self, name: str) -> Layer:
+        """A linear layer of the head: "embedding" or "linear"."""
+        params = self.variables["params"]["head"][name]
+        return Layer(params["kernel"], params["bias"])
+
+    def propose_regions(self, images: Array, sizes: Array | None = None) -> Regions:
+        """The regions of images `[b, height, width, channel]` that may hold an object.
+
+        Args:
+          images: in [0, 1].
+          sizes: `[b, 2]`, heights and widths without padding; None: there is none.
+        """
+        whole = np.full((len(images), 2), images.shape[1:3], np.float32)
+        heights, widths = np.moveaxis(whole if sizes is None else np.asarray(sizes, np.float32), 1, 0)
+        return _propose_regions(self.network, self.network_variables, jnp.asarray(images), heights, widths)
+
+    def scores(self, regions: Regions, classes: np.ndarray | None = None) -> jax.Array:
+        """Probabilities `[b, p, 1 + c]` of the trained classes `[c]`, all by default, background first."""
+        representatives = self.representatives
+        if representatives is None:
+            logits: Any = self.network.apply(self.network_variables, regions.features, method="linear_logits")
+            chosen = np.arange(self.classes) if classes is None else classes
+            return jax.nn.softmax(logits[..., np.append(BACKGROUND, 1 + chosen)], axis=-1)
+        if classes is not None:
+            representatives = representatives[classes]
+        loss = self.config.loss
+        return repmet_scores(regions.embeddings, representatives, loss.sigma, loss.scale)
+
+    def embed_boxes(self, images: Array, boxes: Array) -> jax.Array:
+        """Embeddings `[b, t, dim]` of boxes `[b, t, 4]` in images `[b, height, width, channel]`."""
+        return _embed_boxes(self.network, self.network_variables, jnp.asarray(images), jnp.asarray(boxes))
+
+
+def compared_representatives(config: Config, params: Params) -> jax.Array | None:
+    """`[classes, k, dim]` as they are compared with embeddings; None with a linear head."""
+    if config.head.kind != "repmet":
+        return None
+    representatives: jax.Array = params[REPRESENTATIVES]
+    return normalize(representatives) if config.representatives.normalize else representatives
+
+
+def network_params(params: Params) -> Params:
+    """Parameters without representatives."""
+    return {name: tree for name, tree in params.items() if name != REPRESENTATIVES}
+
+
+@partial(jax.jit, static_argnums=0)
+def _propose_regions(
+    network: DetectorNetwork, variables: Variables, images: jax.Array, heights: jax.Array, widths: jax.Array
+) -> Regions:
+    return propose_regions(network, variables, images, heights, widths)
+
+
+@partial(jax.jit, static_argnums=0)
+def _embed_boxes(
+    network: DetectorNetwork, variables: Variables, images: jax.Array, boxes: jax.Array
+) -> jax.Array:
+    levels = network.apply(variables, images, method="trunk")
+    roi = network.apply(variables, levels, boxes, method="roi_features")
+    embeddings: Any = network.apply(variables, roi, method="embed")
+    return embeddings

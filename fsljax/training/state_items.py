@@ -1,0 +1,54 @@
+"""The state of a run as the parts of a checkpoint, in host memory, and back."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+from chex import ArrayTree
+
+from fsljax.training.state import TrainState
+
+Items = dict[str, Any]
+"""Parts of a checkpoint by name: pytrees of arrays, or what JSON holds."""
+
+
+def digest(tree: ArrayTree) -> str:
+    """SHA-256 of the names, shapes and bytes of all arrays of a tree."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype.str}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def items_of(state: TrainState) -> Items:
+    """The state in two parts, in host memory: what evaluation needs, and the rest."""
+    training = {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
+    if state.ema_params is not None:
+        training["params"] = state.params
+    if state.method_state is not None:
+        training["method_state"] = state.method_state
+    return on_host({"model": state.inference_variables(), "training": training})
+
+
+def assembled(template: TrainState, items: Items) -> TrainState:
+    model, training = jax.tree.map(jax.numpy.array, (items["model"], items["training"]))
+    averaging = template.ema_params is not None
+    return template.replace(
+        step=training["step"],
+        params=training["params"] if averaging else model["params"],
+        ema_params=model["params"] if averaging else None,
+        batch_stats=model["batch_stats"],
+        opt_state=training["opt_state"],
+        key=jax.random.wrap_key_data(training["key"]),
+        method_state=training.get("method_state"),
+    )
+
+
+def on_host(tree: ArrayTree) -> Any:
+    """Copies of all arrays in host memory: the next step may overwrite the buffers they had."""
+    return jax.tree.map(lambda leaf: np.array(leaf), tree)
