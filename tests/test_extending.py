@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 
 from fsljax import experiment, reproduce
 from fsljax.config import experiments, modules
-from fsljax.detection.data import sets
 from fsljax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -28,9 +27,6 @@ MODULES = {
     "fsljax.methods": "cosine",
     "fsljax.detection.data.sets": "tiles",
 }
-# Detection data sets are found by the names of their modules where `scenes` is one.
-DETECTION_SETS = "scenes" in modules.names(sets.__name__)
-needs_detection_sets = pytest.mark.skipif(not DETECTION_SETS, reason="detection sets are not modules yet")
 
 
 @pytest.fixture
@@ -79,7 +75,6 @@ def test_a_method_a_source_a_backbone_and_a_metric_of_ones_own(project: Path):
     assert stored["network"]["name"] == "mypackage.patches"
 
 
-@needs_detection_sets
 def test_a_detection_data_set_of_ones_own(project: Path):
     config = runpy.run_path(str(ROOT / "configs/repmet_detection_glyphs.py"))["get_config"]()
     config.data.update({"name": "mypackage.tiles", "channels": 3})
