@@ -52,6 +52,7 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
     if mode != "evaluate" and not checkpoints.selections():
         _check_source(config)
     devices.use_compilation_cache()
+    devices.use_random_kernel()
     output = output or folder
     with Interruption() as interruption, contextlib.ExitStack() as stack:
         for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):

@@ -20,6 +20,12 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+def use_random_kernel() -> None:
+    """Draws random numbers on a GPU by a kernel: written out in each program they take minutes to compile."""
+    if hasattr(jax.config, "jax_threefry_gpu_kernel_lowering"):
+        jax.config.update("jax_threefry_gpu_kernel_lowering", True)
+
+
 def steps_per_dispatch(wanted: int) -> int:
     """1 on CPU, where convolutions inside a compiled loop are about 20 times slower; else `wanted`."""
     return 1 if jax.default_backend() == "cpu" else wanted

@@ -150,7 +150,8 @@ def _draw(image_size: int, seed: int) -> dict[str, np.ndarray]:
     chosen = np.stack([_chosen_shapes(character, seed) for character in characters])
     # Keys by code point: what a class looks like does not depend on the others.
     codes = jnp.asarray([ord(character) for character in characters], jnp.uint32)
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(codes)
+    # On the host: slices of arrays on a device are programs of their own, which are compiled.
+    keys = np.asarray(jax.random.key_data(jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(codes)))
     drawings = np.concatenate(
         [
             np.asarray(_written(keys[start:][:_CLASSES_A_CHUNK], chosen[start:][:_CLASSES_A_CHUNK]))
@@ -176,8 +177,8 @@ def _chosen_shapes(character: str, seed: int) -> np.ndarray:
 
 
 @jax.jit
-def _written(keys: jax.Array, shapes: jax.Array) -> jax.Array:
-    """Changes uint8 shapes `[classes, drawings, height, width]` by each class's key."""
-    ink = shapes.astype(jnp.float32)[..., None] / 255
-    changed = jax.vmap(partial(augment, amounts=_HANDWRITING))(keys, ink)
+def _written(keys: np.ndarray, shapes: np.ndarray) -> jax.Array:
+    """Changes uint8 shapes `[classes, drawings, height, width]` by the data of each class's key."""
+    ink = jnp.asarray(shapes, jnp.float32)[..., None] / 255
+    changed = jax.vmap(partial(augment, amounts=_HANDWRITING))(jax.random.wrap_key_data(keys), ink)
     return jnp.round(255 * changed[..., 0]).astype(jnp.uint8)
