@@ -45,12 +45,12 @@ def serve_ours() -> None:
     images = np.random.default_rng(0).integers(0, 256, (CLASSES * IMAGES_A_CLASS, SIZE, SIZE, 1), np.uint8)
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES_A_CLASS)
     part = ImageDataset(images, labels, tuple(map(str, range(CLASSES))))
-    method = methods.build(protonet.default_config(), Splits(part, part, part))
+    method = methods.build(protonet.Config(), Splits(part, part, part))
     variables = jax.jit(method.init)(jax.random.key(0)).inference_variables()
     setting = episodic.Setting(WAY, SHOT, QUERIES)
 
     def embed() -> np.ndarray:
-        return method.embed(variables, images)
+        return method.embedder.embed(variables, images)
 
     def accuracies(embeddings: np.ndarray) -> np.ndarray:
         episodes = sample(jax.random.key(0), part, setting, EPISODES)

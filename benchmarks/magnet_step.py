@@ -39,7 +39,7 @@ def serve_ours() -> None:
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES_A_CLASS)
     part = ImageDataset(images, labels, tuple(map(str, range(CLASSES))))
-    method = methods.build(config, Splits(part, part, part))
+    method = methods.build(methods.check(config), Splits(part, part, part))
     state = jax.jit(method.init)(jax.random.key(0))
     data = jax.device_put(method.training_data(state.inference_variables()))
     state = method.refresh(state, data)

@@ -29,8 +29,9 @@ def serve_ours() -> None:
     import jax
     import numpy as np
 
-    from fsljax.classification import task as fine_grained
     from fsljax.classification.embedder import Embedder
+    from fsljax.classification.task import Task
+    from fsljax.config import read
     from fsljax.data.dataset import ImageDataset, Splits
     from fsljax.data.samplers.episodes import class_table
     from fsljax.methods import repmet
@@ -45,15 +46,16 @@ def serve_ours() -> None:
             return jax.numpy.zeros((*images.shape[:-3], FEATURES), images.dtype)
 
     keep_freed_memory()
-    config = repmet.default_config()
-    config.network.update({"trainable": "head", "embedding": (DIM,)})
-    config.loss.update({"sigma": SIGMA, "alpha": ALPHA, "version": "v2"})
-    config.representatives.update({"per_class": REPRESENTATIVES, "start": "random"})
-    config.train.update({"clusters": BATCH_CLASSES, "examples": EXAMPLES})
+    given = repmet.default_config()
+    given.network.update({"trainable": "head", "embedding": (DIM,)})
+    given.loss.update({"sigma": SIGMA, "alpha": ALPHA, "version": "v2"})
+    given.representatives.update({"per_class": REPRESENTATIVES, "start": "random"})
+    given.train.update({"clusters": BATCH_CLASSES, "examples": EXAMPLES})
+    config = read(repmet.Config, given)
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES_A_CLASS)
     part = ImageDataset(np.zeros((len(labels), 1, 1, 1), np.uint8), labels, tuple(map(str, range(CLASSES))))
     embedder = Embedder(config, (1, 1, 1), Embedding(Given(), (DIM,), frozen=True))
-    method = repmet.RepMet(fine_grained.Task(Splits(part, part, part), embedder))
+    method = repmet.RepMet(config, Task(config, Splits(part, part, part), embedder))
     state = jax.jit(method.init)(jax.random.key(0))
     features = np.random.default_rng(0).normal(size=(len(labels), 1, FEATURES)).astype(np.float32)
     data = jax.device_put(TrainingData(features, repmet.Index(labels, class_table(labels))))

@@ -1,4 +1,4 @@
-"""Real photographs through the whole path: 128 images of COCO are learned by heart, on a CPU.
+"""Real photographs through the whole path: 128 images of COCO are overfitted, on a CPU.
 
 Give --config.data.path=DIR and --config.network.weights=FILE (MobileNetV2 of ImageNet).
 """

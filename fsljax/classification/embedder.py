@@ -15,7 +15,7 @@ from chex import ArrayTree
 from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
 from fsljax.data.augmentation import augment, augment_at_step
-from fsljax.data.batches import embed_in_batches
+from fsljax.data.batches import batches_of, embed_in_batches
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.io.encoded_images import EncodedImages
@@ -165,9 +165,9 @@ class Embedder:
         order = np.asarray(jax.random.permutation(key, len(images)))
         batch = min(_IMAGES_A_BATCH, len(images))
         embeddings: dict[int, np.ndarray] = {}
-        for start in range(0, len(images), batch):
+        for places, _ in batches_of(len(images), batch):
             # The last batch is filled up with other images: an empty one would be part of its statistics.
-            rows = np.roll(order, -start)[:batch]
+            rows = order[places]
             of_batch = np.asarray(self._embeddings_of_batch(variables, images[rows]), np.float32)
             embeddings |= dict(zip(rows.tolist(), of_batch, strict=True))
         return np.stack([embeddings[row] for row in range(len(images))])

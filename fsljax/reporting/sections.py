@@ -51,7 +51,7 @@ class EpisodePicture:
       query_images: `[q, h, w, c]`.
       query_labels: `[q]`, the class of each query, 0 … way − 1.
       predictions: `[q]`, the predicted class.
-      remark: why this episode is shown, if not by chance.
+      remark: why this episode is shown, if not drawn at random.
     """
 
     support_images: np.ndarray

@@ -22,7 +22,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class DetectionEpisodes:
-    """DetectionEpisodes of one way, with so many supports a class and so many queries.
+    """Episodes of one way, with so many supports a class and so many queries.
 
     The first supports of a class are those of fewer shots, and the first episodes those of a shorter test.
 

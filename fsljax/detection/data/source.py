@@ -21,7 +21,7 @@ class NovelImages(Protocol):
 
     @property
     def episodes_at_once(self) -> int:
-        """DetectionEpisodes whose images are held at once."""
+        """Episodes whose images are held at once."""
 
     @property
     def images_at_once(self) -> int | None:

@@ -136,12 +136,12 @@ def coco_of_episode(scores: np.ndarray, labels: np.ndarray, verdict: Verdict, po
       verdict: bool `[ious, n]` each.
       positives: int `[way]`, objects to be found.
     """
-    precisions = [
-        class_average_precisions(
-            _ranked(scores[counted], labels[counted], right[counted], positives), interpolation="101"
-        )
-        for right, counted in zip(np.asarray(verdict.right), np.asarray(verdict.counted), strict=True)
-    ]
+    order = np.argsort(-scores, kind="stable")
+    precisions = []
+    for right, counted in zip(np.asarray(verdict.right), np.asarray(verdict.counted), strict=True):
+        ranked = order[counted[order]]
+        judged = Judged(scores[ranked], labels[ranked], right[ranked], positives)
+        precisions.append(class_average_precisions(judged, interpolation="101"))
     return float(np.nanmean(precisions))
 
 

@@ -1,4 +1,4 @@
-"""DetectionEpisodes of a data set's images."""
+"""Episodes of a data set's images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DetectionEpisodes of scenes: the same again from their file, and refused where they would not be."""
+"""Episodes of scenes: the same again from their file, and refused where they would not be."""
 
 from __future__ import annotations
 
