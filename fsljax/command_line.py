@@ -10,7 +10,9 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from fsljax import methods
 from fsljax.config.experiments import names
+from fsljax.config.help import as_text
 from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
 from fsljax.experiment import MODES, run
@@ -20,6 +22,9 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, such 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config name> by default.")
 _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where evaluation writes; the workdir by default.")
+
+
+_HELP = ("--help", "-help", "-h", "--helpshort")
 
 
 def main() -> None:
@@ -50,6 +55,14 @@ def argv_as_typed() -> list[str]:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    """The arguments that are no flags: none. Where it ends the program instead, it says why, or helps."""
+    asked = [argument for argument in argv if argument not in _HELP]
+    if len(asked) < len(argv):
+        print(_usage())
+        if _config_path(asked):
+            _parse(asked)
+            print(f"\nFields of {_config_path(asked)}:\n{_fields()}")
+        sys.exit(0)
     path = _config_path(argv).split(":")[0]
     if path and not Path(path).is_file():
         _fail(f"There is no config file at {path}. {_instead(Path(path))}")
@@ -77,6 +90,27 @@ def _parse(argv: list[str]) -> list[str]:
         _fail(f"{error.filename}, line {error.lineno}: {error.msg}.")
     except Exception as error:  # a config file is a program, and may fail as any
         _fail(f"The config {path} cannot be read: {error or type(error).__name__}")
+    raise AssertionError("not reached")
+
+
+def _usage() -> str:
+    names = [flag.name for flag in (_CONFIG, _WORKDIR, _MODE, _OUTPUT_DIR)]
+    lines = [f"  --{name:<12}{flags.FLAGS[name].help}" for name in names]
+    return "\n".join(
+        [
+            "python launch.py --config=FILE[:EXPERIMENT] [--config.FIELD=VALUE …]",
+            *lines,
+            "  --help        This; with --config all fields of that config, too.",
+        ]
+    )
+
+
+def _fields() -> str:
+    """The fields of the config that was given, with their meanings."""
+    try:
+        return as_text(methods.check(_CONFIG.value))
+    except UserError as error:
+        _fail(str(error), error.exit_status)
     raise AssertionError("not reached")
 
 

@@ -91,7 +91,8 @@ class Embedder:
             return part.images
         views = self.config.network.views if training else 0
         backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
-        amounts = plain(self.config.augment) if views else {}
+        # Stored features are found by these words: the names in their order.
+        amounts = dict(sorted(plain(self.config.augment).items())) if views else {}
         backbone_fields = [plain(self.config.network)[name] for name in _BACKBONE_FIELDS]
         return frozen_features(
             partial(self._features, variables),
