@@ -12,6 +12,7 @@ import numpy as np
 
 from fsljax.data.batches import fill_rows
 from fsljax.data.samplers.episodes import Episodes
+from fsljax.deprecated import names_of
 
 _FLOATS_A_CHUNK = 4_000_000
 
@@ -138,3 +139,6 @@ def predict(
         scores = scores - 0.5 * jnp.sum(jnp.square(prototypes), axis=-1)
     predicted = jnp.argmax(scores, axis=-1)
     return predicted, predicted == jnp.arange(way)[:, None]
+
+
+__getattr__ = names_of(__name__)

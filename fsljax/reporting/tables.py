@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fsljax.deprecated import names_of
+
 Results = Mapping[str, Any]
 """The content of `results.json`: `{"test": {SETTING: {METRIC: fraction, "ci95": fraction, …}}, …}`."""
 
@@ -164,3 +166,6 @@ def _metrics(test: Mapping[str, Mapping[str, float]]) -> list[str]:
         if isinstance(value, float) and name != "ci95" and not name.endswith("_ci95") and name not in _COUNTS
     )
     return sorted(names, key=lambda name: name != "accuracy")
+
+
+__getattr__ = names_of(__name__)

@@ -180,5 +180,7 @@ def _chosen_shapes(character: str, seed: int) -> np.ndarray:
 def _written(keys: np.ndarray, shapes: np.ndarray) -> jax.Array:
     """Changes uint8 shapes `[classes, drawings, height, width]` by the data of each class's key."""
     ink = jnp.asarray(shapes, jnp.float32)[..., None] / 255
-    changed = jax.vmap(partial(augment, amounts=_HANDWRITING))(jax.random.wrap_key_data(keys), ink)
+    changed = jax.vmap(partial(augment, amounts=_HANDWRITING))(
+        jax.random.wrap_key_data(jnp.asarray(keys)), ink
+    )
     return jnp.round(255 * changed[..., 0]).astype(jnp.uint8)
