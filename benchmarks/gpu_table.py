@@ -145,7 +145,7 @@ def tested(environment: dict[str, str], limit: float) -> str:
     """What pytest says in the end of the tests that need an accelerator."""
     tests = (duel.ROOT / "tests").rglob("test_*.py")
     files = sorted(str(path) for path in tests if "mark.gpu" in path.read_text())
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *files]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", *files]
     try:
         run = subprocess.run(
             command, capture_output=True, text=True, timeout=limit, env=environment, cwd=duel.ROOT
