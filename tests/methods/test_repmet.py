@@ -302,7 +302,7 @@ def test_episodes_of_unseen_classes_equal_a_plain_loop(folder: Path):
     found = method.evaluate(variables).test["3way_4shot"]["accuracy"]
     test = method.task.splits.test
     embeddings = method.task.part(variables, test).embeddings.astype(np.float64)
-    (drawn,) = few_shot.test_episodes(method.config, test).values()
+    (drawn,) = few_shot.test_episodes(method.config.eval, test).values()
     accuracies = []
     for rows in drawn.images:
         episode = embeddings[rows]
