@@ -23,7 +23,7 @@ from fsljax.classification.config import ClosedSet
 from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
-from fsljax.evaluation import linear_probe
+from fsljax.evaluation import linear_probe, metrics
 from fsljax.networks.variables import Variables
 from fsljax.training.method import Evaluation, TrainingData
 
@@ -49,6 +49,7 @@ def check_closed_set(config: ClosedSet, *, unseen_classes: bool = False) -> None
         )
     networks.check_head(config)
     check_network(config)
+    metrics.check(config.eval.metrics)
 
 
 @dataclass(frozen=True)

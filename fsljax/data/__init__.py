@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from fsljax.config import Experiment, modules
 from fsljax.data import hierarchy
 from fsljax.data.dataset import ImageDataset, Splits, merge
 from fsljax.errors import UserError
 
-__all__ = ["ImageDataset", "Splits", "load", "merge"]
+__all__ = ["ImageDataset", "Splits", "find_source", "load", "merge"]
+
+
+def find_source(name: str) -> ModuleType:
+    """The module of a data source.
+
+    Raises:
+      UserError: if there is none of this name.
+    """
+    return modules.find("fsljax.data.sources", name, field="data.name", needs=("load",))
 
 
 def load(config: Experiment) -> Splits:
@@ -18,8 +29,7 @@ def load(config: Experiment) -> Splits:
         what to do.
     """
     data = config.data
-    source = modules.find("fsljax.data.sources", data.name, field="data.name", needs=("load",))
-    splits: Splits = source.load(data)
+    splits: Splits = find_source(data.name).load(data)
     channels = splits.train.images.shape[-1]
     if channels != data.channels:
         raise UserError(

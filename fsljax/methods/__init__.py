@@ -31,6 +31,8 @@ def check(config: ConfigDict) -> Experiment:
     module = _module(config.get("method"))
     typed: Experiment = read(module.Config, config)
     check_experiment(typed)
+    if not hasattr(module, "load"):
+        image_data.find_source(typed.data.name)
     module.check(typed)
     return typed
 

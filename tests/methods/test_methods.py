@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -9,7 +11,7 @@ from ml_collections import ConfigDict
 from fsljax import methods
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
-from fsljax.methods import protonet
+from fsljax.methods import protonet, repmet_detector, softmax
 
 
 @pytest.fixture
@@ -79,3 +81,21 @@ def test_a_default_config_takes_no_new_field():
         protonet.default_config().augment.shfit = 0.1
     with pytest.raises(KeyError, match="querries"):
         protonet.default_config().train.update({"querries": 2})
+
+
+@pytest.mark.parametrize(
+    ("module", "field", "value", "sentence"),
+    [
+        (protonet, "data.name", "omniglott", r"config\.data\.name is 'omniglott'.* Did you mean omniglot\?"),
+        (protonet, "network.name", "conv44", r"config\.network\.name is 'conv44'.* Did you mean conv4\?"),
+        (softmax, "eval.metrics", ("nmy",), r"config\.eval\.metrics is 'nmy'.* Did you mean nmi\?"),
+        (repmet_detector, "data.name", "coko", r"config\.data\.name is 'coko'.* Did you mean coco\?"),
+    ],
+)
+def test_a_module_that_is_not_there_is_told_before_data_are_loaded(
+    module: ModuleType, field: str, value: object, sentence: str
+):
+    config = module.default_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=sentence):
+        methods.check(config)

@@ -7,11 +7,22 @@ the keys of `results.json`; a metric of one's own is a module anywhere, named by
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
 from fsljax.config.modules import find
 from fsljax.errors import UserError
+
+
+def check(names: Sequence[str]) -> None:
+    """Raises a UserError if there is no metric of one of these names."""
+    for name in names:
+        _find(name)
+
+
+def _find(name: str) -> ModuleType:
+    return find("fsljax.evaluation.metrics", name, field="eval.metrics", needs=("compute",))
 
 
 def compute(
@@ -34,8 +45,7 @@ def compute(
     """
     figures: dict[str, float] = {}
     for name in names:
-        metric = find("fsljax.evaluation.metrics", name, field="eval.metrics", needs=("compute",))
-        computed = metric.compute(embeddings, labels, seed=seed)
+        computed = _find(name).compute(embeddings, labels, seed=seed)
         twice = sorted(figures.keys() & computed.keys())
         if twice:
             raise UserError(
