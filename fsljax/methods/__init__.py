@@ -37,26 +37,32 @@ def check(config: ConfigDict) -> Experiment:
     return typed
 
 
-def load(config: Experiment) -> Data:
+def load(config: Experiment | ConfigDict) -> Data:
     """The data that `config.data` names, as the method `config.method` takes them.
 
     Raises:
       UserError: if they are missing or unfit, saying what to do.
     """
+    config = _typed(config)
     return getattr(_module(config.method), "load", image_data.load)(config)
 
 
-def build(config: Experiment, data: Data) -> Method:
+def build(config: Experiment | ConfigDict, data: Data) -> Method:
     """The method that `config.method` names, on its data.
 
     Args:
-      config: as `check` gave it.
+      config: as `check` gave it, or as a config file did.
       data: as `load` gave them.
 
     Raises:
       UserError: if the config or the data do not fit it.
     """
+    config = _typed(config)
     return _module(config.method).build(config, data)
+
+
+def _typed(config: Experiment | ConfigDict) -> Experiment:
+    return check(config) if isinstance(config, ConfigDict) else config
 
 
 def params_of(method: object) -> tuple[str, ...]:

@@ -45,6 +45,16 @@ def test_a_method_that_does_not_exist_is_named(name: str, splits: Splits):
             attempt(config)
 
 
+def test_a_config_as_its_file_gives_it_is_checked_on_the_way(splits: Splits):
+    config = protonet.default_config()
+    config.train.way = config.validation.way = 3
+    config.eval.ways = (3,)
+    assert methods.build(config, splits).config == methods.check(config)
+    config.train.way = 1
+    with pytest.raises(UserError, match=r"config\.train\.way is 1"):
+        methods.build(config, splits)
+
+
 def test_a_module_that_is_no_method_is_told_what_it_lacks():
     config = protonet.default_config()
     config.method = "os.path"
