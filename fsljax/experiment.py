@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from fsljax import methods
 from fsljax.config import Experiment, plain
+from fsljax.config.modules import check_imported
 from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
 from fsljax.reporting.report import write_report
@@ -164,7 +165,10 @@ def _source_params(config: Experiment) -> tuple[str, ...]:
     """Parameters that are its method's in the run that `config.network.init_from` names."""
     if not config.network.init_from:
         return ()
-    return methods.params_of(workdir.read_config(Path(config.network.init_from).expanduser()).get("method"))
+    folder = Path(config.network.init_from).expanduser()
+    method = workdir.read_config(folder).get("method")
+    check_imported(method, folder / workdir.CONFIG)
+    return methods.params_of(method)
 
 
 def _check_trained(folder: Path, config: Experiment) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fsljax import networks
-from fsljax.config import Data, Network, field, flat, read, section
+from fsljax.config import Data, Network, field, flat, modules, read, section
 from fsljax.errors import UserError
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.losses.repmet import VERSIONS
@@ -61,6 +61,7 @@ def read_classifier_config(folder: Path) -> dict[str, Any]:
     names = flat(stored)
     if missing := [name for name in _NEEDED if name not in names and name not in stored]:
         raise UserError(f"{path} cannot be read: it lacks {missing[0]!r}.")
+    modules.check_imported(names["network.name"], path)
     try:
         networks.build(read(ClassifierConfig, stored, complete=False))
     except UserError as error:

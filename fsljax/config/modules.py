@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from types import ModuleType
 
 from fsljax.config.reading import nearest
@@ -43,6 +44,19 @@ def names(package: str) -> list[str]:
     """The names that modules of a package have."""
     paths = importlib.import_module(package).__path__
     return sorted(module.name for module in pkgutil.iter_modules(paths) if not module.ispkg)
+
+
+def check_imported(name: object, source: object) -> None:
+    """Raises a UserError for a module of one's own that a stored file names and nobody has imported.
+
+    A file that came from elsewhere must not choose what is imported.
+
+    Args:
+      name: of a module, as `find` takes it.
+      source: the file, for the error.
+    """
+    if isinstance(name, str) and "." in name and name not in sys.modules:
+        raise UserError(f"{source} names the module {name}: import it first, if it is yours.")
 
 
 def _complete(module: ModuleType, field: str, needs: tuple[str, ...]) -> ModuleType:

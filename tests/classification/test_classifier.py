@@ -362,6 +362,18 @@ def test_a_config_without_a_section_is_named(saved: Path, section: str, value):
         Classifier.load(saved)
 
 
+def test_a_stored_config_does_not_choose_what_is_imported(saved: Path, monkeypatch: pytest.MonkeyPatch):
+    module = saved.parent / "planted" / "network.py"
+    module.parent.mkdir()
+    module.write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(saved.parent)
+    config = json.loads((saved / "config.json").read_text())
+    config["network"]["name"] = "planted.network"
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.json names the module planted\.network: import it first"):
+        Classifier.load(saved)
+
+
 def test_a_tilde_is_the_home_folder(patterns: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fsljax.config import read
+from fsljax.config import modules, read
 from fsljax.detection.config import Config
 from fsljax.detection.model.build import build_network
 from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
@@ -33,6 +33,7 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{folder} holds a run of the method {stored['method']!r}, not a detector's.")
     try:
         config = read(Config, stored, complete=False)
+        modules.check_imported(config.network.name, path)
         build_network(config, 2)
     except UserError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
