@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
             if not checkpoints.selections():
                 workdir.release(folder, config)
             workdir.claim(folder, config, images)
-            train(method, config, folder, checkpoints, interruption, _source_params(config))
+            train(method, config, folder, checkpoints, interruption, partial(_source_params, config))
             checkpoints.close()
         interruption.check()  # in the last steps, too, when there was nothing left to stop
         if mode == "train":

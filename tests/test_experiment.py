@@ -158,6 +158,20 @@ def test_a_shipped_model_is_not_trained_and_stays_where_it_is(
     assert not (tmp_path / "shipped/damaged_checkpoints").exists()
 
 
+def test_a_run_goes_on_without_the_run_that_its_network_began_with(
+    config: ConfigDict, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config.network.init_from = str(evaluated)
+    config.seed = 1
+    folder = tmp_path / "second"
+    run(config, mode="train", folder=folder)
+    before = contents(folder / "checkpoints")
+    shutil.rmtree(evaluated)
+    run(config, mode="train", folder=folder)
+    assert "the training is complete" in capsys.readouterr().err
+    assert contents(folder / "checkpoints") == before
+
+
 def test_training_starts_from_the_network_of_another_run(config: ConfigDict, evaluated: Path, tmp_path: Path):
     config.network.init_from = str(evaluated)
     config.train.learning_rate = 1e-30

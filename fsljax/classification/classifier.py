@@ -67,7 +67,7 @@ class Classifier:
 
         Args:
           path: the folder.
-          unknown: replaces the threshold that was saved_model.
+          unknown: replaces the threshold that was saved.
           representatives: of a network trained by RepMet, how many a class gets at most, by k-means of its
             images' embeddings; 0: every one is a representative. None: as saved, or as its config evaluates.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -31,7 +31,7 @@ def train(
     workdir: Path,
     checkpoints: Checkpoints,
     interruption: Interruption,
-    source_params: Sequence[str] = (),
+    source_params: Callable[[], Sequence[str]] = tuple,
 ) -> None:
     """Trains from the newest checkpoint in the workdir, or from the start, to the config's last step.
 
@@ -39,8 +39,8 @@ def train(
       method, config, workdir: of the run.
       checkpoints: of the workdir.
       interruption: asks for the end.
-      source_params: names of the parameters in the run that `config.network.init_from` names that are its
-        method's, and not its network's.
+      source_params: asked where training begins: names of the parameters in the run that
+        `config.network.init_from` names that are its method's, and not its network's.
 
     Raises:
       UserError: if the run that `config.network.init_from` names, or the file that
@@ -55,7 +55,7 @@ def train(
         state = restored
     elif config.network.init_from:
         source = Path(config.network.init_from).expanduser()
-        there = without_params(Checkpoints(source).restore_model().variables, source_params)
+        there = without_params(Checkpoints(source).restore_model().variables, source_params())
         state = state.started_from(there, str(source))
     elif config.network.weights:
         source = Path(config.network.weights).expanduser()
