@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 from fsljax import methods
 from fsljax.config import Experiment, plain
 from fsljax.config.modules import check_imported
-from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
 from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
+from fsljax.storage.replacing import replacing
 from fsljax.training import devices, workdir
 from fsljax.training.checkpoints import FOLDER, Checkpoints, Model
 from fsljax.training.logs import read_history, write_embeddings

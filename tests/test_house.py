@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "fsljax"
 # From the ground floor up; what stands in one row may not import each other.
 FLOORS = [
     ["errors", "deprecated"],
+    ["storage"],
     ["distances"],
     ["config"],
     ["losses"],

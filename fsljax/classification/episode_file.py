@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from fsljax.data.dataset import ImageDataset
-from fsljax.data.io.files import replacing
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Setting
+from fsljax.storage.replacing import replacing
 
 
 def write_episodes(path: Path, data: ImageDataset, episodes: dict[Setting, Episodes]) -> None:

@@ -60,7 +60,7 @@ MODULES = {
     "fsljax.evaluation.average_precision": "fsljax.detection.evaluation.average_precision",
     "fsljax.evaluation.representatives": "fsljax.classification.representatives",
     "fsljax.evaluation.verdicts": "fsljax.detection.evaluation.verdicts",
-    "fsljax.files": "fsljax.data.io.files",
+    "fsljax.files": "fsljax.storage.replacing",
     "fsljax.methods.detector_data": "fsljax.detection.data.source",
     "fsljax.methods.detector_evaluation": "fsljax.detection.evaluation.base_classes",
     "fsljax.methods.embedder": "fsljax.classification.embedder",

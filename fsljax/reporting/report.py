@@ -9,8 +9,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from fsljax.data.io.files import replacing
 from fsljax.reporting.sections import Section, render
+from fsljax.storage.replacing import replacing
 
 
 def write_report(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fsljax.data.io.files import replacing
 from fsljax.data.labels import Label
 from fsljax.errors import UserError
+from fsljax.storage.replacing import replacing
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 from fsljax.training.state_items import digest

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import filelock
 
 from fsljax.config import Experiment, field_names, flat, free_names, plain, read
-from fsljax.data.io.files import replacing
 from fsljax.errors import UserError
+from fsljax.storage.replacing import replacing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.data.io.files import replacing
 from fsljax.detection.data.structures import GroundTruth, pad_ground_truth
 from fsljax.errors import UserError
+from fsljax.storage.replacing import replacing
 
 FORMAT = 1
 Json = Mapping[str, Any]
