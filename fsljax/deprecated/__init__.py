@@ -166,12 +166,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         old, new = module.__name__, MODULES[module.__name__]
         _warn(old, new)
+        became = importlib.import_module(new)
 
         def __getattr__(name: str) -> object:
             renamed = NAMES.get(f"{old}.{name}")
-            return (
-                _moved(f"{old}.{name}", renamed) if renamed else getattr(importlib.import_module(new), name)
-            )
+            return _moved(f"{old}.{name}", renamed) if renamed else getattr(became, name)
 
         module.__getattr__ = __getattr__  # type: ignore[method-assign]
 

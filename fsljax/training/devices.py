@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 from chex import ArrayTree
 
-from fsljax.data.io.cache import cache_folder
+from fsljax.data.io.cache import usable_cache_folder
 from fsljax.training.state import TrainState
 
 StepFunction = Callable[[TrainState, ArrayTree], tuple[TrainState, dict[str, jax.Array]]]
@@ -15,8 +15,9 @@ StepFunction = Callable[[TrainState, ArrayTree], tuple[TrainState, dict[str, jax
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, so that a second start need not compile."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # in some versions
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # in some versions
+    if given is None and (folder := usable_cache_folder("xla")) is not None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 

@@ -4,63 +4,114 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 from absl import logging
 
-_KEYS = "keys.txt"
+from fsljax.storage.array_folders import read_array_folder, write_array_folder
+from fsljax.storage.private_folders import make_private, remove_abandoned, unfinished_folder
+
+Arrays = dict[str, np.ndarray]
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/fsljax` where that is set, else the platform's own place for caches."""
+    """`$XDG_CACHE_HOME/fsljax` where that is set, else the platform's own place for caches.
+
+    Raises:
+      OSError: if it would be in the user's home folder, and that is unknown.
+    """
     home = os.environ.get("XDG_CACHE_HOME")
-    return Path(home) / "fsljax" if home else Path(platformdirs.user_cache_dir("fsljax"))
+    if home:
+        return Path(home) / "fsljax"
+    try:
+        folder = Path(platformdirs.user_cache_dir("fsljax"))
+    except (RuntimeError, KeyError) as error:  # a user that the system does not know
+        raise FileNotFoundError("no home folder is known; set XDG_CACHE_HOME to have one") from error
+    if not folder.is_absolute():
+        raise FileNotFoundError("no home folder is known; set XDG_CACHE_HOME to have one")
+    return folder
+
+
+def usable_cache_folder(inner: str = "") -> Path | None:
+    """The cache folder, or one in it, made where it is missing; None, and one note, where there can be none.
+
+    It must be this user's alone: what others could have put there is not read.
+    """
+    try:
+        folder = cache_folder()
+        make_private(folder)
+        if inner:
+            folder /= inner
+            make_private(folder)
+    except OSError as error:
+        _note(f"Nothing is cached, and nothing cached is used: {_reason(error)}.")
+        return None
+    return folder
 
 
 def cached_arrays(
     name: str,
     fingerprint: str,
-    make: Callable[[], dict[str, np.ndarray]],
-    keep: Callable[[dict[str, np.ndarray]], bool] = lambda arrays: True,
-) -> dict[str, np.ndarray]:
+    make: Callable[[], Arrays],
+    keep: Callable[[Arrays], bool] = lambda arrays: True,
+) -> Arrays:
     """Reads the arrays stored under `name` and `fingerprint`, or makes and stores them.
 
     `fingerprint` must change with everything the arrays depend on: source data, sizes, seed, and the
-    version of the code that makes them. A damaged entry is regenerated; where the folder cannot be
-    written, or `keep` declines them, the arrays are used without being kept.
+    version of the code that makes them. Every byte of an entry is checked against what was written; one that
+    is damaged, or that another user could have written, is made anew. Where there can be no cache, or `keep`
+    declines them, the arrays are used without being kept.
     """
-    entry = cache_folder() / f"{name}-{fingerprint[:16]}"
-    if entry.is_dir():
+    folder = usable_cache_folder()
+    if folder is None:
+        print(f"preparing {name} …", file=sys.stderr, flush=True)
+        return make()
+    remove_abandoned(folder)
+    entry = folder / f"{name}-{fingerprint[:16]}"
+    if os.path.lexists(entry):
         try:
-            keys = (entry / _KEYS).read_text().split()
-            if not keys or set(keys) != {file.stem for file in entry.glob("*.npy")}:
-                raise ValueError(f"{_KEYS} does not name its files")
-            return {key: np.load(entry / f"{key}.npy", mmap_mode="r") for key in keys}
-        except (OSError, ValueError, EOFError) as error:
-            logging.warning("The cached arrays in %s cannot be read (%s): regenerating them.", entry, error)
-            shutil.rmtree(entry, ignore_errors=True)
-    print(f"preparing {name}, once: later runs find it in {entry.parent} …", file=sys.stderr, flush=True)
+            return read_array_folder(entry, fingerprint)
+        except (OSError, ValueError) as error:
+            logging.warning(
+                "The cached arrays in %s cannot be used (%s): they are made anew.", entry, _reason(error)
+            )
+            _put_aside(entry)
+    print(f"preparing {name}, once: later runs find it in {folder} …", file=sys.stderr, flush=True)
     arrays = make()
-    if not keep(arrays):
-        return arrays
+    if keep(arrays):
+        _store(entry, name, arrays, fingerprint)
+    return arrays
+
+
+def _store(entry: Path, name: str, arrays: Arrays, fingerprint: str) -> None:
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=entry.parent))
-        try:
-            (unfinished / _KEYS).write_text("\n".join(arrays))
-            for key, array in arrays.items():
-                np.save(unfinished / f"{key}.npy", array)
+        with unfinished_folder(entry.parent, name) as unfinished:
+            write_array_folder(unfinished / entry.name, arrays, fingerprint)
             # Another process may have put the same entry there first: then its copy serves.
-            with contextlib.suppress(FileExistsError, OSError):
-                unfinished.rename(entry)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (unfinished / entry.name).rename(entry)
     except OSError as error:
         logging.warning("Nothing is cached in %s: %s", entry.parent, error)
-    return arrays
+
+
+def _put_aside(entry: Path) -> None:
+    """Removes an entry in one step for all who look for it; one that cannot be removed stays."""
+    with contextlib.suppress(OSError), unfinished_folder(entry.parent, entry.name) as aside:
+        entry.rename(aside / "damaged")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error).rstrip(".")
+
+
+@cache
+def _note(text: str) -> None:
+    """Says something once."""
+    logging.warning("%s", text)

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import platformdirs
@@ -9,6 +10,9 @@ import pytest
 
 from fsljax.data.io.cache import cache_folder, cached_arrays
 
+ROOT = Path(__file__).parents[3]
+PATHS = {"PYTHONPATH": str(ROOT)}
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 CONTENT = {"images": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "labels": np.array([3, 5], np.int32)}
 
 
@@ -80,27 +84,148 @@ def test_nothing_is_kept_of_what_fails(home):
     assert_same(cached_arrays("data", "1" * 64, Maker()))
 
 
-def truncate(file):
-    file.write_bytes(file.read_bytes()[:-1])
+def truncated(file):
+    file.write_bytes(file.read_bytes()[:-4])
 
 
-def scribble(file):
+def grown(file):
+    file.write_bytes(file.read_bytes() + b"x")
+
+
+def scribbled(file):
     file.write_bytes(b"this is no array" * 20)
 
 
-def empty(file):
+def emptied(file):
     file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [truncate, scribble])
-def test_a_damaged_entry_is_made_anew(home, damage):
+def removed(file):
+    file.unlink()
+
+
+def flipped(file):
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 64
+    file.write_bytes(content)
+
+
+def header_flipped(file):
+    content = bytearray(file.read_bytes())
+    content[min(30, len(content) - 1)] ^= 1
+    file.write_bytes(content)
+
+
+def folder_instead(file):
+    file.unlink()
+    file.mkdir()
+
+
+def folder_without_permission_instead(file):
+    file.unlink()
+    file.mkdir(mode=0)
+
+
+def link_instead(file):
+    file.rename(file.parents[2] / "elsewhere")
+    file.symlink_to(file.parents[2] / "elsewhere")
+
+
+def pipe_instead(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+def writable_by_all(file):
+    file.chmod(0o666)
+
+
+def entry_writable_by_all(file):
+    file.parent.chmod(0o777)
+
+
+def one_file_more(file):
+    (file.parent / "more.npy").write_bytes(file.read_bytes())
+
+
+def entry_emptied(file):
+    for one in file.parent.iterdir():
+        one.unlink()
+
+
+def entry_a_file(file):
+    entry_emptied(file)
+    file.parent.rmdir()
+    file.parent.write_text("no folder")
+
+
+def entry_a_link(file):
+    file.parent.rename(file.parents[2] / "elsewhere")
+    file.parent.symlink_to(file.parents[2] / "elsewhere")
+
+
+def entry_a_link_to_nothing(file):
+    file.parent.rename(file.parents[2] / "elsewhere")
+    file.parent.symlink_to(file.parents[2] / "nothing")
+
+
+OF_FILES = [truncated, grown, scribbled, emptied, removed, flipped, header_flipped, folder_instead]
+OF_FILES += [folder_without_permission_instead, link_instead, pipe_instead, writable_by_all]
+OF_ENTRIES = [entry_writable_by_all, one_file_more, entry_emptied, entry_a_file, entry_a_link]
+OF_ENTRIES += [entry_a_link_to_nothing]
+
+
+@pytest.mark.parametrize(
+    "name, damage",
+    [(name, damage) for name in ("images.npy", "labels.npy", "contents.json") for damage in OF_FILES]
+    + [("images.npy", damage) for damage in OF_ENTRIES],
+)
+def test_a_damaged_entry_is_made_anew_with_one_warning(home, caplog, name, damage):
     make = Maker()
     cached_arrays("data", "1" * 64, make)
-    (file,) = home.rglob("images.npy")
-    damage(file)
-    assert_same(cached_arrays("data", "1" * 64, make))
+    damage(home / "fsljax" / f"data-{'1' * 16}" / name)
+    caplog.clear()
     assert_same(cached_arrays("data", "1" * 64, make))
     assert make.calls == 2
+    (warning,) = caplog.records
+    assert f"data-{'1' * 16}" in warning.getMessage() and "made anew" in warning.getMessage()
+    assert_same(cached_arrays("data", "1" * 64, make))
+    assert make.calls == 2
+    assert [path.name for path in (home / "fsljax").iterdir()] == [f"data-{'1' * 16}"]
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "[]",
+        '{"made_of": "MADE_OF", "files": {"images": 3, "labels": 3}}',
+        '{"made_of": "MADE_OF", "files": {"images": {}, "labels": {}}}',
+        '{"made_of": "MADE_OF", "files": ["images", "labels"]}',
+        '{"files": ' * 100_000,
+    ],
+)
+def test_contents_that_mean_nothing_are_damage(home, contents):
+    make = Maker()
+    cached_arrays("data", "1" * 64, make)
+    (file,) = home.rglob("contents.json")
+    file.write_text(contents.replace("MADE_OF", "1" * 64))
+    assert_same(cached_arrays("data", "1" * 64, make))
+    assert make.calls == 2
+
+
+def test_an_entry_of_an_earlier_version_is_made_anew(home, caplog):
+    entry = home / "fsljax" / f"data-{'1' * 16}"
+    entry.mkdir(parents=True)
+    (entry / "keys.txt").write_text("images")
+    np.save(entry / "images.npy", CONTENT["images"])
+    assert_same(cached_arrays("data", "1" * 64, Maker()))
+    assert "earlier versions" in caplog.text
+
+
+def test_an_entry_of_something_else_with_a_like_fingerprint_is_not_used():
+    other = Maker({"images": np.zeros(1)})
+    assert_same(cached_arrays("data", "1" * 64, Maker()))
+    assert_same(cached_arrays("data", "1" * 63 + "2", other), other.content)
 
 
 def test_a_folder_that_cannot_be_written_does_no_harm(home):
@@ -112,10 +237,172 @@ def test_a_folder_that_cannot_be_written_does_no_harm(home):
     assert home.read_text() == "a file where the folder should be"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(IS_ROOT or not hasattr(os, "geteuid"), reason="root may write anywhere")
 def test_a_folder_without_permission_does_no_harm(home):
     home.mkdir(mode=0o500)
     assert_same(cached_arrays("data", "1" * 64, Maker()))
+
+
+def test_folders_are_the_users_alone(home):
+    cached_arrays("data", "1" * 64, Maker())
+    modes = {path.name: path.stat().st_mode & 0o777 for path in home.rglob("*")}
+    assert {modes["fsljax"], modes[f"data-{'1' * 16}"]} == {0o700}
+    assert {modes[name] for name in ("images.npy", "labels.npy", "contents.json")} == {0o600}
+
+
+def planted(home):
+    """A good entry of other arrays."""
+    cached_arrays("data", "1" * 64, Maker({"images": np.full((2, 3, 4), 66, np.uint8)}))
+    return home / "fsljax"
+
+
+def given_away(folder):
+    os.chown(folder, 12345, -1, follow_symlinks=False)
+
+
+def link_of_another(folder):
+    folder.rename(folder.parent / "elsewhere")
+    folder.symlink_to(folder.parent / "elsewhere")
+    given_away(folder)
+
+
+def link_to_what_is_anothers(folder):
+    folder.rename(folder.parent / "elsewhere")
+    given_away(folder.parent / "elsewhere")
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: folder.chmod(0o777),
+        lambda folder: folder.chmod(0o770),
+        *(
+            pytest.param(change, marks=pytest.mark.skipif(not IS_ROOT, reason="only root gives files away"))
+            for change in (given_away, link_of_another, link_to_what_is_anothers)
+        ),
+    ],
+)
+def test_what_others_could_have_put_there_is_not_used(home, caplog, change):
+    change(planted(home))
+    make = Maker()
+    for _ in range(2):
+        assert_same(cached_arrays("data", "1" * 64, make))
+    assert make.calls == 2
+    (warning,) = caplog.records
+    assert "Nothing is cached, and nothing cached is used: " in warning.getMessage()
+    assert str(home) in warning.getMessage()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives files away")
+@pytest.mark.parametrize("name", ["", "images.npy", "contents.json"])
+def test_an_entry_of_another_user_is_made_anew(home, name):
+    given_away(planted(home) / f"data-{'1' * 16}" / name)
+    make = Maker()
+    for _ in range(2):
+        assert_same(cached_arrays("data", "1" * 64, make))
+    assert make.calls == 1
+
+
+def test_a_link_of_ones_own_to_a_larger_disk_serves(home, tmp_path):
+    (tmp_path / "disk").mkdir(mode=0o700)
+    home.mkdir()
+    (home / "fsljax").symlink_to(tmp_path / "disk")
+    make = Maker()
+    for _ in range(2):
+        assert_same(cached_arrays("data", "1" * 64, make))
+    assert make.calls == 1
+
+
+def run_as_nobody_known(**environment):
+    """What a program prints and says as a user that the system does not know."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=kept | PATHS | environment,
+    )
+
+
+# As another user it might not be able to import anything.
+PROGRAM = """
+import os
+import numpy as np
+from fsljax.data.io.cache import cached_arrays
+os.setgroups([])
+os.setgid(54321)
+os.setuid(54321)
+for _ in range(3):
+    print(cached_arrays("data", "1" * 64, lambda: {"a": np.arange(3)})["a"].sum())
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root becomes another user")
+def test_a_user_without_a_home_goes_without_a_cache():
+    run = run_as_nobody_known()
+    assert (run.returncode, run.stdout) == (0, "3\n3\n3\n"), run.stderr
+    assert run.stderr.count("Nothing is cached") == 1 and "set XDG_CACHE_HOME" in run.stderr
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root becomes another user")
+def test_a_cache_that_may_not_be_entered_is_not_used(home):
+    cached_arrays("data", "1" * 64, Maker())
+    home.chmod(0o700)
+    run = run_as_nobody_known(XDG_CACHE_HOME=str(home))
+    assert (run.returncode, run.stdout) == (0, "3\n3\n3\n"), run.stderr
+    assert run.stderr.count("Nothing is cached") == 1 and str(home) in run.stderr
+
+
+SLOW = """
+import sys, time
+import numpy as np
+from fsljax.storage import array_folders
+from fsljax.data.io.cache import cached_arrays
+write = array_folders.write_json
+def slow(*arguments):
+    print("written", flush=True)
+    time.sleep(600)
+array_folders.write_json = slow
+cached_arrays("data", "2" * 64, lambda: {"images": np.zeros((50, 100, 100), np.uint8)})
+"""
+
+
+def test_what_killed_runs_left_is_removed_and_what_others_write_stays(home):
+    def start():
+        run = subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, env=os.environ | PATHS)
+        assert run.stdout.readline() == b"written\n"
+        return run
+
+    killed, running = start(), start()
+    try:
+        assert len(list((home / "fsljax").iterdir())) == 2
+        killed.kill()
+        killed.wait()
+        cached_arrays("data", "1" * 64, Maker())
+        assert sorted(path.name[:5] for path in (home / "fsljax").iterdir()) == [".data", "data-"]
+    finally:
+        running.kill()
+        running.wait()
+    cached_arrays("data", "1" * 64, Maker())
+    assert [path.name for path in (home / "fsljax").iterdir()] == [f"data-{'1' * 16}"]
+
+
+@pytest.mark.parametrize("name", [".data-abcd1234", ".data-0123abcd-abcd1234", ".episodes.json.77.tmp"])
+def test_what_was_left_without_a_lock_is_removed_after_a_day(home, name):
+    cached_arrays("data", "1" * 64, Maker())
+    left = home / "fsljax" / name
+    left.mkdir()
+    cached_arrays("data", "1" * 64, Maker())
+    assert left.exists()
+    (left / "images.npy").write_bytes(b"still written")
+    os.utime(left, (1e9, 1e9))
+    cached_arrays("data", "1" * 64, Maker())
+    assert left.exists()
+    os.utime(left / "images.npy", (1e9, 1e9))
+    cached_arrays("data", "1" * 64, Maker())
+    assert not left.exists()
 
 
 def test_nothing_unfinished_is_left_behind(home):
@@ -172,41 +459,9 @@ def test_processes_that_make_the_same_entry_at_once_all_get_it(home, tmp_path):
     assert len(list((home / "fsljax").iterdir())) == 20
 
 
-@pytest.mark.parametrize("keys", ["", "images"])
-def test_an_entry_whose_keys_are_lost_is_made_anew(home, keys):
-    make = Maker()
-    cached_arrays("data", "1" * 64, make)
-    (file,) = home.rglob("keys.txt")
-    file.write_text(keys)
-    for _ in range(2):
-        assert_same(cached_arrays("data", "1" * 64, make))
-    assert make.calls == 2
-
-
-def test_an_entry_that_holds_nothing_is_made_anew(home):
-    make = Maker()
-    cached_arrays("data", "1" * 64, make)
-    (entry,) = (home / "fsljax").iterdir()
-    for file in entry.iterdir():
-        file.unlink()
-    (entry / "keys.txt").touch()
-    assert_same(cached_arrays("data", "1" * 64, make))
-    assert make.calls == 2
-
-
 def test_arrays_that_are_not_to_be_kept_are_made_each_time(home):
     make = Maker()
     for _ in range(2):
         assert_same(cached_arrays("data", "1" * 64, make, keep=lambda arrays: "labels" not in arrays))
     assert make.calls == 2
-    assert not home.exists()
-
-
-@pytest.mark.parametrize("damage", [empty, lambda file: file.unlink()], ids=["emptied", "removed"])
-def test_an_entry_with_a_file_emptied_or_removed_is_made_anew(home, damage):
-    make = Maker()
-    cached_arrays("data", "1" * 64, make)
-    (file,) = home.rglob("images.npy")
-    damage(file)
-    assert_same(cached_arrays("data", "1" * 64, make))
-    assert make.calls == 2
+    assert not list((home / "fsljax").iterdir())
