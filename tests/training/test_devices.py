@@ -101,3 +101,26 @@ def test_a_compilation_cache_of_the_users_own_stays(cache_setting: None, tmp_pat
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     devices.use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+
+
+def test_without_a_cache_folder_programs_are_compiled_each_time(
+    cache_setting: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    jax.config.update("jax_compilation_cache_dir", None)
+    devices.use_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert "Nothing is cached" in caplog.text
+
+
+def test_compiled_programs_that_others_could_have_put_there_are_not_run(
+    cache_setting: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "fsljax" / "xla").mkdir(parents=True)
+    (tmp_path / "fsljax" / "xla").chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", None)
+    devices.use_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert "other users may write" in caplog.text
