@@ -97,7 +97,7 @@ class Embedder:
         return frozen_features(
             partial(self._features, variables),
             part.images,
-            fingerprint=fingerprint_of(part.fingerprint(), digest(backbone), backbone_fields, amounts),
+            fingerprint=fingerprint_of(part.cache_key(), digest(backbone), backbone_fields, amounts),
             views=max(views, 1),
             augment=partial(augment, amounts=self.config.augment) if views else None,
         )

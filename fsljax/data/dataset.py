@@ -52,6 +52,15 @@ class ImageDataset:
         """
         return self._fingerprint
 
+    def cache_key(self) -> str:
+        """Under which what is computed of the images is cached: it differs where files could, too.
+
+        It is the fingerprint, unless that is of no file's content.
+        """
+        if self.source is None or not self.source.place:
+            return self.fingerprint()
+        return hashlib.sha256(f"{self.fingerprint()} {self.source.place}".encode()).hexdigest()
+
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()

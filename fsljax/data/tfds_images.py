@@ -22,6 +22,7 @@ from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_bytes
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError, first_few
+from fsljax.storage.file_states import digest_of_files, file_state
 
 _ARRAYS_VERSION = 1  # to be raised whenever `_decode` or `_index` gives other arrays
 _HASHED_BYTES = 4e9
@@ -29,12 +30,13 @@ _RECORDS_A_CHUNK = 1_000
 
 
 class _Source(NamedTuple):
-    """A prepared data set, and which of its splits are read."""
+    """A prepared data set, and which of its splits are read; `content` and `place` as of `EncodedImages`."""
 
     name: str
     image_set: ImageSet
     folder: Path
     content: str
+    place: str
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -103,8 +105,8 @@ def load_splits(
     if folder is None:
         raise tfds_source.not_found(tfds_name, version, data_dir)
     name = name or tfds_name
-    source = _Source(name, image_set, folder, _content(folder))
-    about = f"{_ARRAYS_VERSION} {source.splits} {source.content}"
+    source = _Source(name, image_set, folder, _content(folder), _place(folder))
+    about = f"{_ARRAYS_VERSION} {source.splits} {source.content}{source.place}"
     index = cached_arrays(f"{name}-index", _digest(about), lambda: _index(source))
     split_of, labels = np.asarray(index["splits"]), np.asarray(index["labels"])
     names = np.asarray(index["names"])
@@ -126,8 +128,9 @@ def load_splits(
         )
     records = np.flatnonzero(present[labels])
     content = f"{_ARRAYS_VERSION} {source.content}"
+    resampling = int(image_set.resampling)
     encoded = EncodedImages(
-        folder, source.splits, records, image_size, channels, int(image_set.resampling), content
+        folder, source.splits, records, image_size, channels, resampling, content, source.place
     )
     images = _images(source, encoded, present, host_budget_gb)
     renumbered = (np.cumsum(present) - 1).astype(np.int32)
@@ -188,7 +191,7 @@ def _images(
     if encoded.nbytes > host_budget_gb * 1e9:
         return cast(np.ndarray, encoded)  # it reads like one
     decoding = f"{encoded.image_size} {encoded.channels} {encoded.resampling}"
-    about = f"{_ARRAYS_VERSION} {decoding} {present.tolist()} {source.content}"
+    about = f"{_ARRAYS_VERSION} {decoding} {present.tolist()} {source.content}{source.place}"
     return cached_arrays(source.name, _digest(about), lambda: {"images": _decode(source, encoded)})["images"]
 
 
@@ -236,12 +239,30 @@ def _fill(images: np.ndarray, row: int, decoded: Iterator[np.ndarray], folder: P
 
 
 def _content(folder: Path) -> str:
-    """What changes when the files do; reading hundreds of gigabytes at each start would take too long."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    if sum(size for _, size, _ in states) <= _HASHED_BYTES:
+    """What changes when the files do; reading hundreds of gigabytes at each start would take too long.
+
+    It stays when they are copied with their times.
+    """
+    if _is_hashed(folder):
         return tfds_source.content_hash(folder)
-    return _digest(repr(states))
+    names = _file_names(folder)
+    return _digest(repr([(name, *file_state(folder / name)[:2]) for name in names]))
+
+
+def _place(folder: Path) -> str:
+    """What tells files of equal names, sizes and times apart; "" where their content was read."""
+    if _is_hashed(folder):
+        return ""
+    names = _file_names(folder)
+    return digest_of_files(folder, names, [file_state(folder / name) for name in names])
+
+
+def _is_hashed(folder: Path) -> bool:
+    return sum(file_state(folder / name).size for name in _file_names(folder)) <= _HASHED_BYTES
+
+
+def _file_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
 
 
 def _digest(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +309,18 @@ def test_the_cache_tells_other_files_apart(tmp_path: Path, monkeypatch: pytest.M
     assert tfds_images._content(folder) == by_state
     os.utime(features, ns=(1, 1))
     assert tfds_images._content(folder) != by_state
+
+
+def test_sets_of_equal_names_sizes_and_times_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tfds_images, "_HASHED_BYTES", 0)  # as if it were hundreds of gigabytes
+    prepare("mnist", tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")  # times with it
+    one, other = (load("mnist", str(tmp_path / name)).train for name in ("one", "other"))
+    assert one.fingerprint() == other.fingerprint()  # a run may go on with a copy
+    assert one.cache_key() != other.cache_key()
+    assert one.cache_key() == load("mnist", str(tmp_path / "one")).train.cache_key()
+    (tmp_path / "one" / "mnist" / "3.0.1" / "features.json").chmod(0o600)
+    assert one.cache_key() != load("mnist", str(tmp_path / "one")).train.cache_key()
 
 
 @pytest.fixture(scope="module")

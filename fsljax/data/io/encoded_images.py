@@ -43,7 +43,9 @@ class EncodedImages:
       image_size: side of the decoded images.
       channels: 3 for RGB, 1 for luminance.
       resampling: Pillow's filter, by number.
-      content: what changes whenever the files do.
+      content: what changes whenever the files do; the same for a copy of them.
+      place: where the files are and in what state, if `content` is of names, sizes and times alone, which
+        other files can have too; "" if it is of what they hold.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class EncodedImages:
     channels: Literal[1, 3]
     resampling: int
     content: str
+    place: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

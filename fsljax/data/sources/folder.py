@@ -21,11 +21,11 @@ from fsljax.data.folders.layouts import PARTS, Classes, as_text, list_images, sh
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_images
 from fsljax.errors import UserError, first_few
+from fsljax.storage.file_states import NOT_FOUND, FileState, digest_of_files, file_state
 
 VERSION = 2  # to be raised whenever the same files give other arrays
 
 _MOST_UNREADABLE = 0.01
-_NOT_FOUND = (-1, -1)
 _SYSTEM_REASONS = frozenset(os.strerror(number) for number in errno.errorcode)
 
 
@@ -105,10 +105,10 @@ def load_splits(
     check_classes(root, parts, shared_classes)
 
     files = [file for part in PARTS for of_class in parts[part].values() for file in of_class]
-    states = [_state(root / file) for file in files]
+    states = [file_state(root / file) for file in files]
     arrays = cached_arrays(
         "folder",
-        _fingerprint(files, states, image_size, channels),
+        _fingerprint(root, files, states, image_size, channels),
         lambda: _decode(root, files, image_size, channels),
         keep=lambda made: _is_lasting(made, states),
     )
@@ -164,27 +164,17 @@ def _check_options(image_size: int, channels: int, fractions: Sequence[float], m
         raise UserError(f"min_images_per_class must be at least 1, not {min_images}.")
 
 
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return _NOT_FOUND
-    return status.st_size, status.st_mtime_ns
-
-
 def _fingerprint(
-    files: Sequence[str], states: Sequence[tuple[int, int]], image_size: int, channels: int
+    root: Path, files: Sequence[str], states: Sequence[FileState], image_size: int, channels: int
 ) -> str:
-    digest = hashlib.sha256(repr((VERSION, image_size, channels)).encode())
-    for file, state in zip(files, states, strict=True):
-        digest.update(os.fsencode(file) + repr(state).encode())
-    return digest.hexdigest()
+    about = (VERSION, image_size, channels, digest_of_files(root, files, states))
+    return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
-def _is_lasting(arrays: Mapping[str, np.ndarray], states: Sequence[tuple[int, int]]) -> bool:
+def _is_lasting(arrays: Mapping[str, np.ndarray], states: Sequence[FileState]) -> bool:
     """Whether only a change of a file's state can make the unreadable images readable."""
     return all(
-        str(why) not in _SYSTEM_REASONS or states[row] == _NOT_FOUND
+        str(why) not in _SYSTEM_REASONS or states[row] == NOT_FOUND
         for row, why in zip(arrays["unreadable"], arrays["reasons"], strict=True)
     )
 

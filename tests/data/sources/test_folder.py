@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -481,6 +482,55 @@ def test_what_changes_in_the_folder_is_seen(root, monkeypatch, change):
     assert any((data.images == 77).all(axis=(1, 2, 3)).any() for data in parts_of(splits)) == expected_77
 
 
+def test_a_photograph_turned_in_place_is_read_anew(root):
+    """As programs do that change the orientation alone: size and time stay."""
+    put_classes(root, NAMES)
+    path = root / NAMES[0] / "photograph.jpg"
+    image = Image.new("RGB", (6, 6), "white")
+    image.paste((0, 0, 0), (0, 0, 6, 2))
+    exif, turned = Image.Exif(), Image.Exif()
+    exif[274], turned[274] = 1, 3
+    image.save(path, exif=exif, quality=95)
+    status, content = path.stat(), path.read_bytes()
+
+    def darkest_row():
+        images = np.concatenate([data.images for data in parts_of(read(root, image_size=6))])
+        (photograph,) = images[np.ptp(images.mean(axis=(2, 3)), axis=1) > 100]
+        return int(photograph.mean(axis=(1, 2)).argmin())
+
+    assert darkest_row() < 2
+    path.write_bytes(content.replace(exif.tobytes(), turned.tobytes()))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size and path.stat().st_mtime_ns == status.st_mtime_ns
+    assert darkest_row() >= 4
+
+
+def test_folders_of_equal_names_sizes_and_times_are_told_apart(tmp_path):
+    def level(name, value):
+        for label in range(6):
+            for number in range(2):
+                path = tmp_path / name / f"class {label}" / f"{number}.bmp"
+                put_image(path, (value,) * 3)
+                os.utime(path, (1e9, 1e9))
+        return int(np.max(read(tmp_path / name).train.images))
+
+    assert (level("one", 10), level("other", 200)) == (10, 200)
+    (tmp_path / "one").rename(tmp_path / "two")
+    (tmp_path / "other").rename(tmp_path / "one")
+    assert int(np.max(read(tmp_path / "one").train.images)) == 200
+
+
+def test_a_folder_is_the_same_by_whatever_path(root, monkeypatch):
+    put_classes(root, NAMES)
+    read(root)
+    calls = count_decoding(monkeypatch)
+    (root.parent / "link").symlink_to(root)
+    monkeypatch.chdir(root)
+    for path in (root.parent / "link", Path(), root / ".." / root.name):
+        read(path)
+    assert calls == []
+
+
 @pytest.mark.parametrize(
     "options", [{"image_size": 5}, {"channels": 1}, {"seed": 1}, {"shared_classes": True}]
 )
@@ -493,12 +543,3 @@ def test_other_options_are_not_mistaken_for_the_cached(root, options):
     for one, other in zip(parts_of(after_others), parts_of(alone), strict=True):
         assert one.class_names == other.class_names
         assert one.fingerprint() == other.fingerprint()
-
-
-def test_a_moved_folder_is_still_cached(root, monkeypatch):
-    put_classes(root, NAMES)
-    read(root)
-    calls = count_decoding(monkeypatch)
-    root.rename(root.parent / "moved")
-    read(root.parent / "moved")
-    assert calls == []
