@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
+import tensorflow_datasets as tfds
 from absl import logging
 
 from fsljax.config import Data
@@ -21,6 +22,7 @@ from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_bytes
 from fsljax.data.io.encoded_images import EncodedImages
+from fsljax.data.io.tfds_description import check_features
 from fsljax.errors import UserError, first_few
 from fsljax.storage.file_states import digest_of_files, file_state
 
@@ -170,6 +172,7 @@ def _divided(everything: ImageDataset, fractions: Sequence[float], seed: int) ->
 def _index(source: _Source) -> dict[str, np.ndarray]:
     """Split and label of every record, in stored order, and the names of the labels."""
     info = tfds_source.dataset_info(source.folder)
+    check_features(source.folder, info, {"image": tfds.features.Image, "label": tfds.features.ClassLabel})
     encoded = tfds_source.image_features(info)
     label = info.features["label"]
     labels: list[int] = []

@@ -110,6 +110,7 @@ NAMES = {
     "fsljax.data.imagenet_loc.load": "fsljax.detection.data.sets.imagenet_loc.read_folder",
     "fsljax.data.omniglot.load": "fsljax.data.sources.omniglot.load_splits",
     "fsljax.data.scenes.SceneOptions": "fsljax.detection.config.SceneOptions",
+    "fsljax.data.tfds_source.download_zip": "fsljax.data.io.zip_archives.download_zip",
     "fsljax.data.tiny_imagenet.load": "fsljax.data.sources.tiny_imagenet.load_splits",
     "fsljax.data.voc.load_folder": "fsljax.detection.data.sets.voc.read_folder",
     "fsljax.data.voc.load_tfds": "fsljax.detection.data.sets.voc.read_tfds",

@@ -1,22 +1,22 @@
-"""TFDS data sets found on disk, their archives fetched, their records read: all without TensorFlow."""
+"""TFDS data sets found on disk, and their records read: all without TensorFlow."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import requests
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
+from PIL import Image
 from urllib3.exceptions import HTTPError
 
+from fsljax.data.io.tfds_description import INFO, dataset_info, file_format
 from fsljax.errors import UserError
 
 Example = dict[str, Any]
@@ -27,17 +27,21 @@ def data_folder(data_dir: str | None = None) -> Path:
     """The folder of TFDS data sets: `data_dir`, else `$TFDS_DATA_DIR`, else TFDS's own default.
 
     Raises:
-      UserError: `data_dir` is given and is no folder.
+      UserError: `data_dir` is given and is no folder, or the user has no home folder.
     """
-    if data_dir:
-        folder = Path(data_dir).expanduser()
-        if not folder.is_dir():
-            raise UserError(
-                f"The data folder {folder} does not exist (given as data_dir, --config.data.data_dir). "
-                "Correct the path, or create the folder."
-            )
-        return folder
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    try:
+        folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"The home folder in {data_dir or '~/tensorflow_datasets'} is unknown: name the folder of TFDS "
+            "data sets with --config.data.data_dir or TFDS_DATA_DIR."
+        ) from error
+    if data_dir and not folder.is_dir():
+        raise UserError(
+            f"The data folder {folder} does not exist (given as data_dir, --config.data.data_dir). "
+            "Correct the path, or create the folder."
+        )
+    return folder
 
 
 def find(name: str, version: str | None = None, data_dir: str | None = None) -> Path | None:
@@ -49,30 +53,23 @@ def find(name: str, version: str | None = None, data_dir: str | None = None) -> 
       UserError: `data_dir` is given and is no folder, or the data set is there in another format only.
     """
     home = data_folder(data_dir) / name
-    prepared = [
-        folder
-        for folder in home.glob(version or "*")
-        if re.fullmatch(r"\d+\.\d+\.\d+", folder.name) and (folder / "dataset_info.json").is_file()
-    ]
-    readable = [folder for folder in prepared if _file_format(folder) == "array_record"]
+    try:
+        prepared = [
+            folder
+            for folder in home.glob(version or "*")
+            if re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", folder.name) and (folder / INFO).is_file()
+        ]
+    except OSError as error:
+        raise UserError(f"The data set in {home} cannot be read: {error.strerror or error}.") from error
+    readable = [folder for folder in prepared if file_format(folder) == "array_record"]
     if prepared and not readable:
         raise UserError(
-            f"{prepared[0]} holds {name} in {_file_format(prepared[0])} format, which only TensorFlow reads; "
+            f"{prepared[0]} holds {name} in {file_format(prepared[0])} format, which only TensorFlow reads; "
             "fsljax reads array_record.\n"
             f"Either prepare it again with `tfds build {name} --file_format=array_record` where TensorFlow "
             "is installed,\nor name another data folder with --config.data.data_dir or TFDS_DATA_DIR."
         )
     return max(readable, key=lambda folder: [int(part) for part in folder.name.split(".")], default=None)
-
-
-def dataset_info(folder: Path) -> tfds.core.DatasetInfo:
-    """Features, label names and splits of the data set in `folder`."""
-    try:
-        return tfds.builder_from_directory(folder).info
-    except Exception as error:  # TFDS raises whatever its JSON and protobuf readers do
-        raise UserError(
-            f"The description of the data set in {folder} cannot be read: {reason(error)}"
-        ) from error
 
 
 def data_source(folder: Path, split: str, *, encoded: Sequence[str] = ("image",)) -> Iterator[Example]:
@@ -93,10 +90,22 @@ def data_source(folder: Path, split: str, *, encoded: Sequence[str] = ("image",)
     if split not in info.splits:
         raise UserError(f"The data set in {folder} has no split {split!r}, only {', '.join(info.splits)}.")
     parse = example_parser(info, encoded=encoded)
+    classes = {
+        name: feature.num_classes
+        for name, feature in info.features.items()
+        if isinstance(feature, tfds.features.ClassLabel)
+    }
     part = info.splits[split]
     for path, length in zip(part.filepaths, part.shard_lengths, strict=True):
-        for record in _read_records(Path(path), length):
-            yield parse(record)
+        for number, record in enumerate(_read_records(Path(path), length)):
+            try:
+                example = parse(record)
+                for name, count in classes.items():
+                    if not 0 <= int(example[name]) < count:
+                        raise ValueError(f"{name} is {int(example[name])}, of {count} classes")
+            except Exception as error:  # as many kinds as there are features
+                raise _damaged(Path(path), f"record {number}: {reason(error)}") from error
+            yield example
 
 
 def example_parser(
@@ -113,11 +122,18 @@ def image_features(info: tfds.core.DatasetInfo) -> tuple[str, ...]:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 of the names and contents of the files in `folder`."""
+    """SHA-256 of the names and contents of the files in `folder`.
+
+    Raises:
+      UserError: if one cannot be read.
+    """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    try:
+        for path in sorted(path for path in folder.iterdir() if path.is_file()):
+            with path.open("rb") as file:
+                digest.update(os.fsencode(path.name) + hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise UserError(f"The data set in {folder} cannot be read: {reason(error)}.") from error
     return digest.hexdigest()
 
 
@@ -146,41 +162,22 @@ def not_found(name: str, version: str, data_dir: str | None, tried: Sequence[str
     )
 
 
-def download_zip(url: str, path: Path, sha256: str | None = None) -> None:
-    """Downloads a zip archive to `path`, which exists only once the archive is whole and harmless.
+def stored_image(encoded: bytes, what: str) -> Image.Image:
+    """An image as a data set stores it, PNG or JPEG.
+
+    Args:
+      encoded: the content of its file.
+      what: it is, for the error.
 
     Raises:
-      OSError: no answer, an interrupted transfer, another checksum, a damaged archive, or a member
-        whose name leads out of the folder it would be unpacked to.
+      UserError: if it is damaged, of another kind, or a decompression bomb (Pillow's limit).
     """
-    unfinished = path.with_name(path.name + ".part")
-    digest = hashlib.sha256()
     try:
-        with requests.get(url, stream=True, timeout=(10, 60)) as answer, unfinished.open("wb") as file:
-            answer.raise_for_status()
-            for block in answer.iter_content(1 << 16):
-                file.write(block)
-                digest.update(block)
-        if sha256 and digest.hexdigest() != sha256:
-            raise OSError(f"the file has SHA-256 {digest.hexdigest()}, not {sha256}")
-        _check_zip(unfinished)
-        unfinished.rename(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _check_zip(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            names = archive.namelist()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise OSError(f"the file is no whole zip archive ({error})") from error
-    if damaged:
-        raise OSError(f"the archive is damaged at {damaged}")
-    for name in names:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise OSError(f"the archive has a member that leads out of its folder: {name}")
+        image = Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))
+        image.load()
+        return image
+    except Exception as error:  # Pillow's readers raise as many kinds as there is damage
+        raise UserError(f"{what} cannot be read: {reason(error)}. Copy the data set again.") from error
 
 
 def reason(error: Exception) -> str:
@@ -192,20 +189,12 @@ def reason(error: Exception) -> str:
     return re.sub(r"^\w+\(host=.*?\): ", "", lines[0])[:200]
 
 
-def _file_format(folder: Path) -> str:
-    try:
-        description = json.loads((folder / "dataset_info.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'dataset_info.json'} cannot be read: {reason(error)}") from error
-    return description.get("fileFormat", "tfrecord")
-
-
 def _read_records(path: Path, length: int) -> list[bytes]:
     try:
         reader = ArrayRecordReader(str(path))
         records = reader.read_all()
         reader.close()
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError, IndexError, MemoryError) as error:
         raise _damaged(path, reason(error)) from error
     if len(records) != length:
         raise _damaged(path, f"{len(records)} records instead of {length}")

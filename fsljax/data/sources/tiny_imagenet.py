@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import tensorflow_datasets as tfds
 from PIL.Image import Resampling
 
 from fsljax.config import Data
@@ -16,6 +15,7 @@ from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.image_sets import ImageSet
 from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays
+from fsljax.data.io.tfds_description import check_features
 from fsljax.errors import UserError
 
 IMAGE_SET = ImageSet("tiny_imagenet_32", "1.0.0", test="validation", resampling=Resampling.BICUBIC)
@@ -65,6 +65,7 @@ def load_splits(*, data_dir: str | None = None, image_size: int = 32, seed: int 
 def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
     """The images of all splits, grouped by class; classes sorted by name."""
     info = tfds_source.dataset_info(folder)
+    check_features(folder, info, {"image": tfds.features.Image, "label": tfds.features.ClassLabel})
     examples = [
         (info.features["label"].int2str(example["label"]), example["image"])
         for split in info.splits
@@ -78,8 +79,8 @@ def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
             "Put the whole data set there."
         )
     images = np.empty((len(examples), image_size, image_size, 3), np.uint8)
-    for row, (_, encoded) in enumerate(examples):
-        image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    for row, (name, encoded) in enumerate(examples):
+        image = tfds_source.stored_image(encoded, f"An image of {name} in {folder}").convert("RGB")
         images[row] = np.asarray(image.resize((image_size, image_size), Resampling.BICUBIC))
     return {"images": images, "labels": labels.astype(np.int32), "names": names}
 
