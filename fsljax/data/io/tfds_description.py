@@ -131,3 +131,5 @@ def _check_classes(label: tfds.features.ClassLabel) -> None:
         raise ValueError(f"a label has {label.num_classes} classes.")
     if len(label.names) != label.num_classes:
         raise ValueError(f"a label has {label.num_classes} classes and {len(label.names)} names.")
+    if odd := [name for name in label.names if not name.strip() or not name.isprintable()]:
+        raise ValueError(f"a class has the name {odd[0]!r}.")
