@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
 from fsljax.networks.variables import Variables
+from fsljax.storage.array_files import read_arrays
 
 SUFFIXES = (".safetensors", ".npz")
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
@@ -102,9 +103,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """
     check_suffix(path)
     try:
+        path.open("rb").close()
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            return read_arrays(path)
         from safetensors.numpy import load_file
 
         return load_file(path)

@@ -35,12 +35,14 @@ def make_private(folder: Path) -> None:
     if folder.is_symlink():  # this user's own, as has been checked
         folder = folder.resolve(strict=True)
         check_private(folder)
+    with contextlib.suppress(OSError):  # what is read alone is as good
+        folder.chmod(0o700)
     with os.scandir(folder):
         pass
 
 
-def check_private(path: Path) -> None:
-    """Raises an OSError if a file or folder is not there, or another user could have written to it.
+def check_private(path: Path, *, writers: int = stat.S_IWGRP | stat.S_IWOTH) -> None:
+    """Raises an OSError if a file or folder is not there, or one of `writers` could have written to it.
 
     A link is looked at itself. Windows has no such owners and modes: there the folder of the user's own
     that it lies in is what protects it.
@@ -50,7 +52,7 @@ def check_private(path: Path) -> None:
         return
     if status.st_uid != os.geteuid():
         raise PermissionError(f"{path} belongs to another user")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(status.st_mode):
+    if status.st_mode & writers and not stat.S_ISLNK(status.st_mode):
         raise PermissionError(f"other users may write to {path}; chmod go-w takes that from them")
 
 

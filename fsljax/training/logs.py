@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import socket
 import struct
 import time
@@ -24,6 +25,9 @@ HISTORY = "history.jsonl"
 METRICS = "metrics"
 _SPRITE_SIDE = 32
 _LARGEST_SPRITE = 8192  # pixels; what TensorBoard shows
+# A quote, too: spreadsheets take it off, and then look at what follows.
+_BEGIN_FORMULAS = ("=", "+", "-", "@", '"', "＝", "＋", "－", "＠")  # full-width ones, too
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
 
 
 class MetricsLog:
@@ -147,8 +151,8 @@ def write_embeddings(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.6g", delimiter="\t")
-        safe = (" ".join(str(label).split()) for label in labels)
-        (folder / "metadata.tsv").write_text("\n".join(safe) + "\n", encoding="utf-8")
+        table = "".join(f"{_cell(label)}\n" for label in labels)
+        (folder / "metadata.tsv").write_text(table, encoding="utf-8", errors="backslashreplace")
         side = max(1, min(_SPRITE_SIDE, _LARGEST_SPRITE // _across(len(images))))
         _sprite(images, side).save(folder / "sprite.png")
         (folder / "projector_config.pbtxt").write_text(
@@ -158,6 +162,12 @@ def write_embeddings(
         )
     except OSError as error:
         logging.warning("The projector's files cannot be written to %s (%s).", folder, error)
+
+
+def _cell(label: str) -> str:
+    """A name as one cell of a table; an apostrophe keeps spreadsheets from running what is a formula."""
+    text = " ".join(_CONTROL.sub(" ", str(label)).split())
+    return f"'{text}" if text.startswith(_BEGIN_FORMULAS) else text
 
 
 def _sprite(images: np.ndarray, side: int) -> Image.Image:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from fsljax.config import Network
 from fsljax.errors import UserError
 from fsljax.networks import Embedding, InceptionV3, LeNet, MobileNetV2, ResNet
 from fsljax.networks.backbones import resnet18, resnet50
-from fsljax.networks.weights import content_hash, load_weights, torch_names
+from fsljax.networks.weights import content_hash, load_weights, read_tensors, torch_names
 
 SMALL = ResNet((1, 1), filters=4, small_images=True)
 
@@ -211,3 +213,39 @@ def test_the_hash_is_of_the_content(tmp_path: Path):
     assert a == b != c
     with pytest.raises(UserError, match="cannot be read: No such file"):
         content_hash(tmp_path / "d")
+
+
+def test_an_archive_that_would_unpack_to_far_more_is_refused(draw, tmp_path: Path):
+    np.savez_compressed(tmp_path / "w.npz", a=np.zeros(2**27, np.uint8))
+    with pytest.raises(UserError, match=r"w\.npz .*would unpack to 134,217,"):
+        load_weights(tmp_path / "w.npz", draw(SMALL, 8, 8, 3))
+
+
+def declares(about: dict[str, Any], size: int | None = None) -> bytes:
+    header = json.dumps(about).encode()
+    return struct.pack("<Q", len(header) if size is None else size) + header + bytes(16)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        declares({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 1600]}}),
+        declares({"a": {"dtype": "F32", "shape": [400], "data_offsets": [0, 16]}}),
+        declares({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 16]}}),
+        declares({"a": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}}),
+        declares({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}),
+        declares({}, 2**60),
+        declares({"a": {"dtype": "object", "shape": [4], "data_offsets": [0, 16]}}),
+    ],
+)
+def test_a_size_that_is_not_what_is_there_is_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"w\.safetensors .*damaged"):
+        read_tensors(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path, suffix: str):
+    (tmp_path / f"w{suffix}").mkdir()
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_tensors(tmp_path / f"w{suffix}")

@@ -167,6 +167,27 @@ def test_a_workdir_that_cannot_be_made_does_not_stop_the_run(
     assert len(caplog.records) == 2
 
 
+def test_no_name_is_run_as_a_formula_by_a_spreadsheet(tmp_path: Path):
+    names = {
+        "=cmd|' /C calc'!A0": "'=cmd|' /C calc'!A0",
+        "+1": "'+1",
+        "-1": "'-1",
+        "@SUM(1)": "'@SUM(1)",
+        '"=1+1"': '\'"=1+1"',
+        "\t\r=1": "'=1",
+        "\x00\x1b=1": "'=1",
+        "\ufeff=2": "'=2",
+        "\uff1d1": "'\uff1d1",
+        "a\x00b": "a b",
+        "a = b": "a = b",
+        "\udcff": "\\udcff",
+    }
+    images = np.zeros((len(names), 4, 4, 1), np.uint8)
+    write_embeddings(tmp_path, np.zeros((len(names), 2)), list(names), images)
+    metadata = (tmp_path / "metrics" / "metadata.tsv").read_text(encoding="utf-8")
+    assert metadata.splitlines() == list(names.values())
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_projector_files_agree_with_each_other(tmp_path: Path, channels: int):
     generator = np.random.default_rng(0)

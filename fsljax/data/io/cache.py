@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,7 @@ import platformdirs
 from absl import logging
 
 from fsljax.storage.array_folders import read_array_folder, write_array_folder
-from fsljax.storage.private_folders import make_private, remove_abandoned, unfinished_folder
+from fsljax.storage.private_folders import check_private, make_private, remove_abandoned, unfinished_folder
 
 Arrays = dict[str, np.ndarray]
 
@@ -52,6 +54,26 @@ def usable_cache_folder(inner: str = "") -> Path | None:
         _note(f"Nothing is cached, and nothing cached is used: {_reason(error)}.")
         return None
     return folder
+
+
+def cached_file(name: str) -> Path:
+    """Where a file of this name is cached: in a folder that goes with this program where there is no cache.
+
+    What lies there and could be another user's is removed.
+    """
+    folder = usable_cache_folder()
+    if folder is None:
+        return Path(_passing_folder().name) / name
+    path = folder / name
+    if os.path.lexists(path):
+        try:
+            check_private(path, writers=stat.S_IWOTH)  # in a folder that only this user enters
+            if path.is_symlink() or not path.is_file():
+                raise OSError("it is a link, or no file")
+        except OSError as error:
+            logging.warning("%s is not used (%s): it is made anew.", path, _reason(error))
+            _put_aside(path)
+    return path
 
 
 def cached_arrays(
@@ -109,6 +131,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error).rstrip(".")
+
+
+@cache
+def _passing_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="fsljax-")
 
 
 @cache

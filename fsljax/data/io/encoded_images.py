@@ -156,7 +156,9 @@ class EncodedImages:
     def _open(self) -> _Reader:
         try:
             return self._reader
-        except (RuntimeError, OSError, ValueError, KeyError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # TFDS's and ArrayRecord's readers raise many kinds
             raise UserError(
                 f"The data set in {self.folder} cannot be opened: {error} Copy it again."
             ) from error
@@ -173,7 +175,7 @@ class EncodedImages:
                 resampling=self.resampling,
                 cut_first=True,
             )
-        except (RuntimeError, OSError, ValueError, UserError) as error:
+        except Exception as error:  # as many kinds as there is damage
             file = int(np.searchsorted(reader.ends, record, side="right"))
             first = int(reader.ends[file - 1]) if file else 0
             raise UserError(

@@ -7,7 +7,6 @@ from the boxes of its support.
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 
 from fsljax.data.batches import batches_of
-from fsljax.data.io.cache import usable_cache_folder
+from fsljax.data.io.cache import cached_file
 from fsljax.detection.config import Config
 from fsljax.detection.data.episode_file import DetectionEpisodes, read_episodes, write_episodes
 from fsljax.detection.data.source import NovelImages
@@ -153,17 +152,9 @@ def episodes_of(config: Config, novel: NovelImages) -> DetectionEpisodes:
       UserError: if the file cannot be read or written, or holds fewer than are asked for.
     """
     options = config.eval
-    if options.episodes_file:
-        return _episodes_in(Path(options.episodes_file).expanduser(), config, novel)
-    name = f"detection_episodes-{novel.fingerprint[:16]}-{options.seed}.json"
-    if (folder := usable_cache_folder()) is not None:
-        return _episodes_in(folder / name, config, novel)
-    with tempfile.TemporaryDirectory(prefix="fsljax-episodes-") as passing:
-        return _episodes_in(Path(passing) / name, config, novel)
-
-
-def _episodes_in(path: Path, config: Config, novel: NovelImages) -> DetectionEpisodes:
-    options = config.eval
+    path = Path(options.episodes_file).expanduser()
+    if not options.episodes_file:
+        path = cached_file(f"detection_episodes-{novel.fingerprint[:16]}-{options.seed}.json")
     if not path.exists():
         print(f"writing the episodes to {path} …", file=sys.stderr)
         made = novel.make_episodes(max(_WRITTEN, options.episodes), options.seed)

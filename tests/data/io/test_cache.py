@@ -8,7 +8,7 @@ import numpy as np
 import platformdirs
 import pytest
 
-from fsljax.data.io.cache import cache_folder, cached_arrays
+from fsljax.data.io.cache import cache_folder, cached_arrays, cached_file
 
 ROOT = Path(__file__).parents[3]
 PATHS = {"PYTHONPATH": str(ROOT)}
@@ -250,6 +250,13 @@ def test_folders_are_the_users_alone(home):
     assert {modes[name] for name in ("images.npy", "labels.npy", "contents.json")} == {0o600}
 
 
+def test_a_folder_that_others_could_read_is_closed(home):
+    (home / "fsljax").mkdir(parents=True)
+    (home / "fsljax").chmod(0o755)
+    cached_arrays("data", "1" * 64, Maker())
+    assert (home / "fsljax").stat().st_mode & 0o777 == 0o700
+
+
 def planted(home):
     """A good entry of other arrays."""
     cached_arrays("data", "1" * 64, Maker({"images": np.full((2, 3, 4), 66, np.uint8)}))
@@ -353,6 +360,37 @@ def test_a_cache_that_may_not_be_entered_is_not_used(home):
     run = run_as_nobody_known(XDG_CACHE_HOME=str(home))
     assert (run.returncode, run.stdout) == (0, "3\n3\n3\n"), run.stderr
     assert run.stderr.count("Nothing is cached") == 1 and str(home) in run.stderr
+
+
+def test_a_file_is_cached_beside_the_arrays(home):
+    path = cached_file("episodes.json")
+    assert path == home / "fsljax" / "episodes.json"
+    path.write_text("ours")
+    path.chmod(0o664)  # as many systems make files
+    assert cached_file("episodes.json").read_text() == "ours"
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "writable"])
+def test_a_file_that_others_could_have_put_there_is_not_used(home, caplog, kind):
+    path = cached_file("episodes.json")
+    if kind == "link":
+        (home / "elsewhere").write_text("theirs")
+        path.symlink_to(home / "elsewhere")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("theirs")
+        path.chmod(0o666)
+    assert not os.path.lexists(cached_file("episodes.json"))
+    assert len(caplog.records) == 1
+    assert not list((home / "fsljax").iterdir())
+
+
+def test_without_a_cache_a_file_lasts_as_long_as_the_program(home):
+    home.write_text("no folder")
+    path = cached_file("episodes.json")
+    path.write_text("passing")
+    assert cached_file("episodes.json").read_text() == "passing"
 
 
 SLOW = """
