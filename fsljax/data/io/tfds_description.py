@@ -65,7 +65,7 @@ def check_features(
         if not isinstance(dict(info.features).get(name), kind):
             raise UserError(
                 f"{folder / FEATURES} describes no {kind.__name__} {name!r}, but "
-                f"{', '.join(info.features)}: copy the data set again, or name the one that is meant."
+                f"{', '.join(sorted(info.features))}: copy the data set again, or name the one that is meant."
             )
 
 
@@ -131,5 +131,7 @@ def _check_classes(label: tfds.features.ClassLabel) -> None:
         raise ValueError(f"a label has {label.num_classes} classes.")
     if len(label.names) != label.num_classes:
         raise ValueError(f"a label has {label.num_classes} classes and {len(label.names)} names.")
+    if len(set(label.names)) != len(label.names):
+        raise ValueError("two classes have one name.")
     if odd := [name for name in label.names if not name.strip() or not name.isprintable()]:
         raise ValueError(f"a class has the name {odd[0]!r}.")

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +71,17 @@ def test_folder_given_then_environment_then_default(tmp_path, monkeypatch):
     assert tfds_source.data_folder() == tmp_path / "environment"
     monkeypatch.delenv("TFDS_DATA_DIR")
     assert tfds_source.data_folder() == tmp_path / "tensorflow_datasets"
+
+
+def test_without_a_home_folder_another_is_asked_for(monkeypatch):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr(Path, "expanduser", lambda _: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(
+        UserError, match=r"home folder in ~/tensorflow_datasets is unknown: name .*TFDS_DATA_DIR"
+    ):
+        tfds_source.find("shades")
+    with pytest.raises(UserError, match="home folder in ~nobody/data is unknown"):
+        tfds_source.find("shades", data_dir="~nobody/data")
 
 
 def test_given_folder_must_exist(tmp_path):
@@ -153,6 +165,20 @@ def test_fewer_records_than_described_is_an_error(folder):
     path.write_text(json.dumps(description))
     with pytest.raises(UserError, match="30 records instead of 31"):
         list(tfds_source.data_source(folder, "train"))
+
+
+def test_a_label_of_no_class_is_an_error(folder):
+    (folder / "label.labels.txt").unlink()
+    features = folder / "features.json"
+    features.write_text(features.read_text().replace('"numClasses": "2"', '"numClasses": "1"'))
+    with pytest.raises(UserError, match=r"data file .* is missing, damaged .*label is 1, of 1 classes"):
+        list(tfds_source.data_source(folder, "train"))
+
+
+@pytest.mark.parametrize("stored", [b"", b"no image", b"\x89PNG\r\n\x1a\n" * 9])
+def test_an_image_that_is_none_is_named(stored):
+    with pytest.raises(UserError, match=r"Image 7 of a set cannot be read: .* Copy the data set again"):
+        tfds_source.stored_image(stored, "Image 7 of a set")
 
 
 def test_content_hash_changes_with_names_and_contents(folder):
