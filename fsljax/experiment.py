@@ -20,6 +20,7 @@ from fsljax.errors import UserError
 from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
+from fsljax.storage.json_files import write_json
 from fsljax.storage.replacing import replacing
 from fsljax.training import devices, workdir
 from fsljax.training.checkpoints import FOLDER, Checkpoints, Model
@@ -120,7 +121,7 @@ def _write(
     output: Path,
 ) -> Path:
     """Writes all that evaluation leaves; returns the report."""
-    workdir.write_json(output / workdir.RESULTS, results)
+    write_json(output / workdir.RESULTS, results)
     if evaluation.correct:
         _write_correct(output / "correct.npz", evaluation.correct)
     names = [evaluation.shown.class_names[label] for label in evaluation.shown.labels]

@@ -11,6 +11,7 @@ import numpy as np
 
 from fsljax.data.labels import Label
 from fsljax.errors import UserError
+from fsljax.storage.json_files import write_json
 from fsljax.storage.replacing import replacing
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
@@ -44,7 +45,7 @@ def write(
             if not _may_go_to(folder, checkpoints, model, same):
                 raise UserError(f"{folder} holds another model: give a new folder.")
             if not (folder / workdir.CONFIG).exists():
-                workdir.write_json(folder / workdir.CONFIG, dict(config))
+                write_json(folder / workdir.CONFIG, dict(config))
             if not checkpoints.selections():
                 checkpoints.write_model(model, None)
             kept = {

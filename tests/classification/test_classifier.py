@@ -16,6 +16,7 @@ from fsljax.api import Classifier
 from fsljax.errors import UserError
 from fsljax.methods import protonet
 from fsljax.networks import build
+from fsljax.storage.json_files import write_json
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 
@@ -281,7 +282,7 @@ def test_a_folder_whose_model_is_damaged_is_not_written_to(saved: Path):
 
 def test_a_classifier_is_saved_into_the_run_it_was_loaded_from(patterns: np.ndarray, tmp_path: Path):
     older, best = make_classifier(seed=1, step=5), make_classifier(step=7)
-    workdir.write_json(tmp_path / "config.json", best._stored)
+    write_json(tmp_path / "config.json", best._stored)
     run = Checkpoints(tmp_path)
     run.write_model(best._model, 0.9)
     run.write_model(make_classifier(seed=2, step=9)._model, 0.5)
