@@ -21,6 +21,7 @@ from fsljax.data.batches import embed_in_batches
 from fsljax.data.labels import Label, label_array, listed_labels
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
+from fsljax.storage.paths import given_path, is_there
 from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 
@@ -75,11 +76,11 @@ class Classifier:
           UserError: if the folder holds none of these, or nothing that can be read, or representatives are
             asked of another method's network.
         """
-        folder = Path(path).expanduser()
+        folder = given_path(path)
         config = read_classifier_config(folder)
         model = Checkpoints(folder).restore_model()
         classifier = cls(config, model, unknown=unknown, representatives=representatives)
-        if (folder / saved_model.ENROLLED).exists():
+        if is_there(folder / saved_model.ENROLLED):
             classifier._read_enrolled(folder / saved_model.ENROLLED, keep_threshold=unknown is not None)
             if representatives is not None:
                 classifier._representatives().per_class = representatives
@@ -96,7 +97,7 @@ class Classifier:
             "unknown": np.array(np.nan if self.unknown is None else self.unknown),
         }
         saved_model.write(
-            Path(path).expanduser(), self._stored, self._model, self.classes, arrays, same=self._is_config_of
+            given_path(path), self._stored, self._model, self.classes, arrays, same=self._is_config_of
         )
 
     @property

@@ -44,7 +44,7 @@ def write(
         with _exclusive(folder), closing(Checkpoints(folder)) as checkpoints:
             if not _may_go_to(folder, checkpoints, model, same):
                 raise UserError(f"{folder} holds another model: give a new folder.")
-            if not (folder / workdir.CONFIG).exists():
+            if not workdir.has_config(folder):
                 write_json(folder / workdir.CONFIG, dict(config))
             if not checkpoints.selections():
                 checkpoints.write_model(model, None)
@@ -85,7 +85,7 @@ def read_enrolled(
 def _may_go_to(folder: Path, checkpoints: Checkpoints, model: Model, same: Callable[[Path], bool]) -> bool:
     """Whether a folder holds this model, or none."""
     try:
-        if (folder / workdir.CONFIG).exists() and not same(folder):
+        if workdir.has_config(folder) and not same(folder):
             return False
         there = checkpoints.restore_model() if checkpoints.selections() else model
     except UserError:

@@ -18,6 +18,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from urllib3.exceptions import HTTPError
 
 from fsljax.errors import UserError
+from fsljax.storage.paths import given_path
 
 Example = dict[str, Any]
 """Features of one example by name."""
@@ -30,14 +31,16 @@ def data_folder(data_dir: str | None = None) -> Path:
       UserError: `data_dir` is given and is no folder.
     """
     if data_dir:
-        folder = Path(data_dir).expanduser()
+        folder = given_path(data_dir, "The data folder (--config.data.data_dir)")
         if not folder.is_dir():
             raise UserError(
                 f"The data folder {folder} does not exist (given as data_dir, --config.data.data_dir). "
                 "Correct the path, or create the folder."
             )
         return folder
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return given_path(
+        os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "The data folder (TFDS_DATA_DIR)"
+    )
 
 
 def find(name: str, version: str | None = None, data_dir: str | None = None) -> Path | None:

@@ -22,7 +22,7 @@ def read_config(folder: Path) -> Config:
       UserError: if there is none, or it cannot be read.
     """
     path = folder / workdir.CONFIG
-    if not path.exists():
+    if not workdir.has_config(folder):
         raise UserError(
             f"There is no detector in {folder}: give the workdir of a run, or a folder written by save."
         )
