@@ -125,7 +125,7 @@ def _write(
     """Writes all that evaluation leaves; returns the report."""
     write_json(output / workdir.RESULTS, results)
     if evaluation.correct:
-        _write_correct(output / "correct.npz", evaluation.correct)
+        _write_correct(output / workdir.CORRECT, evaluation.correct)
     names = [evaluation.shown.class_names[label] for label in evaluation.shown.labels]
     write_embeddings(output, evaluation.embeddings, names, evaluation.shown.images)
     report = output / "report.html"

@@ -46,10 +46,9 @@ def export(run: Path, target: Path) -> Path:
         shipped = Checkpoints(target)
         shipped.write_model(model, checkpoints.selections()[model.step])
         shipped.close()
-    except OSError as error:
-        raise UserError(
-            f"{target} cannot be written ({error.strerror or error}): give another folder."
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{target} cannot be written ({reason}): give another folder.") from error
     return shipped.path(model.step)
 
 

@@ -69,7 +69,9 @@ class Detector:
         folder = given_path(path)
         detector = cls(stored.load(folder))
         if is_there(folder / saved_model.ENROLLED):
-            saved_model.read_enrolled(folder / saved_model.ENROLLED, detector._model, detector._restore)
+            saved_model.read_enrolled(
+                folder / saved_model.ENROLLED, detector._model, detector._dim, detector._restore
+            )
         return detector
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -31,9 +31,8 @@ def given_path(path: Any, what: str = "The path") -> Path:
     except TypeError:
         raise UserError(f"{what} is {path!r}: give the path of a file or folder as text.") from None
     except RuntimeError:  # pathlib's, for ~NAME of nobody and for ~ where no home is known
-        name = text.split("/")[0]
-        reason = f"there is no user {name[1:]!r}" if name[1:] else "no home folder is known"
-        raise UserError(f"{what} is {text}, but {reason}: give another path.") from None
+        correct = f"the {what[4:]}" if what.startswith("The ") else what
+        raise UserError(f"The home folder in {text} is unknown: correct {correct}.") from None
     is_there(expanded, what)
     return expanded
 

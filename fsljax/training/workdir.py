@@ -22,6 +22,7 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 CONFIG = "config.json"
 RESULTS = "results.json"
+CORRECT = "correct.npz"
 IMAGES = "images.json"
 
 

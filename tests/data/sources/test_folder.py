@@ -385,7 +385,7 @@ def test_names_that_are_not_utf8_become_valid_and_stay_different(root):
 
 def test_a_home_of_nobody_is_refused():
     path = "~nobody has this name/images"
-    refused(path, f"The image folder .--config.data.path=DIR. is {path}, but there is no user")
+    refused(path, f"The home folder in {path} is unknown: correct --config.data.path")
 
 
 def test_a_linked_class_folder_is_left_out_and_noted(root):
