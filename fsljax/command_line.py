@@ -16,6 +16,7 @@ from fsljax.config.help import as_text
 from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
 from fsljax.experiment import MODES, run
+from fsljax.storage.paths import given_path
 from fsljax.training.signals import Stopped
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, such as configs/quickstart.py.")
@@ -36,8 +37,8 @@ def main() -> None:
 def _main(argv: Sequence[str]) -> None:
     try:
         config = _CONFIG.value
-        folder = Path(_WORKDIR.value or Path("runs") / config.name).expanduser()
-        output = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
+        folder = given_path(_WORKDIR.value or Path("runs") / config.name, "--workdir")
+        output = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
         run(config, mode=_MODE.value, folder=folder, output=output)
     except UserError as error:
         _fail(str(error), error.exit_status)

@@ -20,6 +20,8 @@ from fsljax.errors import UserError
 from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
+from fsljax.storage.json_files import write_json
+from fsljax.storage.paths import given_path
 from fsljax.storage.replacing import replacing
 from fsljax.training import devices, workdir
 from fsljax.training.checkpoints import FOLDER, Checkpoints, Model
@@ -46,16 +48,17 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
       Stopped: if a signal ended the run early; what it had is on disk.
     """
     config = methods.check(given)
+    folder = given_path(folder, "--workdir")
+    output = folder if output is None else given_path(output, "--output_dir")
     checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
     if mode == "evaluate":
         _check_trained(folder, config)
-    elif (folder / workdir.CONFIG).exists() and checkpoints.selections():
+    elif workdir.has_config(folder) and checkpoints.selections():
         workdir.check_same(folder, config)
     if mode != "evaluate" and not checkpoints.selections():
         _check_source(config)
     devices.use_compilation_cache()
     devices.use_random_kernel()
-    output = output or folder
     with Interruption() as interruption, contextlib.ExitStack() as stack:
         for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
             stack.enter_context(workdir.exclusive(used))
@@ -120,9 +123,9 @@ def _write(
     output: Path,
 ) -> Path:
     """Writes all that evaluation leaves; returns the report."""
-    workdir.write_json(output / workdir.RESULTS, results)
+    write_json(output / workdir.RESULTS, results)
     if evaluation.correct:
-        _write_correct(output / "correct.npz", evaluation.correct)
+        _write_correct(output / workdir.CORRECT, evaluation.correct)
     names = [evaluation.shown.class_names[label] for label in evaluation.shown.labels]
     write_embeddings(output, evaluation.embeddings, names, evaluation.shown.images)
     report = output / "report.html"
@@ -151,10 +154,10 @@ def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
 def _check_source(config: Experiment) -> None:
     """Raises a UserError if what the network begins with is missing, before data are loaded."""
     network = config.network
-    if network.weights and not Path(network.weights).expanduser().is_file():
+    if network.weights and not given_path(network.weights, "config.network.weights").is_file():
         raise UserError(f"There is no file of weights at {network.weights} (config.network.weights).")
     if network.init_from:
-        Checkpoints(Path(network.init_from).expanduser()).restore_model()
+        Checkpoints(given_path(network.init_from, "config.network.init_from")).restore_model()
     if network.trainable != "all" and not (network.weights or network.init_from):
         raise UserError(
             f"config.network.trainable is {network.trainable!r}, but nothing says what the rest of the "
@@ -166,14 +169,14 @@ def _source_params(config: Experiment) -> tuple[str, ...]:
     """Parameters that are its method's in the run that `config.network.init_from` names."""
     if not config.network.init_from:
         return ()
-    folder = Path(config.network.init_from).expanduser()
+    folder = given_path(config.network.init_from, "config.network.init_from")
     method = workdir.read_config(folder).get("method")
     check_imported(method, folder / workdir.CONFIG)
     return methods.params_of(method)
 
 
 def _check_trained(folder: Path, config: Experiment) -> None:
-    if not (folder / workdir.CONFIG).exists():
+    if not workdir.has_config(folder):
         raise UserError(
             f"There is no run in {folder}: train first (--mode=train), or give the --workdir of a run."
         )

@@ -7,11 +7,12 @@ Copies the config and the best checkpoint's parameters and batch statistics, wit
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
 from fsljax.errors import UserError
+from fsljax.storage.json_files import write_json
+from fsljax.storage.paths import given_path
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints
 
@@ -26,26 +27,27 @@ def export(run: Path, target: Path) -> Path:
       UserError: if there is no run, no checkpoint in it, something in the target folder already, or no way
         to write there.
     """
+    run, target = given_path(run, "--workdir"), given_path(target, "--to")
+    if not workdir.has_config(run):
+        raise UserError(f"There is no run in {run}: give the --workdir of one.")
+    stored = workdir.read_config(run)
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file: give a new folder.")
     try:
-        run, target = run.expanduser(), target.expanduser()
-        if not (run / workdir.CONFIG).exists():
-            raise UserError(f"There is no run in {run}: give the --workdir of one.")
-        if target.exists() and not target.is_dir():
-            raise UserError(f"{target} is a file: give a new folder.")
         if target.exists() and any(target.iterdir()):
             raise UserError(f"{target} is not empty: give a new folder.")
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~NAME of nobody
-        raise UserError(f"{run} cannot be shipped to {target} ({error}): correct the paths.") from error
+    except OSError as error:
+        raise UserError(f"{target} cannot be read ({error.strerror or error}): give a new folder.") from error
     checkpoints = Checkpoints(run)
     model = checkpoints.restore_model()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run / workdir.CONFIG, target / workdir.CONFIG)
+        write_json(target / workdir.CONFIG, stored)
         shipped = Checkpoints(target)
         shipped.write_model(model, checkpoints.selections()[model.step])
         shipped.close()
-    except (OSError, ValueError) as error:  # ValueError: orbax's error for a full disk
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(f"{target} cannot be written ({reason}): give another folder.") from error
     return shipped.path(model.step)
 

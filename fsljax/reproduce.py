@@ -8,7 +8,6 @@ A run that is complete is not repeated, one that was cut off goes on. Overrides 
 from __future__ import annotations
 
 import hashlib
-import json
 import runpy
 import subprocess
 import sys
@@ -23,6 +22,9 @@ from fsljax.config import experiments
 from fsljax.config.reading import nearest
 from fsljax.errors import UserError
 from fsljax.reporting.comparison import Compared, comparison, detection_comparison
+from fsljax.storage.array_files import read_arrays
+from fsljax.storage.json_files import read_checked, write_json
+from fsljax.training.workdir import CORRECT, RESULTS, results_of
 
 _RUNS = Path("runs/reproduce")
 _CONFIGS = Path("configs")
@@ -77,7 +79,7 @@ class Table:
         compared = []
         for row in self.rows:
             runs = [_run(folder, row, seed, overrides) for seed in self.seeds]
-            correct = np.stack([_correct(run, row.setting) for run in runs])
+            correct = _stacked(runs, row.setting)
             figure = float(np.mean([_figure(run, *self.beside) for run in runs])) if self.beside else None
             compared.append(Compared(row.name, row.setting, correct, figure))
         return comparison(compared, self.beside[1] if self.beside else "")
@@ -115,7 +117,7 @@ class DetectionTable:
         common = (*overrides, f"--config.seed={self.seed}")
         for row in self.rows:
             arguments = (*row.overrides, *common, "--config.eval.episodes=0")
-            _launch(f"training {row.name}", row, workdirs[row.name], arguments, "results.json")
+            _launch(f"training {row.name}", row, workdirs[row.name], arguments, RESULTS)
         shots, epochs = (",".join(map(str, numbers)) for numbers in (self.shots, self.epochs))
         episodes = (f"--config.eval.shots={shots}", f"--config.eval.fine_tune_epochs={epochs}")
         evaluations = {
@@ -126,7 +128,7 @@ class DetectionTable:
         for name, further in evaluations.items():
             arguments = (*common, "--mode=evaluate", *episodes, *further)
             setting = f"{repmet.setting}_{name}"
-            _launch(f"episodes, {name}", repmet, workdir, arguments, "results.json", setting)
+            _launch(f"episodes, {name}", repmet, workdir, arguments, RESULTS, setting)
         return detection_comparison(_settings(workdir), self.shots, self.epochs)
 
 
@@ -165,10 +167,31 @@ def reproduce(name: str, overrides: Sequence[str]) -> None:
 
 def _correct(workdir: Path, setting: str) -> np.ndarray:
     """Which test examples a run classified correctly, bool `[n]`."""
-    with np.load(workdir / "correct.npz") as arrays:
-        if setting not in arrays:
-            raise UserError(f"{workdir} has no setting {setting!r}: evaluate it anew.")
-        return arrays[setting]
+    path = workdir / CORRECT
+    try:
+        arrays = read_arrays(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: give the same command again.") from None
+    except UserError as error:
+        raise UserError(f"{error} Delete it, and give the same command again.") from error
+    if setting not in arrays:
+        raise UserError(f"{workdir} has no setting {setting!r}: evaluate it anew.")
+    if arrays[setting].dtype != bool or arrays[setting].ndim != 1 or not len(arrays[setting]):
+        raise UserError(
+            f"{path} is damaged: {setting!r} is not a yes or no for each test example. Delete it, and give "
+            "the same command again."
+        )
+    return arrays[setting]
+
+
+def _stacked(workdirs: Sequence[Path], setting: str) -> np.ndarray:
+    """The same of several runs, bool `[runs, n]`."""
+    correct = [_correct(workdir, setting) for workdir in workdirs]
+    if len(set(map(len, correct))) > 1:
+        raise UserError(
+            f"The runs {', '.join(map(str, workdirs))} were tested on other images: delete what is old."
+        )
+    return np.stack(correct)
 
 
 def _run(folder: Path, row: Row, seed: int, overrides: Sequence[str]) -> Path:
@@ -181,7 +204,7 @@ def _run(folder: Path, row: Row, seed: int, overrides: Sequence[str]) -> Path:
     # Rows that differ in the setting alone share their runs.
     workdir = _workdir(folder, row, seed, overrides)
     arguments = (*row.overrides, *overrides, f"--config.seed={seed}")
-    _launch(f"{row.name}, seed {seed}", row, workdir, arguments, "correct.npz")
+    _launch(f"{row.name}, seed {seed}", row, workdir, arguments, CORRECT)
     return workdir
 
 
@@ -208,7 +231,7 @@ def _launch(
     record = workdir / ("reproduced.json" if setting is None else f"reproduced_{setting}.json")
     content = Path(config.split(":")[0]).read_bytes()
     done = {"command": command, "config": hashlib.sha256(content).hexdigest()}
-    if record.exists() and json.loads(record.read_text()) == done:
+    if _recorded(record) == done and (workdir / product).exists():
         return
     print(f"{name} …", file=sys.stderr, flush=True)
     if setting is None:
@@ -218,16 +241,41 @@ def _launch(
         raise UserError(f"{' '.join(command)} ended with status {status}.")
     if not (workdir / product).exists() or (setting and setting not in _settings(workdir)):
         raise UserError(f"The run in {workdir} was stopped: give the same command again to go on.")
-    record.write_text(json.dumps(done))
+    try:
+        write_json(record, done)
+    except OSError as error:
+        raise UserError(f"{record} cannot be written ({error.strerror or error}).") from error
+
+
+def _recorded(record: Path) -> dict[str, object]:
+    """What was done, by its record; nothing if there is none, or, after a warning, none that can be read."""
+    try:
+        return read_checked(record)
+    except FileNotFoundError:
+        pass
+    except UserError:
+        print(f"{record} is damaged: what it tells of is done anew.", file=sys.stderr)
+    return {}
 
 
 def _settings(workdir: Path) -> dict[str, dict[str, float]]:
-    settings: dict[str, dict[str, float]] = json.loads((workdir / "results.json").read_text())["test"]
+    """Figures of each setting of a run.
+
+    Raises:
+      UserError: if its results are missing or damaged.
+    """
+    try:
+        settings: dict[str, dict[str, float]] = results_of(workdir)["test"]
+    except FileNotFoundError:
+        raise UserError(f"There are no results in {workdir}: evaluate it anew.") from None
     return settings
 
 
 def _figure(workdir: Path, setting: str, metric: str) -> float:
-    return _settings(workdir)[setting][metric]
+    try:
+        return _settings(workdir)[setting][metric]
+    except KeyError as error:
+        raise UserError(f"The results in {workdir} lack {error}: evaluate it anew.") from error
 
 
 def main(argv: list[str]) -> int:

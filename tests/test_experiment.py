@@ -21,6 +21,7 @@ from fsljax.errors import NotSavedError, UserError
 from fsljax.experiment import run
 from fsljax.export import export
 from fsljax.methods.protonet import ProtoNet
+from fsljax.storage.json_files import read_checked
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.signals import Stopped
 
@@ -38,7 +39,7 @@ def config(config_file: Path) -> ConfigDict:
 
 
 def results_in(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "results.json").read_text())
+    return read_checked(folder / "results.json")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.export import export
 from fsljax.methods import protonet
+from fsljax.storage.json_files import write_json
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints
 
@@ -33,7 +34,7 @@ def run(tmp_path: Path) -> Path:
     method = protonet.ProtoNet(config, Splits(part, part, part), embedder)
     folder = tmp_path / "run"
     folder.mkdir()
-    workdir.write_json(folder / workdir.CONFIG, plain(config))
+    write_json(folder / workdir.CONFIG, plain(config))
     checkpoints = Checkpoints(folder)
     checkpoints.save(method.init(jax.random.key(0)), 0.5)
     checkpoints.close()

@@ -17,6 +17,7 @@ import pytest
 from fsljax import methods
 from fsljax.api import Classifier, Detector
 from fsljax.reporting.tables import per_cent
+from fsljax.storage.json_files import read_checked
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints
 
@@ -90,7 +91,7 @@ def test_the_example_names_characters_from_one_drawing_each(tmp_path: Path):
 def test_a_model_of_before_larger_networks_is_loaded_and_is_that_of_its_config(name: str, tmp_path: Path):
     folder = tmp_path / name
     shutil.copytree(ROOT / "models" / name, folder)
-    stored = json.loads((folder / "config.json").read_text())
+    stored = read_checked(folder / "config.json")
     for later in ("weights", "trainable", "embedding", "normalize", "views"):
         stored["network"].pop(later, None)
     (folder / "config.json").write_text(json.dumps(stored))

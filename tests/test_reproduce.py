@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fsljax import reproduce
 from fsljax.config import experiments
+from fsljax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 TABLES = sorted(path.stem for path in (ROOT / "configs" / "tables").glob("*.py"))
@@ -56,6 +58,56 @@ def test_what_is_run_is_the_experiment_of_the_row(tmp_path: Path, monkeypatch: p
         f"--workdir={tmp_path / 'run'}",
         "--config.seed=1",
     ]
+
+
+def test_a_record_that_is_damaged_is_told_and_what_it_tells_of_done_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    started = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        (tmp_path / "correct.npz").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    row = reproduce.Row("softmax", "softmax_flowers_mnv2F_1_12_4", "softmax")
+
+    def launch() -> int:
+        reproduce._launch("softmax", row, tmp_path, [], "correct.npz")
+        return len(started)
+
+    assert (launch(), launch()) == (1, 1)
+    record = tmp_path / "reproduced.json"
+    for damaged in ("", "[]", "[" * 100_000, record.read_text().replace("launch.py", "lounge.py")):
+        capsys.readouterr()
+        before = len(started)
+        record.write_text(damaged)
+        assert (launch(), launch()) == (before + 1, before + 1)
+        assert "is done anew" in capsys.readouterr().err
+    (tmp_path / "correct.npz").unlink()
+    assert launch() == len(started) == before + 2
+
+
+def test_damaged_products_are_told(tmp_path: Path):
+    for content in (b"", b"PK", b"text"):
+        (tmp_path / "correct.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"correct\.npz is damaged.*Delete it, and give the same command"):
+            reproduce._correct(tmp_path, "softmax")
+    for array in (np.ones(3), np.ones((2, 2), bool), np.ones(0, bool)):
+        np.savez(tmp_path / "correct.npz", softmax=array)
+        with pytest.raises(UserError, match="is not a yes or no for each test example"):
+            reproduce._correct(tmp_path, "softmax")
+    for run, count in (("a", 3), ("b", 4)):
+        (tmp_path / run).mkdir()
+        np.savez(tmp_path / run / "correct.npz", softmax=np.ones(count, bool))
+    with pytest.raises(UserError, match="were tested on other images"):
+        reproduce._stacked([tmp_path / "a", tmp_path / "b"], "softmax")
+    with pytest.raises(UserError, match="There are no results"):
+        reproduce._settings(tmp_path)
+    (tmp_path / "results.json").write_text('{"test": {"softmax": {"accuracy": 0.5}}}')
+    with pytest.raises(UserError, match="lack 'recall'"):
+        reproduce._figure(tmp_path, "softmax", "recall")
 
 
 def test_what_cannot_be_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):

@@ -21,6 +21,8 @@ from fsljax.data.batches import embed_in_batches
 from fsljax.data.labels import Label, label_array, listed_labels
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
+from fsljax.networks.variables import check_variables
+from fsljax.storage.paths import given_path, is_there
 from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 
@@ -75,12 +77,15 @@ class Classifier:
           UserError: if the folder holds none of these, or nothing that can be read, or representatives are
             asked of another method's network.
         """
-        folder = Path(path).expanduser()
+        folder = given_path(path)
         config = read_classifier_config(folder)
         model = Checkpoints(folder).restore_model()
         classifier = cls(config, model, unknown=unknown, representatives=representatives)
-        if (folder / saved_model.ENROLLED).exists():
-            classifier._read_enrolled(folder / saved_model.ENROLLED, keep_threshold=unknown is not None)
+        side, channels = classifier._config.data.image_size, classifier._config.data.channels
+        where = f"The model in {folder}"
+        (dim,) = check_variables(classifier._network, model.variables, (side, side, channels), where)
+        if is_there(folder / saved_model.ENROLLED):
+            classifier._read_enrolled(folder / saved_model.ENROLLED, dim, keep_threshold=unknown is not None)
             if representatives is not None:
                 classifier._representatives().per_class = representatives
         return classifier
@@ -96,7 +101,7 @@ class Classifier:
             "unknown": np.array(np.nan if self.unknown is None else self.unknown),
         }
         saved_model.write(
-            Path(path).expanduser(), self._stored, self._model, self.classes, arrays, same=self._is_config_of
+            given_path(path), self._stored, self._model, self.classes, arrays, same=self._is_config_of
         )
 
     @property
@@ -250,14 +255,14 @@ class Classifier:
         if not self.classes:
             raise UserError("No class is enrolled: call enroll(images, labels) first.")
 
-    def _read_enrolled(self, path: Path, *, keep_threshold: bool) -> None:
+    def _read_enrolled(self, path: Path, dim: int, *, keep_threshold: bool) -> None:
         def restore(labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
             self._enrolled.restore(labels, arrays)
             threshold = float(arrays["unknown"])
             if not keep_threshold:
-                self.unknown = None if np.isnan(threshold) else threshold
+                self.unknown = None if np.isnan(threshold) else _checked(threshold)
 
-        saved_model.read_enrolled(path, self._model, restore)
+        saved_model.read_enrolled(path, self._model, dim, restore)
 
 
 def _batch(count: int) -> int:

@@ -12,6 +12,7 @@ from fsljax.data.dataset import ImageDataset
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Setting
+from fsljax.storage.array_files import read_arrays
 from fsljax.storage.replacing import replacing
 
 
@@ -53,13 +54,14 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
       UserError: if the file does not exist, is no such file, or belongs to another data set.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            contents = dict(arrays)
+        contents = read_arrays(path)
     except FileNotFoundError:
         raise UserError(f"There is no file of episodes at {path} (config.eval.read_episodes).") from None
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own for a damaged file
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path} ").rstrip(".")
         raise UserError(
-            f"{path} is no file of episodes, or damaged: write one with --config.eval.write_episodes=PATH."
+            f"{path} is no file of episodes, or damaged ({reason}): write one with "
+            "--config.eval.write_episodes=PATH."
         ) from error
     if "fingerprint" not in contents:
         raise UserError(f"{path} is no file of episodes: write one with --config.eval.write_episodes=PATH.")
@@ -68,7 +70,7 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
             f"The episodes in {path} were drawn from another data set: evaluate with the data and image size "
             "they were written with, or write them anew with --config.eval.write_episodes."
         )
-    prefixes = dict.fromkeys(name.split("/")[0] for name in contents if name.endswith("/images"))
+    prefixes = dict.fromkeys(name.split("/")[0] for name in contents if "/" in name)
     try:
         episodes = {
             Setting(*map(int, prefix.split("_"))): Episodes(
@@ -84,11 +86,21 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
 
 
 def _fits(episodes: Episodes, setting: Setting, data: ImageDataset) -> bool:
-    images = np.asarray(episodes.images)
+    """Whether episodes are of this setting, and each of distinct classes and of distinct images of these."""
+    images, classes = np.asarray(episodes.images), np.asarray(episodes.classes)
     return (
         images.ndim == 3
         and images.shape[1:] == (setting.way, setting.shot + setting.queries)
         and min(setting.way - 1, setting.shot, setting.queries, len(images)) > 0
-        and np.issubdtype(images.dtype, np.integer)
-        and bool((images >= 0).all() and (images < len(data)).all())
+        and classes.shape == images.shape[:2]
+        and _are_distinct_rows(images.reshape(len(images), -1), len(data))
+        and _are_distinct_rows(classes, data.num_classes)
+        and np.array_equal(data.labels[images], np.broadcast_to(classes[..., None], images.shape))
     )
+
+
+def _are_distinct_rows(rows: np.ndarray, count: int) -> bool:
+    """Whether each row of `[n, k]` holds distinct numbers from 0 to `count`."""
+    if not np.issubdtype(rows.dtype, np.integer) or (rows < 0).any() or (rows >= count).any():
+        return False
+    return bool((np.diff(np.sort(rows, axis=1), axis=1) > 0).all())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import jax
@@ -22,6 +21,7 @@ from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Classify, Setting
 from fsljax.evaluation.transductive import transductive_accuracies
 from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
+from fsljax.storage.paths import given_path
 from fsljax.training.method import Evaluation
 
 _EPISODES_SHOWN = 2  # and the hardest of those that are looked through
@@ -62,7 +62,7 @@ def check_parts(config: FewShot, validation: ImageDataset, test: ImageDataset) -
     if config.eval.read_episodes:
         test_episodes(config.eval, test)
     if config.eval.write_episodes:
-        check_writable(Path(config.eval.write_episodes).expanduser())
+        check_writable(given_path(config.eval.write_episodes, "config.eval.write_episodes"))
 
 
 def test_settings(options: FewShotEval) -> list[Setting]:
@@ -73,14 +73,14 @@ def test_settings(options: FewShotEval) -> list[Setting]:
 def test_episodes(options: FewShotEval, test: ImageDataset) -> dict[Setting, Episodes]:
     """The episodes of every test setting: drawn by `options.seed`, or read from a file."""
     if options.read_episodes:
-        return read_episodes(Path(options.read_episodes).expanduser(), test)
+        return read_episodes(given_path(options.read_episodes, "config.eval.read_episodes"), test)
     key = jax.random.key(options.seed)
     episodes = {
         setting: sample(setting.key(key), test, setting, options.episodes)
         for setting in test_settings(options)
     }
     if options.write_episodes:
-        write_episodes(Path(options.write_episodes).expanduser(), test, episodes)
+        write_episodes(given_path(options.write_episodes, "config.eval.write_episodes"), test, episodes)
     return episodes
 
 

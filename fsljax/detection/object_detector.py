@@ -21,6 +21,7 @@ from fsljax.detection.model import stored
 from fsljax.detection.model.search import detect_classes, embed_supports, same_number
 from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
 from fsljax.errors import UserError
+from fsljax.storage.paths import given_path, is_there
 from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Model
 
@@ -65,10 +66,12 @@ class Detector:
         Raises:
           UserError: if the folder holds none of these, or nothing that can be read.
         """
-        folder = Path(path).expanduser()
+        folder = given_path(path)
         detector = cls(stored.load(folder))
-        if (folder / saved_model.ENROLLED).exists():
-            saved_model.read_enrolled(folder / saved_model.ENROLLED, detector._model, detector._restore)
+        if is_there(folder / saved_model.ENROLLED):
+            saved_model.read_enrolled(
+                folder / saved_model.ENROLLED, detector._model, detector._dim, detector._restore
+            )
         return detector
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -83,7 +86,7 @@ class Detector:
             "counts": np.array([len(of_class) for of_class in of_classes], np.int64),
         }
         saved_model.write(
-            Path(path).expanduser(),
+            given_path(path),
             plain(self._trained.config),
             self._model,
             self.classes,

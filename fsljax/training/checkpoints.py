@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,18 @@ from absl import logging
 
 from fsljax.errors import DivergedError, NotSavedError, UserError
 from fsljax.networks.variables import Variables
+from fsljax.storage.orbax_failures import only_raised, reason_of, remove_remains
+from fsljax.storage.paths import is_there, move_into
 from fsljax.training.state import TrainState
-from fsljax.training.state_items import Items, assembled, digest, items_of, on_host
+from fsljax.training.state_items import (
+    Items,
+    assembled,
+    checked_about,
+    digest,
+    items_of,
+    on_host,
+    save_args,
+)  # fmt: skip
 
 FOLDER = "checkpoints"
 
@@ -32,14 +42,16 @@ class Checkpoints:
     """The checkpoints of one workdir.
 
     Each holds `model` (the variables for evaluation), `training` (the rest of the state; shipped models
-    have none) and `about` (the figure that chooses the best, and a digest of every array).
+    have none) and `about` (the figure that chooses the best, a digest of every array, and one of these).
     """
 
     def __init__(self, workdir: Path, *, keep_last: int = 2):
         self.folder = workdir.absolute() / FOLDER
         self._keep_last = keep_last
         self._selections: dict[int, float | None] | None = None
+        self._without_about: list[int] = []
         self._unfinished: int | None = None
+        self._writing = contextlib.ExitStack()
         self._manager: ocp.CheckpointManager | None = None
 
     def save(self, state: TrainState, selection: float | None) -> None:
@@ -63,11 +75,11 @@ class Checkpoints:
                 )
         if step in self.selections():
             return
-        about = {"selection": selection, "digests": {name: digest(item) for name, item in items.items()}}
         self._unfinished = step
         self.selections()[step] = selection
+        self._writing.enter_context(only_raised())
         try:
-            self._writer().save(step, args=_save_args(items, about), force=True)
+            self._writer().save(step, args=save_args(items, selection), force=True)
         except (OSError, ValueError) as error:
             self._failed(error)
 
@@ -78,14 +90,18 @@ class Checkpoints:
         try:
             self._writer().wait_until_finished()
             self._writer().check_for_errors()
-        except Exception as error:  # what fails in orbax's threads comes as many types
+        except Exception as error:  # what fails in its threads comes as many types
             self._failed(error)
             return
         self._unfinished = None
+        self._writing.close()
         selections = self.selections()
         keep = {*sorted(selections)[-self._keep_last :], *self._by_selection()[:1]}
         for step in set(selections) - keep:
-            self._writer().delete(step)
+            try:
+                self._writer().delete(step)
+            except Exception as error:  # as above
+                logging.warning("%s cannot be deleted (%s).", self.path(step), reason_of(error))
             del selections[step]
 
     def _failed(self, error: Exception) -> None:
@@ -93,13 +109,12 @@ class Checkpoints:
         step, self._unfinished = self._unfinished, None
         if step is not None:
             self.selections().pop(step, None)
+            remove_remains(self.folder, step)
         self._manager = None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        self._writing.close()
         logging.warning(
-            "The checkpoint of step %s could not be written (%s): training goes on.", step, reason
+            "The checkpoint of step %s could not be written (%s): training goes on.", step, reason_of(error)
         )
-        for remains in (self.path(step or 0), *self.folder.glob(f"{step}.orbax-checkpoint-tmp*")):
-            shutil.rmtree(remains, ignore_errors=True)
 
     def restore_last(self, template: TrainState) -> TrainState | None:
         """The newest state that can be read, or None; damaged ones are put aside, and named.
@@ -116,11 +131,14 @@ class Checkpoints:
                     f"{self.path(step)} is a model without the state of its training: evaluate it with "
                     "--mode=evaluate, or give another --workdir."
                 )
+        while self._without_about:
+            self._put_aside(self._without_about.pop())
         for step in sorted(self.selections(), reverse=True):
             try:
                 items = self._read(step, items_of(template))
             except Exception as error:  # damage comes as many types
-                self._put_aside(step, error)
+                logging.warning("%s", self._damage(step, error))
+                self._put_aside(step)
                 continue
             return assembled(template, items)
         return None
@@ -160,20 +178,34 @@ class Checkpoints:
         )
 
     def write_model(self, model: Model, selection: float | None) -> None:
-        """Writes parameters and batch statistics alone, as a shipped model."""
+        """Writes parameters and batch statistics alone, as a shipped model.
+
+        Raises:
+          OSError: if the disk is full, or cannot be written.
+        """
         item = on_host(model.variables)
-        about = {"selection": selection, "digests": {"model": digest(item)}}
-        self._writer().save(model.step, args=_save_args({"model": item}, about), force=True)
-        self._writer().wait_until_finished()
+        with only_raised():
+            try:
+                self._writer().save(model.step, args=save_args({"model": item}, selection), force=True)
+                self._writer().wait_until_finished()
+            except Exception as error:  # as in `wait`
+                self._manager = None
+                remove_remains(self.folder, model.step)
+                raise OSError(reason_of(error)) from error
 
     def selections(self) -> dict[int, float | None]:
         """Steps of all checkpoints, with the figure that each was chosen by."""
         if self._selections is None:
             self._selections = {}
+            steps = self._steps()
             for half_written in sorted(self.folder.glob("*orbax-checkpoint-tmp*")):
                 logging.warning("The checkpoint %s is half-written: it is skipped.", half_written)
-            for step in self._reader().all_steps() if self.folder.is_dir() else ():
-                self._selections[step] = self._about(step).get("selection")
+            for step in steps:
+                try:
+                    self._selections[step] = self._about(step)["selection"]
+                except Exception as error:  # damage comes as many types
+                    logging.warning("%s", self._damage(step, error))
+                    self._without_about.append(step)
         return self._selections
 
     def best_step(self) -> int | None:
@@ -219,31 +251,37 @@ class Checkpoints:
     def _read(self, step: int, templates: Items) -> Items:
         args = {name: ocp.args.StandardRestore(template) for name, template in templates.items()}
         restored = self._reader().restore(step, args=ocp.args.Composite(**args))
-        digests = self._about(step).get("digests", {})
+        digests = self._about(step)["digests"]
         for name in templates:
-            if digests.get(name) != digest(restored[name]):
+            if digests[name] != digest(restored[name]):
                 raise ValueError(f"the arrays of {name!r} are not those that were written")
         return {name: on_host(restored[name]) for name in templates}
 
-    def _about(self, step: int) -> dict[str, Any]:
+    def _steps(self) -> list[int]:
+        """Of all checkpoints that are there; a UserError if the folder may not be read."""
+        if not is_there(self.folder, "The folder of checkpoints"):
+            return []
         try:
-            args = ocp.args.Composite(about=ocp.args.JsonRestore())
-            return dict(self._reader().restore(step, args=args)["about"])
-        except Exception:  # damage comes as many types; reading the arrays will name it
-            return {}
+            return sorted(self._reader().all_steps())
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be read: {error.strerror or error}.") from error
+
+    def _about(self, step: int) -> dict[str, Any]:
+        args = ocp.args.Composite(about=ocp.args.JsonRestore())
+        return checked_about(self._reader().restore(step, args=args)["about"])
 
     def _damage(self, step: int, error: Exception) -> str:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return f"The checkpoint {self.path(step)} is damaged and skipped: {reason}"
+        return f"The checkpoint {self.path(step)} is damaged and skipped: {reason_of(error)}"
 
-    def _put_aside(self, step: int, error: Exception) -> None:
-        logging.warning("%s", self._damage(step, error))
+    def _put_aside(self, step: int) -> None:
         aside = self.folder.parent / "damaged_checkpoints"
-        aside.mkdir(exist_ok=True)
-        number = 0
-        while (target := aside / (f"{step}-{number}" if number else str(step))).exists():
-            number += 1
-        self.path(step).rename(target)
+        try:
+            move_into(aside, self.path(step))
+        except OSError as error:
+            raise UserError(
+                f"The damaged {self.path(step)} cannot be moved to {aside} ({error.strerror or error}): "
+                "delete it, and run again."
+            ) from error
         self.selections().pop(step, None)
         self._manager = None
 
@@ -259,8 +297,3 @@ class Checkpoints:
         if self._manager is None:
             self.folder.mkdir(parents=True, exist_ok=True)
         return self._reader()
-
-
-def _save_args(items: Items, about: Mapping[str, object]) -> ocp.args.Composite:
-    args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
-    return ocp.args.Composite(**args, about=ocp.args.JsonSave(about))

@@ -20,6 +20,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from fsljax.reporting.pictures import to_uint8
+from fsljax.storage.json_files import parse_json, sealed, unsealed
 
 HISTORY = "history.jsonl"
 METRICS = "metrics"
@@ -28,6 +29,8 @@ _LARGEST_SPRITE = 8192  # pixels; what TensorBoard shows
 # A quote, too: spreadsheets take it off, and then look at what follows.
 _BEGIN_FORMULAS = ("=", "+", "-", "@", '"', "＝", "＋", "－", "＠")  # full-width ones, too
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
+_BEYOND_STEPS = 2**53
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class MetricsLog:
@@ -69,7 +72,7 @@ class MetricsLog:
         """Writes named figures of a step; those that are not finite are `null` in the history."""
         figures = {name: float(value) for name, value in values.items()}
         row = {"step": int(step)} | {n: v if math.isfinite(v) else None for n, v in figures.items()}
-        self._history.add(json.dumps(row).encode() + b"\n")
+        self._history.add(json.dumps(sealed(row)).encode() + b"\n")
         now = time.time()
         for name, value in figures.items():
             summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
@@ -124,15 +127,29 @@ class _AppendedFile:
 
 
 def read_history(workdir: Path) -> list[dict[str, float]]:
-    """The rows of a run's history, in order; a half-written or damaged line is left out.
+    """The rows of a run's history, in order; of damaged ones a warning tells, but not of a half-written last.
 
     Figures that were not finite come back as NaN. Without a history there are no rows.
     """
+    path = Path(workdir) / HISTORY
     try:
-        lines = (Path(workdir) / HISTORY).read_bytes().splitlines()
-    except OSError:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
         return []
-    rows = (_parse(line) for line in lines)
+    except OSError as error:
+        logging.warning("%s cannot be read (%s): the curves are left out.", path, error.strerror or error)
+        return []
+    rows = [_parse(line) for line in lines]
+    damaged = [
+        number
+        for number, (line, row) in enumerate(zip(lines, rows, strict=True), 1)
+        if row is None and (line.endswith((b"\n", b"\r")) or number < len(lines))
+    ]
+    if damaged:
+        logging.warning(
+            "%s: %s rows of %s are damaged and left out, the first of them in line %s.",
+            path, len(damaged), len(lines), damaged[0],
+        )  # fmt: skip
     return [row for row in rows if row is not None]
 
 
@@ -205,13 +222,24 @@ def _cut(history: Path, resume_step: int | None) -> None:
 
 
 def _parse(line: bytes) -> dict[str, float] | None:
+    """A row; None if it is damaged. Rows of earlier versions have no digest."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = parse_json(line)
+        if not isinstance(row, dict):
+            return None
+        row = unsealed(row)
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+    step = row.pop("step", None)
+    if not _is_number(step) or not 0 <= step < _BEYOND_STEPS or int(step) != step:
         return None
-    return {name: math.nan if value is None else value for name, value in row.items()}
+    if not all(value is None or _is_number(value) for value in row.values()):
+        return None
+    return {"step": step, **{name: math.nan if value is None else value for name, value in row.items()}}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _record(event: Event) -> bytes:

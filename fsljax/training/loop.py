@@ -15,6 +15,7 @@ from fsljax.config import Experiment
 from fsljax.errors import DivergedError, UserError
 from fsljax.networks import has_folded_norm, load_weights
 from fsljax.networks.variables import Variables
+from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
@@ -54,11 +55,11 @@ def train(
     if restored is not None:
         state = restored
     elif config.network.init_from:
-        source = Path(config.network.init_from).expanduser()
+        source = given_path(config.network.init_from, "config.network.init_from")
         there = without_params(Checkpoints(source).restore_model().variables, source_params())
         state = state.started_from(there, str(source))
     elif config.network.weights:
-        source = Path(config.network.weights).expanduser()
+        source = given_path(config.network.weights, "config.network.weights")
         loaded = load_weights(source, state.network_variables())
         _check_norm(config, loaded, source)
         state = state.started_from(loaded, str(source))

@@ -11,12 +11,15 @@ import numpy as np
 
 from fsljax.data.labels import Label
 from fsljax.errors import UserError
+from fsljax.storage.array_files import read_arrays
+from fsljax.storage.json_files import parse_json, write_json
 from fsljax.storage.replacing import replacing
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 from fsljax.training.state_items import digest
 
 ENROLLED = "enrolled.npz"
+_ROWS = ("sums", "supports", "representatives")
 
 
 def write(
@@ -43,8 +46,8 @@ def write(
         with _exclusive(folder), closing(Checkpoints(folder)) as checkpoints:
             if not _may_go_to(folder, checkpoints, model, same):
                 raise UserError(f"{folder} holds another model: give a new folder.")
-            if not (folder / workdir.CONFIG).exists():
-                workdir.write_json(folder / workdir.CONFIG, dict(config))
+            if not workdir.has_config(folder):
+                write_json(folder / workdir.CONFIG, dict(config))
             if not checkpoints.selections():
                 checkpoints.write_model(model, None)
             kept = {
@@ -59,20 +62,29 @@ def write(
 
 
 def read_enrolled(
-    path: Path, model: Model, restore: Callable[[list[Label], Mapping[str, np.ndarray]], None]
+    path: Path, model: Model, dim: int, restore: Callable[[list[Label], Mapping[str, np.ndarray]], None]
 ) -> None:
     """Reads enrolled classes, of which `restore` takes the labels and the arrays.
+
+    Args:
+      path: of the file.
+      model: of the folder.
+      dim: of what is kept of the classes.
+      restore: may raise what it will if they do not fit together.
 
     Raises:
       UserError: if they cannot be read, or belong to another network than `model`.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            of_model = str(arrays["model"]) if "model" in arrays else None
-            restore(json.loads(str(arrays["labels"])), arrays)
+        arrays = read_arrays(path)
+        of_model = str(arrays["model"]) if "model" in arrays else None
+        labels = parse_json(str(arrays["labels"]))
+        _check_enrolled(labels, arrays, dim)
+        restore(labels, arrays)
     except Exception as error:  # damage comes as many types
+        reason = str(error).removeprefix(f"{path} ").rstrip(".")
         raise UserError(
-            f"The enrolled classes in {path} cannot be read ({error}): delete the file and enrol again."
+            f"The enrolled classes in {path} cannot be read ({reason}): delete the file and enrol again."
         ) from error
     if of_model not in (None, digest(model.variables)):
         raise UserError(
@@ -81,10 +93,29 @@ def read_enrolled(
         )
 
 
+def _check_enrolled(labels: object, arrays: Mapping[str, np.ndarray], dim: int) -> None:
+    """Raises a ValueError unless each class has a label of its own, and what it has in finite numbers."""
+    if not isinstance(labels, list) or not all(type(label) in (str, int) for label in labels):
+        raise ValueError("labels must be strings or whole numbers")
+    if len(set(labels)) != len(labels):
+        raise ValueError("a class comes twice")
+    for name, array in arrays.items():
+        if name.endswith("counts"):
+            if array.shape != (len(labels),) or array.dtype.kind not in "iu" or (array < 1).any():
+                raise ValueError(f"{name} must hold a number from 1 for each of the {len(labels)} classes")
+        elif name in _ROWS and labels:
+            if array.ndim != 2 or array.shape[1] != dim:
+                raise ValueError(f"{name} has the shape {list(array.shape)}, and the network gives {dim}")
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ValueError(f"{name} holds what is no number")
+        elif name == "per_class" and (array.dtype.kind not in "iu" or array < 0):
+            raise ValueError("per_class must be 0 or more")
+
+
 def _may_go_to(folder: Path, checkpoints: Checkpoints, model: Model, same: Callable[[Path], bool]) -> bool:
     """Whether a folder holds this model, or none."""
     try:
-        if (folder / workdir.CONFIG).exists() and not same(folder):
+        if workdir.has_config(folder) and not same(folder):
             return False
         there = checkpoints.restore_model() if checkpoints.selections() else model
     except UserError:

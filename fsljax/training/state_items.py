@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from chex import ArrayTree
 
+from fsljax.storage.json_files import sealed, unsealed
 from fsljax.training.state import TrainState
 
 Items = dict[str, Any]
@@ -52,3 +55,22 @@ def assembled(template: TrainState, items: Items) -> TrainState:
 def on_host(tree: ArrayTree) -> Any:
     """Copies of all arrays in host memory: the next step may overwrite the buffers they had."""
     return jax.tree.map(lambda leaf: np.array(leaf), tree)
+
+
+def save_args(items: Items, selection: float | None) -> ocp.args.Composite:
+    """What orbax writes: the parts, and `about` them the figure that chooses the best, and digests."""
+    about = {"selection": selection, "digests": {name: digest(item) for name, item in items.items()}}
+    args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+    return ocp.args.Composite(**args, about=ocp.args.JsonSave(sealed(about)))
+
+
+def checked_about(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What `save_args` said about the parts.
+
+    Raises:
+      ValueError: if it is damaged.
+    """
+    about = unsealed(stored)
+    if not isinstance(about["selection"], float | int | None) or not isinstance(about["digests"], dict):
+        raise ValueError("what it holds, and what it was chosen by, cannot be read")
+    return about

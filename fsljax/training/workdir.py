@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import filelock
+from absl import logging
 
 from fsljax.config import Experiment, field_names, flat, free_names, plain, read
 from fsljax.errors import UserError
-from fsljax.storage.replacing import replacing
+from fsljax.storage.json_files import read_checked, write_json
+from fsljax.storage.paths import is_there
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -21,6 +22,7 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 CONFIG = "config.json"
 RESULTS = "results.json"
+CORRECT = "correct.npz"
 IMAGES = "images.json"
 
 
@@ -61,7 +63,7 @@ def claim(workdir: Path, config: Experiment, images: dict[str, str]) -> None:
       UserError: if the workdir holds another config's run, naming what differs, or a run on other images;
         or if it cannot be written.
     """
-    if (workdir / CONFIG).exists():
+    if has_config(workdir):
         check_same(workdir, config)
         if not same_images(workdir, images):
             raise UserError(
@@ -97,27 +99,41 @@ def read_config(folder: Path) -> dict[str, Any]:
       UserError: if there are none, or they cannot be read.
     """
     path = folder / CONFIG
-    try:
-        stored = json.loads(path.read_text())
-        if not isinstance(stored, dict):
-            raise ValueError("it holds no config")
-    except FileNotFoundError:
+    if not has_config(folder):
         raise UserError(
             f"There is no model in {folder}: give the workdir of a run, or a folder written by save."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read: {str(error).rstrip('.')}.") from error
-    return stored
+        )
+    try:
+        return read_checked(path)
+    except UserError as error:
+        raise UserError(f"{path} cannot be read: {_reason(path, error)}.") from error
+
+
+def has_config(folder: Path) -> bool:
+    """Whether a run, a shipped model or a saved one is in a folder.
+
+    Raises:
+      UserError: if that cannot be told.
+    """
+    return is_there(folder / CONFIG, "The config")
 
 
 def same_images(workdir: Path, images: dict[str, str]) -> bool:
-    """Whether these are the fingerprints of the images that the run was made with; True if none are kept."""
+    """Whether these are the fingerprints of the images that the run was made with; True if none are kept.
+
+    Raises:
+      UserError: if they are kept and cannot be read.
+    """
+    path = workdir / IMAGES
     try:
-        return json.loads((workdir / IMAGES).read_text()) == images
-    except (OSError, ValueError):
+        return read_checked(path) == images
+    except FileNotFoundError:
         return True
+    except UserError as error:
+        raise UserError(
+            f"{path} cannot be read: {_reason(path, error)}. It tells whether the images are the run's: "
+            "restore it; or delete it if you know that they are."
+        ) from error
 
 
 def check_same(workdir: Path, config: Experiment) -> None:
@@ -162,14 +178,40 @@ def _is_in(name: str, sections: list[str]) -> bool:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """What `results.json` holds; empty if there is none that can be read."""
+    """What `results.json` holds; empty if there is none, or, after a warning, if it cannot be read."""
     try:
-        return dict(json.loads((folder / RESULTS).read_text()))
-    except (OSError, ValueError):
-        return {}
+        return results_of(folder)
+    except FileNotFoundError:
+        pass
+    except UserError as error:
+        logging.warning("%s What it held is left out of the new results.", error)
+    return {}
 
 
-def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Writes a JSON file so that a reader sees the old content or the new, never half of it."""
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2) + "\n")
+def results_of(folder: Path) -> dict[str, Any]:
+    """What `results.json` holds.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      UserError: if it cannot be read, or holds no results.
+    """
+    path = folder / RESULTS
+    results = read_checked(path, nan=True)  # NaN: a figure that does not exist
+    settings = results.get("test")
+    if not isinstance(settings, dict) or not all(map(_is_setting, settings.values())):
+        raise UserError(f"{path} is damaged: it holds no settings of a test with a number for each metric.")
+    return results
+
+
+def _is_setting(figures: object) -> bool:
+    return isinstance(figures, dict) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > largest
+        for name, value in figures.items()
+        for largest in [1 if name == "accuracy" or name.endswith("ci95") else 1e15]
+    )
+
+
+def _reason(path: Path, error: UserError) -> str:
+    """What is wrong with a file, of a sentence that begins with its path."""
+    predicate = str(error).removeprefix(f"{path} ").rstrip(".")
+    return predicate.removeprefix("cannot be read: ") if "cannot be read" in predicate else f"it {predicate}"

@@ -16,6 +16,7 @@ from fsljax.api import Classifier
 from fsljax.errors import UserError
 from fsljax.methods import protonet
 from fsljax.networks import build
+from fsljax.storage.json_files import read_checked, write_json
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 
@@ -281,7 +282,7 @@ def test_a_folder_whose_model_is_damaged_is_not_written_to(saved: Path):
 
 def test_a_classifier_is_saved_into_the_run_it_was_loaded_from(patterns: np.ndarray, tmp_path: Path):
     older, best = make_classifier(seed=1, step=5), make_classifier(step=7)
-    workdir.write_json(tmp_path / "config.json", best._stored)
+    write_json(tmp_path / "config.json", best._stored)
     run = Checkpoints(tmp_path)
     run.write_model(best._model, 0.9)
     run.write_model(make_classifier(seed=2, step=9)._model, 0.5)
@@ -339,6 +340,48 @@ def test_enrolled_labels_of_another_kind_are_named(saved: Path, labels: str):
         Classifier.load(saved)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("sums", lambda sums: sums * np.nan, "no number"),
+        ("sums", lambda sums: sums.astype(int), "no number"),
+        ("sums", lambda sums: sums[:, 1:], "the network gives"),
+        ("sums", lambda sums: sums[:, 0], "the network gives"),
+        ("sums", lambda sums: sums[1:], "argument"),
+        ("counts", lambda counts: counts * 0, "must hold a number from 1"),
+        ("counts", lambda counts: -counts, "must hold a number from 1"),
+        ("counts", lambda counts: counts + 0.5, "must hold a number from 1"),
+        ("counts", lambda counts: counts[1:], "must hold a number from 1"),
+        ("labels", lambda labels: np.array('["a", "a", "b", "c"]'), "a class comes twice"),
+        ("labels", lambda labels: np.array('["a", "d", "b", true]'), "labels must be strings"),
+        ("labels", lambda labels: np.array("[" * 100_000), "nests too deeply"),
+        ("unknown", lambda unknown: np.array(7.0), "must be from 0 to 1"),
+    ],
+)
+def test_enrolled_classes_that_cannot_be_are_told(saved: Path, name: str, change, told: str):
+    with np.load(saved / "enrolled.npz") as stored:
+        arrays = dict(stored)
+    np.savez(saved / "enrolled.npz", **(arrays | {name: change(arrays[name])}))
+    with pytest.raises(UserError, match=rf"enrolled\.npz cannot be read \(.*{told}.*enrol again"):
+        Classifier.load(saved)
+
+
+def test_parameters_of_another_network_than_the_config_are_told(saved: Path):
+    config = read_checked(saved / "config.json")
+    config["network"]["filters"] += 1
+    write_json(saved / "config.json", config)
+    with pytest.raises(UserError, match=r"The model in .* is damaged, or of another network than its config"):
+        Classifier.load(saved)
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/model", "a\0b", "x" * 300, "", None, 3])
+def test_a_path_that_can_be_none_is_told(path):
+    with pytest.raises(UserError):
+        Classifier.load(path)
+    with pytest.raises(UserError):
+        make_classifier().save(path)
+
+
 @pytest.mark.parametrize("content", ["[]", "3", '"text"', "null", "{}", '{"data": 3}', "\xff"])
 def test_a_config_that_is_none_is_named(tmp_path: Path, content: str):
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
@@ -353,7 +396,7 @@ def test_a_config_that_is_none_is_named(tmp_path: Path, content: str):
     [("data", None), ("network", None), ("loss", None), ("network", {"name": "conv4"}), ("loss", [])],
 )
 def test_a_config_without_a_section_is_named(saved: Path, section: str, value):
-    config = json.loads((saved / "config.json").read_text())
+    config = read_checked(saved / "config.json")
     del config[section]
     if value is not None:
         config[section] = value
@@ -362,12 +405,20 @@ def test_a_config_without_a_section_is_named(saved: Path, section: str, value):
         Classifier.load(saved)
 
 
+def test_a_changed_digit_of_a_stored_config_is_told(saved: Path):
+    text = (saved / "config.json").read_text()
+    assert '"image_size": 28' in text
+    (saved / "config.json").write_text(text.replace('"image_size": 28', '"image_size": 29'))
+    with pytest.raises(UserError, match=r"config\.json cannot be read: it was changed after it was written"):
+        Classifier.load(saved)
+
+
 def test_a_stored_config_does_not_choose_what_is_imported(saved: Path, monkeypatch: pytest.MonkeyPatch):
     module = saved.parent / "planted" / "network.py"
     module.parent.mkdir()
     module.write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(saved.parent)
-    config = json.loads((saved / "config.json").read_text())
+    config = read_checked(saved / "config.json")
     config["network"]["name"] = "planted.network"
     (saved / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"config\.json names the module planted\.network: import it first"):

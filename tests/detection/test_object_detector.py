@@ -19,7 +19,7 @@ from fsljax.detection.model.build import build_network
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
 from fsljax.methods import protonet, repmet_detector
-from fsljax.training import workdir
+from fsljax.storage.json_files import write_json
 
 SIDE = 32
 BOX = [4.0, 6.0, 20.0, 26.0]
@@ -163,7 +163,7 @@ def test_damaged_and_foreign_folders_are_told(trained: TrainedDetector, saved_on
         Detector.load(folder)
     with pytest.raises(UserError, match="There is no detector"):
         Detector.load(tmp_path / "nothing")
-    workdir.write_json(folder / "config.json", protonet.default_config().to_dict())
+    write_json(folder / "config.json", protonet.default_config().to_dict())
     with pytest.raises(UserError, match="'protonet', not a detector's"):
         Detector.load(folder)
 

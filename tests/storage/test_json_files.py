@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_every_flipped_byte_is_told_or_changes_nothing(tmp_path):
             read = read_checked(path)
         except UserError:
             continue
-        assert {name: read[name] for name in CONTENT} == CONTENT, place
+        assert read == CONTENT, place
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,22 @@ def test_what_is_not_json_is_told_with_its_path(tmp_path, text, reason):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=f"a.json is not valid JSON: .*{reason}"):
         read_json(path)
+
+
+def test_nan_is_read_where_it_is_asked_for(tmp_path):
+    write_json(tmp_path / "a.json", {"a": float("nan")})
+    with pytest.raises(UserError, match="NaN is no number"):
+        read_checked(tmp_path / "a.json")
+    assert math.isnan(read_checked(tmp_path / "a.json", nan=True)["a"])
+
+
+def test_what_the_project_writes_nests_little(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": {"b": {"c": [[1]]}}})
+    assert read_checked(path)
+    path.write_text('{"a": ' + "[" * 300 + "]" * 300 + "}")
+    with pytest.raises(UserError, match="nests too deeply"):
+        read_checked(path)
 
 
 def test_a_folder_is_told_and_a_missing_file_is_missing(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import chex
@@ -12,7 +15,7 @@ import optax
 import pytest
 
 from fsljax.errors import DivergedError, UserError
-from fsljax.training.checkpoints import Checkpoints
+from fsljax.training.checkpoints import Checkpoints, Model
 from fsljax.training.state import TrainState
 
 
@@ -164,3 +167,55 @@ def test_a_shipped_model_has_no_optimiser_state(tmp_path: Path):
     assert not (tmp_path / "shipped/checkpoints/3/training").exists()
     again = Checkpoints(tmp_path / "shipped").restore_best(make_state(0))
     chex.assert_trees_all_equal(again, model)
+
+
+def test_damage_prints_no_stack_trace(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    save(tmp_path, {1: 0.5, 2: 0.9})
+    for file in (tmp_path / "checkpoints/2").glob("*/d/*"):
+        file.write_bytes(bytes(len(file.read_bytes())))
+    assert Checkpoints(tmp_path).restore_best(make_state(0)).step == 1
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.err + printed.out
+
+
+def test_a_changed_figure_of_a_checkpoint_is_told_and_chooses_none(tmp_path: Path, caplog):
+    save(tmp_path, {1: 0.5, 2: 0.9})
+    path = tmp_path / "checkpoints/2/about/metadata"
+    path.write_text(path.read_text().replace("0.9", "0.3"))
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.best_step() == 1
+    assert "checkpoints/2 is damaged and skipped: was changed after it was written" in caplog.text
+    assert_same(checkpoints.restore_last(make_state(0)), make_state(1))
+    assert (tmp_path / "damaged_checkpoints/2").is_dir()
+    checkpoints.save(make_state(2), 0.9)
+    checkpoints.close()
+    assert Checkpoints(tmp_path).best_step() == 2
+    assert caplog.text.count("damaged and skipped") == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk takes the right to mount one")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_in_a_sentence_alone(small_disk: Path, caplog, capfd):
+    checkpoints = Checkpoints(small_disk)
+    state = make_state(1)
+    kernel = jax.random.normal(jax.random.key(0), (400, 400))
+    large = state.replace(params=state.params | {"large": {"kernel": kernel}})
+    checkpoints.save(large, 0.5)
+    checkpoints.close()
+    assert "The checkpoint of step 1 could not be written (No space left on device)" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err and len(caplog.records) == 1
+    with pytest.raises(OSError, match="No space left on device"):
+        Checkpoints(small_disk).write_model(Model(1, large.inference_variables()), None)
+    checkpoints.save(state, 0.5)
+    checkpoints.close()
+    assert_same(Checkpoints(small_disk).restore_last(make_state(0)), state)
+    assert len(caplog.records) == 1

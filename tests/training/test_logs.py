@@ -16,6 +16,7 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
+from fsljax.storage.json_files import unsealed
 from fsljax.training.logs import HISTORY, MetricsLog, read_history, write_embeddings
 
 
@@ -89,12 +90,38 @@ def test_a_half_written_last_line_is_left_out_and_cut_off(tmp_path: Path, resume
     assert [json.loads(line)["step"] for line in (tmp_path / HISTORY).open()] == [1, 2, 3, 4, 5]
 
 
-def test_damaged_lines_are_left_out(tmp_path: Path):
-    lines = [b'{"step": 1, "a": 2.0}', b"\x00\xff\x00", b"[3]", b'{"a": 1.0}', b'{"step": 5}']
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x00\xff\x00", b"[3]", b'{"a": 1.0}', b'{"step": "2", "a": 1}', b'{"step": true}', b'{"step": -1}',
+        b'{"step": 2.5}', b'{"step": 1e30}', b'{"step": 2, "a": "1.0"}', b'{"step": 2, "a": [1]}',
+        b'{"step": 2, "a": NaN}', b'{"step": 2, "a": true}', b'{"step": 2, "a": 1' + b"0" * 400 + b"}",
+        b"[" * 100_000, b'{"step": 2, "a": ' + b"[" * 500 + b"]" * 500 + b"}", b"",
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_damaged_lines_are_left_out_with_one_warning(tmp_path: Path, caplog, line: bytes):
+    lines = [b'{"step": 1, "a": 2.0}', line, line, b'{"step": 5}']
     (tmp_path / HISTORY).write_bytes(b"\n".join(lines) + b"\n")
     assert read_history(tmp_path) == [{"step": 1, "a": 2.0}, {"step": 5}]
+    (record,) = caplog.records
+    assert "2 rows of 4 are damaged and left out, the first of them in line 2" in record.getMessage()
     write_steps(tmp_path, range(6, 7), resume_step=5)
     assert [row["step"] for row in read_history(tmp_path)] == [1, 5, 6]
+
+
+def test_a_changed_digit_of_a_row_is_told(tmp_path: Path, caplog):
+    write_steps(tmp_path, range(1, 4))
+    path = tmp_path / HISTORY
+    path.write_text(path.read_text().replace('"train/loss": 2.0', '"train/loss": 7.0'))
+    assert [row["step"] for row in read_history(tmp_path)] == [1, 3]
+    assert "1 rows of 3 are damaged" in caplog.text
+
+
+def test_a_history_that_may_not_be_read_is_told(tmp_path: Path, caplog):
+    (tmp_path / HISTORY).mkdir()
+    assert read_history(tmp_path) == []
+    assert "cannot be read (Is a directory)" in caplog.text
 
 
 def test_without_a_history_there_are_no_rows(tmp_path: Path):
@@ -109,7 +136,7 @@ def test_figures_that_are_not_finite_are_null_in_strict_json(tmp_path: Path):
         raise AssertionError(f"{constant} is not JSON")
 
     row = json.loads((tmp_path / HISTORY).read_text(), parse_constant=refuse)
-    assert row == {"step": 1, "a": None, "b": None, "c": 1.0}
+    assert unsealed(row) == {"step": 1, "a": None, "b": None, "c": 1.0}
     (read,) = read_history(tmp_path)
     assert math.isnan(read["a"]) and math.isnan(read["b"]) and read["c"] == 1.0
     assert math.isnan(scalars_of(read_events(tmp_path))[0][2])

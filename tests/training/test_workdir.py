@@ -10,6 +10,7 @@ import pytest
 from fsljax.config import read
 from fsljax.errors import UserError
 from fsljax.methods import protonet
+from fsljax.storage.json_files import read_checked, write_json
 from fsljax.training import workdir
 
 PARTS = {"train": "a", "validation": "b", "test": "c"}
@@ -47,7 +48,7 @@ def test_another_training_config_is_refused_by_what_differs(tmp_path: Path):
 def test_a_field_that_came_later_has_its_default_in_a_workdir_without_it(tmp_path: Path):
     config = protonet.default_config()
     workdir.claim(tmp_path, read(protonet.Config, config), PARTS)
-    stored = json.loads((tmp_path / "config.json").read_text())
+    stored = read_checked(tmp_path / "config.json")
     del stored["network"]["trainable"], stored["network"]["input_mean"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     workdir.check_same(tmp_path, read(protonet.Config, config))
@@ -59,7 +60,7 @@ def test_a_field_that_came_later_has_its_default_in_a_workdir_without_it(tmp_pat
 def test_a_field_of_the_method_that_came_later_is_compared_too(tmp_path: Path):
     config = protonet.default_config()
     workdir.claim(tmp_path, read(protonet.Config, config), PARTS)
-    stored = json.loads((tmp_path / "config.json").read_text())
+    stored = read_checked(tmp_path / "config.json")
     del stored["train"]["support_turns"], stored["loss"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     workdir.check_same(tmp_path, read(protonet.Config, config))
@@ -72,7 +73,7 @@ def test_a_field_of_the_method_that_came_later_is_compared_too(tmp_path: Path):
 
 def test_a_field_that_this_version_does_not_know_is_told(tmp_path: Path):
     workdir.claim(tmp_path, protonet.Config(), PARTS)
-    stored = json.loads((tmp_path / "config.json").read_text())
+    stored = read_checked(tmp_path / "config.json")
     stored["eval"]["of_old"] = 3
     (tmp_path / "config.json").write_text(json.dumps(stored))
     workdir.check_same(tmp_path, protonet.Config())
@@ -121,14 +122,75 @@ def test_a_damaged_config_is_named(tmp_path: Path):
 
 def test_json_is_replaced_whole(tmp_path: Path):
     path = tmp_path / "results.json"
-    workdir.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        workdir.write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
+        write_json(path, {"a": object()})
+    assert read_checked(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_results_that_cannot_be_read_count_as_none(tmp_path: Path):
+FIGURES = {"5way": {"accuracy": 0.9, "ci95": 0.1, "episodes": 10}}
+
+
+def test_results_without_a_digest_are_read(tmp_path: Path):
     assert workdir.read_results(tmp_path) == {}
-    (tmp_path / "results.json").write_text('{"test": ')
+    results = {"step": 3, "test": FIGURES | {"1way": {"accuracy": 0.5, "ci95": float("nan")}}}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert str(workdir.read_results(tmp_path)) == str(results)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"test": ', "[]", "{}", "null", "[" * 100_000, '{"test": ' + "[" * 500 + "]" * 500 + "}",
+        '{"test": []}', '{"test": {"5way": 1}}', '{"test": {"5way": {"accuracy": "0.9"}}}',
+        '{"test": {"5way": {"accuracy": true}}}', '{"test": {"5way": {"accuracy": null}}}',
+        '{"test": {"5way": {"accuracy": 9.0}}}', '{"test": {"5way": {"map": Infinity}}}',
+        '{"test": {"5way": {"episodes": 1' + "0" * 400 + "}}}",
+    ],
+    ids=range(14),
+)  # fmt: skip
+def test_results_that_cannot_be_read_count_as_none_after_a_warning(tmp_path: Path, caplog, content: str):
+    (tmp_path / "results.json").write_text(content)
     assert workdir.read_results(tmp_path) == {}
+    assert len(caplog.records) == 1
+    with pytest.raises(UserError, match=r"results\.json .*\."):
+        workdir.results_of(tmp_path)
+
+
+def test_a_changed_digit_in_a_stored_file_is_told(tmp_path: Path, caplog):
+    workdir.claim(tmp_path, protonet.Config(), PARTS)
+    write_json(tmp_path / "results.json", {"step": 3, "test": FIGURES})
+    for name, old, new in (
+        ("config.json", '"image_size": 28', '"image_size": 29'),
+        ("images.json", '"c"', '"d"'),
+        ("results.json", "0.9", "0.8"),
+    ):
+        text = (tmp_path / name).read_text()
+        assert old in text
+        (tmp_path / name).write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=r"config\.json cannot be read: it was changed after it was written"):
+        workdir.read_config(tmp_path)
+    with pytest.raises(
+        UserError, match=r"images\.json cannot be read: it was changed .*restore it; or delete"
+    ):
+        workdir.same_images(tmp_path, PARTS)
+    assert workdir.read_results(tmp_path) == {}
+    assert "results.json was changed after it was written" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "\0", '{"a": NaN}'])
+def test_damaged_fingerprints_of_images_do_not_switch_their_check_off(tmp_path: Path, content: str):
+    workdir.claim(tmp_path, protonet.Config(), PARTS)
+    (tmp_path / "images.json").write_text(content)
+    with pytest.raises(UserError, match=r"images\.json cannot be read: .*restore it; or delete it"):
+        workdir.claim(tmp_path, protonet.Config(), PARTS)
+    (tmp_path / "images.json").unlink()
+    workdir.claim(tmp_path, protonet.Config(), PARTS)
+
+
+def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path):
+    with pytest.raises(UserError, match="File name too long"):
+        workdir.read_config(tmp_path / ("x" * 300))
+    with pytest.raises(UserError, match="null"):
+        workdir.has_config(tmp_path / "a\0b")

@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from fsljax.data.io.tfds_description import INFO, dataset_info, file_format
 from fsljax.errors import UserError
+from fsljax.storage.paths import given_path
 
 Example = dict[str, Any]
 """Features of one example by name."""
@@ -29,19 +30,17 @@ def data_folder(data_dir: str | None = None) -> Path:
     Raises:
       UserError: `data_dir` is given and is no folder, or the user has no home folder.
     """
-    try:
-        folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    except RuntimeError as error:
-        raise UserError(
-            f"The home folder in {data_dir or '~/tensorflow_datasets'} is unknown: name the folder of TFDS "
-            "data sets with --config.data.data_dir or TFDS_DATA_DIR."
-        ) from error
-    if data_dir and not folder.is_dir():
-        raise UserError(
-            f"The data folder {folder} does not exist (given as data_dir, --config.data.data_dir). "
-            "Correct the path, or create the folder."
-        )
-    return folder
+    if data_dir:
+        folder = given_path(data_dir, "The data folder (--config.data.data_dir)")
+        if not folder.is_dir():
+            raise UserError(
+                f"The data folder {folder} does not exist (given as data_dir, --config.data.data_dir). "
+                "Correct the path, or create the folder."
+            )
+        return folder
+    return given_path(
+        os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "The data folder (TFDS_DATA_DIR)"
+    )
 
 
 def find(name: str, version: str | None = None, data_dir: str | None = None) -> Path | None:

@@ -22,6 +22,7 @@ from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_images
 from fsljax.errors import UserError, first_few
 from fsljax.storage.file_states import NOT_FOUND, FileState, digest_of_files, file_state
+from fsljax.storage.paths import given_path, is_there
 
 VERSION = 2  # to be raised whenever the same files give other arrays
 
@@ -137,13 +138,10 @@ def load_splits(
 def _existing_folder(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path):
         raise UserError("No image folder is given: name it with --config.data.path=DIR.")
-    try:
-        root = Path(path).expanduser()
-    except RuntimeError as error:  # ~NAME of nobody
-        raise UserError(f"The home folder in {path} is unknown: correct --config.data.path=DIR.") from error
+    root = given_path(path, "--config.data.path=DIR")
     if root.is_dir():
         return root
-    if root.exists():
+    if is_there(root):
         raise UserError(
             f"{root} is a file: --config.data.path=DIR must name the folder that holds the images."
         )

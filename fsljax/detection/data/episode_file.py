@@ -12,12 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.detection.data.episode_checks import check_episodes
 from fsljax.detection.data.structures import GroundTruth, pad_ground_truth
 from fsljax.errors import UserError
+from fsljax.storage.json_files import DIGEST, digest_of, read_json, unsealed
 from fsljax.storage.replacing import replacing
 
 FORMAT = 1
 Json = Mapping[str, Any]
+
+
+class DamagedEpisodesError(UserError):
+    """A file whose episodes cannot be told: it may be written anew."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,9 @@ def write_episodes(path: Path, episodes: DetectionEpisodes) -> None:
 
     A support is `[source, box]` and a query `[source, [[label, difficult, box], …]]`, where a source is the
     two words of a scene's key or an image's id, and a box is `[y_min, x_min, y_max, x_max]` in pixels.
+    `digest` is of all the rest.
     """
-    header = {
+    header: dict[str, object] = {
         "format": FORMAT,
         "kind": episodes.kind,
         "seed": episodes.seed,
@@ -95,10 +102,12 @@ def write_episodes(path: Path, episodes: DetectionEpisodes) -> None:
         "queries": episodes.query.shape[1],
         "class_names": list(episodes.class_names),
     }
-    lines = ",\n".join(_compact(_as_json(episodes, number)) for number in range(len(episodes)))
+    written = [_as_json(episodes, number) for number in range(len(episodes))]
+    header[DIGEST] = digest_of(header | {"episodes": written})
+    lines = ",\n".join(map(_compact, written))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
-        unfinished.write_text(f'{_compact(header)[:-1]},"episodes":[\n{lines}\n]}}\n')
+        unfinished.write_text(f'{_compact(header)[:-1]},"episodes":[\n{lines}\n]}}\n', encoding="utf-8")
 
 
 def read_episodes(
@@ -113,38 +122,48 @@ def read_episodes(
       content: of the drawings or the data set at hand, to be compared with the file's; None: not compared.
 
     Raises:
-      UserError: the file is missing, is no file of episodes or of another format, holds too few, or was made
-        of other data.
+      DamagedEpisodesError: the file is no file of episodes, or was changed after it was written.
+      UserError: it is missing, of another format, holds too few, or was made of other data.
     """
+    stored = _read(path)
     try:
-        stored = json.loads(path.read_text())
-        if not isinstance(stored, dict) or "format" not in stored:
-            raise ValueError("it says nothing of its format")
-    except OSError as error:
+        stored = unsealed(stored)
+        check_episodes(stored, count)
+    except (ValueError, UserError, RecursionError, OverflowError) as error:
+        raise DamagedEpisodesError(
+            f"The episodes {path} are damaged ({str(error).rstrip('.')}). Regenerate them."
+        ) from error
+    stored_count, stored_shots = len(stored["episodes"]), stored["shots"]
+    if content is not None and content != stored["content"]:
+        raise UserError(
+            f"The episodes {path} were made of other data than those at hand: their content differs. "
+            "Give the data they were made of, or name another file to have episodes written for these."
+        )
+    _check_asked(path, "episodes", count, stored_count)
+    _check_asked(path, "supports of a class", shots, stored_shots)
+    return _from_json(
+        stored, stored_count if count is None else count, stored_shots if shots is None else shots
+    )
+
+
+def _read(path: Path) -> Json:
+    """What the JSON holds, of a format that this version reads."""
+    try:
+        stored = read_json(path)
+    except FileNotFoundError as error:
         raise UserError(f"The episodes {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no file of episodes: {error}. Regenerate it.") from error
+    except UserError as error:
+        raise DamagedEpisodesError(f"{path} is no file of episodes: {error} Regenerate it.") from error
+    if not isinstance(stored, dict) or type(stored.get("format")) is not int:
+        raise DamagedEpisodesError(
+            f"{path} is no file of episodes: it says nothing of its format. Regenerate it."
+        )
     if stored["format"] != FORMAT:
         raise UserError(
             f"The episodes {path} are in format {stored['format']}, but this version of fsljax reads format "
             f"{FORMAT}. Regenerate them, or take the version that wrote them."
         )
-    try:
-        stored_count, stored_shots = len(stored["episodes"]), stored["shots"]
-        if content is not None and content != stored["content"]:
-            raise UserError(
-                f"The episodes {path} were made of other data than those at hand: their content differs. "
-                "Give the data they were made of, or name another file to have episodes written for these."
-            )
-        _check_asked(path, "episodes", count, stored_count)
-        _check_asked(path, "supports of a class", shots, stored_shots)
-        return _from_json(
-            stored, stored_count if count is None else count, stored_shots if shots is None else shots
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(
-            f"The episodes {path} are damaged ({type(error).__name__}: {error}). Regenerate them."
-        ) from error
+    return stored
 
 
 def of_queries(flat: GroundTruth, shape: tuple[int, int]) -> GroundTruth:

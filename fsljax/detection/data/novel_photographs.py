@@ -16,6 +16,8 @@ from fsljax.detection.data.photograph_batches import Sizing, load_batch
 from fsljax.detection.data.structures import DetectionSet, ImageBatch
 from fsljax.errors import UserError
 
+_ROUNDED = 0.01  # of a pixel, in the file
+
 
 @dataclass(frozen=True)
 class NovelPhotographs:
@@ -47,6 +49,7 @@ class NovelPhotographs:
             raise UserError(f"{error} Or run no episodes: --config.eval.episodes=0.") from error
 
     def in_pixels(self, episodes: DetectionEpisodes) -> DetectionEpisodes:
+        self._check_boxes(episodes)
         scales = np.array([self.sizing.scale(size) for size in self.data.sizes.tolist()], np.float32)
 
         def scaled(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -81,8 +84,25 @@ class NovelPhotographs:
         images = jnp.asarray(batch.images, jnp.float32) / 255
         return images.reshape(*ids.shape, *images.shape[1:]), jnp.asarray(batch.sizes).reshape(*ids.shape, 2)
 
+    def _check_boxes(self, episodes: DetectionEpisodes) -> None:
+        """Raises a UserError if a box of an episode lies outside its image."""
+        truths = np.asarray(episodes.ground_truth.boxes)
+        for images, boxes in ((episodes.support, episodes.support_boxes), (episodes.query, truths)):
+            sizes = np.tile(self.data.sizes[self._rows(images)], 2)
+            beyond = boxes > _ROUNDED + (sizes if boxes.ndim == sizes.ndim else sizes[..., None, :])
+            if beyond.any():
+                number = int(np.nonzero(beyond)[0][0])
+                raise UserError(
+                    f"Episode {number} has a box outside its image: it is damaged. Regenerate the episodes."
+                )
+
     def _rows(self, ids: np.ndarray) -> np.ndarray:
-        return np.array([self._row_of[str(name)] for name in ids.flat]).reshape(ids.shape)
+        try:
+            return np.array([self._row_of[str(name)] for name in ids.flat]).reshape(ids.shape)
+        except KeyError as error:
+            raise UserError(
+                f"The episodes have an image {error} that the data lack: regenerate them."
+            ) from error
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

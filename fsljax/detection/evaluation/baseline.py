@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 
@@ -11,11 +10,12 @@ from fsljax.detection.config import Config
 from fsljax.detection.model import stored
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
+from fsljax.storage.paths import given_path
 
 
 def check_baseline(config: Config) -> None:
     """Raises a UserError if the detector that `config.eval.baseline` names cannot be the baseline."""
-    folder = Path(config.eval.baseline).expanduser()
+    folder = given_path(config.eval.baseline, "config.eval.baseline")
     baseline = stored.read_config(folder)
     if baseline.head.kind != "linear" and not baseline.loss.linear:
         raise UserError(
@@ -36,5 +36,5 @@ def load_baseline(config: Config) -> TrainedDetector:
     Raises:
       UserError: if it cannot be read.
     """
-    baseline = stored.load(Path(config.eval.baseline).expanduser())
+    baseline = stored.load(given_path(config.eval.baseline, "config.eval.baseline"))
     return replace(baseline, variables=jax.device_put(baseline.variables))

@@ -15,11 +15,17 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 
 from fsljax.data.batches import batches_of
 from fsljax.data.io.cache import cached_file
 from fsljax.detection.config import Config
-from fsljax.detection.data.episode_file import DetectionEpisodes, read_episodes, write_episodes
+from fsljax.detection.data.episode_file import (
+    DamagedEpisodesError,
+    DetectionEpisodes,
+    read_episodes,
+    write_episodes,
+)
 from fsljax.detection.data.source import NovelImages
 from fsljax.detection.data.structures import Detections, ImageBatch
 from fsljax.detection.evaluation.average_precision import average_precision
@@ -47,6 +53,7 @@ from fsljax.detection.model.inference import suppression_of
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
 from fsljax.evaluation.paired import bootstrap_ci95, paired_bootstrap
+from fsljax.storage.paths import given_path, is_there
 
 _WRITTEN = 500  # episodes of a file
 _SECONDS_BETWEEN_LINES = 10.0
@@ -152,22 +159,38 @@ def episodes_of(config: Config, novel: NovelImages) -> DetectionEpisodes:
       UserError: if the file cannot be read or written, or holds fewer than are asked for.
     """
     options = config.eval
-    path = Path(options.episodes_file).expanduser()
-    if not options.episodes_file:
+    if options.episodes_file:
+        path = given_path(options.episodes_file, "config.eval.episodes_file")
+    else:
         path = cached_file(f"detection_episodes-{novel.fingerprint[:16]}-{options.seed}.json")
-    if not path.exists():
-        print(f"writing the episodes to {path} …", file=sys.stderr)
-        made = novel.make_episodes(max(_WRITTEN, options.episodes), options.seed)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_episodes(path, made)
-        except OSError as error:
-            raise UserError(
-                f"The episodes cannot be written to {path} ({error.strerror or error}): give another "
-                "--config.eval.episodes_file."
-            ) from error
-    read = read_episodes(path, count=options.episodes, shots=max(options.shots), content=novel.content)
+    if not is_there(path):
+        _write(path, config, novel)
+    try:
+        read = _read(path, config, novel)
+    except DamagedEpisodesError as error:
+        if options.episodes_file:
+            raise
+        logging.warning("%s They are made anew.", str(error).removesuffix(" Regenerate them."))
+        _write(path, config, novel)
+        read = _read(path, config, novel)
     return novel.in_pixels(read)
+
+
+def _read(path: Path, config: Config, novel: NovelImages) -> DetectionEpisodes:
+    options = config.eval
+    return read_episodes(path, count=options.episodes, shots=max(options.shots), content=novel.content)
+
+
+def _write(path: Path, config: Config, novel: NovelImages) -> None:
+    print(f"writing the episodes to {path} …", file=sys.stderr)
+    made = novel.make_episodes(max(_WRITTEN, config.eval.episodes), config.eval.seed)
+    try:
+        write_episodes(path, made)
+    except OSError as error:
+        raise UserError(
+            f"The episodes cannot be written to {path} ({error.strerror or error}): give another "
+            "--config.eval.episodes_file."
+        ) from error
 
 
 def _columns(config: Config) -> list[Column]:

@@ -9,6 +9,7 @@ from fsljax.detection.config import Config
 from fsljax.detection.model.build import build_network
 from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
 from fsljax.errors import UserError
+from fsljax.networks.variables import check_variables
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints
 
@@ -22,7 +23,7 @@ def read_config(folder: Path) -> Config:
       UserError: if there is none, or it cannot be read.
     """
     path = folder / workdir.CONFIG
-    if not path.exists():
+    if not workdir.has_config(folder):
         raise UserError(
             f"There is no detector in {folder}: give the workdir of a run, or a folder written by save."
         )
@@ -48,10 +49,16 @@ def load(folder: Path) -> TrainedDetector:
     """
     config = read_config(folder)
     model = Checkpoints(folder).restore_model()
-    params = model.variables["params"]
-    if "linear" in params["head"]:
-        classes = params["head"]["linear"]["kernel"].shape[1] - 1
-    else:
-        classes = len(params[REPRESENTATIVES])
+    where = f"The model in {folder}"
+    try:
+        params = model.variables["params"]
+        if "linear" in params["head"]:
+            classes = params["head"]["linear"]["kernel"].shape[1] - 1
+        else:
+            classes = len(params[REPRESENTATIVES])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{where} is none of a detector: it lacks {error}.") from error
     network = build_network(config, classes, in_test=True)
+    side = config.data.image_size
+    check_variables(network, model.variables, (side, side, config.data.channels), where)
     return TrainedDetector(config, network, model.variables, classes, model.step)

@@ -27,7 +27,7 @@ from fsljax.errors import UserError
 from fsljax.methods import repmet_detector
 from fsljax.methods.repmet_detector import RepMetDetector
 from fsljax.reporting.sections import Section
-from fsljax.training import workdir
+from fsljax.storage.json_files import write_json
 from fsljax.training.checkpoints import Checkpoints, Model
 
 SIDE = 32
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds a detector with a linear head, and the episodes once they are written."""
     folder = tmp_path_factory.mktemp("few")
     linear = make_method(folder, head__kind="linear")
-    workdir.write_json(_made(folder / "linear") / "config.json", plain(linear.config))
+    write_json(_made(folder / "linear") / "config.json", plain(linear.config))
     model = Model(3, jax.device_get(variables_of(linear)))
     Checkpoints(folder / "linear").write_model(model, None)
     return folder
@@ -164,7 +164,7 @@ def test_fewer_episodes_are_the_first_ones_of_the_file(folder: Path, result: Res
 
 
 def test_a_baseline_that_cannot_be_is_told_before_training(folder: Path, tmp_path: Path):
-    workdir.write_json(tmp_path / "config.json", plain(make_method(folder).config))
+    write_json(tmp_path / "config.json", plain(make_method(folder).config))
     with pytest.raises(UserError, match="has no linear head"):
         make_method(folder, eval__baseline=str(tmp_path))
     with pytest.raises(UserError, match=r"was trained with data\.image_size 32, this one with 64"):

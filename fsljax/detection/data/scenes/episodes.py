@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.config import read
 from fsljax.detection.config import SceneOptions
 from fsljax.detection.data.episode_file import DetectionEpisodes
 from fsljax.detection.data.scenes.composition import Drawings, Scene, draw_scenes
@@ -156,10 +156,12 @@ def content_of(drawings: SceneDrawings) -> str:
 def _options(episodes: DetectionEpisodes) -> SceneOptions:
     if episodes.kind != "scenes":
         raise UserError("These are episodes of a data set's images, not of scenes that could be drawn.")
-    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in episodes.options.items()}
+    unknown = set(episodes.options) - {field.name for field in fields(SceneOptions)}
     try:
-        return SceneOptions(**values)
-    except TypeError as error:
+        if unknown:
+            raise UserError(", ".join(sorted(unknown)))
+        return read(SceneOptions, episodes.options, complete=False)
+    except UserError as error:
         raise UserError(
             f"The episodes' scenes have options that this version of fsljax does not know ({error}). "
             "Regenerate the episodes."

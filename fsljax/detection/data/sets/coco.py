@@ -14,6 +14,7 @@ from fsljax.detection.data.photographs import Photographs, divided, folder_of
 from fsljax.detection.data.set_operations import collect, one_image
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
+from fsljax.storage.paths import given_path
 
 Json = dict[str, Any]
 
@@ -56,7 +57,7 @@ def read_folder(
       UserError: a file is missing, is no JSON or lacks a part, names an unknown image or category, or as
         `collect`.
     """
-    root = Path(folder).expanduser()
+    root = given_path(folder, "The folder of the data")
     file = _find_json(root, split)
     try:
         stored = json.loads(file.read_text())
@@ -88,7 +89,7 @@ def _find_json(root: Path, split: str) -> Path:
 
 def _find_images(root: Path, split: str, given: Path | str | None, names: list[str]) -> Path:
     if given is not None:
-        places = [Path(given).expanduser()]
+        places = [given_path(given, "The folder of the images")]
     else:
         places = [root / split, root / "images" / split, root / "images", root / "JPEGImages", root]
     folder = next((place for place in places if names and (place / names[0]).is_file()), places[0])

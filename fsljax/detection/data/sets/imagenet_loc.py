@@ -11,6 +11,7 @@ from fsljax.detection.data.photographs import Photographs, divided, folder_of
 from fsljax.detection.data.set_operations import collect
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
+from fsljax.storage.paths import given_path
 
 
 def load(config: Config) -> Photographs:
@@ -56,7 +57,7 @@ def read_folder(
       UserError: the folder, the split, a class or an image is missing, an XML does not parse, or as
         `collect`.
     """
-    given = Path(folder).expanduser()
+    given = given_path(folder, "The folder of the data")
     root = given / "ILSVRC" if (given / "ILSVRC").is_dir() else given
     marks, pictures = root / "Annotations" / "CLS-LOC", root / "Data" / "CLS-LOC"
     if not (marks / split).is_dir():

@@ -19,6 +19,7 @@ from fsljax.detection.data.photographs import Photographs, divided
 from fsljax.detection.data.set_operations import collect, join, one_image
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
+from fsljax.storage.paths import given_path
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
@@ -89,7 +90,7 @@ def read_folder(
       UserError: the folder or the split is missing, an XML does not parse, an image is missing, or as
         `collect`.
     """
-    root = _root(Path(folder).expanduser(), year)
+    root = _root(given_path(folder, "The folder of the data"), year)
     lists = root / "ImageSets" / "Main"
     if not (lists / f"{split}.txt").is_file():
         # Lists of one class, such as `cat_train.txt`, are of VOC's classification task.
@@ -190,7 +191,13 @@ def _from_tfds(
 
 def years(folder: Path | str) -> tuple[int, ...]:
     """The years of a VOCdevkit; () if the folder is none."""
-    return tuple(sorted(int(name[3:]) for name in _homes(Path(folder).expanduser()) if name[3:].isdigit()))
+    return tuple(
+        sorted(
+            int(name[3:])
+            for name in _homes(given_path(folder, "The folder of the data"))
+            if name[3:].isdigit()
+        )
+    )
 
 
 def _root(folder: Path, year: int | None) -> Path:
