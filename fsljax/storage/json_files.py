@@ -15,15 +15,19 @@ from fsljax.storage.replacing import replacing
 DIGEST = "digest"
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, finite: bool = True) -> Any:
     """The content of a JSON file in UTF-8, a byte order mark or none before it.
+
+    Args:
+      path: of the file.
+      finite: refuse NaN and infinite numbers, wherever they are; else the caller checks those that it uses.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      UserError: if it cannot be read, or is not valid JSON (NaN and infinite numbers are not).
+      UserError: if it cannot be read, or is not valid JSON.
     """
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(path.read_bytes(), finite=finite)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -32,15 +36,17 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON: {str(error).rstrip('.')}.") from error
 
 
-def parse_json(content: bytes | str) -> Any:
+def parse_json(content: bytes | str, *, finite: bool = True) -> Any:
     """The value that a JSON text holds.
 
     Raises:
-      ValueError: if it is not valid, nests too deeply, or holds NaN or an infinite number; in a few words.
+      ValueError: if it is not valid, nests too deeply, or (where `finite`) holds NaN or an infinite number;
+        in a few words.
     """
     text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+    checks: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_float": _finite} if finite else {}
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, **checks)
     except RecursionError:
         raise ValueError("it nests too deeply") from None
 

@@ -49,13 +49,16 @@ def test_what_is_wrong_is_told(folder):
         ({"bbox": [0, 0, float("nan"), 10]}, "no finite number"),
         ({"category_id": 1}, "is of category 1, which it lacks"),
         ({"image_id": 99}, "is of image 99, which it lacks"),
-        ({"bbox": None}, "not in COCO's form"),
+        (
+            {"bbox": None},
+            r"annotations\[0\] of .*train\.json \(id 0\) has bbox None; it must be four numbers",
+        ),
     ):
         rewrite(folder, annotations=[{**good[0], **wrong}, good[1]])
         with pytest.raises(UserError, match=said):
             coco.read_folder(folder, "train")
     (folder / "annotations/instances_train.json").write_text("{")
-    with pytest.raises(UserError, match=r"instances_train\.json cannot be read"):
+    with pytest.raises(UserError, match=r"instances_train\.json is not valid JSON"):
         coco.read_folder(folder, "train")
 
 
