@@ -59,8 +59,8 @@ class AnnotatedFolder:
         """
         lines = read_list(path)
         matches = [_OF_ONE_CLASS.fullmatch(line) for line in lines]
-        known = self._read.keys() | self._damaged.keys()
-        if any(match is None for match in matches) or any(line in known for line in lines):
+        known = set(map(_plain, (*self._read, *self._damaged)))
+        if any(match is None for match in matches) or any(_plain(line) in known for line in lines):
             return lines
         return [match[1] for match in matches if match is not None]
 
@@ -70,16 +70,22 @@ class AnnotatedFolder:
         Raises:
           UserError: it is missing or damaged.
         """
-        if identity in self._damaged:
-            raise self._damaged[identity]
-        if identity not in self._read:
-            # Its name may be written in another Unicode form; or it is missing, which reading it tells.
-            alike = {_plain(stem): stem for stem in (*self._damaged, *self._read)}
-            stem = alike.get(_plain(identity), identity)
-            if stem == identity:
-                return read_annotation(self._root / "Annotations" / f"{identity}.xml")
-            return self.annotation(stem)
-        return self._read[identity]
+        stem = self._stem(identity)
+        if stem in self._damaged:
+            raise self._damaged[stem]
+        if stem not in self._read:  # missing, which reading it tells
+            return read_annotation(self._root / "Annotations" / f"{identity}.xml")
+        return self._read[stem]
+
+    def _stem(self, identity: str) -> str:
+        """The name of an annotation as it is spelled: perhaps in another Unicode form than in the list."""
+        if identity in self._read or identity in self._damaged:
+            return identity
+        return self._spelled.get(_plain(identity), identity)
+
+    @cached_property
+    def _spelled(self) -> dict[str, str]:
+        return {_plain(stem): stem for stem in (*self._read, *self._damaged)}
 
     def image(self, identity: str, listed_in: Path) -> Path:
         """The image file of an id: of several, that which the XML names, else JPEG before PNG before others.
@@ -98,20 +104,22 @@ class AnnotatedFolder:
             )
         if len(beside) == 1:
             return beside[0]
-        named = self._read[identity].image if identity in self._read else ""
+        stem = self._stem(identity)
+        named = self._read[stem].image if stem in self._read else ""
         for path in beside:
-            if path.name == named:
+            if _plain(path.name) == _plain(named):
                 return path
         self._several[identity] = f"{beside[0].name} beside {beside[1].name}"
         return beside[0]
 
     def notes(self, ids: Sequence[str]) -> tuple[str, ...]:
         """What the user should read of the folder, after the images of these ids were found."""
-        unread = sorted(self._damaged.keys() - set(ids))
+        stems = list(map(self._stem, ids))
+        unread = sorted(self._damaged.keys() - set(stems))
         elsewhere = [
-            f"{one}.xml names {self._read[one].image}"
-            for one in ids
-            if one in self._read and self._names_another(one)
+            f"{stem}.xml names {self._read[stem].image}"
+            for stem in stems
+            if stem in self._read and self._names_another(stem)
         ]
         unlisted = "Annotations that cannot be read, passed over since the list does not name them"
         several = "Images taken where several files have the name"
@@ -126,10 +134,10 @@ class AnnotatedFolder:
             if names
         )
 
-    def _names_another(self, identity: str) -> bool:
-        named = Path(self._read[identity].image)
-        return _plain(named.stem) != _plain(identity) and any(
-            path.name == named.name for path in self._images.get(_plain(named.stem), [])
+    def _names_another(self, stem: str) -> bool:
+        named = Path(self._read[stem].image)
+        return _plain(named.stem) != _plain(stem) and any(
+            _plain(path.name) == _plain(named.name) for path in self._images.get(_plain(named.stem), [])
         )
 
     @cached_property

@@ -91,7 +91,11 @@ def collect(
     ids = tuple(image.ids[0] for image in checked)
     if len(set(ids)) != len(ids):
         twice = next(name for name, count in Counter(ids).items() if count > 1)
-        raise UserError(f"The image {twice} comes twice. Take one of its annotations out.")
+        places = [image.sources[0] for image in checked if image.ids[0] == twice]
+        raise UserError(
+            f"The image {twice} comes twice ({first_few(places)}). Take one of its annotations, or its "
+            "second line in the list, out."
+        )
     stored, sizes = [image.images[0] for image in checked], [image.sizes for image in checked]
     sizes_of_all = np.concatenate([np.zeros((0, 2), np.int32), *sizes])
     crowd = tuple(

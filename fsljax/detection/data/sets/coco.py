@@ -17,6 +17,8 @@ from fsljax.detection.data.set_operations import collect, one_image
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
+_SHOWN = 100  # characters of a name
+
 
 def load(config: Config) -> Photographs:
     """The set that `config.data` names.
@@ -61,7 +63,7 @@ def read_folder(
     file = _find_json(root, split)
     read = read_annotations(file)
     listed = read.images[:limit]
-    paths = _find_images(root, split, images, [one.file_name for one in listed])
+    paths = _find_images(root, split, images, [one.file_name for one in listed], file)
     ids = _identities(read.images, file)
     of_images = (
         _annotated(image, path, ids[image.id], read, file) for image, path in zip(listed, paths, strict=True)
@@ -81,7 +83,9 @@ def _find_json(root: Path, split: str) -> Path:
     raise missing_split(split, root, there)
 
 
-def _find_images(root: Path, split: str, given: Path | str | None, names: list[str]) -> list[Path]:
+def _find_images(
+    root: Path, split: str, given: Path | str | None, names: list[str], file: Path
+) -> list[Path]:
     """The files of these names, in the first folder that has the first of them."""
     if given is not None:
         places = [Path(given).expanduser()]
@@ -92,8 +96,8 @@ def _find_images(root: Path, split: str, given: Path | str | None, names: list[s
     missing = [name for name, path in paths.items() if path is None]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(names)} images are missing, first {missing[0]}. Looked in "
-            f"{', '.join(map(str, places))}; give the folder that holds them."
+            f"{len(missing)} of {len(names)} images are missing, first {missing[0][:_SHOWN]}. Looked in "
+            f"{', '.join(map(str, places))}; give the folder that holds them, or correct {file}."
         )
     return [path for name in names if (path := paths[name]) is not None]
 
