@@ -81,10 +81,16 @@ def _query_picture(result: Result, query: int) -> DetectionPicture:
     boxes, scores, labels = (np.asarray(part[query]) for part in result.shown.detections[:3])
     valid, truth = scores > 0, result.episodes.ground_truth
     mask = np.asarray(truth.mask[0, query])
+    difficult, crowd = (
+        None if part is None else np.asarray(part[0, query])[mask] for part in (truth.difficult, truth.crowd)
+    )
     return DetectionPicture(
         result.shown.query[query],
         Detections(boxes[valid], scores[valid], labels[valid].astype(int)),
         ground_truth_of_image(
-            np.asarray(truth.boxes[0, query])[mask], np.asarray(truth.labels[0, query])[mask]
+            np.asarray(truth.boxes[0, query])[mask],
+            np.asarray(truth.labels[0, query])[mask],
+            difficult,
+            crowd,
         ),
     )

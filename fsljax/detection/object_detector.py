@@ -32,7 +32,7 @@ class Detected(NamedTuple):
     """What was found in `n` images, best first in each.
 
     Attributes:
-      boxes: n arrays float32 `[found, 4]`, `[y_min, x_min, y_max, x_max]` in pixels of the image as given.
+      boxes: n arrays float32 `[found, 4]`, `[y_min, x_min, y_max, x_max]` in pixels of the image, upright.
       scores: n arrays float32 `[found]`, probabilities among background and the enrolled classes.
       labels: n arrays `[found]`, as they were enrolled.
     """
@@ -107,7 +107,7 @@ class Detector:
         Args:
           images: `n` of them.
           boxes: `n` boxes `[4]`, one in each image, or for each image several, `[m, 4]`:
-            `[y_min, x_min, y_max, x_max]` in pixels of the image.
+            `[y_min, x_min, y_max, x_max]` in pixels of the image, upright (as EXIF turns it).
           labels: one label (a string or an integer) for each box, in the order of the boxes; or one for all.
 
         Returns:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from fsljax.config import config_dict
 from fsljax.detection.config import Config
+from fsljax.detection.data.photographs import Photographs, check_annotated
 from fsljax.detection.data.source import DetectionData, find_set, load
 from fsljax.detection.data.structures import ImageBatch
 from fsljax.detection.evaluate import evaluate
@@ -194,6 +195,8 @@ def build(config: Config, data: DetectionData) -> RepMetDetector:
     Raises:
       UserError: if the config asks for what the data cannot give.
     """
+    if isinstance(data, Photographs):
+        check_annotated(config, data)
     method = RepMetDetector(config, data)
     if method.classes < 2:
         raise UserError(f"There are {method.classes} classes to train on; a detector needs two or more.")

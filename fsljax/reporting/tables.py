@@ -17,6 +17,7 @@ MISSING = "–"
 _METRIC_TITLES = {
     "accuracy": "accuracy",
     "ap50_pooled": "AP50, pooled",
+    "ap50_pooled_ignoring_duplicates": "AP50, pooled, duplicates ignored",
     "ap50_pooled_below": "below RepMet, pooled",
     "map": "mAP",
     "map50": "mAP50",

@@ -89,3 +89,10 @@ def test_a_folder_is_told_and_a_missing_file_is_missing(tmp_path):
         read_json(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "none.json")
+
+
+def test_numbers_that_are_none_may_be_left_to_the_caller(tmp_path):
+    (tmp_path / "a.json").write_text("[NaN, 1e999]")
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_json(tmp_path / "a.json")
+    assert str(read_json(tmp_path / "a.json", nan=True)) == "[nan, inf]"

@@ -19,7 +19,7 @@ from fsljax.errors import UserError
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 # Pillow's other readers start programs (EPS) or take text for an image.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 # `PIL.ImageOps.exif_transpose` rewrites the EXIF data, which fails where any other tag is damaged, and
 # copies the images that stand upright.
@@ -148,7 +148,7 @@ def _decode(
     cut_first: bool = False,
 ) -> np.ndarray:
     opened = file if isinstance(file, io.BytesIO) else Path(file)
-    with Image.open(opened, formats=_FORMATS) as image:
+    with Image.open(opened, formats=FORMATS) as image:
         # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
         image.draft(None, (2 * max(np.broadcast_to(image_size, 2).tolist()),) * 2)
         image.load()
@@ -164,7 +164,7 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
       UserError: the file is missing, damaged, not an image, or a decompression bomb (Pillow's limit).
     """
     try:
-        with Image.open(Path(path), formats=_FORMATS) as image:
+        with Image.open(Path(path), formats=FORMATS) as image:
             image.load()
             return image
     except Exception as error:
@@ -173,7 +173,7 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
 
 def upright(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
     """An opened image turned by its EXIF orientation, without transparency, as grey or RGB of 8 bits."""
-    return flatten(_turn_upright(image), "L" if channels == 1 else "RGB")
+    return flatten(turn_upright(image), "L" if channels == 1 else "RGB")
 
 
 def fit_image(
@@ -202,12 +202,26 @@ def fit_image(
     return np.asarray(resized).reshape(height, width, channels)
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
+def exif_orientation(image: Image.Image) -> int:
+    """How an opened image is to be turned to stand upright, as EXIF numbers it: 2 … 8; 1 for not at all."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged EXIF data do not make the pixels unreadable
-        return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """An opened image as people see it, turned by its EXIF orientation."""
+    orientation = exif_orientation(image)
+    return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """The (height, width) of an opened image after turning; its pixels need not be read for it."""
+    # Pillow turns TIFF itself, and gives the size of it before it is read.
+    on_its_side = image.format != "TIFF" and exif_orientation(image) >= 5
+    return (image.width, image.height) if on_its_side else (image.height, image.width)
 
 
 def flatten(image: Image.Image, mode: str) -> Image.Image:

@@ -60,8 +60,20 @@ class NovelPhotographs:
         return replace(
             episodes,
             support_boxes=scaled(episodes.support_boxes, episodes.support),
-            ground_truth=episodes.ground_truth._replace(boxes=boxes),
+            ground_truth=episodes.ground_truth._replace(boxes=boxes, crowd=self._crowds(episodes)),
         )
+
+    def _crowds(self, episodes: DetectionEpisodes) -> np.ndarray | None:
+        """Which objects of the queries are crowds, `[episodes, queries, t]`: episodes do not hold it."""
+        if self.data.crowd is None:
+            return None
+        crowd = np.zeros(np.shape(episodes.ground_truth.mask), bool)
+        rows = self._rows(episodes.query)
+        for episode, query in np.ndindex(rows.shape):
+            row = rows[episode, query]
+            of_episode = np.isin(self.data.labels[row], episodes.classes[episode])
+            crowd[episode, query, : of_episode.sum()] = self.data.crowd[row][of_episode]
+        return crowd
 
     def images(
         self, episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray, distractors: bool

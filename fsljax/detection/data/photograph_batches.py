@@ -85,6 +85,7 @@ def load_batch(data: DetectionSet, bucket: Bucket, rows: np.ndarray, sizing: Siz
         [data.boxes[row] * np.tile(scale, 2) for row, scale in zip(rows, scales, strict=True)],
         [data.labels[row] for row in rows],
         [data.difficult[row] for row in rows],
+        None if data.crowd is None else [data.crowd[row] for row in rows],
         least=data.most_boxes,
     )
     scaled_sizes = np.array([sizing.scaled(size) for size in sizes], np.int32).reshape(-1, 2)

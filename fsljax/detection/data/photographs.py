@@ -20,7 +20,7 @@ from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_batch
 from fsljax.detection.data.set_operations import take_classes
 from fsljax.detection.data.structures import DetectionSet, ImageBatch, pad_ground_truth
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 from fsljax.training.method import TrainingData
 
 _IMAGES_A_BATCH = 8
@@ -76,7 +76,7 @@ class Photographs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.train.notes + self.test.notes
+        return tuple(dict.fromkeys(self.train.notes + self.test.notes))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -176,6 +176,33 @@ def divided(
     # Objects of other classes are neither background nor to be learned.
     train = take_classes(train, names, others="difficult")
     return Photographs(train, take_classes(test, names), data.image_size, config.train.flip, of_novel)
+
+
+def check_annotated(config: Config, photographs: Photographs) -> None:
+    """Raises a UserError where there is nothing to be learned, or nothing to be found."""
+    data, validation, test_options = config.data, config.validation, config.eval
+    train, test = photographs.train, photographs.test
+    looked_at = [("eval", test_options.images)]
+    if data.train_on != "train_and_validation":
+        looked_at.append(("validation", validation.images))
+    if not _has_objects(train, len(train)):
+        raise UserError(
+            f"No image of the split {data.train_split!r} has an object of the {train.num_classes} trained "
+            f"classes ({first_few(train.class_names)}): there is nothing to learn. Give the split that is "
+            "annotated, --config.data.train_split=NAME, or more images, --config.data.limit=0."
+        )
+    for section, count in looked_at:
+        if not _has_objects(test, count):
+            raise UserError(
+                f"None of the first {min(count, len(test)):,} images of the split {data.test_split!r} has an "
+                f"object of the {test.num_classes} trained classes ({first_few(test.class_names)}): there is "
+                "nothing to measure. Give a split that is annotated, --config.data.test_split=NAME, or more "
+                f"images, --config.{section}.images=N --config.data.limit=0."
+            )
+
+
+def _has_objects(data: DetectionSet, count: int) -> bool:
+    return any(not difficult.all() for difficult in data.difficult[:count])
 
 
 def folder_of(config: Config) -> str:

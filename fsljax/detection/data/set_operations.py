@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from fsljax.detection.data.box_checks import BoxNotes, fitted
+from fsljax.detection.data.orientation import turn_notes
 from fsljax.detection.data.structures import DetectionSet, StoredImage
-from fsljax.detection.ops.boxes import check_boxes
 from fsljax.errors import UserError, first_few
 
 
@@ -21,6 +24,7 @@ def one_image(
     boxes: Sequence[Sequence[float]],
     classes: Sequence[str],
     difficult: Sequence[bool],
+    crowd: Sequence[bool] | None = None,
 ) -> DetectionSet:
     """A set of one image as it is read: its boxes are not checked, its classes are those that it names.
 
@@ -28,21 +32,24 @@ def one_image(
       image: of it.
       identity: its id.
       source: where it was read, as errors call it.
-      size: (height, width).
+      size: (height, width), upright.
       boxes: `[y_min, x_min, y_max, x_max]` of each object.
       classes: the name of each object's class.
       difficult: of each object.
+      crowd: of each object; such a one is difficult too. None: there is none.
     """
     names = tuple(dict.fromkeys(classes))
+    crowds = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool)
     return DetectionSet(
         images=[image],
         sizes=np.array([size], np.int32),
         boxes=(np.array(boxes, np.float64).reshape(-1, 4),),
         labels=(np.array([names.index(name) for name in classes], np.int32),),
-        difficult=(np.array(difficult, bool),),
+        difficult=(np.array(difficult, bool) | crowds,),
         class_names=names,
         ids=(identity,),
         sources=(source,),
+        crowd=(crowds,) if crowds.any() else None,
     )
 
 
@@ -51,48 +58,65 @@ def collect(
     class_names: Sequence[str],
     *,
     drop_bad_boxes: bool = False,
+    notes: Sequence[str] = (),
 ) -> DetectionSet:
     """Checks what was read and puts it together.
+
+    Boxes that leave their image by a part of a pixel are cut at its border, and objects of one class with the
+    same box are one; notes say so.
 
     Args:
       images: as `one_image` gives them.
       class_names: all classes there are, in their order.
-      drop_bad_boxes: boxes outside their image or without area are left out, with a note, instead of
-        being an error.
+      drop_bad_boxes: boxes that leave their image farther are cut, too, and boxes outside it or without area
+        are left out, with notes, instead of being errors.
+      notes: that come before those on images and boxes.
 
     Raises:
-      UserError: a box lies outside its image, has no area or is not a number; a class or an image is
-        unknown, or an id comes twice.
+      UserError: a box leaves its image, has no area or is not a number; all boxes are fractions; a
+        class or an image is unknown, or an id comes twice; a size is that of an image before EXIF turns it.
     """
     index = {name: number for number, name in enumerate(class_names)}
     checked: list[DetectionSet] = []
-    dropped: list[str] = []
+    told = BoxNotes()
     for image in images:
         if unknown := [name for name in image.class_names if name not in index]:
             raise UserError(
                 f"{image.sources[0]} has an object of class {unknown[0]!r}, which is none of the "
                 f"{len(index)} classes ({first_few(class_names)}). Correct it, or name the class too."
             )
-        if drop_bad_boxes:
-            good = np.array([_is_good(box, image) for box in image.boxes[0]], bool)
-            dropped += [image.sources[0]] * int(np.sum(~good))
-            image = _take_boxes(image, good)
-        checked.append(_checked(image, index))
+        numbers = np.array([index[name] for name in image.class_names], np.int32)
+        image = replace(image, labels=(numbers[image.labels[0]],))
+        checked.append(fitted(image, told, drop_bad_boxes=drop_bad_boxes))
     ids = tuple(image.ids[0] for image in checked)
-    left_out = f"Boxes outside their image or without area, left out: {len(dropped)} ({first_few(dropped)})."
     if len(set(ids)) != len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise UserError(f"The image {twice} comes twice. Take one of its annotations out.")
+        twice = next(name for name, count in Counter(ids).items() if count > 1)
+        places = [image.sources[0] for image in checked if image.ids[0] == twice]
+        raise UserError(
+            f"The image {twice} comes twice ({first_few(places)}). Take one of its annotations, or its "
+            "second line in the list, out."
+        )
+    stored, sizes = [image.images[0] for image in checked], [image.sizes for image in checked]
+    sizes_of_all = np.concatenate([np.zeros((0, 2), np.int32), *sizes])
+    crowd = tuple(
+        np.zeros(len(image.labels[0]), bool) if image.crowd is None else image.crowd[0] for image in checked
+    )
     return DetectionSet(
-        images=[image.images[0] for image in checked],
-        sizes=np.concatenate([np.zeros((0, 2), np.int32), *(image.sizes for image in checked)]),
+        images=stored,
+        sizes=sizes_of_all,
         boxes=tuple(image.boxes[0] for image in checked),
         labels=tuple(image.labels[0] for image in checked),
         difficult=tuple(image.difficult[0] for image in checked),
         class_names=tuple(class_names),
         ids=ids,
         sources=tuple(image.sources[0] for image in checked),
-        notes=(left_out,) if dropped else (),
+        notes=(
+            *notes,
+            *_alike(class_names),
+            *told.sentences(),
+            *turn_notes(stored, sizes_of_all.tolist()),
+        ),
+        crowd=crowd if any(of_image.any() for of_image in crowd) else None,
     )
 
 
@@ -108,6 +132,7 @@ def take_images(data: DetectionSet, rows: Sequence[int] | np.ndarray) -> Detecti
         difficult=tuple(data.difficult[row] for row in rows),
         ids=tuple(data.ids[row] for row in rows),
         sources=tuple(data.sources[row] for row in rows),
+        crowd=None if data.crowd is None else tuple(data.crowd[row] for row in rows),
     )
 
 
@@ -131,6 +156,7 @@ def join(first: DetectionSet, second: DetectionSet) -> DetectionSet:
         ids=first.ids + second.ids,
         sources=first.sources + second.sources,
         notes=first.notes + second.notes,
+        crowd=_crowds(first) + _crowds(second) if first.crowd or second.crowd else None,
     )
 
 
@@ -168,6 +194,7 @@ def take_classes(
         boxes=tuple(data.boxes[row][stays[row]] for row in rows),
         labels=tuple(np.maximum(renumbered[row], 0)[stays[row]] for row in rows),
         difficult=tuple((data.difficult[row] | (renumbered[row] < 0))[stays[row]] for row in rows),
+        crowd=None if data.crowd is None else tuple(data.crowd[row][stays[row]] for row in rows),
         class_names=tuple(names),
     )
 
@@ -185,30 +212,20 @@ def check_names(names: Sequence[str], known: Collection[str]) -> None:
         raise UserError(f"The class {twice!r} is named twice. Name each once.")
 
 
-def _checked(image: DetectionSet, index: dict[str, int]) -> DetectionSet:
-    """One image with its boxes as they are trained on, and labels by the index of all classes."""
-    height, width = image.sizes[0].tolist()
-    numbers = np.array([index[name] for name in image.class_names], np.int32)
-    return replace(
-        image,
-        boxes=(check_boxes(image.boxes[0], height, width, where=image.sources[0]),),
-        labels=(numbers[image.labels[0]],),
+def _crowds(data: DetectionSet) -> tuple[np.ndarray, ...]:
+    return data.crowd or tuple(np.zeros(len(labels), bool) for labels in data.labels)
+
+
+def _alike(class_names: Sequence[str]) -> tuple[str, ...]:
+    """A note on names that people would take for one."""
+    spellings: dict[str, list[str]] = {}
+    for name in class_names:
+        plain = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        spellings.setdefault(plain, []).append(name)
+    alike = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
+    if not alike:
+        return ()
+    return (
+        "Classes whose names differ in case or spaces alone are trained as different ones: "
+        f"{first_few(alike)}.",
     )
-
-
-def _take_boxes(image: DetectionSet, good: np.ndarray) -> DetectionSet:
-    return replace(
-        image,
-        boxes=(image.boxes[0][good],),
-        labels=(image.labels[0][good],),
-        difficult=(image.difficult[0][good],),
-    )
-
-
-def _is_good(box: np.ndarray, image: DetectionSet) -> bool:
-    height, width = image.sizes[0].tolist()
-    try:
-        check_boxes(box[None], height, width, where="")
-    except UserError:
-        return False
-    return True

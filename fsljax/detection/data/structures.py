@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from fsljax.data.io.decode import flatten
+from fsljax.data.io.decode import FORMATS, flatten, turn_upright
 from fsljax.errors import UserError
 
 Array = jax.Array | np.ndarray
@@ -23,7 +24,9 @@ StoredImage = np.ndarray | Path | Callable[[], bytes]
 
 @dataclass(frozen=True, eq=False)
 class DetectionSet:
-    """Images and their boxes as they are stored; an image without boxes is background.
+    """Images and their boxes, both upright, as people see them; an image without boxes is background.
+
+    Images that EXIF turns are turned, and boxes and sizes are of the turned image.
 
     Attributes:
       images: files are read when they are asked for.
@@ -32,11 +35,13 @@ class DetectionSet:
         are checked.
       labels: int32 `[boxes of the image]`, indices into `class_names`.
       difficult: bool `[boxes of the image]`: objects that count neither as found nor as missed (VOC's
-        difficult ones, COCO's crowds).
+        difficult ones, COCO's crowds and those to be ignored).
       class_names: one name a class.
       ids: one an image, each different.
       sources: where the boxes of each image were read, as errors call it.
       notes: sentences the user should read.
+      crowd: bool `[boxes of the image]`: those of the difficult ones that are boxes around many, by COCO's
+        rule in tests; None: there is none.
     """
 
     images: Sequence[StoredImage]
@@ -48,6 +53,7 @@ class DetectionSet:
     ids: tuple[str, ...]
     sources: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    crowd: tuple[np.ndarray, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,7 +76,7 @@ class DetectionSet:
         return digest.hexdigest()
 
     def picture(self, number: int) -> Image.Image:
-        """An image in RGB, as it is stored: boxes refer to pixels before any turning by EXIF.
+        """An image in RGB, upright.
 
         Raises:
           UserError: it is missing, damaged, or of another size than its annotation says.
@@ -80,17 +86,42 @@ class DetectionSet:
             if isinstance(stored, np.ndarray):
                 image = Image.fromarray(stored)
             else:
-                image = Image.open(stored if isinstance(stored, Path) else io.BytesIO(stored()))
+                file = stored if isinstance(stored, Path) else io.BytesIO(stored())
+                image = Image.open(file, formats=FORMATS)
                 image.load()
         except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
             raise UserError(f"The image {self.ids[number]} cannot be read: {error}.") from error
+        turned = turn_upright(image)
         height, width = self.sizes[number].tolist()
-        if image.size != (width, height):
-            raise UserError(
-                f"The image {self.ids[number]} is {image.width} wide and {image.height} high, but its "
-                f"annotation says {width} and {height}: its boxes would lie elsewhere. Correct it."
+        if turned.size != (width, height):
+            raise other_size(
+                self.ids[number], (turned.height, turned.width), image.size[::-1], (height, width)
             )
-        return flatten(image, "RGB")
+        return flatten(turned, "RGB")
+
+
+def other_size(
+    image: str, upright: tuple[int, int], stored: tuple[int, int], annotated: tuple[int, int]
+) -> UserError:
+    """The error for an image whose annotation is of another size.
+
+    Args:
+      image: its name.
+      upright: its (height, width) as people see it.
+      stored: its (height, width) before it is turned by EXIF.
+      annotated: the (height, width) that the annotation says.
+    """
+    if annotated == stored:
+        return UserError(
+            f"The image {image} is turned by its EXIF orientation: as people see it, it is {upright[1]} wide "
+            f"and {upright[0]} high, but its annotation says {annotated[1]} and {annotated[0]}, as it is "
+            "stored before turning. Boxes are of the image as it is seen: take the orientation out of it "
+            "(exiftool -Orientation= FILE), or annotate the turned image."
+        )
+    return UserError(
+        f"The image {image} is {upright[1]} wide and {upright[0]} high, but its annotation says "
+        f"{annotated[1]} and {annotated[0]}: its boxes would lie elsewhere. Correct it."
+    )
 
 
 class GroundTruth(NamedTuple):
@@ -177,6 +208,7 @@ def pad_ground_truth(
     boxes: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     difficult: Sequence[np.ndarray],
+    crowd: Sequence[np.ndarray] | None = None,
     *,
     least: int = 0,
 ) -> GroundTruth:
@@ -186,16 +218,24 @@ def pad_ground_truth(
       boxes: `[boxes of the image, 4]` an image.
       labels: int `[boxes of the image]`.
       difficult: bool `[boxes of the image]`.
+      crowd: bool `[boxes of the image]`; None: there is none.
       least: rows at least.
 
     Returns:
       NumPy arrays `[n, t, …]`: boxes float32, labels int32.
     """
     shape = len(boxes), max(max(map(len, boxes), default=0), least)
-    padded = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int32)
-    mask, padded_difficult = np.zeros(shape, bool), np.zeros(shape, bool)
-    for row, (of_boxes, of_labels, of_difficult) in enumerate(zip(boxes, labels, difficult, strict=True)):
-        count = len(of_boxes)
-        padded[0][row, :count], padded[1][row, :count] = of_boxes, of_labels
-        mask[row, :count], padded_difficult[row, :count] = True, of_difficult
-    return GroundTruth(*padded, mask, padded_difficult)
+
+    def padded(rows: Sequence[np.ndarray], dtype: npt.DTypeLike, *ends: int) -> np.ndarray:
+        filled = np.zeros((*shape, *ends), dtype)
+        for place, row in zip(filled, rows, strict=True):
+            place[: len(row)] = row
+        return filled
+
+    return GroundTruth(
+        padded(boxes, np.float32, 4),
+        padded(labels, np.int32),
+        padded([np.ones(len(row), bool) for row in labels], bool),
+        padded(difficult, bool),
+        None if crowd is None else padded(crowd, bool),
+    )

@@ -50,8 +50,9 @@ def average_precision(judged: Judged, label: int | None = None, *, interpolation
 
     Args:
       judged: as `judge` gives it.
-      label: of which class; None for all detections ranked together, the pooled figure of Karlinsky et al.
-        (2019).
+      label: of which class; None for all detections ranked together. Karlinsky et al. (2019) pool them so,
+        but their published code ignores further detections of an object that is found already:
+        `fsljax.detection.evaluation.authors_counter` gives that figure.
       interpolation: `all` points (VOC 2010 on), `11` recalls 0, 0.1, … 1 (VOC 2007), or `101` (COCO).
 
     Returns:

@@ -58,8 +58,8 @@ class BaseResult(NamedTuple):
         )
         return {
             "map50": _mean_of_classes(precisions),
-            "map": 0.0 if np.isnan(coco.ap) else coco.ap,
-            "ap50_agnostic": average_precision(self.agnostic),
+            "map": _or_zero(coco.ap),
+            "ap50_agnostic": _or_zero(average_precision(self.agnostic)),
             "map50_larger": _mean_of_classes(class_average_precisions(self.larger)),
             "examples": len(self.ground_truth),
             "classes": int(np.isfinite(precisions).sum()),
@@ -71,7 +71,7 @@ def validate(detector: TrainedDetector, data: DetectionData) -> dict[str, float]
     result = detect_known(detector, data, detector.config.validation.images, seed=1)
     return {
         "map50": _mean_of_classes(class_average_precisions(result.judged)),
-        "ap50_agnostic": average_precision(result.agnostic),
+        "ap50_agnostic": _or_zero(average_precision(result.agnostic)),
     }
 
 
@@ -134,18 +134,32 @@ def detect_known(
 
 
 def embedded_boxes(detector: TrainedDetector, data: DetectionData) -> tuple[np.ndarray, ImageDataset]:
-    """Embeddings of the true boxes of a few classes, and these boxes cut out."""
-    classes = spread_classes(detector.classes, _CLASSES_ON_MAP)
+    """Embeddings of the true boxes of a few classes, and these boxes cut out.
+
+    They are of the first images; where these hold none of the classes, of any class in all test images.
+    """
+    options = detector.config.eval
+    few = data.test_images(_IMAGES_ON_MAP, options.seed, spread_classes(detector.classes, _CLASSES_ON_MAP))
+    embeddings, labels, crops = _embedded(detector, few)
+    if not crops:
+        embeddings, labels, crops = _embedded(detector, data.test_images(options.images, options.seed))
+    return np.concatenate(embeddings), ImageDataset(np.stack(crops), np.concatenate(labels), data.class_names)
+
+
+def _embedded(
+    detector: TrainedDetector, batches: Iterable[ImageBatch]
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Embeddings, labels and crops of the true boxes of images."""
     embeddings, labels, crops = [], [], []
-    for batch in data.test_images(_IMAGES_ON_MAP, detector.config.eval.seed, classes):
+    for batch in batches:
         images = _images(batch)
         of_boxes = np.asarray(detector.embed_boxes(images, batch.ground_truth.boxes))
-        pixels = to_uint8(np.asarray(images))
-        for image, truth, of_image in zip(pixels, batch.ground_truth.of_images(), of_boxes, strict=True):
-            embeddings.append(of_image[: len(truth.labels)])
+        pixels, mask = to_uint8(np.asarray(images)), np.asarray(batch.ground_truth.mask)
+        embeddings += [of_image[there] for of_image, there in zip(of_boxes, mask, strict=True)]
+        for image, truth in zip(pixels, batch.ground_truth.of_images(), strict=True):
             labels.append(np.asarray(truth.labels))
             crops += [_crop(image, box) for box in np.asarray(truth.boxes)]
-    return np.concatenate(embeddings), ImageDataset(np.stack(crops), np.concatenate(labels), data.class_names)
+    return embeddings, labels, crops
 
 
 def clustered(
@@ -191,6 +205,10 @@ def _images(batch: ImageBatch) -> Array:
 
 def _mean_of_classes(precisions: np.ndarray) -> float:
     return float(np.nanmean(precisions)) if np.isfinite(precisions).any() else 0.0
+
+
+def _or_zero(figure: float) -> float:
+    return 0.0 if np.isnan(figure) else figure
 
 
 def _without_small(truth: GroundTruth, least: float) -> GroundTruth:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from fsljax.data.batches import batches_of
 from fsljax.detection.data.structures import Detections, GroundTruth, ImageBatch
+from fsljax.detection.evaluation.authors_counter import Counts, count_image
 from fsljax.detection.evaluation.verdicts import Verdict, judge_image, judge_image_as_coco
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import (
@@ -128,20 +129,23 @@ def _scores(
 @partial(jax.jit, static_argnums=2)
 def judged_detections(
     candidates: Candidates, ground_truth: GroundTruth, suppression: Suppression
-) -> tuple[Detections, Verdict, Verdict]:
+) -> tuple[Detections, Verdict, Verdict, Counts]:
     """The detections of queries `[g, q, keep]` after suppression class by class, and which are right.
 
     Returns:
       The detections; a verdict on each by VOC's rule at an IoU of 0.5, `[g, q, keep]`, and one by COCO's at
-      each of its overlaps, `[g, q, ious, keep]`.
+      each of its overlaps, `[g, q, ious, keep]`; how often each counts by the authors, `[g, q, keep]`.
     """
 
-    def of_query(candidates: Candidates, ground_truth: GroundTruth) -> tuple[Detections, Verdict, Verdict]:
+    def of_query(
+        candidates: Candidates, ground_truth: GroundTruth
+    ) -> tuple[Detections, Verdict, Verdict, Counts]:
         detected = detections(*candidates, suppression)
         return (
             detected._replace(labels=jnp.asarray(detected.labels).astype(jnp.int8)),
             judge_image(detected, ground_truth),
             judge_image_as_coco(detected, ground_truth),
+            count_image(detected, ground_truth),
         )
 
     return jax.vmap(jax.vmap(of_query))(candidates, ground_truth)

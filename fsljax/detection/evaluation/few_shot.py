@@ -28,6 +28,7 @@ from fsljax.detection.data.episode_file import (
 )
 from fsljax.detection.data.source import NovelImages
 from fsljax.detection.data.structures import Detections, ImageBatch
+from fsljax.detection.evaluation.authors_counter import Counts, pooled_ignoring_duplicates
 from fsljax.detection.evaluation.average_precision import average_precision
 from fsljax.detection.evaluation.baseline import load_baseline
 from fsljax.detection.evaluation.episode_detections import (
@@ -84,7 +85,7 @@ class Result(NamedTuple):
 
 
 class _Collected(NamedTuple):
-    """Of a rule, group by group: scores, labels, right and counted, and COCO's figure of each episode."""
+    """Of a rule, group by group: scores, labels, verdicts and counts, and COCO's figure of each episode."""
 
     detections: list[tuple[np.ndarray, ...]]
     coco: list[float]
@@ -124,11 +125,13 @@ def evaluate(detector: TrainedDetector, novel: NovelImages) -> Result:
                 *regions[name],
                 by_distance if column.rule == DISTANCE else enrollment,
             )
-            detected, verdict, of_coco = judged_detections(candidates, query.ground_truth, suppression)
+            detected, verdict, of_coco, counts = judged_detections(
+                candidates, query.ground_truth, suppression
+            )
             if shown is None:
                 first: Detections = jax.tree.map(lambda part: np.asarray(part[0]), detected)
                 shown = ShownEpisode(np.asarray(support.images[0]), np.asarray(query.images[0]), first)  # type: ignore[index]
-            judged = (detected.scores, detected.labels, *verdict)
+            judged = (detected.scores, detected.labels, *verdict, *counts)
             flat = tuple(np.asarray(part)[:count].reshape(count, -1) for part in judged)
             collected[column].detections.append(flat)
             right, counted = (np.swapaxes(np.asarray(part), 2, 1) for part in of_coco)
@@ -141,8 +144,13 @@ def evaluate(detector: TrainedDetector, novel: NovelImages) -> Result:
             printed = time.monotonic()
             print(f"episode {numbers[count - 1] + 1} of {len(episodes)}", file=sys.stderr, flush=True)
     assert shown is not None
-    verdicts = {column: _verdicts(parts, positives) for column, parts in collected.items()}
+    joined = {column: _joined(parts, positives) for column, parts in collected.items()}
+    verdicts = {column: of_column for column, (of_column, _) in joined.items()}
     figures = _figures(verdicts, {column: np.array(parts.coco) for column, parts in collected.items()})
+    for column, (of_column, counts) in joined.items():
+        figures[column]["ap50_pooled_ignoring_duplicates"] = pooled_ignoring_duplicates(
+            of_column.scores, of_column.labels, counts, positives.sum(axis=0)
+        )
     names = {column: column.setting(episodes.way, options.distractors) for column in columns}
     return Result(
         {names[column]: of_column for column, of_column in figures.items()},
@@ -219,18 +227,21 @@ def _positives(episodes: DetectionEpisodes) -> np.ndarray:
     return np.stack([(counted & (labels == label)).sum((1, 2)) for label in range(episodes.way)]).T
 
 
-def _verdicts(parts: _Collected, positives: np.ndarray) -> Verdicts:
+def _joined(parts: _Collected, positives: np.ndarray) -> tuple[Verdicts, Counts]:
     """Of the detections of all episodes, `[episodes, queries · keep]`."""
-    scores, labels, right, counted = (
+    scores, labels, right, counted, *counts = (
         np.concatenate(column) for column in zip(*parts.detections, strict=True)
     )
-    return Verdicts(scores, labels, right, counted, positives)
+    return Verdicts(scores, labels, right, counted, positives), Counts(*counts)
 
 
 def _figures(
     verdicts: dict[Column, Verdicts], coco: dict[Column, np.ndarray]
 ) -> dict[Column, dict[str, float]]:
-    """Figures of each column with their intervals; of a baseline also by how much RepMet is above it."""
+    """Figures of each column with their intervals; of a baseline also by how much RepMet is above it.
+
+    `ap50_pooled` is by VOC's rule, by which further detections of an object are wrong.
+    """
     count = len(next(iter(verdicts.values())).scores)
     times = resamples(count)
     pooled = {column: average_precision(of_column.pooled()) for column, of_column in verdicts.items()}

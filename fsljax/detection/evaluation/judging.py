@@ -92,13 +92,7 @@ def judge_at(
         for numbers in (true_labels, of_labels):
             if len(numbers) and not 0 <= numbers.min() <= numbers.max() < num_classes:
                 raise ValueError(f"Labels of image {image} are not from 0 to {num_classes - 1}.")
-        crowd, difficult = (
-            np.zeros(len(true_labels), bool) if part is None else np.asarray(part, bool)
-            for part in (there.crowd, there.difficult)
-        )
-        overlap = _overlaps(boxes, np.asarray(there.boxes), crowd)
-        overlap[of_labels[:, None] != true_labels] = -1
-        ignored = crowd | difficult
+        overlap, ignored, crowd = _of_image(boxes, of_labels, there)
         positives += np.bincount(true_labels[~ignored], minlength=num_classes)
         verdicts.append(np.stack([_verdicts(overlap, ignored, crowd, at, rule) for at in thresholds]))
         scores.append(of_scores)
@@ -110,6 +104,36 @@ def judge_at(
         kept = order[at_threshold[order] != IGNORED]
         judged.append(Judged(all_scores[kept], all_labels[kept], at_threshold[kept] == RIGHT, positives))
     return judged
+
+
+def verdicts_of_image(
+    detections: Detections, ground_truth: GroundTruth, *, iou_threshold: float = 0.5
+) -> np.ndarray:
+    """RIGHT, WRONG or IGNORED by VOC's rule for each detection of an image, int `[n]`.
+
+    Args:
+      detections: best first, without padding.
+      ground_truth: without padding.
+      iou_threshold: least overlap.
+    """
+    overlap, ignored, crowd = _of_image(
+        np.asarray(detections.boxes), np.asarray(detections.labels, int), ground_truth
+    )
+    return _verdicts(overlap, ignored, crowd, iou_threshold, "voc")
+
+
+def _of_image(
+    boxes: np.ndarray, labels: np.ndarray, there: GroundTruth
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Overlap `[n, t]` where classes agree, else −1; bool `[t]`: what is ignored; what is a crowd."""
+    true_labels = np.asarray(there.labels, int)
+    crowd, difficult = (
+        np.zeros(len(true_labels), bool) if part is None else np.asarray(part, bool)
+        for part in (there.crowd, there.difficult)
+    )
+    overlap = _overlaps(boxes, np.asarray(there.boxes), crowd)
+    overlap[labels[:, None] != true_labels] = -1
+    return overlap, crowd | difficult, crowd
 
 
 def _among_best(labels: np.ndarray, most: int | None) -> np.ndarray:

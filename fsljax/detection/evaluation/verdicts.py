@@ -15,7 +15,7 @@ from fsljax.detection.evaluation.average_precision import (
     class_average_precisions,
 )
 from fsljax.detection.evaluation.judging import Judged
-from fsljax.detection.ops.boxes import iou
+from fsljax.detection.ops.boxes import covered, iou
 
 _RECALL_STEPS = 2_000
 
@@ -82,10 +82,14 @@ def judge_image(detections: Detections, ground_truth: GroundTruth, *, iou_thresh
 
     Args:
       detections: `[n, …]`, best first.
-      ground_truth: `[t, …]`; difficult objects count neither as found nor as missed.
+      ground_truth: `[t, …]`; difficult objects, crowds among them, count neither as found nor as missed.
       iou_threshold: least overlap.
     """
     overlap, valid, difficult = _overlaps(detections, ground_truth)
+    if ground_truth.crowd is not None:
+        crowd = jnp.asarray(ground_truth.crowd)
+        on_object = jnp.any((overlap >= iou_threshold) & ~crowd, axis=1, keepdims=True)
+        overlap = jnp.where(on_object & crowd, -1.0, overlap)
     best = jnp.argmax(overlap, axis=1)
     near = jnp.max(overlap, axis=1) >= iou_threshold
     claims = near[:, None] & (best[:, None] == jnp.arange(len(difficult)))
@@ -95,7 +99,7 @@ def judge_image(detections: Detections, ground_truth: GroundTruth, *, iou_thresh
 
 
 def judge_image_as_coco(detections: Detections, ground_truth: GroundTruth) -> Verdict:
-    """`judge` by the rule of COCO at each of its overlaps, compiled, for one image without crowds.
+    """`judge` by the rule of COCO at each of its overlaps, compiled, for one image.
 
     Args:
       detections: `[n, …]`, best first; of each class the first 100 count.
@@ -110,10 +114,11 @@ def judge_image_as_coco(detections: Detections, ground_truth: GroundTruth) -> Ve
     valid &= jnp.sum(before, axis=1) < COCO_DETECTIONS
     overlap = jnp.where(valid[:, None], overlap, -1.0)
     objects = jnp.arange(len(difficult))
+    crowd = jnp.zeros(len(difficult), bool) if ground_truth.crowd is None else ground_truth.crowd
 
     def at(threshold: jax.Array) -> Verdict:
         def take(free: jax.Array, row: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            near = (row >= threshold) & free
+            near = (row >= threshold) & (free | crowd)
             near = jnp.where(jnp.any(near & ~difficult), near & ~difficult, near)
             # Of equal overlaps the last counts, as in COCO's own code.
             best = len(difficult) - 1 - jnp.argmax(jnp.where(near, row, -1.0)[::-1])
@@ -190,16 +195,23 @@ def half_width(figures: np.ndarray) -> float:
 
 
 def _overlaps(detections: Detections, ground_truth: GroundTruth) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """IoU `[n, t]` where classes agree, else −1; bool `[n]`, detections there are; bool `[t]`, difficult."""
+    """Overlap `[n, t]` where classes agree, else −1; bool `[n]`, detections there are; bool `[t]`, difficult.
+
+    It is intersection over union; with a crowd, over the detection's own area.
+    """
     valid, difficult = detections.valid, ground_truth.difficult
     labels = jnp.asarray(detections.labels)
     there = jnp.ones(labels.shape, bool) if valid is None else jnp.asarray(valid)
-    overlap = iou(jnp.asarray(detections.boxes), jnp.asarray(ground_truth.boxes))
+    boxes, true_boxes = jnp.asarray(detections.boxes), jnp.asarray(ground_truth.boxes)
+    overlap = iou(boxes, true_boxes)
+    if ground_truth.crowd is not None:
+        overlap = jnp.where(ground_truth.crowd, covered(boxes, true_boxes), overlap)
     overlap = jnp.where(
         (labels[:, None] == ground_truth.labels) & ground_truth.mask & there[:, None], overlap, -1.0
     )
     mask = jnp.asarray(ground_truth.mask)
-    return overlap, there, jnp.zeros(mask.shape, bool) if difficult is None else jnp.asarray(difficult)
+    ignored = jnp.zeros(mask.shape, bool) if difficult is None else jnp.asarray(difficult)
+    return overlap, there, ignored if ground_truth.crowd is None else ignored | ground_truth.crowd
 
 
 def _ranked(scores: np.ndarray, labels: np.ndarray, right: np.ndarray, positives: np.ndarray) -> Judged:

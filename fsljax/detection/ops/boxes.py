@@ -40,16 +40,23 @@ def iou(a: jax.Array, b: jax.Array) -> jax.Array:
     Returns:
       `[n, m]`; 0 where either box has no area.
     """
-    chex.assert_shape([a, b], (None, 4))
-    sides = [
-        jnp.maximum(
-            jnp.minimum(a[:, None, end], b[:, end]) - jnp.maximum(a[:, None, start], b[:, start]), 0.0
-        )
-        for start, end in ((0, 2), (1, 3))
-    ]
-    shared = sides[0] * sides[1]
+    shared = _shared(a, b)
     union = area(a)[:, None] + area(b) - shared
     return jnp.where(shared > 0, shared / jnp.where(shared > 0, union, 1.0), 0.0)
+
+
+def covered(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Which part of each box of `a` lies within each of `b`: COCO's overlap with crowds.
+
+    Args:
+      a: `[n, 4]`.
+      b: `[m, 4]`.
+
+    Returns:
+      `[n, m]`; 0 where either box has no area.
+    """
+    shared = _shared(a, b)
+    return jnp.where(shared > 0, shared / jnp.where(shared > 0, area(a)[:, None], 1.0), 0.0)
 
 
 def encode(
@@ -155,3 +162,15 @@ def check_boxes(boxes: np.ndarray | jax.Array, height: float, width: float, wher
 def _centres_and_sides(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
     starts, ends = boxes[..., :2], boxes[..., 2:]
     return 0.5 * (starts + ends), ends - starts
+
+
+def _shared(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Areas of the intersections of all pairs, `[n, m]`."""
+    chex.assert_shape([a, b], (None, 4))
+    sides = [
+        jnp.maximum(
+            jnp.minimum(a[:, None, end], b[:, end]) - jnp.maximum(a[:, None, start], b[:, start]), 0.0
+        )
+        for start, end in ((0, 2), (1, 3))
+    ]
+    return sides[0] * sides[1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fsljax.detection.data.structures import Detections, GroundTruth, ground_truth_of_image
 from fsljax.detection.evaluation.average_precision import average_precision, precision_recall
-from fsljax.detection.evaluation.judging import Judged, judge
+from fsljax.detection.evaluation.judging import IGNORED, RIGHT, Judged, judge, verdicts_of_image
 from fsljax.reporting.pictures import data_uri
 from fsljax.reporting.sections import Section, render
 
@@ -80,12 +80,14 @@ def _boxes(picture: DetectionPicture, names: Sequence[str], least: float) -> lis
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= least][:_MOST]
     shown = Detections(boxes[order], scores[order], labels[order])
-    right = judge([shown], [picture.ground_truth], num_classes=len(names)).right
+    verdicts = verdicts_of_image(shown, picture.ground_truth)
     drawn = [
-        _box("right" if good else "wrong", box, f"{names[label]} {score:.2f}")
-        for good, box, score, label in zip(right, *shown[:3], strict=True)
+        _box("right" if verdict == RIGHT else "wrong", box, f"{names[label]} {score:.2f}")
+        for verdict, box, score, label in zip(verdicts, *shown[:3], strict=True)
+        if verdict != IGNORED
     ]
-    true_boxes, true_labels = (np.asarray(part) for part in picture.ground_truth[:2])
+    to_be_found = np.asarray(picture.ground_truth.non_difficult_mask())
+    true_boxes, true_labels = (np.asarray(part)[to_be_found] for part in picture.ground_truth[:2])
     for box, label in zip(true_boxes, true_labels, strict=True):
         alone = ground_truth_of_image(box[None], np.array([label]))
         if not judge([shown], [alone], num_classes=len(names)).right.any():
@@ -110,7 +112,7 @@ def precision_recall_section(judged: Mapping[str, Judged]) -> Section:
     lines = []
     for number, (name, of_setting) in enumerate(judged.items()):
         precision, recall = precision_recall(of_setting)
-        if not len(recall):
+        if not len(recall) or not of_setting.positives.any():
             continue
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
         chosen = np.unique(np.linspace(0, len(recall) - 1, _POINTS).astype(int))

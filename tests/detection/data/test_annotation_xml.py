@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fsljax.detection.data.annotation_xml import annotated, class_names_in
+from fsljax.detection.data.annotation_xml import annotated, counts_from_zero, read_annotation, read_list
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 
@@ -26,23 +26,29 @@ def write(path: Path, content: str) -> Path:
 
 
 def read(xml: Path) -> DetectionSet:
-    return annotated(xml.with_suffix(".png"), xml, "a")
+    annotation = read_annotation(xml)
+    return annotated(xml.with_suffix(".png"), annotation, "a", from_zero=counts_from_zero([annotation]))
 
 
 def one(xmin: str = "1", difficult: str = "", rest: str = "") -> str:
     return f"<annotation>{rest}{OBJECT.format(xmin=xmin, difficult=difficult)}</annotation>"
 
 
-@pytest.mark.parametrize(("xmin", "begin"), [("1", 0), ("5.5", 4.5), ("0", 0), ("-3", -3)])
-def test_pixels_are_counted_from_zero(tmp_path, xmin, begin):
+@pytest.mark.parametrize(("xmin", "box"), [("1", [2, 0, 8, 9.5]), ("5.5", [2, 4.5, 8, 9.5]),
+                                           ("0", [3, 0, 8, 9.5]), ("-3", [2, -4, 8, 9.5])])  # fmt: skip
+def test_pixels_are_counted_from_one_unless_a_box_begins_at_zero(tmp_path, xmin, box):
     xml = write(tmp_path / "a.xml", one(xmin, rest=SIZE))
-    assert read(xml).boxes[0].tolist() == [[2.0, begin, 8.0, 9.5]] and read(xml).class_names == ("dog",)
-    assert class_names_in(xml) == ["dog"]
+    assert read(xml).boxes[0].tolist() == [box] and read(xml).class_names == ("dog",)
 
 
 @pytest.mark.parametrize(
     ("given", "difficult"),
-    [("", False), ("<difficult>0</difficult>", False), ("<difficult>1</difficult>", True)],
+    [
+        ("", False),
+        ("<difficult/>", False),
+        *((f"<difficult>{word}</difficult>", False) for word in ("0", " False ", "no", "Unspecified")),
+        *((f"<difficult>{word}</difficult>", True) for word in ("1", "True", "YES", " true\n")),
+    ],
 )
 def test_difficult_is_read(tmp_path, given, difficult):
     xml = write(tmp_path / "a.xml", one(difficult=given, rest=SIZE))
@@ -51,13 +57,13 @@ def test_difficult_is_read(tmp_path, given, difficult):
 
 def test_the_image_gives_its_size_where_the_xml_does_not(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
-    for rest in ("", "<size><width>0</width><height>0</height></size>"):
+    for rest in ("", "<size><width>0</width><height>0</height></size>", "<size><width>4</width></size>"):
         xml = write(tmp_path / "a.xml", one(rest=rest))
         assert read(xml).sizes.tolist() == [[20, 30]]
-    xml = write(tmp_path / "a.xml", one(rest="<size><width>7</width><height>6</height></size>"))
+    xml = write(tmp_path / "a.xml", one(rest="<size><width>7.0</width><height> 6 </height></size>"))
     assert read(xml).sizes.tolist() == [[6, 7]]
     with pytest.raises(UserError, match=r"b\.png cannot be read"):
-        annotated(tmp_path / "b.png", write(tmp_path / "a.xml", one()), "b")
+        annotated(tmp_path / "b.png", read_annotation(write(tmp_path / "a.xml", one())), "b")
 
 
 @pytest.mark.parametrize(
@@ -65,15 +71,40 @@ def test_the_image_gives_its_size_where_the_xml_does_not(tmp_path):
     [
         ("<annotation><object>", r"bad\.xml is not valid XML"),
         ("", r"bad\.xml is not valid XML"),
-        (one("left"), r"bad\.xml cannot be used: could not convert"),
-        (one().replace("<name> dog </name>", ""), r"bad\.xml cannot be used: an object has no name"),
-        (one().replace("<ymin>3</ymin>", ""), "an object has no bndbox/ymin"),
-        (one(rest="<size><width>x</width><height>1</height></size>"), r"bad\.xml cannot be used"),
+        ("<html/>", r"bad\.xml cannot be used: it is of <html>"),
+        (one("left"), r"bad\.xml cannot be used: bndbox/xmin of object 1 is 'left', which is no number"),
+        (one("1_0"), "'1_0', which is no number"),
+        (one("nan"), "'nan', which is no number"),
+        (one("1e999"), "'1e999', which is no number"),
+        (one().replace("<name> dog </name>", ""), r"bad\.xml cannot be used: object 1 has no name"),
+        (one().replace("<ymin>3</ymin>", ""), "object 1 has no bndbox/ymin"),
+        (one().replace("<ymin>3</ymin>", "<ymin>3</ymin><ymin>4</ymin>"), "object 1 has 2 bndbox/ymin"),
+        (one().replace("</object>", "<bndbox/></object>"), "object 1 has 2 bndbox"),
+        (one(difficult="<difficult>2</difficult>"), "difficult of object 1 is '2'; it must be 0 or 1"),
+        (
+            one(rest="<size><width>x</width><height>1</height></size>"),
+            r"bad\.xml cannot be used: size is 'x'",
+        ),
+        (one(rest="<size><width>4.5</width><height>1</height></size>"), "4.5 × 1 is not in whole pixels"),
+        (one(rest="<size><width>1e9</width><height>1</height></size>"), "1e9 × 1 is not in whole pixels"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, content, said):
     with pytest.raises(UserError, match=said):
         read(write(tmp_path / "bad.xml", content))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marks_of_byte_order_are_read_over(tmp_path, encoding):
+    xml = tmp_path / "a.xml"
+    xml.write_text(one(rest=SIZE).replace("dog", "chó"), encoding=encoding)
+    assert read(xml).class_names == ("chó",)
+    lines = tmp_path / "train.txt"
+    lines.write_text("a b\r\n\n é \r\n", encoding=encoding)
+    assert read_list(lines) == ["a b", "é"]
+    lines.write_bytes(b"\xe9\n")
+    with pytest.raises(UserError, match=r"train\.txt cannot be read"):
+        read_list(lines)
 
 
 def test_nothing_outside_the_file_is_read(tmp_path):

@@ -102,6 +102,29 @@ def test_a_missing_path_is_told_of(folder: Path):
         load(folder, name="coco", path="")
 
 
+def test_a_set_without_objects_is_refused_before_training(folder: Path, tmp_path: Path):
+    root = tmp_path / "voc"
+    shutil.copytree(folder, root)
+    for split, said in (
+        ("train", "nothing to learn"),
+        ("val", "None of the first 1 images.*nothing to measure"),
+    ):
+        lists = root / f"ImageSets/Main/{split}.txt"
+        before = lists.read_text()
+        for unannotated in ("c\n", "b\n"):  # no object; a difficult one alone
+            lists.write_text(unannotated)
+            with pytest.raises(UserError, match=said):
+                methods.build(methods.check(make_config(root)), load(root))
+        lists.write_text(before)
+    (root / "ImageSets/Main/val.txt").write_text("c\na\n")
+    config = methods.check(make_config(root))
+    assert methods.build(config, load(root))
+    few = make_config(root)
+    few.eval.images = 1
+    with pytest.raises(UserError, match=r"first 1 images of the split 'val'.*config\.eval\.images"):
+        methods.build(methods.check(few), load(root))
+
+
 def test_half_of_the_images_are_mirrored_with_their_boxes(folder: Path):
     config = make_config(folder)
     method: Any = methods.build(methods.check(config), load(folder))

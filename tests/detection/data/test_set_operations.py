@@ -106,20 +106,130 @@ def test_the_fingerprint_changes_with_any_truth():
     assert len({other.fingerprint() for other in changed}) == 5
 
 
-def test_pictures_are_rgb_as_they_are_stored(tmp_path: Path):
+def test_boxes_that_leave_their_image_are_cut(data):
+    sides = [one("e", ("cat", [-0.5, 0, 5, 30.9])), one("f", ("dog", [0, 0, 20.005, 30]))]
+    read = collect(sides, NAMES)
+    assert [boxes.tolist() for boxes in read.boxes] == [[[0, 0, 5, 30]], [[0, 0, 20, 30]]]
+    assert read.notes == (
+        "Boxes beyond the border of their image, by up to 0.9 pixels, cut there: 1 (e.xml).",
+    )
+    far = one("e", ("cat", [0, 0, 5, 60]), ("dog", [-9, 0, 5, 5]), ("bus", [5, 31, 9, 40]))
+    read = collect([far, one("g", ("cat", [0, 0, 0, 5]))], NAMES, drop_bad_boxes=True)
+    assert read.boxes[0].tolist() == [[0, 0, 5, 30], [0, 0, 5, 5]] and labels_of(read) == [["cat", "dog"], []]
+    assert [note.split(":")[1] for note in read.notes] == [" 2 (e.xml, g.xml).", " 2 (e.xml, e.xml)."]
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_fractions_are_refused(drop):
+    fractions = one("e", ("cat", [0.1, 0.2, 0.5, 0.6]))
+    with pytest.raises(UserError, match=r"e\.xml.* fractions"):
+        collect([fractions, one("f", ("cat", [0, 0, 1, 1]))], NAMES, drop_bad_boxes=drop)
+    beside = [one("g", ("cat", [0, 0, 1, 1]), ("dog", [2, 2, 9, 9])), fractions]
+    if drop:
+        assert [len(boxes) for boxes in collect(beside, NAMES, drop_bad_boxes=True).boxes] == [2, 0]
+    else:
+        with pytest.raises(UserError, match=r"Box 0 of e\.xml, \[0\.1, 0\.2, 0\.5, 0\.6\], ends within"):
+            collect(beside, NAMES)
+
+
+def test_huge_numbers_are_no_boxes():
+    with pytest.raises(UserError, match="no finite number"):
+        collect([one("e", ("cat", [0, 0, 5, 1e300]))], NAMES)
+
+
+def test_an_object_that_comes_twice_counts_once():
+    twice = one("e", ("cat", [0, 0, 5, 5]), ("dog", [0, 0, 5, 5]), ("cat", [0, 0, 5, 5]))
+    read = collect([twice], NAMES)
+    assert labels_of(read) == [["cat", "dog"]] and len(read.boxes[0]) == 2
+    assert read.notes == (
+        "Objects of the same class and box as another of their image, counted once: 1 (e.xml).",
+    )
+
+
+def test_names_that_look_alike_are_told():
+    for names in (("cat", "Cat"), ("e\u0301", "\xe9"), ("traffic light", "trafficlight")):
+        assert names[0] in " ".join(collect([one("a")], names).notes)
+    assert not collect([one("a")], NAMES).notes
+
+
+def test_crowds_stay_with_their_boxes(data):
+    image = np.zeros((20, 30, 3), np.uint8)
+    boxes = [[0, 0, 5, 5], [1, 1, 9, 9], [2, 2, 9, 9]]
+    crowd = one_image(image, "z", "z", (20, 30), boxes, ["dog", "cat", "bus"], [0, 0, 1], [0, 1, 0])
+    read = collect([crowd], NAMES)
+    assert read.difficult[0].tolist() == [False, True, True] and read.crowd[0].tolist() == [
+        False,
+        True,
+        False,
+    ]
+    assert data.crowd is None and take_classes(data, ["dog"]).crowd is None
+    assert [part.tolist() for part in take_classes(read, ["cat", "bus"]).crowd] == [[True, False]]
+    both = join(data, read)
+    assert [len(part) for part in both.crowd] == [2, 0, 1, 1, 3] and both.crowd[4].any()
+    assert take_images(both, [4]).crowd[0].tolist() == [False, True, False]
+
+
+def turned(path: Path, orientation: int, size: tuple[int, int] = (30, 20)) -> Path:
+    """A file that is seen as `size`, wide and high, white in its upper left quarter."""
+    seen = np.zeros((size[1], size[0], 3), np.uint8)
+    seen[: size[1] // 2, : size[0] // 2] = 255
+    stored = Image.fromarray(seen)
+    if orientation in UPRIGHT_AGAIN:
+        stored = stored.transpose(UPRIGHT_AGAIN[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if path.suffix == ".tif":
+        stored.save(path, tiffinfo={0x0112: orientation})
+    else:
+        stored.save(path, exif=exif)
+    return path
+
+
+UPRIGHT_AGAIN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_upright(tmp_path: Path, kind, orientation):
+    path = turned(tmp_path / f"a.{kind}", orientation)
+    data = collect([replace(one("a"), images=[path])], NAMES)
+    pixels = np.asarray(data.picture(0))
+    assert pixels.shape == (20, 30, 3)
+    assert pixels[1:9, 1:14].min() > 200 and pixels[:, 17:].max() < 50 and pixels[12:].max() < 50
+    # A quarter of a turn shows in the size.
+    assert [("EXIF" in note, "1 (a." in note) for note in data.notes] == [(True, True)] * (
+        1 < orientation < 5
+    )
+
+
+@pytest.mark.parametrize("kind", ["jpg", "tif"])
+def test_the_size_before_turning_is_refused_with_a_word_on_exif(tmp_path: Path, kind):
+    path = turned(tmp_path / f"a.{kind}", 6, (20, 30))
+    with pytest.raises(
+        UserError, match=r"a\.\w+ is turned by its EXIF.*20 wide and 30 high.* 30 and 20.*exiftool"
+    ):
+        collect([replace(one("a"), images=[path])], NAMES)
+    unnoticed = replace(collect([one("a")], NAMES), images=[path])
+    with pytest.raises(UserError, match=r"a is turned by its EXIF|a is 20 wide and 30 high"):
+        unnoticed.picture(0)
+    square = turned(tmp_path / "b.jpg", 8, (20, 20))
+    data = collect([replace(one("b"), images=[square], sizes=np.array([[20, 20]]))], NAMES)
+    assert len(data.notes) == 1 and "1 (b.jpg)" in data.notes[0]
+
+
+def test_pictures_are_rgb_and_errors_name_them(tmp_path: Path):
     grey = tmp_path / "grey.png"
     Image.fromarray(np.full((20, 30), 7, np.uint8)).save(grey)
-    turned = tmp_path / "turned.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter when shown
-    Image.new("RGB", (30, 20), "white").save(turned, exif=exif)
     damaged = tmp_path / "damaged.jpg"
-    damaged.write_bytes(turned.read_bytes()[:200])
-    places = {"grey": grey, "turned": turned, "damaged": damaged, "missing": tmp_path / "missing.jpg"}
+    damaged.write_bytes(turned(tmp_path / "whole.jpg", 3).read_bytes()[:200])
+    places = {"grey": grey, "damaged": damaged, "missing": tmp_path / "missing.jpg"}
     data = collect([replace(one(name), images=[path]) for name, path in places.items()], NAMES)
     assert np.asarray(data.picture(0)).tolist() == np.full((20, 30, 3), 7).tolist()
-    assert data.picture(1).size == (30, 20)
-    for row, name in ((2, "damaged"), (3, "missing")):
+    for row, name in ((1, "damaged"), (2, "missing")):
         with pytest.raises(UserError, match=f"The image {name} cannot be read"):
             data.picture(row)
     other = collect([replace(one("grey"), images=[grey], sizes=np.array([[30, 20]]))], NAMES)

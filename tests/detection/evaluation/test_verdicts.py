@@ -48,6 +48,7 @@ def drawn() -> dict[str, np.ndarray]:
         "truth_labels": truth_labels,
         "mask": rng.random(truth_labels.shape) < 0.8,
         "difficult": rng.random(truth_labels.shape) < 0.2,
+        "crowd": rng.random(truth_labels.shape) < 0.2,
     }
 
 
@@ -116,6 +117,32 @@ def test_cocos_figure_of_an_episode_is_that_of_its_images(drawn: dict[str, np.nd
         expected = coco_average_precision(*images_of(drawn, number), num_classes=WAY).ap
         assert figure == pytest.approx(expected, abs=1e-6)
         assert 0 < figure < 0.9
+
+
+@pytest.mark.parametrize("rule", ["voc", "coco"])
+def test_crowds_are_judged_as_on_the_host(drawn: dict[str, np.ndarray], rule: str):
+    found, truth = padded(drawn)
+    truth = truth._replace(crowd=drawn["crowd"], difficult=drawn["difficult"] & ~drawn["crowd"])
+    compiled = judge_image if rule == "voc" else judge_image_as_coco
+    verdict = jax.jit(jax.vmap(jax.vmap(compiled)))(found, truth)
+    changed = 0
+    for at in np.ndindex(EPISODES, QUERIES):
+        of_image = (
+            [Detections(*(None if p is None else p[at] for p in found))],
+            [GroundTruth(*(p[at] for p in truth))],
+        )
+        valid, mask = of_image[0][0].valid, of_image[1][0].mask
+        detections = Detections(*(p[valid] for p in of_image[0][0][:3]))
+        there = GroundTruth(*(p[mask] for p in of_image[1][0]))
+        judged = judge([detections], [there], num_classes=WAY, rule=rule)
+        right, counted = (
+            np.asarray(part[at]) if rule == "voc" else np.asarray(part[at][0]) for part in verdict
+        )
+        np.testing.assert_array_equal(judged.right, right[counted])
+        np.testing.assert_array_equal(judged.scores, drawn["scores"][at][counted])
+        without = judge([detections], [there._replace(crowd=None)], num_classes=WAY, rule=rule)
+        changed += len(without.scores) != len(judged.scores)
+    assert changed > 10
 
 
 def test_coco_counts_the_first_hundred_of_a_class_in_an_image():

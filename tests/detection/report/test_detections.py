@@ -57,3 +57,10 @@ def test_nothing_detected_is_said():
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     judged = judge([nothing], [TRUTHS], num_classes=2)
     assert "Nothing was detected" in precision_recall_section({"base": judged}).html
+
+
+def test_what_is_found_on_difficult_objects_and_crowds_is_not_shown():
+    truths = TRUTHS._replace(difficult=np.array([True, False]), crowd=np.array([False, True]))
+    detections = found((BOX, 0.9, 0), (BOX + 30, 0.8, 1), (BOX + 31, 0.7, 1), (BOX, 0.6, 1))
+    picture = DetectionPicture(np.zeros((64, 64, 1)), detections, truths)
+    assert kinds(detections_section([picture], ["a", "b"]).html) == ["wrong"]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from posixpath import normpath
 
 from fsljax.detection.config import Config
+from fsljax.detection.data.annotation_json import CocoFile, CocoImage, Id, read_annotations
 from fsljax.detection.data.annotation_xml import missing_split
+from fsljax.detection.data.orientation import size_of
 from fsljax.detection.data.photographs import Photographs, divided, folder_of
 from fsljax.detection.data.set_operations import collect, one_image
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 from fsljax.storage.paths import given_path
 
-Json = dict[str, Any]
+_SHOWN = 100  # characters of a name
 
 
 def load(config: Config) -> Photographs:
@@ -43,7 +45,8 @@ def read_folder(
 ) -> DetectionSet:
     """Reads `instances_SPLIT.json`, in the folder or in its `annotations`, and finds the images.
 
-    Classes are in the order of the categories' ids. Crowds are difficult.
+    Classes are in the order of the categories' ids. Crowds are difficult, and in tests count by COCO's rule;
+    annotations with `ignore` are difficult.
 
     Args:
       folder: of the data set.
@@ -54,26 +57,20 @@ def read_folder(
       drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
 
     Raises:
-      UserError: a file is missing, is no JSON or lacks a part, names an unknown image or category, or as
+      UserError: a file is missing, as `fsljax.detection.data.annotation_json.read_annotations`, or as
         `collect`.
     """
     root = given_path(folder, "The folder of the data")
     file = _find_json(root, split)
-    try:
-        stored = json.loads(file.read_text())
-        listed = stored["images"][:limit]
-        categories = {one["id"]: one["name"] for one in sorted(stored["categories"], key=lambda c: c["id"])}
-        by_image = _by_image(stored, file)
-        pictures = _find_images(root, split, images, [one["file_name"] for one in listed])
-        read = list(_annotated(listed, by_image, categories, pictures, file))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}. Correct it, or copy it anew.") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file} is not in COCO's form: {type(error).__name__} {error}. It needs images, annotations and "
-            "categories as COCO's instances have them."
-        ) from error
-    return collect(read, tuple(categories.values()), drop_bad_boxes=drop_bad_boxes)
+    read = read_annotations(file)
+    listed = read.images[:limit]
+    paths = _find_images(root, split, images, [one.file_name for one in listed], file)
+    ids = _identities(read.images, file)
+    of_images = (
+        _annotated(image, path, ids[image.id], read, file) for image, path in zip(listed, paths, strict=True)
+    )
+    class_names = tuple(dict.fromkeys(read.class_names.values()))
+    return collect(of_images, class_names, drop_bad_boxes=drop_bad_boxes, notes=read.notes)
 
 
 def _find_json(root: Path, split: str) -> Path:
@@ -87,57 +84,71 @@ def _find_json(root: Path, split: str) -> Path:
     raise missing_split(split, root, there)
 
 
-def _find_images(root: Path, split: str, given: Path | str | None, names: list[str]) -> Path:
+def _find_images(
+    root: Path, split: str, given: Path | str | None, names: list[str], file: Path
+) -> list[Path]:
+    """The files of these names, in the first folder that has the first of them."""
     if given is not None:
         places = [given_path(given, "The folder of the images")]
     else:
         places = [root / split, root / "images" / split, root / "images", root / "JPEGImages", root]
-    folder = next((place for place in places if names and (place / names[0]).is_file()), places[0])
-    missing = [name for name in names if not (folder / name).is_file()]
+    folder = next((place for place in places if names and _file(place, names[0])), places[0])
+    paths = {name: _file(folder, name) for name in names}
+    missing = [name for name, path in paths.items() if path is None]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(names)} images are missing, first {missing[0]}. Looked in "
-            f"{', '.join(map(str, places))}; give the folder that holds them."
+            f"{len(missing)} of {len(names)} images are missing, first {missing[0][:_SHOWN]}. Looked in "
+            f"{', '.join(map(str, places))}; give the folder that holds them, or correct {file}."
         )
-    return folder
+    return [path for name in names if (path := paths[name]) is not None]
 
 
-def _by_image(stored: Json, file: Path) -> dict[int, list[Json]]:
-    known = {one["id"] for one in stored["images"]}
-    by_image = defaultdict(list)
-    for one in stored["annotations"]:
-        if one["image_id"] not in known:
+def _file(folder: Path, name: str) -> Path | None:
+    """A file of this name, also as Windows writes folders, or macOS letters with accents."""
+    for spelled in (name, name.replace("\\", "/")):
+        for form in (spelled, unicodedata.normalize("NFC", spelled), unicodedata.normalize("NFD", spelled)):
+            try:
+                if (folder / form).is_file():
+                    return folder / form
+            except OSError:  # a name that is too long, for one
+                return None
+    return None
+
+
+def _identities(images: Sequence[CocoImage], file: Path) -> dict[Id, str]:
+    """Of each image the name of its file, with its folder where another file has the name too.
+
+    Raises:
+      UserError: two images are of one file.
+    """
+    paths = {image.id: PurePosixPath(normpath(image.file_name.replace("\\", "/"))) for image in images}
+    first: dict[PurePosixPath, Id] = {}
+    for identity, path in paths.items():
+        if first.setdefault(path, identity) != identity:
             raise UserError(
-                f"Annotation {one['id']} of {file} is of image {one['image_id']}, which it lacks."
+                f"Images {first[path]!r} and {identity!r} of {file} are of one file, {path}: it would be "
+                "trained on twice, each time with a part of its boxes. Make one of them."
             )
-        by_image[one["image_id"]].append(one)
-    return by_image
+    stems = Counter(path.stem for path in paths.values())
+    whole = Counter(path.with_suffix("") for path in paths.values())
+
+    def name_of(path: PurePosixPath) -> str:
+        if stems[path.stem] == 1:
+            return path.stem
+        return str(path.with_suffix("") if whole[path.with_suffix("")] == 1 else path)
+
+    return {identity: name_of(path) for identity, path in paths.items()}
 
 
-def _annotated(
-    listed: list[Json],
-    by_image: dict[int, list[Json]],
-    categories: dict[int, str],
-    pictures: Path,
-    file: Path,
-) -> Iterator[DetectionSet]:
-    for image in listed:
-        boxes, classes, difficult = [], [], []
-        for one in by_image.get(image["id"], []):
-            if one["category_id"] not in categories:
-                raise UserError(
-                    f"Annotation {one['id']} of {file} is of category {one['category_id']}, which it lacks."
-                )
-            x, y, width, height = one["bbox"]
-            boxes.append([y, x, y + height, x + width])
-            classes.append(categories[one["category_id"]])
-            difficult.append(bool(one.get("iscrowd", 0)))
-        yield one_image(
-            pictures / image["file_name"],
-            Path(image["file_name"]).stem,
-            f"{image['file_name']} in {file}",
-            (image["height"], image["width"]),
-            boxes=boxes,
-            classes=classes,
-            difficult=difficult,
-        )
+def _annotated(image: CocoImage, path: Path, identity: str, read: CocoFile, file: Path) -> DetectionSet:
+    objects = read.objects.get(image.id, [])
+    return one_image(
+        path,
+        identity,
+        f"{image.file_name} in {file}",
+        image.size or size_of(path),
+        boxes=[one.box for one in objects],
+        classes=[read.class_names[one.category] for one in objects],
+        difficult=[one.ignored for one in objects],
+        crowd=[one.crowd for one in objects],
+    )

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fsljax.detection.config import Config
-from fsljax.detection.data.annotation_xml import annotated, class_names_in, missing_split, read_list
+from fsljax.detection.data.annotation_xml import (
+    Annotation,
+    annotated,
+    counts_from_zero,
+    missing_split,
+    read_annotation,
+    read_list,
+    visible,
+    zero_notes,
+)
 from fsljax.detection.data.photographs import Photographs, divided, folder_of
 from fsljax.detection.data.set_operations import collect
 from fsljax.detection.data.structures import DetectionSet
@@ -61,22 +71,28 @@ def read_folder(
     root = given / "ILSVRC" if (given / "ILSVRC").is_dir() else given
     marks, pictures = root / "Annotations" / "CLS-LOC", root / "Data" / "CLS-LOC"
     if not (marks / split).is_dir():
-        raise missing_split(split, marks, [path.name for path in marks.glob("*") if path.is_dir()])
+        raise missing_split(split, marks, [path.name for path in visible(marks, "*") if path.is_dir()])
     names = _all_classes(given, root) if class_names is None else tuple(class_names)
     if split == "train":
-        files = _train_files(marks / split, names)
+        read = [read_annotation(path) for path in _train_files(marks / split, names)[:limit]]
     else:
-        files = sorted((marks / split).glob("*.xml"))
-        if class_names is not None:
-            files = [path for path in files if set(class_names_in(path)) <= set(names)]
-    return collect(_annotated(files[:limit], marks, pictures), names, drop_bad_boxes=drop_bad_boxes)
+        of_all = map(read_annotation, visible(marks / split, "*.xml"))
+        chosen = (one for one in of_all if class_names is None or {o.name for o in one.objects} <= set(names))
+        read = list(itertools.islice(chosen, limit))
+    from_zero = counts_from_zero(read)
+    return collect(
+        _annotated(read, marks, pictures, from_zero),
+        names,
+        drop_bad_boxes=drop_bad_boxes,
+        notes=zero_notes(from_zero, marks / split),
+    )
 
 
 def _all_classes(given: Path, root: Path) -> tuple[str, ...]:
     mapping = next((p for p in (given, root) if (p / "LOC_synset_mapping.txt").is_file()), None)
     if mapping is not None:
-        return tuple(sorted(read_list(mapping / "LOC_synset_mapping.txt")))
-    names = tuple(sorted(path.name for path in (root / "Data/CLS-LOC/train").glob("n*") if path.is_dir()))
+        return tuple(sorted(line.split()[0] for line in read_list(mapping / "LOC_synset_mapping.txt")))
+    names = tuple(path.name for path in visible(root / "Data/CLS-LOC/train", "n*") if path.is_dir())
     if not names:
         raise UserError(
             f"{given} tells no classes: it has neither LOC_synset_mapping.txt nor folders of classes in "
@@ -89,16 +105,19 @@ def _train_files(marks: Path, names: Sequence[str]) -> list[Path]:
     """The XML files of these classes, the first of each before the second of any."""
     numbered = []
     for number, name in enumerate(names):
-        files = sorted((marks / name).glob("*.xml"))
+        files = visible(marks / name, "*.xml")
         if not files:
             raise UserError(f"The class {name} has no annotations in {marks}. Leave it out, or copy them.")
         numbered += [(place, number, path) for place, path in enumerate(files)]
     return [path for _, _, path in sorted(numbered)]
 
 
-def _annotated(files: Sequence[Path], marks: Path, pictures: Path) -> Iterator[DetectionSet]:
-    for xml in files:
+def _annotated(
+    read: Sequence[Annotation], marks: Path, pictures: Path, from_zero: bool
+) -> Iterator[DetectionSet]:
+    for annotation in read:
+        xml = annotation.file
         image = (pictures / xml.relative_to(marks)).with_suffix(".JPEG")
         if not image.is_file():
             raise UserError(f"The annotation {xml} is of {image}, which is missing.")
-        yield annotated(image, xml, xml.stem)
+        yield annotated(image, annotation, xml.stem, from_zero=from_zero)

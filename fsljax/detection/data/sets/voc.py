@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fsljax.data.io.decode import upright_size
 from fsljax.detection.config import Config, Data
-from fsljax.detection.data.annotation_xml import annotated, class_names_in, missing_split, read_list
+from fsljax.detection.data.annotated_folder import AnnotatedFolder
+from fsljax.detection.data.annotation_xml import annotated, missing_split, visible, zero_notes
 from fsljax.detection.data.photographs import Photographs, divided
 from fsljax.detection.data.set_operations import collect, join, one_image
 from fsljax.detection.data.structures import DetectionSet
@@ -86,6 +88,8 @@ def read_folder(
       limit: so many of the first images; None: all.
       drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
 
+    Annotations that the split does not name may be damaged: a note says so.
+
     Raises:
       UserError: the folder or the split is missing, an XML does not parse, an image is missing, or as
         `collect`.
@@ -94,15 +98,22 @@ def read_folder(
     lists = root / "ImageSets" / "Main"
     if not (lists / f"{split}.txt").is_file():
         # Lists of one class, such as `cat_train.txt`, are of VOC's classification task.
-        raise missing_split(split, root, [path.stem for path in lists.glob("*.txt") if "_" not in path.stem])
-    ids = read_list(lists / f"{split}.txt")[:limit]
-    names = _class_names(root) if class_names is None else tuple(class_names)
-    images = {path.stem: path for path in sorted((root / "JPEGImages").glob("*"))}
-    for identity in ids:
-        if identity not in images:
-            raise UserError(f"{lists / split}.txt names {identity}, which is not in {root / 'JPEGImages'}.")
-    read = (annotated(images[one], root / "Annotations" / f"{one}.xml", one) for one in ids)
-    return collect(read, names, drop_bad_boxes=drop_bad_boxes)
+        there = [path.stem for path in visible(lists, "*.txt") if "_" not in path.stem]
+        raise missing_split(split, root, there)
+    of_folder = AnnotatedFolder(root)
+    ids = of_folder.listed(lists / f"{split}.txt")[:limit]
+    names = _class_names(of_folder) if class_names is None else tuple(class_names)
+    pairs = [(of_folder.image(one, lists / f"{split}.txt"), of_folder.annotation(one)) for one in ids]
+    from_zero = of_folder.from_zero
+    return collect(
+        (
+            annotated(image, xml, one, from_zero=from_zero)
+            for one, (image, xml) in zip(ids, pairs, strict=True)
+        ),
+        names,
+        drop_bad_boxes=drop_bad_boxes,
+        notes=(*of_folder.notes(ids), *zero_notes(from_zero, root / "Annotations")),
+    )
 
 
 def read_tfds(
@@ -174,7 +185,7 @@ def _from_tfds(
     for number, example in enumerate(examples):
         identity = Path(example["image/filename"].decode()).stem
         with Image.open(io.BytesIO(example["image"])) as image:
-            size = image.height, image.width
+            size = upright_size(image)
         objects = example["objects"]
         # TFDS divides VOC's own numbers by the sides: its boxes begin at pixel 1 as they do.
         boxes = np.array(objects["bbox"], np.float64).reshape(-1, 4) * [*size, *size] - [1, 1, 0, 0]
@@ -227,6 +238,6 @@ def _homes(folder: Path) -> dict[str, Path]:
     return {path.name: path for home in homes for path in home.glob("VOC*") if (path / "ImageSets").is_dir()}
 
 
-def _class_names(root: Path) -> tuple[str, ...]:
-    named = {name for path in (root / "Annotations").glob("*.xml") for name in class_names_in(path)}
+def _class_names(folder: AnnotatedFolder) -> tuple[str, ...]:
+    named = folder.class_names
     return CLASSES if named <= set(CLASSES) else tuple(sorted(named))

@@ -58,3 +58,21 @@ def test_what_is_missing_is_told(folder):
         imagenet_loc.read_folder(folder, "train")
     (folder / "LOC_synset_mapping.txt").unlink()
     assert imagenet_loc.read_folder(folder, "val").class_names == (DOG, CAT)  # by the folders
+
+
+def test_boxes_that_begin_at_zero_are_counted_from_it_in_all_files(folder):
+    xml = folder / f"ILSVRC/Annotations/CLS-LOC/train/{DOG}/{DOG}_1.xml"
+    xml.write_text(xml.read_text().replace("<xmin>1</xmin>", "<xmin>0</xmin>"))
+    (xml.parent / f"._{DOG}_1.xml").write_bytes(b"\x00\x05")
+    read = imagenet_loc.read_folder(folder, "train")
+    assert [boxes.tolist() for boxes in read.boxes] == [[[1, x, 10, 20]] for x in (0, 3, 2)]
+    assert len(read.notes) == 1 and "begin at pixel 0" in read.notes[0]
+
+
+def test_images_are_upright(folder):
+    image = folder / f"ILSVRC/Data/CLS-LOC/train/{CAT}/{CAT}_7.JPEG"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(image).save(image, "JPEG", exif=exif)
+    with pytest.raises(UserError, match=rf"{CAT}_7\.JPEG is turned by its EXIF orientation"):
+        imagenet_loc.read_folder(folder, "train")
