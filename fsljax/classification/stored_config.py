@@ -13,6 +13,7 @@ from fsljax.losses.prototypical import DISTANCES
 from fsljax.losses.repmet import VERSIONS
 from fsljax.training import workdir
 
+_DETECTOR = "repmet_detector"
 # Fields without which a stored config tells too little of the network.
 _NEEDED = (
     "method", "data", "network", "loss", "data.name", "data.image_size", "data.channels", "network.name",
@@ -58,6 +59,8 @@ def read_classifier_config(folder: Path) -> dict[str, Any]:
     """
     stored = workdir.read_config(folder)
     path = folder / workdir.CONFIG
+    if stored.get("method") == _DETECTOR:
+        raise UserError(f"{folder} holds a detector, no classifier: it is loaded by fsljax.api.Detector.")
     names = flat(stored)
     if missing := [name for name in _NEEDED if name not in names and name not in stored]:
         raise UserError(f"{path} cannot be read: it lacks {missing[0]!r}.")

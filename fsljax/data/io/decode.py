@@ -14,12 +14,8 @@ import psutil
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Resampling, Transpose
 
+from fsljax.data.io.formats import open_image
 from fsljax.errors import UserError
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-# Pillow's other readers start programs (EPS) or take text for an image.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 # `PIL.ImageOps.exif_transpose` rewrites the EXIF data, which fails where any other tag is damaged, and
 # copies the images that stand upright.
@@ -62,7 +58,8 @@ def decode_image(
     the longer one has in excess is cut off evenly.
 
     Args:
-      path: a JPEG, PNG, WebP, BMP, GIF or TIFF file, recognised by content.
+      path: a JPEG, PNG, WebP, BMP, GIF or TIFF file, AVIF where Pillow was built with it, HEIC where
+        pillow-heif is installed; recognised by content.
       image_size: side of the square result, or its (height, width).
       channels: 3 gives RGB, 1 gives luminance (ITU-R 601).
       resampling: Pillow's filter.
@@ -88,8 +85,9 @@ def decode_bytes(
     channels: Literal[1, 3] = 3,
     resampling: Resampling | int = Resampling.BICUBIC,
     cut_first: bool = False,
+    name: str = "The image",
 ) -> np.ndarray:
-    """Decodes the content of an image file; see `decode_image`.
+    """Decodes the content of an image file; see `decode_image`; `name` begins its errors.
 
     Raises:
       UserError: the content is damaged, not an image, or a decompression bomb.
@@ -97,7 +95,7 @@ def decode_bytes(
     try:
         return _decode(io.BytesIO(encoded), image_size, channels, Resampling(resampling), cut_first)
     except Exception as error:
-        raise UserError(f"The image cannot be decoded: {_reason(error)}.") from error
+        raise UserError(f"{name} cannot be decoded: {_reason(error)}.") from error
 
 
 def decode_images(
@@ -148,7 +146,7 @@ def _decode(
     cut_first: bool = False,
 ) -> np.ndarray:
     opened = file if isinstance(file, io.BytesIO) else Path(file)
-    with Image.open(opened, formats=_FORMATS) as image:
+    with open_image(opened) as image:
         # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
         image.draft(None, (2 * max(np.broadcast_to(image_size, 2).tolist()),) * 2)
         image.load()
@@ -157,18 +155,23 @@ def _decode(
         )
 
 
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+def open_picture(file: str | os.PathLike[str] | io.BytesIO, name: str | None = None) -> Image.Image:
     """An image file at its full size, with its own mode; see `upright`.
+
+    Args:
+      file: its path, or its content.
+      name: that an error begins with; None: the path.
 
     Raises:
       UserError: the file is missing, damaged, not an image, or a decompression bomb (Pillow's limit).
     """
+    opened = file if isinstance(file, io.BytesIO) else Path(file)
     try:
-        with Image.open(Path(path), formats=_FORMATS) as image:
+        with open_image(opened) as image:
             image.load()
             return image
     except Exception as error:
-        raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
+        raise UserError(f"{name or f'The image {opened}'} cannot be read: {_reason(error)}.") from error
 
 
 def upright(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
