@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 
 from fsljax import networks
 from fsljax.classification.enrollment import Compared, Enrolled, enrolled_by, with_representatives
-from fsljax.classification.stored_config import ClassifierConfig, read_classifier_config
-from fsljax.config import plain, read
+from fsljax.classification.stored_config import classifier_config, read_classifier_config
+from fsljax.config import plain
 from fsljax.data.batches import embed_in_batches
 from fsljax.data.labels import Label, label_array, listed_labels, spelled_as
 from fsljax.data.user_images import Images, prepare
@@ -58,7 +58,7 @@ class Classifier:
     ):
         check_not_forked()
         self._stored = plain(config)
-        self._config = read(ClassifierConfig, config, complete=False)
+        self._config = classifier_config(config)
         self._model = model
         self._network = networks.build(self._config)
         # Never changed, but replaced as a whole: who reads it holds the classes of one moment.
@@ -261,7 +261,7 @@ class Classifier:
         return jax.jit(embed)
 
     def _is_config_of(self, folder: Path) -> bool:
-        there = read(ClassifierConfig, read_classifier_config(folder), complete=False)
+        there = classifier_config(read_classifier_config(folder))
         return not workdir.differences(there, self._config)
 
     def _embedded(self, images: Images) -> tuple[np.ndarray, Enrolled]:

@@ -50,15 +50,13 @@ def spelled_as(labels: Sequence[Label], known: Iterable[Label]) -> list[Label]:
     """
     if all(not isinstance(label, str) or label.isascii() for label in labels):
         return list(labels)
-    spelling: dict[Label, Label] = {}
+    spelling: dict[str, str] = {}
     for label in (*known, *labels):
-        spelling.setdefault(one_form(label), label)
-    return [spelling[one_form(label)] for label in labels]
-
-
-def one_form(label: Label) -> Label:
-    """A label in one of the ways in which Unicode writes it; equal for labels that look the same."""
-    return unicodedata.normalize("NFC", label) if isinstance(label, str) else label
+        if isinstance(label, str):
+            spelling.setdefault(unicodedata.normalize("NFC", label), label)
+    return [
+        spelling[unicodedata.normalize("NFC", label)] if isinstance(label, str) else label for label in labels
+    ]
 
 
 def label_array(labels: list[Label]) -> np.ndarray:

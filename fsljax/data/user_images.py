@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, Literal, TypedDict, cast
 
 import numpy as np
@@ -61,7 +62,8 @@ def prepare(images: Images, data: Data) -> np.ndarray:
             return decode_image(image, **options)
         if (content := content_of(image, name)) is not None:
             return decode_bytes(content, **options, name=name)
-        return fit_image(picture_of(image, name), **options)
+        with readable(name):
+            return fit_image(picture_of(image, name), **options)
 
     prepared = [fitted(image, name) for name, image in named_images(images, data.channels)]
     return np.stack(prepared)
@@ -81,7 +83,8 @@ def named_images(images: Images, channels: int) -> Iterator[tuple[str, ImageLike
     largest = count = 0
     for count, image in enumerate(_several(images, channels), start=1):
         name = f"Image {count - 1}"
-        given = _as_array(image, name) if hasattr(image, "ndim") else image
+        is_array = hasattr(image, "ndim") and not isinstance(image, _ONE_IMAGE)
+        given = _as_array(image, name) if is_array else image
         largest = max(largest, _largest_byte(given))
         yield name, given
     if not count:
@@ -144,14 +147,13 @@ def picture_of(image: object, name: str = "An image") -> Image.Image:
       UserError: if it is neither: another shape or type, or floats outside 0 … 1.
     """
     if isinstance(image, Image.Image):
-        if 0 in image.size:
-            raise UserError(f"{name} has no pixels: it is {image.width} wide and {image.height} high.")
-        try:
-            image.load()
-        except Exception as error:  # opened, and cut off or closed since
-            raise UserError(f"{name} cannot be read: {error}.") from error
-        return image
+        return _checked_picture(image, name)
     array = _as_array(image, name)
+    if not array.ndim:
+        raise UserError(
+            f"{name} is of the type {type(image).__name__}: give a path, a Pillow image, the content of an "
+            "image file or the open file, or an array."
+        )
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
@@ -172,6 +174,31 @@ def picture_of(image: object, name: str = "An image") -> Image.Image:
     elif array.dtype != np.uint8:
         raise UserError(f"{name} has the type {array.dtype}; it must be uint8, or floats from 0 to 1.")
     return Image.fromarray(array)
+
+
+def _checked_picture(image: Image.Image, name: str) -> Image.Image:
+    if 0 in image.size:
+        raise UserError(f"{name} has no pixels: it is {image.width} wide and {image.height} high.")
+    with readable(name):
+        image.load()
+        wide = image.mode.startswith("I") and getattr(image, "format", None) is None
+        if wide and 0 < np.asarray(image).max() <= 255:
+            raise UserError(
+                f"{name} has 16 bits or more (Pillow's mode {image.mode}) and no value above 255, so that it "
+                'would be all but black: give image.convert("L").'
+            )
+    return image
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Raises a UserError for an image that Pillow cannot read: cut off, closed since, of an odd mode."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name} cannot be read: {error}.") from error
 
 
 def _as_array(given: object, name: str) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -245,8 +245,8 @@ class Detector:
 
 def _enrolled(labels: Sequence[Label], known: Mapping[Label, np.ndarray]) -> list[Label]:
     """The labels once each, as they were enrolled; a UserError for one that was not."""
-    spelled = list(dict.fromkeys(spelled_as(labels, known)))
+    spelled = spelled_as(labels, known)
     for label in spelled:
-        if label not in known:
+        if not isinstance(label, Hashable) or label not in known:
             raise UserError(f"{label!r} is not enrolled; enrolled are {list(known)}.")
-    return spelled
+    return list(dict.fromkeys(spelled))

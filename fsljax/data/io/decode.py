@@ -30,6 +30,9 @@ _UPRIGHT = {
 }
 
 
+_BY_ANOTHER_MODE = {"LAB": "RGB", "La": "LA"}  # Pillow converts them to no others
+
+
 class Fitting(NamedTuple):
     """How images of any size are brought to one; see `decode_image`.
 
@@ -217,6 +220,8 @@ def flatten(image: Image.Image, mode: str) -> Image.Image:
     """The image in mode "L" or "RGB": transparency laid on white, more than 8 bits of grey scaled to 8."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    elif image.mode in _BY_ANOTHER_MODE:
+        return flatten(image.convert(_BY_ANOTHER_MODE[image.mode]), mode)
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fsljax.data.io.decode import open_picture, upright
 from fsljax.data.labels import check_order
-from fsljax.data.user_images import ImageLike, Images, content_of, named_images, picture_of
+from fsljax.data.user_images import ImageLike, Images, content_of, named_images, picture_of, readable
 from fsljax.detection.config import Data
 from fsljax.detection.ops.boxes import check_boxes
 from fsljax.errors import UserError
@@ -55,7 +55,8 @@ def prepare_padded(images: Images, data: Data) -> PaddedImages:
     channels: Literal[1, 3] = 1 if data.channels == 1 else 3
     squares, sizes, given_sizes = [], [], []
     for name, image in named_images(images, channels):
-        picture = upright(_opened(image, name), channels)
+        with readable(name):
+            picture = upright(_opened(image, name), channels)
         given_sizes.append((picture.height, picture.width))
         scale = side / max(picture.size)
         width, height = (max(1, round(length * scale)) for length in picture.size)

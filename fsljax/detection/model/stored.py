@@ -31,8 +31,8 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{path} cannot be read: it names no method.")
     if stored["method"] != METHOD:
         raise UserError(
-            f"{folder} holds a run of the method {stored['method']!r}, not a detector's: it is loaded by "
-            "fsljax.api.Classifier."
+            f"{folder} holds a run of the method {stored['method']!r}, not a detector's: load it by "
+            "fsljax.api.Classifier.load."
         )
     try:
         config = read(Config, stored, complete=False)
