@@ -23,7 +23,7 @@ from fsljax.data.sources.folder import load_splits
 
 pytestmark = pytest.mark.campaign
 
-SAMPLE = 40
+SAMPLE = 20
 PARTS = ("train", "validation", "test")
 SPELLINGS = {
     "train": ["train", "Training", "TRAIN", "train_set", "meta-train", "trainval", "train images"],

@@ -30,7 +30,7 @@ from fsljax.training.checkpoints import Model
 
 pytestmark = pytest.mark.campaign
 
-SAMPLE = 12
+SAMPLE = 4
 THREADS = 4
 ACTIONS = 10
 PICTURES = np.kron(np.random.default_rng(0).uniform(0, 255, (4, 7, 7)), np.ones((4, 4))).astype(np.uint8)
@@ -235,7 +235,7 @@ def test_a_detector(detector: Detector, tmp_path: Path, rounds):
             np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-5)
         return counts
 
-    for seed in rounds(SAMPLE // 2):
+    for seed in rounds(1):
         saves = seed % 5 == 0
         for label in detector.classes:
             detector.forget(label)

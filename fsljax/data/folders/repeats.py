@@ -156,8 +156,8 @@ def note_copies(
       notes: where to.
     """
     groups: defaultdict[str, list[_Place]] = defaultdict(list)
-    for part, classes in parts.items():
-        for name, files in classes.items():
+    for part in PARTS:
+        for name, files in parts[part].items():
             for file in files:
                 groups[equals[file]].append(_Place(part, name, file))
     found: dict[str, list[str]] = {"parts": [], "classes": [], "class": []}
