@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # names of files may hold line breaks
 
 
 class UserError(Exception):
@@ -24,6 +27,6 @@ class DivergedError(UserError):
 
 
 def first_few(names: Collection[str], most: int = 3) -> str:
-    """The first names, for a sentence: "a, b, c and 5 more"."""
-    few = ", ".join(list(names)[:most])
+    """The first names, for a sentence of one line: "a, b, c and 5 more"."""
+    few = ", ".join(_CONTROL.sub(lambda found: repr(found[0])[1:-1], name) for name in list(names)[:most])
     return few if len(names) <= most else f"{few} and {len(names) - most:,} more"

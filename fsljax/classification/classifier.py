@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.classification.enrollment import Compared, Representatives, enrolled_by, no_representatives
-from fsljax.classification.stored_config import ClassifierConfig, read_classifier_config
-from fsljax.config import plain, read
+from fsljax.classification.enrollment import Compared, Enrolled, enrolled_by, with_representatives
+from fsljax.classification.stored_config import classifier_config, read_classifier_config
+from fsljax.config import plain
 from fsljax.data.batches import embed_in_batches
-from fsljax.data.labels import Label, label_array, listed_labels
+from fsljax.data.labels import Label, label_array, listed_labels, spelled_as
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
+from fsljax.networks.forked import check_not_forked
 from fsljax.networks.variables import check_variables
 from fsljax.storage.paths import given_path, is_there
 from fsljax.training import saved_model, workdir
@@ -33,10 +36,15 @@ class Classifier:
     A network trained by RepMet names them by representatives instead: the embeddings of a class's images, or
     k-means of them.
 
-    Images are given as paths, as Pillow images (one of these, or several), or as arrays `[n, height, width]`
-    or `[n, height, width, channel]` of uint8 (0 … 255) or floats (0 … 1); they are brought to the size and
-    the channels that the network was trained with. A network trained on Omniglot or glyphs expects bright
-    ink on dark paper.
+    Images are given as paths, Pillow images, or the content of image files in bytes or open files (one of
+    these, or several), or as arrays `[n, height, width]` or `[n, height, width, channel]` of uint8 (0 … 255),
+    bool or floats (0 … 1); they are brought to the size and the channels that the network was trained with.
+    A network trained on Omniglot or glyphs expects bright ink on dark paper.
+
+    Several threads may use one classifier: each call sees the classes as they were at one moment, and no
+    enrolment is lost. It can be pickled and copied. Worker processes are to be begun by "spawn" or
+    "forkserver": in one made by fork after JAX had computed, every call raises a UserError, for JAX cannot
+    compute there.
 
     Attributes:
       unknown: confidence, from 0 to 1, below which `predict` answers None; None: never. See `confidence`.
@@ -50,12 +58,23 @@ class Classifier:
         unknown: float | None = None,
         representatives: int | None = None,
     ):
+        check_not_forked()
         self._stored = plain(config)
-        self._config = read(ClassifierConfig, config, complete=False)
+        self._config = classifier_config(config)
         self._model = model
         self._network = networks.build(self._config)
-        self._enrolled = enrolled_by(self._config, model.variables["params"], representatives)
+        # Never changed, but replaced as a whole: who reads it holds the classes of one moment.
+        self._enrolled: Enrolled = enrolled_by(self._config, model.variables["params"], representatives)
+        self._changing, self._saving = threading.Lock(), threading.Lock()
         self.unknown = _checked(unknown)
+
+    def __getstate__(self) -> dict[str, object]:
+        left_behind = ("_changing", "_saving", "_embed_batch")
+        return {name: value for name, value in self.__dict__.items() if name not in left_behind}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._changing, self._saving = threading.Lock(), threading.Lock()
 
     @classmethod
     def load(
@@ -77,6 +96,7 @@ class Classifier:
           UserError: if the folder holds none of these, or nothing that can be read, or representatives are
             asked of another method's network.
         """
+        check_not_forked()
         folder = given_path(path)
         config = read_classifier_config(folder)
         model = Checkpoints(folder).restore_model()
@@ -87,7 +107,7 @@ class Classifier:
         if is_there(folder / saved_model.ENROLLED):
             classifier._read_enrolled(folder / saved_model.ENROLLED, dim, keep_threshold=unknown is not None)
             if representatives is not None:
-                classifier._representatives().per_class = representatives
+                with_representatives(classifier._enrolled, config["method"]).per_class = representatives
         return classifier
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -96,13 +116,12 @@ class Classifier:
         Raises:
           UserError: if the folder cannot be written, or holds another model.
         """
-        arrays = {
-            **self._enrolled.arrays(),
-            "unknown": np.array(np.nan if self.unknown is None else self.unknown),
-        }
-        saved_model.write(
-            given_path(path), self._stored, self._model, self.classes, arrays, same=self._is_config_of
-        )
+        check_not_forked()
+        folder = given_path(path)
+        with self._saving:
+            known, unknown = self._enrolled, self.unknown
+            arrays = {**known.arrays(), "unknown": np.array(np.nan if unknown is None else unknown)}
+            saved_model.write(folder, self._stored, self._model, known.labels, arrays, self._is_config_of)
 
     @property
     def classes(self) -> list[Label]:
@@ -133,19 +152,23 @@ class Classifier:
           UserError: if there are no images, not as many labels, a label is neither a string nor an integer,
             or an image cannot be read; if fine-tuning is asked of another method's network, or of one class.
         """
-        if fine_tune_steps < 0 or not fine_tune_rate >= 0:
+        steps_are_none = not isinstance(fine_tune_steps, Integral) or fine_tune_steps < 0
+        if steps_are_none or not isinstance(fine_tune_rate, Real) or not 0 <= fine_tune_rate < np.inf:
             raise UserError(
-                f"fine_tune_steps is {fine_tune_steps} and fine_tune_rate {fine_tune_rate}: give 0 or more."
+                f"fine_tune_steps is {fine_tune_steps!r} and fine_tune_rate {fine_tune_rate!r}: give a whole "
+                "number and a number, 0 or more."
             )
         if fine_tune_steps:
-            self._representatives()
+            with_representatives(self._enrolled, self._config.method)
         embeddings = self.embed(images)
         given = listed_labels(labels, len(embeddings))
-        if fine_tune_steps and len({*self.classes, *given}) < 2:
-            raise UserError("Two classes must be enrolled for their representatives to learn: there is one.")
-        self._enrolled.add(given, embeddings)
-        if fine_tune_steps:
-            self._representatives().fine_tune(fine_tune_steps, fine_tune_rate)
+        with self._changing:
+            changed = self._enrolled.copy()
+            changed.add(spelled_as(given, changed.labels), embeddings)
+            if fine_tune_steps:
+                learning = with_representatives(changed, self._config.method)
+                learning.fine_tune(fine_tune_steps, fine_tune_rate)
+            self._enrolled = changed
         return self
 
     def forget(self, label: Label) -> Classifier:
@@ -154,9 +177,16 @@ class Classifier:
         Raises:
           UserError: if it is not enrolled.
         """
-        if label not in self.classes:
-            raise UserError(f"{label!r} is not enrolled; enrolled are {self.classes}.")
-        self._enrolled.forget(label)
+        check_not_forked()
+        with self._changing:
+            changed = self._enrolled.copy()
+            known = changed.labels
+            if label not in known:
+                (label,) = spelled_as([label], known)
+            if label not in known:
+                raise UserError(f"{label!r} is not enrolled; enrolled are {known}.")
+            changed.forget(label)
+            self._enrolled = changed
         return self
 
     def predict(self, images: Images, *, unknown: float | None = None) -> np.ndarray:
@@ -169,12 +199,13 @@ class Classifier:
         Returns:
           an array of strings or of integers; of objects, if there are both among the classes, or a threshold.
         """
-        threshold = self.unknown if unknown is None else _checked(unknown)
-        compared = self._compare(images)
+        threshold = _checked(self.unknown if unknown is None else unknown)
+        embeddings, known = self._embedded(images)
+        compared = known.compare(embeddings)
         if threshold is None:
-            return label_array(self.classes)[compared.predictions]
-        answers = np.array(self.classes, object)[compared.predictions]
-        answers[self._confidence(compared) < threshold] = None
+            return label_array(known.labels)[compared.predictions]
+        answers = np.array(known.labels, object)[compared.predictions]
+        answers[_confidence(known, compared) < threshold] = None
         return answers
 
     def predict_proba(self, images: Images) -> np.ndarray:
@@ -185,7 +216,8 @@ class Classifier:
         Returns:
           float32 `[n, classes]`, columns in the order of `classes`.
         """
-        return self._compare(images).probabilities
+        embeddings, known = self._embedded(images)
+        return known.compare(embeddings).probabilities
 
     def background(self, images: Images) -> np.ndarray:
         """Probability that an image belongs to none of the enrolled classes, float32 `[n]`: 1 − max p.
@@ -196,9 +228,9 @@ class Classifier:
         Raises:
           UserError: if the network was trained by another method than RepMet, or no class is enrolled.
         """
-        known = self._representatives()
-        self._check_enrolled()
-        return known.background(self.embed(images))
+        with_representatives(self._enrolled, self._config.method)
+        embeddings, known = self._embedded(images)
+        return with_representatives(known, self._config.method).background(embeddings)
 
     def confidence(self, images: Images) -> np.ndarray:
         """How sure it is that an image belongs to the class it is nearest to, `[n]`, from 0 to 1.
@@ -211,7 +243,8 @@ class Classifier:
         Raises:
           UserError: if fewer than two classes are enrolled.
         """
-        return self._confidence(self._compare(images))
+        embeddings, known = self._embedded(images)
+        return _confidence(known, known.compare(embeddings))
 
     def embed(self, images: Images) -> np.ndarray:
         """Embeddings, float32 `[n, dim]`.
@@ -219,6 +252,7 @@ class Classifier:
         Raises:
           UserError: if there are no images, or one cannot be read.
         """
+        check_not_forked()
         prepared = prepare(images, self._config.data)
         return embed_in_batches(self._embed_batch, prepared, batch=_batch(len(prepared)))
 
@@ -232,28 +266,15 @@ class Classifier:
         return jax.jit(embed)
 
     def _is_config_of(self, folder: Path) -> bool:
-        there = read(ClassifierConfig, read_classifier_config(folder), complete=False)
+        there = classifier_config(read_classifier_config(folder))
         return not workdir.differences(there, self._config)
 
-    def _compare(self, images: Images) -> Compared:
-        embeddings = self.embed(images)
-        self._check_enrolled()
-        return self._enrolled.compare(embeddings)
-
-    def _confidence(self, compared: Compared) -> np.ndarray:
-        if len(self.classes) < 2:
-            raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
-        radius = self._enrolled.radius()
-        return compared.probabilities.max(axis=1) * radius / np.maximum(radius + compared.nearest, 1e-30)
-
-    def _representatives(self) -> Representatives:
-        if not isinstance(self._enrolled, Representatives):
-            raise no_representatives(self._config.method)
-        return self._enrolled
-
-    def _check_enrolled(self) -> None:
-        if not self.classes:
+    def _embedded(self, images: Images) -> tuple[np.ndarray, Enrolled]:
+        """Embeddings `[n, dim]`, and the classes of this moment."""
+        embeddings, known = self.embed(images), self._enrolled
+        if not known.labels:
             raise UserError("No class is enrolled: call enroll(images, labels) first.")
+        return embeddings, known
 
     def _read_enrolled(self, path: Path, dim: int, *, keep_threshold: bool) -> None:
         def restore(labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
@@ -265,12 +286,19 @@ class Classifier:
         saved_model.read_enrolled(path, self._model, dim, restore)
 
 
+def _confidence(known: Enrolled, compared: Compared) -> np.ndarray:
+    if len(known.labels) < 2:
+        raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
+    radius = known.radius()
+    return compared.probabilities.max(axis=1) * radius / np.maximum(radius + compared.nearest, 1e-30)
+
+
 def _batch(count: int) -> int:
     """Few distinct batch sizes, so that few programs are compiled: a power of two, 64 at most."""
     return min(64, 1 << (count - 1).bit_length())
 
 
 def _checked(unknown: float | None) -> float | None:
-    if unknown is not None and not 0 <= unknown <= 1:
-        raise UserError(f"unknown is {unknown}; it must be from 0 to 1, or None.")
+    if unknown is not None and not (isinstance(unknown, Real) and 0 <= unknown <= 1):
+        raise UserError(f"unknown is {unknown!r}; it must be from 0 to 1, or None.")
     return unknown

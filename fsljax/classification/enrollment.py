@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,12 @@ from fsljax.classification import representatives as by_representatives
 from fsljax.classification.stored_config import ClassifierConfig
 from fsljax.data.labels import Label
 from fsljax.errors import UserError
+from fsljax.evaluation.arrays import in_blocks
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.networks.variables import Params
 
 _OUT_OF_REACH = 1e15  # the square of a difference stays in float32's range
+_FLOATS_A_BLOCK = 1 << 24
 
 
 class Compared(NamedTuple):
@@ -35,6 +38,9 @@ class Compared(NamedTuple):
 
 class Enrolled(Protocol):
     """Classes by a few embeddings each."""
+
+    def copy(self) -> Self:
+        """The same classes; what changes one of the two does not change the other."""
 
     @property
     def labels(self) -> list[Label]:
@@ -64,9 +70,15 @@ class Prototypes:
 
     def __init__(self, distance: str, temperature: float):
         self._distance = DISTANCES[distance]
+        self._takes_differences = distance == "squared_euclidean"
         self._temperature = temperature
         self._sums: dict[Label, np.ndarray] = {}
         self._counts: dict[Label, int] = {}
+
+    def copy(self) -> Self:
+        other = copy.copy(self)
+        other._sums, other._counts = dict(self._sums), dict(self._counts)
+        return other
 
     @property
     def labels(self) -> list[Label]:
@@ -102,7 +114,10 @@ class Prototypes:
         return np.stack([self._sums[label] / self._counts[label] for label in self._sums]).astype(np.float32)
 
     def _between(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return np.array(self._distance(jnp.asarray(rows), jnp.asarray(others)))
+        def of(some: np.ndarray) -> np.ndarray:
+            return np.array(self._distance(jnp.asarray(some), jnp.asarray(others)))
+
+        return _by_blocks(of, rows, others.size) if self._takes_differences else of(rows)
 
 
 class Representatives:
@@ -126,6 +141,11 @@ class Representatives:
         self._supports: dict[Label, np.ndarray] = {}
         self._centres: dict[Label, np.ndarray] = {}
 
+    def copy(self) -> Self:
+        other = copy.copy(self)
+        other._supports, other._centres = dict(self._supports), dict(self._centres)
+        return other
+
     @property
     def labels(self) -> list[Label]:
         return list(self._supports)
@@ -141,7 +161,9 @@ class Representatives:
         del self._supports[label], self._centres[label]
 
     def fine_tune(self, steps: int, rate: float) -> None:
-        """Lets the representatives of all classes, two or more, learn from their supports."""
+        """Lets the representatives of all classes learn from their supports (of two at least)."""
+        if len(self._supports) < 2:
+            raise UserError("Two classes must be enrolled for their representatives to learn: there is one.")
         padded, exists = self._padded()
         supports = list(self._supports.values())
         learned = by_representatives.fine_tuned(
@@ -214,8 +236,20 @@ class Representatives:
 
     def _between_classes(self, rows: np.ndarray, padded: np.ndarray) -> np.ndarray:
         """Squared distances `[n, classes]` of `[n, 1, dim]` to the nearest representative of each class."""
-        squares = [np.sum(np.square(rows - of_class), axis=-1).min(axis=1) for of_class in padded]
-        return np.stack(squares, axis=1)
+
+        def of(some: np.ndarray) -> np.ndarray:
+            squares = [np.sum(np.square(some - of_class), axis=-1).min(axis=1) for of_class in padded]
+            return np.stack(squares, axis=1)
+
+        return _by_blocks(of, rows, padded[0].size)
+
+
+def _by_blocks(
+    distances: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, floats_a_row: int
+) -> np.ndarray:
+    """Distances `[n, m]` of rows, of so many at once as their differences take little memory."""
+    size = max(1, min(len(rows), _FLOATS_A_BLOCK // max(1, floats_a_row)))
+    return np.concatenate([of_block for _, of_block in in_blocks(distances, rows, size=size)])
 
 
 def enrolled_by(config: ClassifierConfig, params: Params, representatives: int | None) -> Enrolled:
@@ -231,7 +265,7 @@ def enrolled_by(config: ClassifierConfig, params: Params, representatives: int |
     """
     if config.method != "repmet":
         if representatives is not None:
-            raise no_representatives(config.method)
+            raise _no_representatives(config.method)
         return Prototypes(config.loss.distance, config.loss.temperature)
     if representatives is not None and representatives < 0:
         raise UserError(f"representatives is {representatives}; it must be 0 or more.")
@@ -245,8 +279,14 @@ def enrolled_by(config: ClassifierConfig, params: Params, representatives: int |
     )
 
 
-def no_representatives(method: str) -> UserError:
-    """Of a network that has none."""
+def with_representatives(known: Enrolled, method: str) -> Representatives:
+    """The classes, or a UserError: the method that trained the network gives them no representatives."""
+    if not isinstance(known, Representatives):
+        raise _no_representatives(method)
+    return known
+
+
+def _no_representatives(method: str) -> UserError:
     return UserError(
         f"This network was trained by {method!r}, whose classes have no representatives: load "
         "one that was trained by 'repmet'."

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from fsljax import networks
 from fsljax.config import Data, Network, field, flat, modules, read, section
@@ -13,6 +16,7 @@ from fsljax.losses.prototypical import DISTANCES
 from fsljax.losses.repmet import VERSIONS
 from fsljax.training import workdir
 
+_DETECTOR = "repmet_detector"
 # Fields without which a stored config tells too little of the network.
 _NEEDED = (
     "method", "data", "network", "loss", "data.name", "data.image_size", "data.channels", "network.name",
@@ -50,6 +54,17 @@ class ClassifierConfig:
     eval: Support = section(Support, free=True)
 
 
+def classifier_config(config: Mapping[str, Any] | ConfigDict) -> ClassifierConfig:
+    """What a classifier reads of a config.
+
+    Raises:
+      UserError: if it is a detector's, or a field is of another type or out of bounds.
+    """
+    if config.get("method") == _DETECTOR:
+        raise UserError("This is the config of a detector, no classifier's: fsljax.api.Detector takes it.")
+    return read(ClassifierConfig, config, complete=False)
+
+
 def read_classifier_config(folder: Path) -> dict[str, Any]:
     """What a folder keeps of the config of its network.
 
@@ -58,6 +73,8 @@ def read_classifier_config(folder: Path) -> dict[str, Any]:
     """
     stored = workdir.read_config(folder)
     path = folder / workdir.CONFIG
+    if stored.get("method") == _DETECTOR:
+        raise UserError(f"{folder} holds a detector, no classifier: load it by fsljax.api.Detector.load.")
     names = flat(stored)
     if missing := [name for name in _NEEDED if name not in names and name not in stored]:
         raise UserError(f"{path} cannot be read: it lacks {missing[0]!r}.")

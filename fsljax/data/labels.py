@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,14 @@ Label = str | int
 
 
 def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
-    """One label for each image, or of whatever else they are, as Python's own strings and integers."""
+    """One label for each image, or of whatever else they are, as Python's own strings and integers.
+
+    Raises:
+      UserError: if there are more or fewer, they have no order, or one is no label.
+    """
     if hasattr(labels, "tolist"):
         labels = labels.tolist()
+    check_order(labels, "labels", f"one for each {of}")
     one_for_all = isinstance(labels, str | bytes) or not isinstance(labels, Iterable)
     listed = [labels] * count if one_for_all else list(labels)
     if len(listed) != count:
@@ -26,6 +32,31 @@ def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
         if isinstance(label, bool) or not isinstance(label, str | int):
             raise UserError(f"The label of {of} {number} is {label!r}; it must be a string or an integer.")
     return listed
+
+
+def check_order(given: Any, what: str, wanted: str) -> None:
+    """Raises a UserError for a set or a dict, which does not say what belongs to what."""
+    if isinstance(given, Set | Mapping) and not isinstance(given, KeysView):
+        raise UserError(
+            f"The {what} are given as a {type(given).__name__}, which has no order: give a list, {wanted}."
+        )
+
+
+def spelled_as(labels: Sequence[Label], known: Iterable[Label]) -> list[Label]:
+    """The labels, each in the spelling that is known or came first.
+
+    "é" is one letter to who reads it, whether it is written as one character or as two (Unicode's forms NFC
+    and NFD, as systems write names of files), and so is a class that is called so.
+    """
+    if all(not isinstance(label, str) or label.isascii() for label in labels):
+        return list(labels)
+    spelling: dict[str, str] = {}
+    for label in (*known, *labels):
+        if isinstance(label, str):
+            spelling.setdefault(unicodedata.normalize("NFC", label), label)
+    return [
+        spelling[unicodedata.normalize("NFC", label)] if isinstance(label, str) else label for label in labels
+    ]
 
 
 def label_array(labels: list[Label]) -> np.ndarray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +16,14 @@ import numpy as np
 
 from fsljax.config import plain
 from fsljax.data.batches import batches_of
-from fsljax.data.labels import Label, label_array, listed_labels
+from fsljax.data.labels import Label, label_array, listed_labels, spelled_as
 from fsljax.data.user_images import Images
 from fsljax.detection.data.padded_images import GivenBoxes, boxes_of_images, prepare_padded
 from fsljax.detection.model import stored
 from fsljax.detection.model.search import detect_classes, embed_supports, same_number
 from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
 from fsljax.errors import UserError
+from fsljax.networks.forked import check_not_forked
 from fsljax.storage.paths import given_path, is_there
 from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Model
@@ -45,9 +48,15 @@ class Detected(NamedTuple):
 class Detector:
     """Finds objects in images; classes are enrolled from one box or a few.
 
-    Images are given as paths, as Pillow images (one of these, or several), or as arrays `[n, height, width]`
-    or `[n, height, width, channel]` of uint8 (0 … 255) or floats (0 … 1); images of several sizes as a list.
-    They are scaled whole to the size that the network was trained with.
+    Images are given as paths, Pillow images, or the content of image files in bytes or open files (one of
+    these, or several), or as arrays `[n, height, width]` or `[n, height, width, channel]` of uint8 (0 … 255),
+    bool or floats (0 … 1); images of several sizes as a list. They are scaled whole to the size that the
+    network was trained with.
+
+    Several threads may use one detector: each call sees the classes as they were at one moment, and no
+    enrolment is lost. It can be pickled and copied. Worker processes are to be begun by "spawn" or
+    "forkserver": in one made by fork after JAX had computed, every call raises a UserError, for JAX cannot
+    compute there.
     """
 
     def __init__(self, trained: TrainedDetector):
@@ -57,7 +66,17 @@ class Detector:
                 "trained with config.head.kind 'repmet'."
             )
         self._trained = trained
-        self._representatives: dict[Label, np.ndarray] = {}
+        # Never changed, but replaced as a whole: who reads it holds the classes of one moment.
+        self._representatives: Mapping[Label, np.ndarray] = {}
+        self._changing, self._saving = threading.Lock(), threading.Lock()
+
+    def __getstate__(self) -> dict[str, object]:
+        left_behind = ("_changing", "_saving", "_on_device")
+        return {name: value for name, value in self.__dict__.items() if name not in left_behind}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._changing, self._saving = threading.Lock(), threading.Lock()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Detector:
@@ -66,6 +85,7 @@ class Detector:
         Raises:
           UserError: if the folder holds none of these, or nothing that can be read.
         """
+        check_not_forked()
         folder = given_path(path)
         detector = cls(stored.load(folder))
         if is_there(folder / saved_model.ENROLLED):
@@ -80,19 +100,16 @@ class Detector:
         Raises:
           UserError: if the folder cannot be written, or holds another model.
         """
-        of_classes = list(self._representatives.values())
-        arrays = {
-            "representatives": np.concatenate([np.zeros((0, self._dim), np.float32), *of_classes]),
-            "counts": np.array([len(of_class) for of_class in of_classes], np.int64),
-        }
-        saved_model.write(
-            given_path(path),
-            plain(self._trained.config),
-            self._model,
-            self.classes,
-            arrays,
-            same=self._is_config_of,
-        )
+        check_not_forked()
+        folder = given_path(path)
+        with self._saving:
+            known = self._representatives
+            arrays = {
+                "representatives": np.concatenate([np.zeros((0, self._dim), np.float32), *known.values()]),
+                "counts": np.array([len(of_class) for of_class in known.values()], np.int64),
+            }
+            config = plain(self._trained.config)
+            saved_model.write(folder, config, self._model, list(known), arrays, self._is_config_of)
 
     @property
     def classes(self) -> list[Label]:
@@ -115,8 +132,10 @@ class Detector:
 
         Raises:
           UserError: if there are no images, not as many boxes or labels, an image cannot be read, or a box is
-            none: outside its image, without area, or of no finite numbers.
+            none: outside its image, less than a pixel in a direction, a fraction of the image, or of no
+            finite numbers.
         """
+        check_not_forked()
         prepared = prepare_padded(images, self._trained.config.data)
         of_images = boxes_of_images(boxes, prepared)
         counts = list(map(len, of_images))
@@ -133,9 +152,12 @@ class Detector:
                 scaled[rows, None],
             )
             representatives.append(embedded[:count])
-        for label, of_box in zip(given_labels, np.concatenate(representatives), strict=True):
-            before = self._representatives.get(label)
-            self._representatives[label] = of_box if before is None else np.concatenate([before, of_box])
+        with self._changing:
+            known = dict(self._representatives)
+            labels_here = spelled_as(given_labels, known)
+            for label, of_box in zip(labels_here, np.concatenate(representatives), strict=True):
+                known[label] = np.concatenate([known[label], of_box]) if label in known else of_box
+            self._representatives = known
         return self
 
     def forget(self, label: Label) -> Detector:
@@ -144,15 +166,19 @@ class Detector:
         Raises:
           UserError: if it is not enrolled.
         """
-        self._check_known([label])
-        del self._representatives[label]
+        check_not_forked()
+        with self._changing:
+            known = dict(self._representatives)
+            (enrolled,) = _enrolled([label], known)
+            del known[enrolled]
+            self._representatives = known
         return self
 
     def detect(
         self,
         images: Images,
         *,
-        labels: Sequence[Label] | None = None,
+        labels: Label | Iterable[Label] | None = None,
         threshold: float = 0.3,
         most: int = 100,
     ) -> Detected:
@@ -167,18 +193,22 @@ class Detector:
         Raises:
           UserError: if nothing is enrolled, a label is not, there are no images, or one cannot be read.
         """
-        if not self.classes:
+        check_not_forked()
+        known = self._representatives
+        if not known:
             raise UserError("No class is enrolled: call enroll(images, boxes, labels) first.")
+        if not isinstance(threshold, Real) or not isinstance(most, Integral):
+            raise UserError(f"threshold is {threshold!r} and most {most!r}: give a number and an integer.")
         if not 0 <= threshold <= 1 or most < 1:
             raise UserError(
                 f"threshold is {threshold} and most {most}: give a threshold from 0 to 1, and 1 or more."
             )
-        chosen = self.classes if labels is None else list(dict.fromkeys(labels))
-        self._check_known(chosen)
+        one = isinstance(labels, str | Integral)
+        chosen = list(known) if labels is None else _enrolled([labels] if one else list(labels), known)
         if not chosen:
             raise UserError("There is no label to look for: give one at least, or None for all.")
         prepared, names = prepare_padded(images, self._trained.config.data), label_array(chosen)
-        representatives = same_number([self._representatives[label] for label in chosen])
+        representatives = same_number([known[label] for label in chosen])
         detected = Detected([], [], [])
         for rows, count in batches_of(len(prepared.images), _IMAGES_AT_ONCE):
             of_batch = detect_classes(
@@ -208,14 +238,18 @@ class Detector:
     def _is_config_of(self, folder: Path) -> bool:
         return not workdir.differences(stored.read_config(folder), self._trained.config)
 
-    def _check_known(self, labels: Sequence[Label]) -> None:
-        for label in labels:
-            if label not in self._representatives:
-                raise UserError(f"{label!r} is not enrolled; enrolled are {self.classes}.")
-
     def _restore(self, labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
         ends = np.cumsum(arrays["counts"])
         joined = np.asarray(arrays["representatives"], np.float32)
         if len(labels) != len(ends) or joined.shape != (ends[-1] if len(ends) else 0, self._dim):
             raise ValueError("labels and representatives do not fit together")
         self._representatives = dict(zip(labels, np.split(joined, ends)[: len(labels)], strict=True))
+
+
+def _enrolled(labels: Sequence[Label], known: Mapping[Label, np.ndarray]) -> list[Label]:
+    """The labels once each, as they were enrolled; a UserError for one that was not."""
+    spelled = spelled_as(labels, known)
+    for label in spelled:
+        if not isinstance(label, Hashable) or label not in known:
+            raise UserError(f"{label!r} is not enrolled; enrolled are {list(known)}.")
+    return list(dict.fromkeys(spelled))

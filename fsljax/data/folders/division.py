@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fsljax.data.class_split import split_classes
-from fsljax.data.folders.layouts import PARTS, Classes
+from fsljax.data.folders.repeats import PARTS, Classes
 from fsljax.errors import UserError, first_few
 
 _LEAST_CLASSES = 2

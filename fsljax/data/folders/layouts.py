@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
-from fsljax.data.io.decode import EXTENSIONS
+from fsljax.data.folders.repeats import PARTS, Classes, in_one_form, without_repeats
+from fsljax.data.folders.walking import (
+    composed,
+    holds_images_itself,
+    images_below,
+    note_formats,
+    subfolders,
+    visible,
+)
+from fsljax.data.io.formats import is_image, passed_over, read_extensions
 from fsljax.errors import UserError, first_few
 
-Classes = dict[str, list[str]]
-"""Image files of each class, as paths relative to the root folder."""
-
-PARTS = ("train", "validation", "test")
-_FOLDERS = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
+_NAMES_OF_PARTS = {
+    "train": "train training trainval learn learning",
+    "validation": "val valid validation validate dev devel development",
+    "test": "test testing tests",
 }
+_PART_OF = {name: part for part, names in _NAMES_OF_PARTS.items() for name in names.split()}
 _FILES = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -35,14 +38,17 @@ def list_images(root: Path, shared_classes: bool, notes: list[str]) -> dict[str,
     Raises:
       UserError: the folder holds no images, or contradicts its layout.
     """
-    return _without_repeats(root, _list_all(root, shared_classes, notes), notes)
+    parts = in_one_form(root, _list_all(root, shared_classes, notes), notes)
+    if shared_classes:
+        _check_once(root, parts)
+    return without_repeats(root, parts, notes)
 
 
 def _list_all(root: Path, shared_classes: bool, notes: list[str]) -> dict[str, Classes]:
     has_images = (root / "images").is_dir()
     tables = [(root / f"{name}.csv").is_file() for name in _FILES.values()]
     if all(tables) or (has_images and any(tables)):
-        label_of: dict[str, str] = {}
+        label_of: dict[str, tuple[str, str]] = {}
         return {part: _from_table(root, root / f"{name}.csv", label_of) for part, name in _FILES.items()}
     if folders := _part_folders(root, notes):
         return {part: _class_folders(root, folder, notes) for part, folder in folders.items()}
@@ -51,6 +57,18 @@ def _list_all(root: Path, shared_classes: bool, notes: list[str]) -> dict[str, C
     if (root / "data").is_dir() and (root / "splits").is_dir():
         return _from_class_lists(root, notes)
     return {"train": _class_folders(root, root, notes)}
+
+
+def _check_once(root: Path, parts: Mapping[str, Classes]) -> None:
+    """Raises a UserError for a file that lists put into two parts, where these may share their classes."""
+    part_of: dict[str, str] = {}
+    for part, classes in parts.items():
+        for file in itertools.chain.from_iterable(classes.values()):
+            if part_of.setdefault(file, part) != part:
+                raise UserError(
+                    f"{root} has {file} both in {part_of[file]} and in {part}: it can be trained on or "
+                    "tested, leave it in one."
+                )
 
 
 def as_text(name: str) -> str:
@@ -69,36 +87,6 @@ def shown_names(names: Iterable[str]) -> dict[str, str]:
         shown[name] = next(free for free in itertools.chain([text], numbered) if free not in taken)
         taken.add(shown[name])
     return shown
-
-
-def _without_repeats(root: Path, parts: Mapping[str, Classes], notes: list[str]) -> dict[str, Classes]:
-    """Of an image that links put into several classes, or twice into one, only the place it really has."""
-    real_folder = cache(os.path.realpath)
-    real_root = real_folder(str(root))
-
-    def real_path(file: str) -> str:
-        folder, _, name = f"{root}/{file}".rpartition("/")
-        path = f"{real_folder(folder)}/{name}"
-        # Making a Path of each of 100,000 files would take a second.
-        return os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
-
-    places = [(name, file) for part in PARTS for name, files in parts.get(part, {}).items() for file in files]
-    real = {file: real_path(file) for _, file in places}
-    class_of: dict[str, str] = {}
-    for name, file in sorted(places, key=lambda place: real[place[1]] != f"{real_root}/{place[1]}"):
-        class_of.setdefault(real[file], name)
-
-    def once(name: str, files: list[str]) -> list[str]:
-        return sorted({real[file]: file for file in reversed(files) if class_of[real[file]] == name}.values())
-
-    kept = {part: {name: once(name, files) for name, files in parts[part].items()} for part in parts}
-    left = {file for classes in kept.values() for files in classes.values() for file in files}
-    if repeats := [file for file in real if file not in left]:
-        notes.append(
-            f"Images of {root} that occur twice through links, which count once ({len(repeats):,}): "
-            f"{first_few(repeats)}."
-        )
-    return kept
 
 
 def _table_rows(table: Path) -> Iterator[tuple[int, str, str]]:
@@ -124,28 +112,33 @@ def _table_rows(table: Path) -> Iterator[tuple[int, str, str]]:
         ) from error
 
 
-def _from_table(root: Path, table: Path, label_of: dict[str, str]) -> Classes:
-    """Classes of one table; `label_of` collects the labels over all tables."""
+def _from_table(root: Path, table: Path, label_of: dict[str, tuple[str, str]]) -> Classes:
+    """Classes of one table; `label_of` collects the labels over all tables, and the table of each."""
     if not (root / "images").is_dir():
         raise UserError(
             f"{root} holds train.csv, val.csv and test.csv, but not the folder images/ they refer to: add it."
         )
     classes: Classes = {}
     for line, file, label in _table_rows(table):
-        if label_of.setdefault(file, label) != label:
+        earlier, earlier_table = label_of.setdefault(file, (label, table.name))
+        if earlier != label:
             raise UserError(
-                f"Line {line} of {table} labels {file} as {label}, an earlier line as {label_of[file]}: "
+                f"Line {line} of {table} labels {file} as {label}, an earlier line as {earlier}: "
                 "remove one of them."
+            )
+        if earlier_table != table.name:
+            raise UserError(
+                f"Line {line} of {table} names {file}, which {earlier_table} names, too: leave it in one."
             )
         classes.setdefault(label, []).append(f"images/{file}")
     return {name: sorted(classes[name]) for name in sorted(classes)}
 
 
 def _part_folders(root: Path, notes: list[str]) -> dict[str, Path]:
-    subfolders = _subfolders(root)
+    folders = subfolders(root)
     folder_of: dict[str, Path] = {}
-    for folder in subfolders:
-        part = _FOLDERS.get(folder.name.casefold())
+    for folder in folders:
+        part = _part_called(folder.name)
         if part in folder_of:
             raise UserError(
                 f"{root} holds {folder_of[part].name} and {folder.name}, both for {part}: keep one of them."
@@ -153,15 +146,30 @@ def _part_folders(root: Path, notes: list[str]) -> dict[str, Path]:
         if part:
             folder_of[part] = folder
     # Among other folders, one called "train" or "test" alone is a class like them.
-    if len(folder_of) < 2 and list(folder_of.values()) != subfolders:
+    if len(folder_of) < 2 and list(folder_of.values()) != folders:
+        if folder_of and not any(map(holds_images_itself, folders)):
+            name = next(iter(folder_of.values())).name
+            beside = first_few([folder.name for folder in folders if folder.name != name])
+            raise UserError(
+                f"{root} holds {name}, which is called like a part of the data, beside {beside}, and all of "
+                "them hold their images in folders of their own. Call the parts train, validation and test; "
+                f"if these are classes, put the images of {name} into it directly, or rename it."
+            )
         return {}
     if folder_of and "train" not in folder_of:
         raise UserError(
-            f"{root} holds {first_few([folder.name for folder in subfolders])} but no folder train: add it."
+            f"{root} holds {first_few([folder.name for folder in folders])} but no folder train: add it."
         )
-    if others := [folder.name for folder in subfolders if folder not in folder_of.values()]:
+    if others := [folder.name for folder in folders if folder not in folder_of.values()]:
         notes.append(f"Left out, being neither train, validation nor test of {root}: {first_few(others)}.")
     return folder_of
+
+
+def _part_called(name: str) -> str | None:
+    """Which part of a data set a folder is called like: "Training", "test_set", "meta-val"."""
+    words = re.sub(r"[\s._-]+", " ", name.casefold()).strip()
+    core = re.sub(r" ?(set|split|data|images|imgs|classes)$", "", words.removeprefix("meta").strip())
+    return _PART_OF.get(core)
 
 
 def _from_cub(root: Path, shared_classes: bool) -> dict[str, Classes]:
@@ -193,17 +201,20 @@ def _from_cub(root: Path, shared_classes: bool) -> dict[str, Classes]:
 
 def _numbered(path: Path) -> dict[int, str]:
     """A file of lines `NUMBER TEXT`, as CUB_200_2011 has them."""
-    entries = {}
+    entries: dict[int, str] = {}
     for line in filter(str.strip, _lines(path)):
         number, _, text = line.strip().partition(" ")
         if not number.isdecimal() or not text.strip():
             raise UserError(f"{path} must hold a number and a name on each line, but has {line.strip()!r}.")
-        entries[int(number)] = text.strip()
+        if entries.setdefault(int(number), text.strip()) != text.strip():
+            raise UserError(
+                f"{path} gives the number {number} to {entries[int(number)]} and to {text.strip()}."
+            )
     return entries
 
 
 def _from_class_lists(root: Path, notes: list[str]) -> dict[str, Classes]:
-    divisions = {folder.name: folder for folder in _subfolders(root / "splits")}
+    divisions = {folder.name: folder for folder in subfolders(root / "splits")}
     if len(divisions) != 1 and "bertinetto" not in divisions:
         raise UserError(
             f"{root / 'splits'} must hold one folder with train.txt, val.txt and test.txt (or one called "
@@ -211,10 +222,12 @@ def _from_class_lists(root: Path, notes: list[str]) -> dict[str, Classes]:
         )
     division = divisions.get("bertinetto") or next(iter(divisions.values()))
     classes = _class_folders(root, root / "data", notes)
+    spelled = {composed(name): name for name in classes}
     parts: dict[str, Classes] = {}
     for part, file in _FILES.items():
         path = division / f"{file}.txt"
-        listed = sorted({line.strip() for line in _lines(path)} - {""})
+        named = {line.strip() for line in _lines(path)} - {""}
+        listed = sorted({name if name in classes else spelled.get(composed(name), name) for name in named})
         if missing := [name for name in listed if name not in classes]:
             raise UserError(
                 f"{path} names {first_few(missing)}, which {root / 'data'} has no class folder for."
@@ -226,56 +239,48 @@ def _from_class_lists(root: Path, notes: list[str]) -> dict[str, Classes]:
 
 
 def _class_folders(root: Path, folder: Path, notes: list[str]) -> Classes:
-    entries = _visible(folder)
+    entries = visible(folder)
     if not entries:
         raise UserError(f"The folder {folder} is empty: put a folder of images for each class into it.")
-    classes = {sub.name: _images_below(root, sub) for sub in _subfolders(folder)}
-    loose = [entry.name for entry in entries if entry.is_file() and _is_image(entry.name)]
+    others: list[str] = []
+    folders = subfolders(folder)
+    classes = {sub.name: images_below(root, sub, others) for sub in folders}
+    loose = [entry.name for entry in entries if entry.is_file() and is_image(entry.name)]
     if not any(classes.values()):
         where = f"images, such as {loose[0]}, but no class folders with images" if loose else "no images"
+        unread = passed_over(others)
         raise UserError(
-            f"The folder {folder} holds {where}: put the images of each class into a folder named after the "
-            f"class ({', '.join(sorted(EXTENSIONS))})."
+            f"The folder {folder} holds {where}{f' that can be read, but {unread}' if unread else ''}: put "
+            "the images of each class into a folder named after the class "
+            f"({', '.join(sorted(read_extensions()))})."
         )
+    note_formats(folder, others, notes)
     if loose:
         notes.append(
             f"Images in {folder} itself belong to no class and were left out ({len(loose):,}): "
             f"{first_few(loose)}."
         )
+    if inner := sorted(
+        {place for name, files in classes.items() for place in _classes_in(name, files, classes)}
+    ):
+        notes.append(
+            f"Folders in {folder} that are called like a class, but lie in another, to which their images "
+            f"were counted ({len(inner):,}): {first_few(inner)}."
+        )
+    depth = len(folder.relative_to(root).parts) + 2
+    if all(len(file.split("/")) > depth for files in classes.values() for file in files):
+        notes.append(
+            f"Each folder in {folder} counts as one class, though all images lie in folders below: "
+            f"{first_few(list(classes))}. Give the folder that holds the classes, if these are others."
+        )
     return classes
 
 
-def _images_below(root: Path, folder: Path, above: tuple[Path, ...] = ()) -> list[str]:
-    """Relative paths of the images at any depth, sorted."""
-    here = folder.resolve()
-    if here in above:  # a link to a folder that holds it
-        return []
-    files = []
-    for entry in _visible(folder):
-        if entry.is_dir():
-            files += _images_below(root, entry, (*above, here))
-        # A link that leads nowhere is reported as unreadable; sockets and the like are none.
-        elif _is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
-            files.append(entry.relative_to(root).as_posix())
-    return sorted(files)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return [entry for entry in _visible(folder) if entry.is_dir()]
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What is in the folder and not hidden, sorted by name."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise UserError(
-            f"The folder {folder} cannot be read ({error.strerror}): check its permissions."
-        ) from error
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.casefold() in EXTENSIONS
+def _classes_in(name: str, files: list[str], classes: Classes) -> Iterator[str]:
+    """Where images of a class lie in a folder that is called like another class."""
+    for file in files:
+        inner = f"/{file}".partition(f"/{name}/")[2].split("/")[:-1]
+        yield from (f"{name}/{'/'.join(inner)}" for folder in inner if folder in classes and folder != name)
 
 
 def _lines(path: Path) -> list[str]:

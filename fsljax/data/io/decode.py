@@ -14,12 +14,8 @@ import psutil
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Resampling, Transpose
 
+from fsljax.data.io.formats import open_image
 from fsljax.errors import UserError
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-# Pillow's other readers start programs (EPS) or take text for an image.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 # `PIL.ImageOps.exif_transpose` rewrites the EXIF data, which fails where any other tag is damaged, and
 # copies the images that stand upright.
@@ -32,6 +28,9 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+
+
+_BY_ANOTHER_MODE = {"LAB": "RGB", "La": "LA"}  # Pillow converts them to no others
 
 
 class Fitting(NamedTuple):
@@ -62,7 +61,8 @@ def decode_image(
     the longer one has in excess is cut off evenly.
 
     Args:
-      path: a JPEG, PNG, WebP, BMP, GIF or TIFF file, recognised by content.
+      path: a JPEG, PNG, WebP, BMP, GIF or TIFF file, AVIF where Pillow was built with it, HEIC where
+        pillow-heif is installed; recognised by content.
       image_size: side of the square result, or its (height, width).
       channels: 3 gives RGB, 1 gives luminance (ITU-R 601).
       resampling: Pillow's filter.
@@ -88,8 +88,9 @@ def decode_bytes(
     channels: Literal[1, 3] = 3,
     resampling: Resampling | int = Resampling.BICUBIC,
     cut_first: bool = False,
+    name: str = "The image",
 ) -> np.ndarray:
-    """Decodes the content of an image file; see `decode_image`.
+    """Decodes the content of an image file; see `decode_image`; `name` begins its errors.
 
     Raises:
       UserError: the content is damaged, not an image, or a decompression bomb.
@@ -97,7 +98,7 @@ def decode_bytes(
     try:
         return _decode(io.BytesIO(encoded), image_size, channels, Resampling(resampling), cut_first)
     except Exception as error:
-        raise UserError(f"The image cannot be decoded: {_reason(error)}.") from error
+        raise UserError(f"{name} cannot be decoded: {_reason(error)}.") from error
 
 
 def decode_images(
@@ -148,7 +149,7 @@ def _decode(
     cut_first: bool = False,
 ) -> np.ndarray:
     opened = file if isinstance(file, io.BytesIO) else Path(file)
-    with Image.open(opened, formats=FORMATS) as image:
+    with open_image(opened) as image:
         # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
         image.draft(None, (2 * max(np.broadcast_to(image_size, 2).tolist()),) * 2)
         image.load()
@@ -157,18 +158,23 @@ def _decode(
         )
 
 
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+def open_picture(file: str | os.PathLike[str] | io.BytesIO, name: str | None = None) -> Image.Image:
     """An image file at its full size, with its own mode; see `upright`.
+
+    Args:
+      file: its path, or its content.
+      name: that an error begins with; None: the path.
 
     Raises:
       UserError: the file is missing, damaged, not an image, or a decompression bomb (Pillow's limit).
     """
+    opened = file if isinstance(file, io.BytesIO) else Path(file)
     try:
-        with Image.open(Path(path), formats=FORMATS) as image:
+        with open_image(opened) as image:
             image.load()
             return image
     except Exception as error:
-        raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
+        raise UserError(f"{name or f'The image {opened}'} cannot be read: {_reason(error)}.") from error
 
 
 def upright(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
@@ -228,6 +234,8 @@ def flatten(image: Image.Image, mode: str) -> Image.Image:
     """The image in mode "L" or "RGB": transparency laid on white, more than 8 bits of grey scaled to 8."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    elif image.mode in _BY_ANOTHER_MODE:
+        return flatten(image.convert(_BY_ANOTHER_MODE[image.mode]), mode)
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

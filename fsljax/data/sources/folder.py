@@ -17,9 +17,11 @@ from fsljax.config import Data
 from fsljax.data.class_split import check_fractions
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.folders.division import check_classes, complete, drop_small
-from fsljax.data.folders.layouts import PARTS, Classes, as_text, list_images, shown_names
+from fsljax.data.folders.layouts import as_text, list_images, shown_names
+from fsljax.data.folders.repeats import PARTS, Classes, first_equals, note_copies
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.decode import decode_images
+from fsljax.data.io.formats import is_lasting
 from fsljax.errors import UserError, first_few
 from fsljax.storage.file_states import NOT_FOUND, FileState, digest_of_files, file_state
 from fsljax.storage.paths import given_path, is_there
@@ -62,8 +64,8 @@ def load_splits(
 
     - `train.csv`, `val.csv`, `test.csv` with the columns filename and label, beside `images/`
       (mini-ImageNet);
-    - `train/`, `val/` (or `valid/`, `validation/`) and `test/` with class folders in each; a part that
-      is not there is taken from train by `split_classes`;
+    - `train/`, `val/` and `test/` (or `training/`, `validation/`, `dev/`, `Testing/`, `test_set/` …) with
+      class folders in each; a part that is not there is taken from train by `split_classes`;
     - `images.txt`, `classes.txt` and `images/` (CUB_200_2011): of the classes in numeric order, counted
       from 0, the even ones are train, every fourth from 1 validation and every fourth from 3 test, as
       in Chen et al. (2019), https://arxiv.org/abs/1904.04232: 100, 50 and 50 classes;
@@ -72,8 +74,11 @@ def load_splits(
     - otherwise class folders, divided by `split_classes`.
 
     Class folders may hold images at any depth. Files that are no images by their extension and hidden
-    files and folders are skipped. Files that occur twice through links count once. The decoded images are
-    kept in the cache folder until a file changes, and read from there without being loaded into memory.
+    files and folders are skipped, and so is what a NAS, an archive or a system puts beside photographs
+    (`@eaDir`, `__MACOSX`, `Thumbs.db` …). Files that occur twice through links, symbolic or hard, count
+    once; copies count, and a note names them. Classes whose names differ in Unicode's form alone are one.
+    HEIC is read where `pillow-heif` is installed. The decoded images are kept in the cache folder until a
+    file changes, and read from there without being loaded into memory.
 
     Args:
       path: the folder.
@@ -128,6 +133,8 @@ def load_splits(
         }
         parts = drop_small(root, parts, min_images_per_class, shared_classes, notes)
         check_classes(root, parts, shared_classes)
+    equal = arrays["equal"] if "equal" in arrays else first_equals(root, files)
+    note_copies(root, parts, {file: files[first] for file, first in zip(files, equal, strict=True)}, notes)
     names = {part: tuple(parts["train" if shared_classes else part]) for part in PARTS}
     row_of = {file: row for row, file in enumerate(readable)}
     shown = shown_names(itertools.chain.from_iterable(names.values()))
@@ -172,7 +179,7 @@ def _fingerprint(
 def _is_lasting(arrays: Mapping[str, np.ndarray], states: Sequence[FileState]) -> bool:
     """Whether only a change of a file's state can make the unreadable images readable."""
     return all(
-        str(why) not in _SYSTEM_REASONS or states[row] == NOT_FOUND
+        is_lasting(str(why)) and (str(why) not in _SYSTEM_REASONS or states[row] == NOT_FOUND)
         for row, why in zip(arrays["unreadable"], arrays["reasons"], strict=True)
     )
 
@@ -189,6 +196,7 @@ def _decode(
         raise UserError(f"{_describe(root, reasons, len(files))} Repair or remove them.")
     return {
         "images": images,
+        "equal": first_equals(root, files),
         "unreadable": np.array(list(unreadable), np.int64),
         "reasons": np.array(list(unreadable.values()), np.str_),
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from fsljax.data.io.decode import EXTENSIONS
+from fsljax.data.io.formats import is_image
 from fsljax.detection.data.annotation_xml import (
     Annotation,
     counts_from_zero,
@@ -143,7 +143,7 @@ class AnnotatedFolder:
     @cached_property
     def _images(self) -> dict[str, list[Path]]:
         """Image files by their name without extension, in the order in which they are preferred."""
-        found = _by_stem(path for path in self._files if path.suffix.lower() in EXTENSIONS)
+        found = _by_stem(path for path in self._files if is_image(path.name))
         order = {suffix: place for place, suffix in enumerate(_PREFERRED)}
         for paths in found.values():
             paths.sort(key=lambda path: (order.get(path.suffix.lower(), len(order)), path.name))
@@ -151,7 +151,7 @@ class AnnotatedFolder:
 
     @cached_property
     def _others(self) -> dict[str, list[Path]]:
-        return _by_stem(path for path in self._files if path.suffix.lower() not in EXTENSIONS)
+        return _by_stem(path for path in self._files if not is_image(path.name))
 
     @cached_property
     def _files(self) -> list[Path]:

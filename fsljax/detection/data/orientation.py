@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from fsljax.data.io.decode import FORMATS, exif_orientation, upright_size
+from fsljax.data.io.decode import exif_orientation, upright_size
+from fsljax.data.io.formats import open_image
 from fsljax.detection.data.structures import StoredImage, other_size
 from fsljax.errors import UserError, first_few
 
@@ -21,10 +22,10 @@ def size_of(path: Path) -> tuple[int, int]:
       UserError: it cannot be read.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_image(path) as image:
             return upright_size(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"The image {path} cannot be read: {error}.") from error
+    except (UserError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"The image {path} cannot be read: {str(error).rstrip('.')}.") from error
 
 
 def turn_notes(images: Sequence[StoredImage], sizes: Sequence[Sequence[int]]) -> tuple[str, ...]:
@@ -42,9 +43,9 @@ def turn_notes(images: Sequence[StoredImage], sizes: Sequence[Sequence[int]]) ->
         if not isinstance(path, Path) or not _may_be_turned(path):
             continue
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with open_image(path) as image:
                 orientation, upright = exif_orientation(image), upright_size(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (UserError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue  # told where the image is needed
         if orientation == 1:
             continue

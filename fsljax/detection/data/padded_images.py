@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -11,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from fsljax.data.io.decode import open_picture, upright
-from fsljax.data.user_images import ImageLike, Images, picture_of, several
+from fsljax.data.labels import check_order
+from fsljax.data.user_images import ImageLike, Images, content_of, named_images, picture_of, readable
 from fsljax.detection.config import Data
 from fsljax.detection.ops.boxes import check_boxes
 from fsljax.errors import UserError
@@ -52,8 +54,9 @@ def prepare_padded(images: Images, data: Data) -> PaddedImages:
     side = data.image_size
     channels: Literal[1, 3] = 1 if data.channels == 1 else 3
     squares, sizes, given_sizes = [], [], []
-    for image in several(images):
-        picture = upright(_opened(image), channels)
+    for name, image in named_images(images, channels):
+        with readable(name):
+            picture = upright(_opened(image, name), channels)
         given_sizes.append((picture.height, picture.width))
         scale = side / max(picture.size)
         width, height = (max(1, round(length * scale)) for length in picture.size)
@@ -63,8 +66,6 @@ def prepare_padded(images: Images, data: Data) -> PaddedImages:
         square[:height, :width] = np.asarray(picture).reshape(height, width, channels)
         squares.append(square)
         sizes.append((height, width))
-    if not squares:
-        raise UserError("There are no images: give one at least.")
     return PaddedImages(np.stack(squares), np.array(sizes, np.float32), np.array(given_sizes, np.float32))
 
 
@@ -76,9 +77,11 @@ def boxes_of_images(boxes: GivenBoxes, prepared: PaddedImages) -> list[np.ndarra
       prepared: the n images.
 
     Raises:
-      UserError: if they are none, or one is outside its image, without area, or of no finite numbers.
+      UserError: if they are none, or one is outside its image, less than a pixel in a direction, a fraction
+        of the image, or of no finite numbers.
     """
     count = len(prepared.images)
+    check_order(boxes, "boxes", "one or more for each image")
     try:
         rows = [np.asarray(row) for row in boxes]
     except (TypeError, ValueError):
@@ -92,13 +95,37 @@ def boxes_of_images(boxes: GivenBoxes, prepared: PaddedImages) -> list[np.ndarra
     checked = []
     for number, (of_image, size) in enumerate(zip(rows, prepared.given_sizes, strict=True)):
         several_boxes = of_image[None] if of_image.shape == (4,) else of_image
+        _check_pixels(several_boxes, size, number)
         checked.append(check_boxes(several_boxes, float(size[0]), float(size[1]), f"image {number}"))
         if not len(checked[-1]):
             raise UserError(f"Image {number} has no box: leave it out, or give one.")
     return checked
 
 
-def _opened(image: ImageLike) -> Image.Image:
+def _check_pixels(boxes: np.ndarray, size: np.ndarray, number: int) -> None:
+    """Raises a UserError for boxes that look like fractions, or that hold no pixel."""
+    if boxes.ndim != 2 or boxes.shape[1:] != (4,) or boxes.dtype.kind not in "iuf":
+        return  # which is told of elsewhere
+    for box in boxes.astype(np.float64):
+        sides = box[2:] - box[:2]
+        if not np.isfinite(box).all() or ((sides <= 0).any() and np.abs(box).max() > 1):
+            continue
+        numbers = ", ".join(f"{value:g}" for value in box)
+        if np.abs(box).max() <= 1 and size.max() > 1:
+            raise UserError(
+                f"The box [{numbers}] of image {number} seems to be given in fractions of the image: give "
+                f"pixels, y times {size[0]:g} and x times {size[1]:g}."
+            )
+        if (sides < 1).any():
+            raise UserError(
+                f"The box [{numbers}] of image {number} is less than a pixel high or wide: boxes are [y_min, "
+                "x_min, y_max, x_max] in pixels."
+            )
+
+
+def _opened(image: ImageLike, name: str) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return open_picture(image)
-    return image if isinstance(image, Image.Image) else picture_of(np.asarray(image))
+    if (content := content_of(image, name)) is not None:
+        return open_picture(io.BytesIO(content), name)
+    return picture_of(image, name)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fsljax.data.io.decode import FORMATS, flatten, turn_upright
+from fsljax.data.io.decode import flatten, turn_upright
+from fsljax.data.io.formats import open_image
 from fsljax.errors import UserError
 
 Array = jax.Array | np.ndarray
@@ -87,10 +88,13 @@ class DetectionSet:
                 image = Image.fromarray(stored)
             else:
                 file = stored if isinstance(stored, Path) else io.BytesIO(stored())
-                image = Image.open(file, formats=FORMATS)
+                image = open_image(file)
                 image.load()
-        except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
-            raise UserError(f"The image {self.ids[number]} cannot be read: {error}.") from error
+        except (
+            UserError, OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError,
+        ) as error:  # fmt: skip
+            reason = str(error).rstrip(".")
+            raise UserError(f"The image {self.ids[number]} cannot be read: {reason}.") from error
         turned = turn_upright(image)
         height, width = self.sizes[number].tolist()
         if turned.size != (width, height):

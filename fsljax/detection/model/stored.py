@@ -31,7 +31,10 @@ def read_config(folder: Path) -> Config:
     if "method" not in stored:
         raise UserError(f"{path} cannot be read: it names no method.")
     if stored["method"] != METHOD:
-        raise UserError(f"{folder} holds a run of the method {stored['method']!r}, not a detector's.")
+        raise UserError(
+            f"{folder} holds a run of the method {stored['method']!r}, not a detector's: load it by "
+            "fsljax.api.Classifier.load."
+        )
     try:
         config = read(Config, stored, complete=False)
         modules.check_imported(config.network.name, path)
