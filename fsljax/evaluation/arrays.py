@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -82,6 +83,16 @@ def checked_labels(labels: Array, count: int, name: str, *, num_classes: int | N
         raise UserError(f"The {name} lie from {labels.min()} to {labels.max()}; they must be 0 {end}.")
     # Ids of 64 bits would become those of other classes.
     return labels if count and labels.max() > np.iinfo(np.int32).max else labels.astype(np.int32)
+
+
+def float64() -> AbstractContextManager[Any]:
+    """Lets JAX compute in float64 where it is told to, in this thread."""
+    try:
+        from jax import enable_x64
+    except ImportError:  # its name before JAX 0.8
+        from jax.experimental import enable_x64
+    context: AbstractContextManager[Any] = enable_x64(True)
+    return context
 
 
 def in_blocks(function: Callable[..., Any], *rows: np.ndarray, size: int) -> Iterator[tuple[slice, Any]]:

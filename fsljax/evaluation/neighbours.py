@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ import numpy as np
 
 from fsljax.data.batches import fill_rows
 from fsljax.errors import UserError
+from fsljax.evaluation.arrays import float64
 
 # Candidates beyond those asked for: rounding of the product may push a neighbour a few places back.
 _SPARE = 16
@@ -56,12 +56,12 @@ def in_order(
     candidates = min(count + _SPARE, others)
     size = max(1, min(len(queries), _FLOATS_A_BLOCK // (2 * len(gallery) + candidates * (dim + 4))))
     themselves = np.arange(len(queries), dtype=np.int32) if alone else np.full(len(queries), -1, np.int32)
-    with _float64():
+    with float64():
         search = _Search(gallery, count, candidates)
     for start in range(0, len(queries), size):
         where = slice(start, min(start + size, len(queries)))
         # Entered anew for each block: it holds for the thread, and so for who takes the block.
-        with _float64():
+        with float64():
             yielded = search.nearest(queries[where], themselves[where], size)
         yield where, yielded
 
@@ -189,9 +189,3 @@ def _points(gallery: jax.Array, centre: jax.Array, scale: jax.Array, *, kind: ty
 @jax.jit
 def _offsets(rows: jax.Array, centre: jax.Array, scale: jax.Array) -> jax.Array:
     return (rows.astype(jnp.float64) - centre) * scale
-
-
-def _float64() -> AbstractContextManager[Any]:
-    """Lets JAX compute in float64 where it is told to."""
-    context: AbstractContextManager[Any] = jax.enable_x64(True)
-    return context

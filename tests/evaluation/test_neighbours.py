@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fsljax.evaluation import neighbours
+from fsljax.evaluation.arrays import float64
 from fsljax.evaluation.retrieval import hierarchy_recovery, nearest_neighbours, retrieve
 
 SPREADS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
@@ -86,7 +87,7 @@ def test_precision_elsewhere_stays_as_it_was():
 
 def test_the_product_is_not_left_to_the_low_precision_of_accelerators():
     points = np.zeros((30, 5), np.float32)
-    with neighbours._float64():
+    with float64():
         search = neighbours._Search(points, 2, 4)
         given = (points[:3], np.arange(3, dtype=np.int32), search._gallery, search._single)
         more = (search._centre, search._scale)
