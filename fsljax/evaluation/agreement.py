@@ -22,7 +22,8 @@ def normalized_mutual_information(first: np.ndarray, second: np.ndarray) -> floa
       In [0, 1].
 
     Raises:
-      UserError: if the two are of different lengths, of another rank than 1, or empty.
+      UserError: if the two are of different lengths, of another rank than 1, or empty, or a label is no name
+        and no finite number.
     """
     rows, columns, joint = _contingency(first, second)
     total = float(joint.sum())
@@ -47,7 +48,8 @@ def purity(clusters: np.ndarray, classes: np.ndarray) -> float:
       In (0, 1].
 
     Raises:
-      UserError: if the two are of different lengths, of another rank than 1, or empty.
+      UserError: if the two are of different lengths, of another rank than 1, or empty, or a label is no name
+        and no finite number.
     """
     rows, _, joint = _contingency(clusters, classes)
     commonest = np.zeros(rows.max() + 1)
@@ -57,7 +59,7 @@ def purity(clusters: np.ndarray, classes: np.ndarray) -> float:
 
 def _contingency(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pairs of labels that occur, each as row and column, and how many examples have each."""
-    first, second = np.asarray(first), np.asarray(second)
+    first, second = _labels(first), _labels(second)
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise UserError(
             f"The labelings are {list(first.shape)} and {list(second.shape)}; each must be [n], a label for "
@@ -67,6 +69,19 @@ def _contingency(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
     names, columns = np.unique(second, return_inverse=True)
     pairs, joint = np.unique(rows.astype(np.int64) * len(names) + columns, return_counts=True)
     return pairs // len(names), pairs % len(names), np.asarray(joint, np.float64)
+
+
+def _labels(given: np.ndarray) -> np.ndarray:
+    """Labels as they are: NaN, which equals nothing, would make a cluster of its own of those without one."""
+    labels = np.asarray(given)
+    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
+        return labels
+    if labels.dtype.kind in "biuUS" or (labels.dtype.kind == "f" and np.isfinite(labels).all()):
+        return labels
+    raise UserError(
+        f"The labels of a labeling {labels.dtype} {list(labels.shape)} are not all names or finite numbers: "
+        "leave the examples out that have none."
+    )
 
 
 def _entropy(counts: np.ndarray) -> float:

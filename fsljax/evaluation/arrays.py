@@ -3,32 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fsljax.data.batches import fill_rows
 from fsljax.errors import UserError
 
+Array = jax.Array | np.ndarray
 LARGEST = 1e17  # the square of a difference, summed over thousands of dimensions, stays in float32's range
 
 
-def checked_rows(rows: jax.Array | np.ndarray, name: str) -> np.ndarray:
+def checked_rows(rows: Array, name: str, *, keep_float64: bool = False) -> np.ndarray:
     """Embeddings as float32 `[n, dim]`.
 
     Args:
-      rows: `[n, dim]`, floats of any width.
+      rows: `[n, dim]`, numbers of any width.
       name: what to call them in an error.
+      keep_float64: numbers that float32 may round, those of float64 and of 32 and more whole bits, come back as
+        float64.
 
     Raises:
-      UserError: if they are not of rank 2, there are none, or a value is not finite or above 1e17 in size.
+      UserError: if they are no numbers, not of rank 2, there are none, or a value is not finite or above 1e17
+        in size.
     """
     rows = np.asarray(rows)
     if rows.ndim != 2 or 0 in rows.shape:
         raise UserError(f"The {name} are {list(rows.shape)}; they must be [n, dim], with 1 or more of each.")
-    rows = np.asarray(rows, np.float32)
+    if not is_real(rows):
+        raise UserError(f"The {name} are {rows.dtype} {list(rows.shape)}; they must be numbers.")
+    wide = rows.dtype.kind in "iuf" and rows.dtype.itemsize > (4 if rows.dtype.kind == "f" else 2)
+    if rows.dtype.kind == "f" and rows.dtype.itemsize > 4:
+        _check_size(rows, name)  # before a cast that would make infinities of them, with a warning
+    rows = np.asarray(rows, np.float64 if wide and keep_float64 else np.float32)
+    _check_size(rows, name)
+    return rows
+
+
+def is_real(values: np.ndarray) -> bool:
+    """Whether an array holds real numbers, bfloat16 and booleans among them."""
+    return values.dtype.kind in "biuf" or bool(jnp.issubdtype(values.dtype, jnp.floating))
+
+
+def _check_size(rows: np.ndarray, name: str) -> None:
     # Extremes show a NaN or infinity anywhere, without a copy of a large array.
     low, high = float(rows.min()), float(rows.max())
     if not max(-low, high) <= LARGEST:
@@ -37,13 +58,10 @@ def checked_rows(rows: jax.Array | np.ndarray, name: str) -> np.ndarray:
             f"{len(wrong):,} of the {len(rows):,} {name} have values that are not finite or beyond 1e17, "
             f"row {wrong[0]} first: the training has diverged; lower its learning rate."
         )
-    return rows
 
 
-def checked_labels(
-    labels: jax.Array | np.ndarray, count: int, name: str, *, num_classes: int | None = None
-) -> np.ndarray:
-    """Labels `[count]` as int32.
+def checked_labels(labels: Array, count: int, name: str, *, num_classes: int | None = None) -> np.ndarray:
+    """Labels `[count]` as int32; as they are where one is beyond it.
 
     Args:
       labels: `[count]`, whole numbers from 0.
@@ -63,7 +81,18 @@ def checked_labels(
     if count and (labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes)):
         end = "or more" if num_classes is None else f"to {num_classes - 1}"
         raise UserError(f"The {name} lie from {labels.min()} to {labels.max()}; they must be 0 {end}.")
-    return labels.astype(np.int32)
+    # Ids of 64 bits would become those of other classes.
+    return labels if count and labels.max() > np.iinfo(np.int32).max else labels.astype(np.int32)
+
+
+def float64() -> AbstractContextManager[Any]:
+    """Lets JAX compute in float64 where it is told to, in this thread."""
+    try:
+        from jax import enable_x64
+    except ImportError:  # its name before JAX 0.8
+        from jax.experimental import enable_x64
+    context: AbstractContextManager[Any] = enable_x64(True)
+    return context
 
 
 def in_blocks(function: Callable[..., Any], *rows: np.ndarray, size: int) -> Iterator[tuple[slice, Any]]:

@@ -13,8 +13,12 @@ import numpy as np
 from fsljax.data.batches import fill_rows
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.deprecated import names_of
+from fsljax.distances import normalize, squared_euclidean
+from fsljax.errors import UserError
+from fsljax.evaluation.arrays import checked_rows, float64, is_real
 
 _FLOATS_A_CHUNK = 4_000_000
+_SHORTEST = 1e-30  # of a prototype's square, that it can be divided by
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,14 @@ def mean_and_ci95(values: np.ndarray) -> tuple[float, float]:
 
     Returns:
       mean and half-width; the half-width of a single episode is NaN, for nothing is known of it.
+
+    Raises:
+      UserError: if there is no episode, or a value is not a finite number.
     """
-    values = np.asarray(values, np.float64)
+    values = np.asarray(values)
+    if values.ndim != 1 or not len(values) or not is_real(values) or not np.isfinite(values).all():
+        raise UserError("The accuracies must be [episodes], one finite number for each of 1 or more.")
+    values = values.astype(np.float64)
     if len(values) < 2:
         return float(values.mean()), float("nan")
     return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
@@ -76,28 +86,104 @@ def episode_accuracies(
       float64 `[episodes]`.
 
     Raises:
+      UserError: if the embeddings are no finite numbers `[n, dim]`, or episodes point beyond them.
       ValueError: if `distance` has another name, or `shot` leaves no support or no queries.
     """
-    embeddings = jnp.asarray(embeddings, jnp.float32)
+    given = checked_rows(embeddings, "embeddings", keep_float64=True)
+    images = _checked_images(episodes, len(given))
+    if distance == "squared_euclidean" and given.dtype == np.float64:
+        given = given - given.mean(axis=0)
+    rows = jnp.asarray(given, jnp.float32)
     if distance == "squared_euclidean":
         # Distances don't change when all points move: near the origin the products keep their digits.
-        embeddings = embeddings - jnp.mean(embeddings, axis=0)
-    images = np.asarray(episodes.images)
+        rows = rows - jnp.mean(rows, axis=0)
     count, way, drawn = images.shape
-    chunk = max(1, min(count, _FLOATS_A_CHUNK // (way * drawn * embeddings.shape[1])))
+    chunk = max(1, min(count, _FLOATS_A_CHUNK // (way * drawn * rows.shape[1])))
     chunks = [fill_rows(images[start : start + chunk], chunk) for start in range(0, count, chunk)]
-    accuracies = [_chunk_accuracies(embeddings, part, shot, distance, classify) for part in chunks]
-    return np.concatenate([np.asarray(part) for part in accuracies])[:count].astype(np.float64)
+    parts = [_chunk_accuracies(rows, part, shot, distance, classify) for part in chunks]
+    accuracies, open_still = (
+        np.concatenate([np.asarray(part[place]) for part in parts])[:count] for place in (0, 1)
+    )
+    accuracies = accuracies.astype(np.float64)
+    again = np.flatnonzero(open_still)
+    for start in range(0, len(again), chunk):
+        which = again[start : start + chunk]
+        with float64():
+            exact = _exact_accuracies(
+                jnp.asarray(given, jnp.float64), fill_rows(images[which], chunk), shot, distance
+            )
+        accuracies[which] = np.asarray(exact)[: len(which)]
+    return accuracies
+
+
+def _checked_images(episodes: Episodes, count: int) -> np.ndarray:
+    """Rows that episodes point to: compiled code would take another where one does not exist."""
+    images = np.asarray(episodes.images)
+    if images.ndim != 3 or images.dtype.kind not in "iu" or 0 in images.shape:
+        raise UserError(
+            f"The episodes' images are {images.dtype} {list(images.shape)}; they must be whole numbers "
+            "[episodes, way, shot + queries]."
+        )
+    if images.min() < 0 or images.max() >= count:
+        raise UserError(
+            f"The episodes point to rows {images.min()} to {images.max()}, but there are {count:,} embeddings."
+        )
+    return images
 
 
 @partial(jax.jit, static_argnames=("shot", "distance", "classify"))
 def _chunk_accuracies(
     embeddings: jax.Array, images: jax.Array, shot: int, distance: str, classify: Classify | None
-) -> jax.Array:
-    def accuracy(rows: jax.Array) -> jax.Array:
-        return jnp.mean(predict(embeddings[rows], shot=shot, distance=distance, classify=classify)[1])
+) -> tuple[jax.Array, jax.Array]:
+    """Accuracies `[episodes]`, and whether rounding leaves one open."""
 
-    return jax.vmap(accuracy)(images)
+    def of_episode(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        drawn = embeddings[rows]
+        right = predict(drawn, shot=shot, distance=distance, classify=classify)[1]
+        left_open = jnp.bool_(False) if classify is not None else _open(drawn, shot, distance)
+        return jnp.mean(right), left_open
+
+    return jax.vmap(of_episode)(images)
+
+
+@partial(jax.jit, static_argnames=("shot", "distance"))
+def _exact_accuracies(embeddings: jax.Array, images: jax.Array, shot: int, distance: str) -> jax.Array:
+    """The same by differences in float64; `embeddings` as they are given."""
+
+    def accuracy(rows: jax.Array) -> jax.Array:
+        drawn = embeddings[rows]
+        if distance == "cosine":
+            # Of vectors of length 1 the squared distance is twice the cosine's.
+            drawn = drawn.at[:, shot:].set(normalize(drawn[:, shot:]))
+        queries, prototypes = drawn[:, shot:], jnp.mean(drawn[:, :shot], axis=1)
+        if distance == "cosine":
+            prototypes = normalize(prototypes)
+        way, count, dim = queries.shape
+        queries = queries.reshape(way * count, dim)
+        far = squared_euclidean(queries, prototypes)
+        if distance == "cosine":  # a prototype of zeros has no direction
+            sides = jnp.sum(jnp.square(queries), axis=-1)[:, None] + 1
+            far = jnp.where(jnp.any(prototypes != 0, axis=-1), far, sides)
+        nearest = jnp.argmin(far.reshape(way, count, way), axis=-1)
+        return jnp.mean(nearest == jnp.arange(way)[:, None])
+
+    return jax.lax.map(accuracy, images)
+
+
+def _open(embeddings: jax.Array, shot: int, distance: str) -> jax.Array:
+    """Whether a query of an episode is as near to two prototypes as the rounding of products can tell."""
+    way, _, dim = embeddings.shape
+    if way == 1:
+        return jnp.bool_(False)
+    scores, prototypes = _scores(embeddings, shot, distance)
+    two = jax.lax.top_k(scores, 2)[0]
+    lengths = jnp.sqrt(jnp.sum(jnp.square(embeddings[:, shot:]), axis=-1))
+    squares = jnp.sum(jnp.square(prototypes), axis=-1)
+    longest = jnp.sqrt(jnp.max(squares))
+    size = lengths if distance == "cosine" else longest * (lengths + longest)
+    error = (dim + shot + 8) * jnp.finfo(jnp.float32).eps * size
+    too_short = jnp.min(squares) < _SHORTEST if distance == "cosine" else False
+    return jnp.any(~(two[..., 0] - two[..., 1] > 2 * error)) | too_short
 
 
 def predict(
@@ -130,15 +216,20 @@ def predict(
     if classify is not None:
         predicted = classify(embeddings[:, :shot], queries)
         return predicted, predicted == jnp.arange(way)[:, None]
+    predicted = jnp.argmax(_scores(embeddings, shot, distance)[0], axis=-1)
+    return predicted, predicted == jnp.arange(way)[:, None]
+
+
+def _scores(embeddings: jax.Array, shot: int, distance: str) -> tuple[jax.Array, jax.Array]:
+    """Scores `[way, queries, way]`, the higher the nearer, and the prototypes `[way, dim]`."""
     prototypes = jnp.mean(embeddings[:, :shot], axis=1)
-    scores = jnp.einsum("wqd,cd->wqc", queries, prototypes, precision="highest")
+    scores = jnp.einsum("wqd,cd->wqc", embeddings[:, shot:], prototypes, precision="highest")
     if distance == "cosine":
         # The query's own length scales all its scores alike and cannot change their order.
-        scores = scores * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(prototypes), -1), 1e-30))
+        scores = scores * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(prototypes), -1), _SHORTEST))
     else:
         scores = scores - 0.5 * jnp.sum(jnp.square(prototypes), axis=-1)
-    predicted = jnp.argmax(scores, axis=-1)
-    return predicted, predicted == jnp.arange(way)[:, None]
+    return scores, prototypes
 
 
 __getattr__ = names_of(__name__)

@@ -1,28 +1,23 @@
 """Nearest neighbours among embeddings: classification, Recall@K, MAP@R and recovery of a hierarchy.
 
-Distances are Euclidean. Equally near neighbours come in the order of their index. No array of all pairs is
-made: queries go through in compiled blocks, each block's candidates found by a matrix product of points moved
-near the origin, then ordered by the sum of their squared differences, which loses no digits.
+Distances are Euclidean, of the numbers as they are given, and compared in float64: within tight clusters, too,
+the nearest comes first. Equally near neighbours come in the order of their index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fsljax.errors import UserError
-from fsljax.evaluation.arrays import checked_labels, checked_rows, in_blocks
+from fsljax.evaluation.arrays import checked_labels, checked_rows
+from fsljax.evaluation.neighbours import in_order
 from fsljax.evaluation.paired import accuracy_and_ci95, bootstrap_ci95
 
 RECALL_AT = (1, 2, 4, 8)
-# Candidates beyond those asked for: rounding of the product may push a neighbour a few places back.
-_SPARE = 16
-_FLOATS_A_BLOCK = 16_000_000
 
 Array = jax.Array | np.ndarray
 
@@ -80,7 +75,7 @@ def nearest_neighbours(queries: Array, gallery: Array | None = None, *, count: i
     """
     queries, gallery = _checked(queries, gallery)
     neighbours = np.empty((len(queries), count), np.int32)
-    for where, nearest in _in_order(queries, gallery, count):
+    for where, nearest in in_order(queries, gallery, count):
         neighbours[where] = nearest
     return neighbours
 
@@ -97,7 +92,7 @@ def knn_predictions(
       neighbours: how many have a vote.
 
     Returns:
-      int32 `[n]`, predicted classes; their accuracy over all queries, also those of classes that the gallery
+      int32 `[n]` (int64 where labels need it), predicted classes; their accuracy over all queries, also those of classes that the gallery
       has not, is the mean of `predictions == labels`.
 
     Raises:
@@ -145,6 +140,7 @@ def retrieve(
         answers = checked_labels(gallery_labels, len(gallery), "gallery's labels")
     else:
         answers = labels
+    labels, answers = _renumbered(labels, answers)
     totals: np.ndarray = np.bincount(answers, minlength=int(labels.max()) + 1)[labels] - (gallery is None)
     answerable = np.flatnonzero(totals)
     if not len(answerable):
@@ -154,7 +150,7 @@ def retrieve(
     recall_at = {k: np.zeros(len(labels), bool) for k in at}
     precisions = np.zeros(len(labels))
     count = max([*at, int(totals.max())])
-    for where, nearest in _in_order(queries, gallery, count):
+    for where, nearest in in_order(queries, gallery, count):
         relevant = answers[nearest] == labels[where, None]
         for k in at:
             recall_at[k][where] = relevant[:, :k].any(axis=1)
@@ -212,10 +208,10 @@ def hierarchy_recovery(
 
 
 def _checked(queries: Array, gallery: Array | None) -> tuple[np.ndarray, np.ndarray | None]:
-    queries = checked_rows(queries, "embeddings")
+    queries = checked_rows(queries, "embeddings", keep_float64=True)
     if gallery is None:
         return queries, None
-    gallery = checked_rows(gallery, "gallery's embeddings")
+    gallery = checked_rows(gallery, "gallery's embeddings", keep_float64=True)
     if gallery.shape[1] != queries.shape[1]:
         raise UserError(
             f"The embeddings are {list(queries.shape)} and the gallery's {list(gallery.shape)}: "
@@ -224,44 +220,7 @@ def _checked(queries: Array, gallery: Array | None) -> tuple[np.ndarray, np.ndar
     return queries, gallery
 
 
-def _in_order(
-    queries: np.ndarray, gallery: np.ndarray | None, count: int
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of queries with their nearest neighbours' indices `[block, count]`, nearest first."""
-    alone = gallery is None
-    gallery = queries if gallery is None else gallery
-    others, dim = len(gallery) - alone, gallery.shape[1]
-    if not 0 < count <= others:
-        raise UserError(
-            f"{count} nearest neighbours are asked for, but each query has {others}: ask for 1 to {others}, "
-            "or give more examples."
-        )
-    candidates = min(count + _SPARE, others)
-    size = max(1, min(len(queries), _FLOATS_A_BLOCK // (2 * len(gallery) + candidates * (dim + 4))))
-    centre = gallery.mean(axis=0, dtype=np.float64).astype(np.float32)
-    points = jnp.asarray(gallery - centre)
-    half_squares = jnp.sum(jnp.square(points), axis=-1) / 2
-    themselves = np.arange(len(queries), dtype=np.int32) if alone else np.full(len(queries), -1, np.int32)
-
-    def nearest(block: np.ndarray, themselves: np.ndarray) -> jax.Array:
-        return _nearest(block - centre, themselves, points, half_squares, count=count, candidates=candidates)
-
-    return in_blocks(nearest, queries, themselves, size=size)
-
-
-@partial(jax.jit, static_argnames=("count", "candidates"))
-def _nearest(
-    queries: jax.Array,
-    themselves: jax.Array,
-    points: jax.Array,
-    half_squares: jax.Array,
-    *,
-    count: int,
-    candidates: int,
-) -> jax.Array:
-    scores = jnp.matmul(queries, points.T, precision="highest") - half_squares
-    scores = jnp.where(jnp.arange(len(points)) == themselves[:, None], -jnp.inf, scores)
-    _, nearest = jax.lax.top_k(scores, candidates)
-    distances = jnp.sum(jnp.square(queries[:, None] - points[nearest]), axis=-1)
-    _, ordered = jax.lax.sort((distances, nearest), num_keys=2)
-    return ordered[:, :count]
+def _renumbered(labels: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same classes by numbers from 0 without gaps: labels may be ids as large as they like."""
+    _, numbers = np.unique(np.concatenate([labels, answers]), return_inverse=True)
+    return numbers[: len(labels)], numbers[len(labels) :]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fsljax.classification.episodes import sample
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.samplers.episodes import Episodes
+from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Setting, episode_accuracies, mean_and_ci95, predict
 
@@ -217,3 +218,58 @@ def test_the_key_of_a_setting_is_its_own():
     settings = [Setting(5, 1, 15), Setting(1, 5, 15), Setting(5, 15, 1), Setting(20, 1, 15)]
     keys = {tuple(jax.random.key_data(s.key(jax.random.key(0))).tolist()) for s in settings}
     assert len(keys) == len(settings)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("spread", [1e-1, 1e-3, 1e-5])
+def test_tight_classes_far_apart_are_told_apart_as_in_float64(spread: float, distance: str, kind: type):
+    """Two groups at ± 1, classes of both some spreads apart: products in float32 round to 6e-8."""
+    data = dataset((9,) * 8)
+    generator = np.random.default_rng(3)
+    groups = np.where(np.arange(8) < 4, -1.0, 1.0)[:, None] * np.eye(6)[0]
+    centres = groups + 3 * spread * generator.normal(size=(8, 6))
+    embeddings = (centres[data.labels] + spread * generator.normal(size=(72, 6))).astype(kind)
+    episodes = sample(jax.random.key(0), data, SETTING, 300)
+    expected = reference(embeddings, episodes, SETTING.shot, distance)
+    found = episode_accuracies(embeddings, episodes, shot=SETTING.shot, distance=distance)
+    assert 0.7 < expected.mean() < 1
+    # Of float32 embeddings, cosines of directions nearer than its rounding are left to chance.
+    np.testing.assert_allclose(found, expected, atol=1e-7 if spread > 1e-5 or distance[0] == "s" else 0.2)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_very_short_embeddings_are_compared_as_others_are(data, episodes, distance: str):
+    embeddings = clusters(data)
+    expected = episode_accuracies(embeddings, episodes, shot=3, distance=distance)
+    short = np.float32(embeddings) * np.float32(2.0**-100)
+    np.testing.assert_allclose(episode_accuracies(short, episodes, shot=3, distance=distance), expected)
+
+
+def test_an_offset_of_float64_costs_no_digits(data, episodes):
+    embeddings = np.float64(clusters(data))
+    expected = episode_accuracies(embeddings, episodes, shot=3)
+    np.testing.assert_allclose(episode_accuracies(embeddings + 1e9, episodes, shot=3), expected)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "images", "message"),
+    [
+        (np.full((20, 8), np.nan), np.arange(20).reshape(1, 5, 4), "20 of the 20 embeddings"),
+        (np.where(np.arange(20) == 7, np.inf, 0.0)[:, None], np.arange(20).reshape(1, 5, 4), "row 7 first"),
+        (np.zeros((20, 8), complex), np.arange(20).reshape(1, 5, 4), "must be numbers"),
+        (np.zeros((20, 8)).astype(str), np.arange(20).reshape(1, 5, 4), "must be numbers"),
+        (np.zeros((19, 8)), np.arange(20).reshape(1, 5, 4), "rows 0 to 19, but there are 19"),
+        (np.zeros((20, 8)), np.arange(20).reshape(1, 5, 4) - 1, "rows -1 to 18"),
+        (np.zeros((20, 8)), np.arange(20.0).reshape(1, 5, 4), "must be whole numbers"),
+    ],
+)
+def test_what_is_no_number_or_not_there_has_no_accuracy(embeddings, images, message: str):
+    with pytest.raises(UserError, match=message):
+        episode_accuracies(embeddings, Episodes(np.arange(5)[None], images), shot=1)
+
+
+@pytest.mark.parametrize("values", [[], [0.5, np.nan], [np.inf, 1.0], ["a"], [[0.5]], [1j]])
+def test_a_mean_of_what_is_no_number_is_refused(values: list):
+    with pytest.raises(UserError, match="one finite number"):
+        mean_and_ci95(np.array(values))

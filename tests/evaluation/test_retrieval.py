@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fsljax.errors import UserError
-from fsljax.evaluation import retrieval
+from fsljax.evaluation import neighbours as neighbours_of
 from fsljax.evaluation.retrieval import hierarchy_recovery, knn_predictions, nearest_neighbours, retrieve
 
 few_examples = settings(max_examples=15, deadline=None)
@@ -103,7 +103,7 @@ def test_equal_points_come_in_the_order_of_their_index(value: float):
 def test_the_last_block_may_be_partly_filled(floats: int, monkeypatch: pytest.MonkeyPatch):
     embeddings, labels = examples()
     neighbours, whole = nearest_neighbours(embeddings, count=9), retrieve(embeddings, labels)
-    monkeypatch.setattr(retrieval, "_FLOATS_A_BLOCK", floats)
+    monkeypatch.setattr(neighbours_of, "_FLOATS_A_BLOCK", floats)
     np.testing.assert_array_equal(nearest_neighbours(embeddings, count=9), neighbours)
     in_parts = retrieve(embeddings, labels)
     np.testing.assert_array_equal(in_parts.average_precision_at_r, whole.average_precision_at_r)
@@ -201,6 +201,17 @@ def test_an_embedding_that_collapses_coarse_classes_recovers_the_fine_ones_by_ch
     assert 0.42 < found.correct.mean() < 0.56
 
 
+@pytest.mark.parametrize("ids", [(0, 2**32), (2**62, 2**62 + 1), (3, 2**31)])
+def test_labels_may_be_ids_of_64_bits(ids: tuple[int, int]):
+    embeddings = np.array([[0.0, 0], [0, 1], [9, 9], [9, 8]], np.float32)
+    labels = np.repeat(ids, 2)
+    np.testing.assert_array_equal(knn_predictions(embeddings, None, labels), labels)
+    np.testing.assert_array_equal(knn_predictions(embeddings, None, labels.astype(np.uint64)), labels)
+    assert retrieve(embeddings, labels, at=(1,)).figures()["map_at_r"] == 1
+    apart = retrieve(embeddings, labels, embeddings, np.repeat(ids[::-1], 2), at=(1,))
+    assert apart.figures()["recall_at_1"] == 0
+
+
 @few_examples
 @given(seed=st.integers(0, 2**31), offset=st.integers(-1000, 1000))
 def test_moving_all_and_permuting_the_gallery_change_no_figure(seed: int, offset: int):
@@ -216,13 +227,6 @@ def test_moving_all_and_permuting_the_gallery_change_no_figure(seed: int, offset
     np.testing.assert_allclose(after.average_precision_at_r, before.average_precision_at_r, rtol=1e-12)
     for k, found in before.recall_at.items():
         np.testing.assert_array_equal(after.recall_at[k], found)
-
-
-def test_the_product_is_not_left_to_the_low_precision_of_accelerators():
-    points = np.zeros((30, 5), np.float32)
-    given = (points[:3], np.arange(3), points, points[:, 0])
-    lowered = jax.jit(partial(retrieval._nearest, count=2, candidates=4)).lower(*given).as_text()
-    assert "precision = [HIGHEST, HIGHEST]" in lowered
 
 
 def test_bfloat16_is_compared_in_float32():

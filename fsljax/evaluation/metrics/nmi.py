@@ -7,6 +7,7 @@ import numpy as np
 
 from fsljax.clustering import kmeans
 from fsljax.evaluation.agreement import normalized_mutual_information
+from fsljax.evaluation.arrays import checked_labels, checked_rows
 
 
 def compute(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> dict[str, float]:
@@ -19,8 +20,13 @@ def compute(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> dict[st
 
     Returns:
       The figure; none where no class has two examples.
+
+    Raises:
+      UserError: if a value is not finite, or the labels are not one a row.
     """
-    if np.max(np.bincount(labels)) < 2:
+    embeddings = checked_rows(embeddings, "embeddings", keep_float64=True)
+    labels = checked_labels(labels, len(embeddings), "labels")
+    if np.unique(labels, return_counts=True)[1].max() < 2:
         return {}
     clusters = kmeans(jax.random.key(seed), embeddings, len(np.unique(labels)))
     return {"nmi": normalized_mutual_information(np.asarray(clusters.assignments), labels)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fsljax.evaluation.arrays import checked_labels, checked_rows
 from fsljax.evaluation.retrieval import RECALL_AT, retrieve
 
 
@@ -17,8 +18,13 @@ def compute(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> dict[st
 
     Returns:
       The figures; none where no class has two examples.
+
+    Raises:
+      UserError: if a value is not finite, or the labels are not one a row.
     """
-    if np.max(np.bincount(labels)) < 2:
+    embeddings = checked_rows(embeddings, "embeddings", keep_float64=True)
+    labels = checked_labels(labels, len(embeddings), "labels")
+    if np.unique(labels, return_counts=True)[1].max() < 2:
         return {}
     at = [k for k in RECALL_AT if k < len(labels)]
     return retrieve(embeddings, labels, at=at).figures()
