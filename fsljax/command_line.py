@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging as standard_logging
+import os
+import select
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -16,7 +20,8 @@ from fsljax.config.help import as_text
 from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
 from fsljax.experiment import MODES, run
-from fsljax.training.signals import Stopped
+from fsljax.reporting import streams
+from fsljax.training.signals import Interruption, Stopped
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, such as configs/quickstart.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config name> by default.")
@@ -28,23 +33,70 @@ _HELP = ("--help", "-help", "-h", "--helpshort")
 
 
 def main() -> None:
-    """Runs what the command line asks for, and exits: 0 done or stopped, 1 diverged, 2 impossible."""
+    """Runs what the command line asks for.
+
+    Exits with 0: done, or stopped; 1: diverged, or something was not written; 2: asked for the impossible.
+    """
+    output = streams.use()
     _quiet_libraries()
-    app.run(_main, flags_parser=_parse)
+    ending = Ending()
+    interruption = Interruption(
+        ending.at_once
+    ).start()  # to the end of the process, past all handlers of exits
+    try:
+        app.run(partial(_main, ending, interruption, output), flags_parser=_parse)
+    except SystemExit as ended:
+        ending.status = ended.code if isinstance(ended.code, int) else 0
+        raise
 
 
-def _main(argv: Sequence[str]) -> None:
+class Ending:
+    """How the program ends when a signal asks for that at once.
+
+    Attributes:
+      begun: whether the run has begun.
+      status: the exit status of a program that has said its last word; None before.
+    """
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.status: int | None = None
+
+    def at_once(self) -> None:
+        """Says that the program was stopped, unless it is over, and ends it."""
+        if self.status is None:
+            _say_at_once(stopped_sentence() if self.begun else "Stopped before anything began.")
+        os._exit(self.status or 0)
+
+
+def stopped_sentence() -> str:
+    """What is said of a run that was stopped."""
+    return f"Stopped. To go on, run the same command again:\n  python {' '.join(argv_as_typed())}"
+
+
+def _main(ending: Ending, interruption: Interruption, output: streams.Output, argv: Sequence[str]) -> None:
+    ending.begun = True
     try:
         config = _CONFIG.value
         folder = Path(_WORKDIR.value or Path("runs") / config.name).expanduser()
-        output = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
-        run(config, mode=_MODE.value, folder=folder, output=output)
+        results = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
+        run(config, mode=_MODE.value, folder=folder, output=results, interruption=interruption)
     except UserError as error:
         _fail(str(error), error.exit_status)
     except Stopped:
-        print("Stopped. To go on, run the same command again:", file=sys.stderr)
-        print(f"  python {' '.join(argv_as_typed())}", file=sys.stderr)
+        print(stopped_sentence(), file=sys.stderr)
         sys.exit(0)
+    if output.failure is not None:
+        _fail(f"Standard output cannot be written ({output.failure}): see {results or folder}.", 1)
+
+
+def _say_at_once(text: str) -> None:
+    """Writes to standard error past all buffers, whose locks another thread may hold, and without waiting."""
+    bar = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
+    shown = f"\x1b[?25h\n{text}\n" if bar else f"{text}\n"  # a bar has hidden the cursor
+    with contextlib.suppress(OSError):
+        if os.name == "nt" or select.select([], [2], [], 0)[1]:
+            os.write(2, shown.encode(sys.stderr.encoding or "ascii", "backslashreplace"))
 
 
 def argv_as_typed() -> list[str]:

@@ -32,7 +32,14 @@ from fsljax.training.state_items import digest
 MODES = ("train_and_evaluate", "train", "evaluate")
 
 
-def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = None) -> None:
+def run(
+    given: ConfigDict,
+    *,
+    mode: str,
+    folder: Path,
+    output: Path | None = None,
+    interruption: Interruption | None = None,
+) -> None:
     """Trains, evaluates, or both, in the workdir `folder`; evaluation writes to `output`, else there.
 
     Args:
@@ -40,6 +47,7 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
       mode: one of `MODES`.
       folder: the workdir.
       output: where evaluation writes; None: to the workdir.
+      interruption: what hears signals, in place already; None: one for this run alone.
 
     Raises:
       UserError: if something asked for is impossible, said in one sentence.
@@ -56,7 +64,9 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
     devices.use_compilation_cache()
     devices.use_random_kernel()
     output = output or folder
-    with Interruption() as interruption, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if interruption is None:
+            interruption = stack.enter_context(Interruption())
         for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
             stack.enter_context(workdir.exclusive(used))
         data = methods.load(config)
