@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -24,6 +25,14 @@ def fill_standard_streams() -> None:
     os.close(descriptor)
 
 
+def name_files_in_utf8() -> None:
+    """Starts anew where a locale says otherwise: libraries in C++ take file names in UTF-8 alone."""
+    if os.name == "posix" and sys.getfilesystemencoding() != "utf-8":
+        if sys.stdout is not None:  # the terminal's encoding stays
+            os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 if __name__ == "__mp_main__":  # a process that reads images; whoever uses these heeds signals
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -33,6 +42,7 @@ if __name__ == "__main__":
         if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, stop)
     fill_standard_streams()
+    name_files_in_utf8()
 
     from fsljax.training.host_memory import keep_freed_memory
 

@@ -46,10 +46,13 @@ def main() -> None:
         ending.at_once
     ).start()  # to the end of the process, past all handlers of exits
     try:
-        app.run(partial(_main, ending, interruption, output), flags_parser=_parse)
+        app.run(partial(_main, ending, interruption), flags_parser=_parse)
     except SystemExit as ended:
         ending.status = ended.code if isinstance(ended.code, int) else 0
-        raise
+        if not ending.status and output.failure is not None:
+            print(f"fsljax: Standard output could not be written: {output.failure}.", file=sys.stderr)
+            ending.status = 1
+        sys.exit(ending.status)
 
 
 class Ending:
@@ -76,7 +79,7 @@ def stopped_sentence() -> str:
     return f"Stopped. To go on, run the same command again:\n  python {' '.join(argv_as_typed())}"
 
 
-def _main(ending: Ending, interruption: Interruption, output: streams.Output, argv: Sequence[str]) -> None:
+def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
     ending.begun = True
     try:
         config = _CONFIG.value
@@ -88,8 +91,6 @@ def _main(ending: Ending, interruption: Interruption, output: streams.Output, ar
     except Stopped:
         print(stopped_sentence(), file=sys.stderr)
         sys.exit(0)
-    if output.failure is not None:
-        _fail(f"Standard output cannot be written ({output.failure}): see {results or folder}.", 1)
 
 
 def _say_at_once(text: str) -> None:
@@ -210,6 +211,8 @@ def _wrong_flag(argv: list[str], config: ConfigDict, error: Exception) -> str:
             continue
         field = name.partition(".")[2]
         section = [known for known in fields if known.startswith(f"{field}.")]
+        if "a value for --config" in str(error):
+            return f"Give --config=FILE before --{name}."
         if section:
             return (
                 f"config.{field} is a section: give one of its fields, such as --config.{section[0]}=VALUE."

@@ -54,6 +54,8 @@ def run(
       Stopped: if a signal ended the run early; what it had is on disk.
     """
     config = methods.check(given)
+    for used in (folder, output or folder):
+        _check_name(used)
     checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
     if mode == "evaluate":
         _check_trained(folder, config)
@@ -156,6 +158,16 @@ def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
     """Which test examples each setting classified rightly, for paired comparisons."""
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **correct)
+
+
+def _check_name(folder: Path) -> None:
+    """Raises a UserError if the name of a folder has no UTF-8, in which checkpoints are filed."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"The name of {folder} is not UTF-8: give another --workdir or --output_dir."
+        ) from None
 
 
 def _check_source(config: Experiment) -> None:
