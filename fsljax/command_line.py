@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging as standard_logging
+import os
+import select
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from fsljax import methods
-from fsljax.config.experiments import names
+from fsljax.config import experiments
 from fsljax.config.help import as_text
 from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
 from fsljax.experiment import MODES, run
+from fsljax.reporting import streams
 from fsljax.storage.paths import given_path
-from fsljax.training.signals import Stopped
+from fsljax.training.signals import Interruption, Stopped
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, such as configs/quickstart.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config name> by default.")
@@ -25,27 +30,77 @@ _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where evaluation writes; the workdir by default.")
 
 
-_HELP = ("--help", "-help", "-h", "--helpshort")
+_HELP = [
+    dashes + name for dashes in ("-", "--") for name in ("help", "h", "helpshort", "helpfull", "helpxml", "?")
+]
 
 
 def main() -> None:
-    """Runs what the command line asks for, and exits: 0 done or stopped, 1 diverged, 2 impossible."""
+    """Runs what the command line asks for.
+
+    Exits with 0: done, or stopped; 1: diverged, or something was not written; 2: asked for the impossible.
+    """
+    output = streams.use()
     _quiet_libraries()
-    app.run(_main, flags_parser=_parse)
+    ending = Ending()
+    interruption = Interruption(
+        ending.at_once
+    ).start()  # to the end of the process, past all handlers of exits
+    try:
+        app.run(partial(_main, ending, interruption), flags_parser=_parse)
+    except SystemExit as ended:
+        ending.status = ended.code if isinstance(ended.code, int) else 0
+        if not ending.status and output.failure is not None:
+            print(f"fsljax: Standard output could not be written: {output.failure}.", file=sys.stderr)
+            ending.status = 1
+        sys.exit(ending.status)
 
 
-def _main(argv: Sequence[str]) -> None:
+class Ending:
+    """How the program ends when a signal asks for that at once.
+
+    Attributes:
+      begun: whether the run has begun.
+      status: the exit status of a program that has said its last word; None before.
+    """
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.status: int | None = None
+
+    def at_once(self) -> None:
+        """Says that the program was stopped, unless it is over, and ends it."""
+        if self.status is None:
+            _say_at_once(stopped_sentence() if self.begun else "Stopped before anything began.")
+        os._exit(self.status or 0)
+
+
+def stopped_sentence() -> str:
+    """What is said of a run that was stopped."""
+    return f"Stopped. To go on, run the same command again:\n  python {' '.join(argv_as_typed())}"
+
+
+def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
+    ending.begun = True
     try:
         config = _CONFIG.value
         folder = given_path(_WORKDIR.value or Path("runs") / config.name, "--workdir")
-        output = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
-        run(config, mode=_MODE.value, folder=folder, output=output)
+        results = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
+        run(config, mode=_MODE.value, folder=folder, output=results, interruption=interruption)
     except UserError as error:
         _fail(str(error), error.exit_status)
     except Stopped:
-        print("Stopped. To go on, run the same command again:", file=sys.stderr)
-        print(f"  python {' '.join(argv_as_typed())}", file=sys.stderr)
+        print(stopped_sentence(), file=sys.stderr)
         sys.exit(0)
+
+
+def _say_at_once(text: str) -> None:
+    """Writes to standard error past all buffers, whose locks another thread may hold, and without waiting."""
+    bar = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
+    shown = f"\x1b[?25h\n{text}\n" if bar else f"{text}\n"  # a bar has hidden the cursor
+    with contextlib.suppress(OSError):
+        if os.name == "nt" or select.select([], [2], [], 0)[1]:
+            os.write(2, shown.encode(sys.stderr.encoding or "ascii", "backslashreplace"))
 
 
 def argv_as_typed() -> list[str]:
@@ -57,41 +112,29 @@ def argv_as_typed() -> list[str]:
 
 def _parse(argv: list[str]) -> list[str]:
     """The arguments that are no flags: none. Where it ends the program instead, it says why, or helps."""
-    asked = [argument for argument in argv if argument not in _HELP]
+    asked = [argument for argument in argv if argument.partition("=")[0] not in _HELP]
     if len(asked) < len(argv):
         print(_usage())
-        if _config_path(asked):
+        if _config_paths(asked):
             _parse(asked)
-            print(f"\nFields of {_config_path(asked)}:\n{_fields()}")
+            print(f"\nFields of {_config_paths(asked)[0]}:\n{_fields()}")
         sys.exit(0)
-    path = _config_path(argv).split(":")[0]
-    if path and not Path(path).is_file():
-        _fail(f"There is no config file at {path}. {_instead(Path(path))}")
     try:
-        rest = flags.FLAGS(argv)
-        if len(rest) > 1:
-            _fail(f"{rest[1]!r} is no flag: values are given as --config.train.steps=100.")
-        if _CONFIG.value is None:
-            _fail(f"Give an experiment with --config=FILE. {_configs_at_hand()}")
-        if not isinstance(_CONFIG.value, ConfigDict):
-            _fail(f"{_config_path(argv)}: get_config() must return an ml_collections.ConfigDict.")
-        if not _CONFIG.value.get("name"):
-            with _CONFIG.value.unlocked():
-                _CONFIG.value.name = Path(path).stem
-        return rest
+        config = experiments.load(_one_path(argv))
     except UserError as error:
         _fail(str(error), error.exit_status)
-    except (AttributeError, KeyError) as error:
-        _fail(_misspelt(argv, error))
-    except flags.UnrecognizedFlagError as error:
-        _fail(_misspelt(argv, error))
-    except (flags.Error, TypeError, ValueError) as error:
-        _fail(str(error).strip().splitlines()[-1].removeprefix("flag "))
-    except SyntaxError as error:
-        _fail(f"{error.filename}, line {error.lineno}: {error.msg}.")
-    except Exception as error:  # a config file is a program, and may fail as any
-        _fail(f"The config {path} cannot be read: {error or type(error).__name__}")
-    raise AssertionError("not reached")
+    try:
+        rest = flags.FLAGS(argv)
+    except Exception as error:  # ml_collections raises many types
+        _fail(_wrong_flag(argv, config, error))
+    if unordered := [argument for argument in argv[1:] if _is_unordered(argument)]:
+        _fail(f'{unordered[0]} has no order: give values in quotes and parentheses, such as "(1, 5)".')
+    if len(rest) > 1:
+        _fail(f"{rest[1]!r} is no flag: values are given as --config.train.steps=100.")
+    if not _CONFIG.value.get("name"):
+        with _CONFIG.value.unlocked():
+            _CONFIG.value.name = Path(_one_path(argv).partition(":")[0]).stem
+    return rest
 
 
 def _usage() -> str:
@@ -115,46 +158,87 @@ def _fields() -> str:
     raise AssertionError("not reached")
 
 
-def _misspelt(argv: list[str], error: Exception) -> str:
-    """Names the override that the config does not have, and the nearest one it has."""
-    path = _config_path(argv)
-    try:
-        config = _load(path)
-    except Exception:  # the file itself is at fault
-        return f"The config {path} cannot be read: {error}"
-    fields = list(flat(as_mapping(config)))
-    for argument in argv[1:]:
-        name = argument.lstrip("-").split("=")[0].removeprefix("config.")
-        if argument.lstrip("-").startswith("config.") and name not in fields:
-            return f"Unknown field config.{name} of {path}.{nearest(name, fields)}"
-    return str(error).strip("'\"")
+def _one_path(argv: list[str]) -> str:
+    """What `--config` is given.
+
+    Raises:
+      UserError: it is not given, or twice.
+    """
+    paths = _config_paths(argv)
+    if len(set(paths)) > 1:
+        raise UserError(f"--config is given twice, as {paths[0]} and as {paths[1]}: give one.")
+    if paths and paths[0]:
+        return paths[0]
+    unknown = [name for name in map(_flag_name, argv[1:]) if name and not _is_known(name)]
+    if unknown and not unknown[0].startswith("config."):
+        raise UserError(_unknown_flag(unknown[0]))
+    beside = f" beside --{unknown[0]}" if unknown else ""
+    raise UserError(f"Give an experiment with --config=FILE{beside}. {experiments.at_hand()}")
 
 
-def _load(path: str) -> ConfigDict:
-    import runpy
-
-    file, _, argument = path.partition(":")
-    make = runpy.run_path(file)["get_config"]
-    return make(argument) if argument else make()
-
-
-def _config_path(argv: list[str]) -> str:
+def _config_paths(argv: list[str]) -> list[str]:
+    """Every value that is given to `--config`; empty where it is missing."""
+    paths = []
     for position, argument in enumerate(argv):
-        name, equals, value = argument.lstrip("-").partition("=")
-        if name == "config":
-            return value if equals else (argv[position + 1] if position + 1 < len(argv) else "")
-    return ""
+        if _flag_name(argument) == "config":
+            following = argv[position + 1] if position + 1 < len(argv) else ""
+            paths.append(
+                argument.partition("=")[2] if "=" in argument else ("" if following[:1] == "-" else following)
+            )
+    return paths
 
 
-def _instead(missing: Path) -> str:
-    """Where the experiment of a file that is missing is, or what files there are."""
-    given = names(missing.parent).get(missing.stem) if missing.parent.name == "configs" else None
-    return f"That experiment is --config={given}." if given else _configs_at_hand()
+def _flag_name(argument: str) -> str:
+    """The name of the flag that an argument is; empty where it is none."""
+    dashes = len(argument) - len(argument.lstrip("-"))
+    return argument.lstrip("-").partition("=")[0] if dashes in (1, 2) else ""
 
 
-def _configs_at_hand() -> str:
-    files = sorted(path.name for path in Path("configs").glob("*.py"))
-    return f"In configs/ there are: {', '.join(files)}." if files else "Run from the project's folder."
+def _is_known(name: str) -> bool:
+    return name in flags.FLAGS or name.removeprefix("no") in flags.FLAGS
+
+
+def _unknown_flag(name: str) -> str:
+    known = [flag.name for flag in (_CONFIG, _WORKDIR, _MODE, _OUTPUT_DIR)]
+    return f"Unknown flag --{name}.{nearest(name, known)} There are {', '.join(f'--{one}' for one in known)}."
+
+
+def _wrong_flag(argv: list[str], config: ConfigDict, error: Exception) -> str:
+    """What is wrong with flags that could not be read: a field that the config does not have, or a value."""
+    fields = flat(as_mapping(config))
+    for argument in argv[1:]:
+        name, _, value = argument.lstrip("-").partition("=")
+        if not _flag_name(argument).startswith(("config.", "noconfig.")):
+            continue
+        field = name.partition(".")[2]
+        section = [known for known in fields if known.startswith(f"{field}.")]
+        if "a value for --config" in str(error):
+            return f"Give --config=FILE before --{name}."
+        if section:
+            return (
+                f"config.{field} is a section: give one of its fields, such as --config.{section[0]}=VALUE."
+            )
+        if field not in fields:
+            return f"Unknown field config.{field} of {_one_path(argv)}.{nearest(field, list(fields))}"
+        if isinstance(error, flags.IllegalFlagValueError) and f"{name}={value}" in str(error):
+            return f"--{name}={value} cannot be read: it must be {_kind(fields[field])}."
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return _unknown_flag(error.flagname)
+    words = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return f"{words.removeprefix('flag ').removeprefix('ERROR:: ').rstrip('.')}."
+
+
+def _is_unordered(argument: str) -> bool:
+    """Whether it is a set or a dict, of which a tuple would be made all the same."""
+    return _flag_name(argument).startswith("config.") and argument.partition("=")[2][:1] == "{"
+
+
+def _kind(value: object) -> str:
+    """What a field takes, by the value that it has."""
+    if isinstance(value, tuple | list):
+        return f'values in quotes and parentheses, such as "{tuple(value)}"'
+    nouns = {bool: "True or False", int: "a whole number", float: "a number"}
+    return f"{nouns.get(type(value), 'a value')}, such as {value!r}"
 
 
 def _fail(message: str, status: int = 2) -> None:

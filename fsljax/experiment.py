@@ -34,7 +34,14 @@ from fsljax.training.state_items import digest
 MODES = ("train_and_evaluate", "train", "evaluate")
 
 
-def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = None) -> None:
+def run(
+    given: ConfigDict,
+    *,
+    mode: str,
+    folder: Path,
+    output: Path | None = None,
+    interruption: Interruption | None = None,
+) -> None:
     """Trains, evaluates, or both, in the workdir `folder`; evaluation writes to `output`, else there.
 
     Args:
@@ -42,6 +49,7 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
       mode: one of `MODES`.
       folder: the workdir.
       output: where evaluation writes; None: to the workdir.
+      interruption: what hears signals, in place already; None: one for this run alone.
 
     Raises:
       UserError: if something asked for is impossible, said in one sentence.
@@ -50,6 +58,8 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
     config = methods.check(given)
     folder = given_path(folder, "--workdir")
     output = folder if output is None else given_path(output, "--output_dir")
+    for used in (folder, output):
+        _check_name(used)
     checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
     if mode == "evaluate":
         _check_trained(folder, config)
@@ -59,7 +69,9 @@ def run(given: ConfigDict, *, mode: str, folder: Path, output: Path | None = Non
         _check_source(config)
     devices.use_compilation_cache()
     devices.use_random_kernel()
-    with Interruption() as interruption, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if interruption is None:
+            interruption = stack.enter_context(Interruption())
         for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
             stack.enter_context(workdir.exclusive(used))
         data = methods.load(config)
@@ -149,6 +161,16 @@ def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
     """Which test examples each setting classified rightly, for paired comparisons."""
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **correct)
+
+
+def _check_name(folder: Path) -> None:
+    """Raises a UserError if the name of a folder has no UTF-8, in which checkpoints are filed."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"The name of {folder} is not UTF-8: give another --workdir or --output_dir."
+        ) from None
 
 
 def _check_source(config: Experiment) -> None:

@@ -2,28 +2,35 @@
 
 Runs every config of a table, `configs/tables/NAME.py`, with every seed, each in a workdir under
 runs/reproduce/NAME, then prints the table.
-A run that is complete is not repeated, one that was cut off goes on. Overrides reach every run.
+A run that is complete is not repeated, one that was cut off goes on. Overrides reach every run, and so does
+a signal to stop. Exit status: 0, 1 or 2 as of launch.py, 130 when stopped.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 import numpy as np
+import psutil
 
 from fsljax.config import experiments
 from fsljax.config.reading import nearest
 from fsljax.errors import UserError
+from fsljax.reporting import streams
 from fsljax.reporting.comparison import Compared, comparison, detection_comparison
 from fsljax.storage.array_files import read_arrays
 from fsljax.storage.json_files import read_checked, write_json
+from fsljax.training.signals import SIGNALS, Interruption, Stopped
 from fsljax.training.workdir import CORRECT, RESULTS, results_of
 
 _RUNS = Path("runs/reproduce")
@@ -236,7 +243,7 @@ def _launch(
     print(f"{name} …", file=sys.stderr, flush=True)
     if setting is None:
         (workdir / product).unlink(missing_ok=True)
-    status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    status = _status_of(command)
     if status:
         raise UserError(f"{' '.join(command)} ended with status {status}.")
     if not (workdir / product).exists() or (setting and setting not in _settings(workdir)):
@@ -271,6 +278,33 @@ def _settings(workdir: Path) -> dict[str, dict[str, float]]:
     return settings
 
 
+def _status_of(command: Sequence[str]) -> int:
+    """Exit status of a program that requests to stop are handed on to.
+
+    Raises:
+      Stopped: if there was one; the program has ended.
+    """
+    requests = []
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        requests.append(number)
+        for child in psutil.Process().children():
+            child.terminate()
+
+    # A group of its own: Ctrl-C must reach it once, from here, for after a second request it saves nothing.
+    group = {"process_group": 0} if os.name == "posix" else {}
+    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    try:
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False, **group)  # type: ignore[call-overload]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if requests:
+        raise Stopped
+    status: int = done.returncode
+    return status
+
+
 def _figure(workdir: Path, setting: str, metric: str) -> float:
     try:
         return _settings(workdir)[setting][metric]
@@ -279,21 +313,26 @@ def _figure(workdir: Path, setting: str, metric: str) -> float:
 
 
 def main(argv: list[str]) -> int:
-    """Exit status: 0, or 2 where something asked for is impossible."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(__doc__)
-        print("tables:", ", ".join(table_names()))
-        return 0 if argv else 2
+    """Exit status: 0, 2 where something asked for is impossible, 1 where a run failed, 130 when stopped."""
     try:
-        reproduce(argv[0], argv[1:])
+        if not argv or argv[0] in ("-h", "--help"):
+            print(__doc__)
+            print("tables:", ", ".join(table_names()))
+            return 0 if argv else 2
+        with Interruption():
+            reproduce(argv[0], argv[1:])
     except UserError as error:
         print(f"fsljax: {error}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         print("Stopped. Give the same command again to go on.", file=sys.stderr)
         return 130
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    output = streams.use()
+    status = main(sys.argv[1:])
+    if output.failure is not None:
+        print(f"fsljax: Standard output could not be written: {output.failure}.", file=sys.stderr)
+    sys.exit(status or int(output.failure is not None))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import inspect
 import runpy
-from collections.abc import Collection
+import traceback
+from collections.abc import Callable, Collection
 from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from fsljax.config.reading import nearest
 from fsljax.errors import UserError
@@ -30,6 +36,46 @@ def choose(name: str, experiments: Collection[str], file: str) -> str:
     if not name:
         raise UserError(f"{path} holds several experiments: give --config={path}:NAME, NAME one of {listed}.")
     raise UserError(f"{path} has no experiment {name!r}.{nearest(name, list(experiments))} It has {listed}.")
+
+
+def load(given: str) -> ConfigDict:
+    """The config of what `--config` is given: a file, or `FILE:EXPERIMENT`.
+
+    Raises:
+      UserError: there is no such file, it fails, or it gives no config; with the line where it failed.
+    """
+    name, colon, argument = given.partition(":")
+    path = Path(name)
+    try:
+        if not path.is_file():
+            raise UserError(_missing(path))
+        make = runpy.run_path(name).get("get_config")
+        if not callable(make):
+            raise UserError(f"The config {path} has no function get_config(), which makes the config.")
+        arguments = [argument] if colon else []
+        _check_arguments(path, make, arguments)
+        config = make(*arguments)
+    except UserError:
+        raise
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise UserError(f"{error.filename or path}{line}: {_in_one_line(error.msg)}.") from error
+    except (Exception, SystemExit) as error:  # a config file is a program, and may fail as any
+        raise UserError(
+            f"The config {path} cannot be read{_line_in(path, error)}: {_words(error)}."
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"The config {path} cannot be read: get_config() must return an ml_collections.ConfigDict, and "
+            f"returned {type(config).__name__ if config is not None else 'None'}."
+        )
+    return config
+
+
+def at_hand(folder: Path = Path("configs")) -> str:
+    """A sentence that says which config files there are."""
+    files = sorted(path.name for path in folder.glob("*.py"))
+    return f"In {folder}/ there are: {', '.join(files)}." if files else "Run from the project's folder."
 
 
 def find(name: str, folder: Path = Path("configs")) -> str:
@@ -58,6 +104,48 @@ def names(folder: Path) -> dict[str, str]:
                 given |= {get_config(name).name: f"{file}:{name}" for name in scope["EXPERIMENTS"]}
             else:
                 given[get_config().name or file.stem] = str(file)
-        except Exception:  # a config file is a program, and may fail as any
+        except (Exception, SystemExit):  # a config file is a program, and may fail as any
             continue
     return given
+
+
+def _missing(path: Path) -> str:
+    """What there is instead of a file that is not there."""
+    if path.is_dir():
+        return f"{path} is a folder, and no config file. {at_hand(path)}"
+    given = names(path.parent).get(path.stem) if path.parent.name == "configs" else None
+    instead = f"That experiment is --config={given}." if given else at_hand()
+    return f"There is no config file at {path}. {instead}"
+
+
+def _check_arguments(path: Path, make: Callable[..., object], arguments: list[str]) -> None:
+    """Raises a UserError if `get_config` does not take what it would be given."""
+    try:
+        inspect.signature(make).bind(*arguments)
+    except TypeError:
+        if arguments:
+            raise UserError(
+                f"The config {path} holds one experiment: give --config={path} without :{arguments[0]}."
+            ) from None
+        raise UserError(f"The config {path} holds several experiments: give --config={path}:NAME.") from None
+    except ValueError:  # of a function that does not tell
+        return
+
+
+def _words(error: BaseException) -> str:
+    kind, text = type(error).__name__, str(error.args[0] if len(error.args) == 1 else error)
+    with contextlib.suppress(ValueError, SyntaxError):  # ml_collections quotes its own
+        text = str(ast.literal_eval(text))
+    return f"{kind}: {_in_one_line(text)}" if text else kind
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())[:300].rstrip(".")
+
+
+def _line_in(path: Path, error: BaseException) -> str:
+    """ ", line 5": the last line of the file that an error went through."""
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path
+    ]
+    return f", line {lines[-1]}" if lines else ""

@@ -78,7 +78,6 @@ def train(
         data = placed(method.training_data(state.inference_variables()), config.data.device_budget_gb)
         run_steps = stack.enter_context(Steps(method, config, data, progress))
         rate = learning_rate(config)
-        interruption.polled = True
         while step < total:
             spans = [config.train.log_every, config.checkpoint.every]
             if method.refresh_every:

@@ -1,11 +1,15 @@
-"""Signals that ask a run to stop: SIGTERM, and Ctrl-C."""
+"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and the end of its terminal."""
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import threading
+from collections.abc import Callable
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Stopped(BaseException):
@@ -13,30 +17,84 @@ class Stopped(BaseException):
 
 
 class Interruption:
-    """Notes a request to stop, for a loop to see; a second request, or one outside a loop, raises `Stopped`.
+    """Notes a request to stop, for a loop to see; a second request, or one where no loop looks, ends at once.
 
-    Use as a context manager: on leaving, the handlers from before are back.
+    Use as a context manager, or between `start` and `stop`: after it the handlers from before are back. Only
+    the main thread can have it otherwise than idle. A program that was started by nohup goes on without its
+    terminal.
+
+    Args:
+      end: ends the program at once, and does not return. A thread of its own calls it: the main one may be in
+        a long compilation, or in a callback that swallows whatever is raised. None: `Stopped` is raised
+        instead, in the main thread; where it may have been swallowed, `check` raises it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end: Callable[[], None] | None = None) -> None:
         self.requested = False
         self.polled = False  # whether a loop looks at `requested`
+        self._end = end
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+        self._wakeup: socket.socket | None = None
 
     def __enter__(self) -> Interruption:
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        return self
+        return self.start()
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self.stop()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        at_once = self.requested or not self.polled
-        self.requested = True
-        if at_once:
-            raise Stopped
+    def start(self) -> Interruption:
+        """Puts the handlers in place."""
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        handler: Callable[[int, FrameType | None], object] = self._raise
+        if self._end is not None:
+            self._listen()
+            handler = _leave_to_the_listener
+        for number in SIGNALS:
+            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, handler)
+        return self
+
+    def stop(self) -> None:
+        """Puts the handlers from before in place."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(-1)
+            self._wakeup.close()
+            self._wakeup = None
 
     def check(self) -> None:
         """Raises `Stopped` if it was asked for: what a handler raises may be lost inside a library."""
         if self.requested:
             raise Stopped
+
+    def _note(self) -> bool:
+        """Whether to end at once."""
+        second, self.requested = self.requested, True
+        # Read after `requested` is set: a loop that ends just now sees the one, or is seen by the other.
+        return second or not self.polled
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        if self._note():
+            raise Stopped
+
+    def _listen(self) -> None:
+        receiver, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._end_when_asked, args=(receiver,), daemon=True).start()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.stop)  # the thread is not there
+
+    def _end_when_asked(self, receiver: socket.socket) -> None:
+        assert self._end is not None
+        with receiver:
+            while received := receiver.recv(1):
+                if received[0] in SIGNALS and self._note():
+                    self._end()
+
+
+def _leave_to_the_listener(number: int, frame: FrameType | None) -> None:
+    pass

@@ -90,6 +90,7 @@ class Steps:
                 jax.block_until_ready(metrics)
                 self._progress.start_clock()
                 self._warm = True
+                interruption.polled = True  # before, there was nothing to save
             collected.append(metrics)
             if len(collected) >= _IN_FLIGHT:
                 jax.block_until_ready(collected[-_IN_FLIGHT])

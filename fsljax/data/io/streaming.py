@@ -137,8 +137,9 @@ def _in_processes(images: np.ndarray | EncodedImages, workers: int) -> TypeGuard
 
 def _begin_worker(index: int, count: int) -> None:
     """Leaves signals to the process that uses the batches, and ends when it does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
