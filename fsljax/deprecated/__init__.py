@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 MODULES = {
-    "fsljax.data.annotation_xml": "fsljax.detection.data.annotation_xml",
+    "fsljax.data.annotation_xml": "fsljax.detection.data.annotations.voc_xml",
     "fsljax.data.augment": "fsljax.data.augmentation",
     "fsljax.data.cache": "fsljax.data.io.cache",
     "fsljax.data.coco": "fsljax.detection.data.sets.coco",

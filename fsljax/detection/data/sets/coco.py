@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 from fsljax.detection.config import Config
-from fsljax.detection.data.annotation_json import CocoFile, CocoImage, Id, read_annotations
-from fsljax.detection.data.annotation_xml import missing_split
+from fsljax.detection.data.annotations.coco_json import CocoFile, CocoImage, Id, read_annotations
+from fsljax.detection.data.annotations.voc_xml import missing_split
 from fsljax.detection.data.orientation import size_of
 from fsljax.detection.data.photographs import Photographs, divided, folder_of
 from fsljax.detection.data.set_operations import collect, one_image
@@ -57,7 +57,7 @@ def read_folder(
       drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
 
     Raises:
-      UserError: a file is missing, as `fsljax.detection.data.annotation_json.read_annotations`, or as
+      UserError: a file is missing, as `fsljax.detection.data.annotations.coco_json.read_annotations`, or as
         `collect`.
     """
     root = given_path(folder, "The folder of the data")

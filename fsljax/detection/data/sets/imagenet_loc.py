@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fsljax.detection.config import Config
-from fsljax.detection.data.annotation_xml import (
+from fsljax.detection.data.annotations.voc_xml import (
     Annotation,
     annotated,
     counts_from_zero,

@@ -15,8 +15,8 @@ from PIL import Image
 
 from fsljax.data.io.decode import upright_size
 from fsljax.detection.config import Config, Data
-from fsljax.detection.data.annotated_folder import AnnotatedFolder
-from fsljax.detection.data.annotation_xml import annotated, missing_split, visible, zero_notes
+from fsljax.detection.data.annotations.annotated_folder import AnnotatedFolder
+from fsljax.detection.data.annotations.voc_xml import annotated, missing_split, visible, zero_notes
 from fsljax.detection.data.photographs import Photographs, divided
 from fsljax.detection.data.set_operations import collect, join, one_image
 from fsljax.detection.data.structures import DetectionSet

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fsljax.detection.data.annotation_xml import annotated, counts_from_zero, read_annotation, read_list
+from fsljax.detection.data.annotations.voc_xml import annotated, counts_from_zero, read_annotation, read_list
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError
 

@@ -63,7 +63,7 @@ def read_annotations(file: Path) -> CocoFile:
         be, two entries have one id, or an annotation is of an unknown image or category.
     """
     try:
-        stored = read_json(file, finite=False)
+        stored = read_json(file, nan=True)
     except FileNotFoundError as error:
         raise UserError(f"{file} does not exist.") from error
     if not isinstance(stored, dict):

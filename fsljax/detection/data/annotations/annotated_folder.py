@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fsljax.data.io.formats import is_image
-from fsljax.detection.data.annotation_xml import (
+from fsljax.detection.data.annotations.voc_xml import (
     Annotation,
     counts_from_zero,
     read_annotation,
