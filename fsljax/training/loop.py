@@ -17,6 +17,7 @@ from fsljax.networks import has_folded_norm, load_weights
 from fsljax.networks.variables import Variables
 from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
+from fsljax.training.host_memory import release_freed_memory
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
 from fsljax.training.optimizer import learning_rate
@@ -124,6 +125,7 @@ def _validate_and_save(
     checkpoints.save(state, next(iter(validation.values()), float(step)))
     log.flush()
     named = {f"validation {name}": value for name, value in validation.items()}
+    release_freed_memory()
     progress.update(step, figures | named, important=True)
 
 

@@ -13,6 +13,7 @@ from fsljax.config import Experiment
 from fsljax.data.io.streaming import fits, read, stream
 from fsljax.training import devices
 from fsljax.training.devices import StepFunction
+from fsljax.training.host_memory import release_freed_memory
 from fsljax.training.method import Batch, Method, TrainingData
 from fsljax.training.progress import Progress
 from fsljax.training.signals import Interruption
@@ -88,6 +89,7 @@ class Steps:
             state, metrics, count = self._advance(state, step, goal - step)
             if not self._warm:
                 jax.block_until_ready(metrics)
+                release_freed_memory()
                 self._progress.start_clock()
                 self._warm = True
                 interruption.polled = True  # before, there was nothing to save
