@@ -32,7 +32,7 @@ def data_folder(data_dir: str | None = None) -> Path:
     """
     if data_dir:
         folder = given_path(data_dir, "The data folder (--config.data.data_dir)")
-        if not folder.is_dir():
+        if not _is_folder(folder):
             raise UserError(
                 f"The data folder {folder} does not exist (given as data_dir, --config.data.data_dir). "
                 "Correct the path, or create the folder."
@@ -150,7 +150,7 @@ def not_found(name: str, version: str, data_dir: str | None, tried: Sequence[str
             [
                 f"The data set {name} {version} (TFDS, array_record format) is missing. Tried:",
                 f"  - the folder {folder / name / version}: "
-                + ("no such data set there" if folder.is_dir() else f"{folder} does not exist"),
+                + ("no such data set there" if _is_folder(folder) else f"{folder} does not exist"),
                 *(f"  - {line}" for line in tried),
                 "Two ways out:",
                 f"  1. put the prepared data into a folder as {name}/{version}/ and name that folder with",
@@ -186,6 +186,14 @@ def reason(error: Exception) -> str:
     text = str(inner.args[0]) if isinstance(inner, requests.RequestException | HTTPError) else str(inner)
     lines = text.splitlines() or [type(error).__name__]
     return re.sub(r"^\w+\(host=.*?\): ", "", lines[0])[:200]
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is such a folder, and it can be looked for."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # in a folder that may not be entered; no path at all
+        return False
 
 
 def _read_records(path: Path, length: int) -> list[bytes]:

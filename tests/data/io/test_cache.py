@@ -460,7 +460,12 @@ def test_an_entry_that_another_process_finished_first_stays(home):
     assert unused.calls == 0
 
 
-def test_processes_that_make_the_same_entry_at_once_all_get_it(home, tmp_path):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_processes_that_make_the_same_entry_at_once_all_get_it(home, tmp_path, damaged):
+    for turn in range(20 * damaged):
+        entry = home / "fsljax" / f"data-{turn:016d}"
+        cached_arrays("data", f"{turn:016d}", Maker())
+        (entry / "labels.npy").write_bytes(b"damage")
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent(
