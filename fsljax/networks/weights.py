@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
 from fsljax.networks.variables import Variables
+from fsljax.storage.array_files import read_arrays
 
 SUFFIXES = (".safetensors", ".npz")
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
@@ -103,8 +104,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     check_suffix(path)
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            return read_arrays(path)
         from safetensors.numpy import load_file
 
         return load_file(path)
@@ -113,7 +113,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             f"The weights {path} (config.network.weights) cannot be read: {error.strerror or error}."
         ) from error
     except Exception as error:  # damage comes as many types
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        lines = (str(error) or type(error).__name__).splitlines()
+        reason = lines[0].removeprefix(f"{path} ").removeprefix("is damaged: ").rstrip(".")
         raise UserError(f"The weights {path} (config.network.weights) are damaged: {reason}.") from error
 
 
