@@ -114,7 +114,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             f"The weights {path} (config.network.weights) cannot be read: {error.strerror or error}."
         ) from error
     except Exception as error:  # damage comes as many types
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        lines = (str(error) or type(error).__name__).splitlines()
+        reason = lines[0].removeprefix(f"{path} ").removeprefix("is damaged: ").rstrip(".")
         raise UserError(f"The weights {path} (config.network.weights) are damaged: {reason}.") from error
 
 

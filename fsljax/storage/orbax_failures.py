@@ -50,7 +50,7 @@ def remove_remains(folder: Path, step: int) -> None:
     """Removes what is there of a checkpoint that could not be written, once nothing more will be."""
     for thread in threading.enumerate():
         if type(thread).__module__.startswith("orbax."):  # after one has failed, it does not wait for others
-            thread.join(_MOST_SECONDS)
+            threading.Thread.join(thread, _MOST_SECONDS)  # its own would raise what the thread did
     for remains in (folder / str(step), *folder.glob(f"{step}.orbax-checkpoint-tmp*")):
         shutil.rmtree(remains, ignore_errors=True)
 

@@ -71,6 +71,6 @@ def checked_about(stored: Mapping[str, Any]) -> dict[str, Any]:
       ValueError: if it is damaged.
     """
     about = unsealed(stored)
-    if not isinstance(about["selection"], float | int | None) or not isinstance(about["digests"], dict):
+    if not isinstance(about.get("selection", ""), float | int | None) or "digests" not in about:
         raise ValueError("what it holds, and what it was chosen by, cannot be read")
     return about

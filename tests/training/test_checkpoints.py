@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import chex
@@ -193,29 +194,49 @@ def test_a_changed_figure_of_a_checkpoint_is_told_and_chooses_none(tmp_path: Pat
     assert caplog.text.count("damaged and skipped") == 1
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
+@contextmanager
+def disk_of(kilobytes: int, folder: Path) -> Iterator[Path]:
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("a small disk takes the right to mount one")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_in_a_sentence_alone(small_disk: Path, caplog, capfd):
+@pytest.mark.parametrize("kilobytes", [4, 16, 32, 48])
+def test_wherever_a_disk_fills_up_it_is_told_in_a_sentence(tmp_path: Path, caplog, capfd, kilobytes: int):
+    with disk_of(kilobytes, tmp_path / "small") as folder:
+        for number in (1, 2):
+            run = Checkpoints(folder / "run")
+            run.save(make_state(number), 0.5)
+            run.wait()
+            assert number not in run.selections()
+            run.close()
+            with pytest.raises(OSError, match="No space left on device"):
+                Checkpoints(folder / "model").write_model(Model(1, make_state(1).inference_variables()), None)
+    assert "Traceback" not in capfd.readouterr().err
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+def test_the_next_checkpoint_may_find_room(tmp_path: Path, caplog, capfd):
+    with disk_of(400, tmp_path / "small") as small_disk:
+        large_and_small(small_disk)
+    assert "The checkpoint of step 1 could not be written (No space left on device)" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err and len(caplog.records) == 1
+
+
+def large_and_small(small_disk: Path) -> None:
     checkpoints = Checkpoints(small_disk)
     state = make_state(1)
     kernel = jax.random.normal(jax.random.key(0), (400, 400))
     large = state.replace(params=state.params | {"large": {"kernel": kernel}})
     checkpoints.save(large, 0.5)
     checkpoints.close()
-    assert "The checkpoint of step 1 could not be written (No space left on device)" in caplog.text
-    assert "Traceback" not in capfd.readouterr().err and len(caplog.records) == 1
     with pytest.raises(OSError, match="No space left on device"):
         Checkpoints(small_disk).write_model(Model(1, large.inference_variables()), None)
     checkpoints.save(state, 0.5)
     checkpoints.close()
     assert_same(Checkpoints(small_disk).restore_last(make_state(0)), state)
-    assert len(caplog.records) == 1

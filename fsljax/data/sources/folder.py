@@ -143,7 +143,7 @@ def load_splits(
 
 
 def _existing_folder(path: str | os.PathLike[str]) -> Path:
-    if not os.fspath(path):
+    if path == "":
         raise UserError("No image folder is given: name it with --config.data.path=DIR.")
     root = given_path(path, "--config.data.path=DIR")
     if root.is_dir():

@@ -149,3 +149,39 @@ def test_too_few_images_are_told_of(folder: Path, tmp_path: Path):
     novel: Any = methods.load(config).novel_images  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"An episode takes 20 images.*--config\.eval\.episodes=0"):
         few_shot_detection.episodes_of(method.config, novel)
+
+
+def test_images_and_boxes_that_the_data_lack_are_told(
+    method: RepMetDetector, folder: Path, novel: NovelPhotographs
+):
+    few_shot_detection.episodes_of(method.config, novel)
+    episodes = read_episodes(folder / "episodes.json")
+    far = episodes.support_boxes.copy()
+    far[1, 0, 0, 2] = HEIGHT + 1
+    with pytest.raises(UserError, match="Episode 1 has a box outside its image"):
+        novel.in_pixels(replace(episodes, support_boxes=far))
+    unknown = episodes.query.copy()
+    unknown[0, 0] = "another"
+    with pytest.raises(UserError, match="an image 'another' that the data lack"):
+        novel.in_pixels(replace(episodes, query=unknown))
+
+
+def test_damaged_episodes_of_the_cache_are_made_anew_and_others_refused(
+    method: RepMetDetector, tmp_path: Path, novel: NovelPhotographs, monkeypatch, caplog
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    config = replace(method.config, eval=replace(method.config.eval, episodes_file=""))
+    first = few_shot_detection.episodes_of(config, novel)
+    (path,) = tmp_path.glob("*/detection_episodes-*.json")
+    whole = path.read_text()
+    for damaged in ("", "{}", whole[:-9], whole.replace('"seed":0', '"seed":1')):
+        assert damaged != whole
+        path.write_text(damaged)
+        caplog.clear()
+        again = few_shot_detection.episodes_of(config, novel)
+        assert "They are made anew." in caplog.text and path.read_text() == whole
+        np.testing.assert_array_equal(again.support_boxes, first.support_boxes)
+    path.write_text(whole[:-9])
+    named = replace(method.config, eval=replace(method.config.eval, episodes_file=str(path)))
+    with pytest.raises(UserError, match="Regenerate it"):
+        few_shot_detection.episodes_of(named, novel)
