@@ -128,6 +128,10 @@ def expected(made: Json, *, drop: bool) -> list[Read]:
     for identity, (file, given) in images.items():
         path = PurePosixPath(file)
         height, width = SIZES[file] if None in given else given
+        need(
+            None not in given
+            or all(side in (None, own) for side, own in zip(given, SIZES[file], strict=True))
+        )
         found = []
         for of_image, category, (x, y, w, h), crowd, ignored in objects.values():
             if of_image != identity:

@@ -56,7 +56,7 @@ def coco_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_coco(rounds, coco_folder: Path):
-    for seed in rounds(150):
+    for seed in rounds(60):
         rng = random.Random(seed)
         made = coco_grammar.content(rng)
         if rng.random() < 0.7:
@@ -81,7 +81,7 @@ def test_coco(rounds, coco_folder: Path):
 
 
 def test_voc(rounds, tmp_path: Path):
-    for seed in rounds(100):
+    for seed in rounds(40):
         rng = random.Random(seed)
         root = tmp_path / "voc"
         folder = voc_grammar.make(rng)

@@ -76,7 +76,8 @@ class Photographs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.train.notes + self.test.notes))
+        novel = () if self.novel is None else self.novel.notes
+        return tuple(dict.fromkeys(self.train.notes + self.test.notes + novel))
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -125,6 +125,7 @@ def test_every_rule_has_a_setting_in_every_column(result: Result):
     expected = [column + rule for rule in ("", "_distance", "_vanilla") for column in columns]
     assert list(result.test) == [*expected, "5way_1shot_ft0_ceiling", "5way_2shot_ft0_ceiling"]
     for setting, figures in result.test.items():
+        assert figures["ap50_pooled"] <= figures["ap50_pooled_ignoring_duplicates"] <= 1
         assert 0 <= figures["ap50_pooled"] <= 1 and 0 <= figures["map"] <= figures["map50"] + 0.1 <= 1.1
         assert figures["episodes"] == 3
         if setting.endswith(("distance", "vanilla")):

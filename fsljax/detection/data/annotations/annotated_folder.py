@@ -18,8 +18,9 @@ from fsljax.detection.data.annotations.voc_xml import (
 )
 from fsljax.errors import UserError, first_few
 
-# `id 1`, `id -1` or `id 0`, as VOC's lists of one class have it.
+# VOC's lists of one class have `id  1`, `id -1` or `id  0`, the number in two places; `photo 1` is a name.
 _OF_ONE_CLASS = re.compile(r"(\S.*?)\s+(?:1|-1|0)")
+_IN_TWO_PLACES = re.compile(r".*(?:\s-1|\s\s[01]|\t[01])")
 _PREFERRED = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")
 
 
@@ -59,8 +60,10 @@ class AnnotatedFolder:
         """
         lines = read_list(path)
         matches = [_OF_ONE_CLASS.fullmatch(line) for line in lines]
-        known = set(map(_plain, (*self._read, *self._damaged)))
+        known = {*map(_plain, (*self._read, *self._damaged)), *self._images}
         if any(match is None for match in matches) or any(_plain(line) in known for line in lines):
+            return lines
+        if "_" not in path.stem and not any(map(_IN_TWO_PLACES.fullmatch, lines)):
             return lines
         return [match[1] for match in matches if match is not None]
 

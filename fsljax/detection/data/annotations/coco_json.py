@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 class CocoImage(NamedTuple):
-    """An image: `size` is (height, width), None where either is not given; `file_name` is relative."""
+    """An image: `size` is (height, width), None for what is not given; `file_name` is relative."""
 
     id: Id
     file_name: str
-    size: tuple[int, int] | None
+    size: tuple[int | None, int | None]
 
 
 class CocoObject(NamedTuple):
@@ -139,8 +139,7 @@ def _image(entry: _Entry) -> CocoImage:
         raise entry.fault("file_name", "the name of a file within the folder of the images")
     if name == ".":
         raise entry.fault("file_name", "the name of a file")
-    height, width = _side(entry, "height"), _side(entry, "width")
-    return CocoImage(_id(entry, "id"), given, None if height is None or width is None else (height, width))
+    return CocoImage(_id(entry, "id"), given, (_side(entry, "height"), _side(entry, "width")))
 
 
 def _object(entry: _Entry, images: Collection[Id], categories: Collection[Id]) -> CocoObject:

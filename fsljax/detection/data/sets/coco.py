@@ -146,9 +146,27 @@ def _annotated(image: CocoImage, path: Path, identity: str, read: CocoFile, file
         path,
         identity,
         f"{image.file_name} in {file}",
-        image.size or size_of(path),
+        _size(image, path, file),
         boxes=[one.box for one in objects],
         classes=[read.class_names[one.category] for one in objects],
         difficult=[one.ignored for one in objects],
         crowd=[one.crowd for one in objects],
     )
+
+
+def _size(image: CocoImage, path: Path, file: Path) -> tuple[int, int]:
+    """The (height, width) of an image: as the file says, or where a side is missing, the image's own.
+
+    Raises:
+      UserError: the one side that is given is another.
+    """
+    height, width = image.size
+    if height is not None and width is not None:
+        return height, width
+    own = size_of(path)
+    for given, side, what in ((height, own[0], "high"), (width, own[1], "wide")):
+        if given not in (None, side):
+            raise UserError(
+                f"The image {image.file_name} is {side} {what}, but {file} says {given}. Correct it."
+            )
+    return own

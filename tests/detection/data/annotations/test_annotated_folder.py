@@ -38,6 +38,12 @@ def test_a_line_is_a_name_as_it_stands(tmp_path):
     assert voc.read_folder(root, "train").ids == ("photo (1)", "photo 1")
     (root / "ImageSets/Main/cat_train.txt").write_text("photo -1\na  1\nphoto (1)  0\n")
     assert voc.read_folder(root, "cat_train").ids == ("photo", "a", "photo (1)")
+    # An image without annotation is no other image with a number.
+    Image.new("RGB", (64, 48)).save(root / "JPEGImages/a 0.jpg")
+    for listed in ("a 0\n", "a 1\n", "b\na  1\n"):
+        (root / "ImageSets/Main/train.txt").write_text(listed)
+        with pytest.raises(UserError):
+            voc.read_folder(root, "train")
     (root / "ImageSets/Main/train.txt").write_text("a 5\n")
     with pytest.raises(UserError, match=r"train\.txt names a 5, which is not in"):
         voc.read_folder(root, "train")

@@ -171,6 +171,11 @@ def test_ids_may_be_written_as_text(tmp_path):
     assert [labels.tolist() for labels in read.labels] == [[1, 0], [0]]
 
 
+def test_the_one_side_that_is_given_is_compared(tmp_path):
+    with pytest.raises(UserError, match=r"a\.jpg is 48 high, but .*train\.json says 47"):
+        coco.read_folder(write(tmp_path, [image(width=None, height=47)], []), "train")
+
+
 @pytest.mark.parametrize("size", [{"width": None}, {"height": None, "width": None}])
 def test_a_size_that_is_not_given_is_the_images(tmp_path, size):
     read = coco.read_folder(write(tmp_path, [{**image(), **size}], [box(1)]), "train")
