@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import shutil
+import sys
+import threading
+import unicodedata
 from pathlib import Path
 
 import jax
@@ -12,13 +17,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsljax.api import Classifier
+from fsljax.api import Classifier, Detector
+from fsljax.classification import enrollment
+from fsljax.classification.enrollment import Prototypes, Representatives
 from fsljax.errors import UserError
-from fsljax.methods import protonet
+from fsljax.methods import protonet, repmet_detector
 from fsljax.networks import build
 from fsljax.storage.json_files import read_checked, write_json
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
+
+MODELS = Path(__file__).parents[2] / "models"
 
 
 def make_classifier(
@@ -151,9 +160,9 @@ def test_every_form_of_image_gives_the_same_embedding(patterns: np.ndarray, tmp_
         (lambda c, x: c.enroll(x, "a").confidence(x), "Two classes"),
         (lambda c, x: c.embed(x.astype(np.float32)), "outside 0 … 1"),
         (lambda c, x: c.embed(x.astype(np.int64)), "type int64"),
-        (lambda c, x: c.embed([np.zeros(5, np.uint8)]), r"An image has the shape \[5\]"),
-        (lambda c, x: c.embed([np.zeros((0, 5))]), r"An image has the shape \[0, 5\]"),
-        (lambda c, x: c.embed(np.zeros((2, 0, 5))), r"An image has the shape \[0, 5\]"),
+        (lambda c, x: c.embed([np.zeros(5, np.uint8)]), r"Image 0 has the shape \[5\]"),
+        (lambda c, x: c.embed([np.zeros((0, 5))]), r"Image 0 has the shape \[0, 5\]"),
+        (lambda c, x: c.embed(np.zeros((2, 0, 5))), r"Image 0 has the shape \[0, 5\]"),
         (lambda c, x: c.embed(np.zeros(0)), "no images"),
         (lambda c, x: c.embed(iter([])), "no images"),
         (lambda c, x: c.embed(x[0]), r"\[28, 28, 1\], and this looks like one image: give images\[None\]"),
@@ -453,3 +462,107 @@ def test_a_folder_in_use_is_named_without_advising_flags(tmp_path: Path):
     with workdir.exclusive(tmp_path), pytest.raises(UserError, match="in use by another run") as raised:
         make_classifier().save(tmp_path)
     assert "--" not in str(raised.value)
+
+
+def test_threads_that_enrol_one_class_lose_nothing(patterns: np.ndarray):
+    classifier = make_classifier().enroll(patterns[:1], "other")
+    wanted = classifier.embed(patterns[1:2])[0]
+    many = np.repeat(patterns[1:2], 50, axis=0)
+    classifier.embed(many)
+    threads = [
+        threading.Thread(target=lambda: [classifier.enroll(many, "a") for _ in range(8)]) for _ in range(4)
+    ]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    arrays = classifier._enrolled.arrays()
+    assert arrays["counts"].tolist() == [1, 1600]
+    np.testing.assert_allclose(arrays["sums"][1] / 1600, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_call_sees_the_classes_of_one_moment(patterns: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    """Whatever changes between the comparison and the answer is of the next call."""
+    classifier = make_classifier(unknown=0.0).enroll(patterns, ["a", "b", "c", "d"])
+    compare = Prototypes.compare
+
+    def compare_and_forget(known: Prototypes, embeddings: np.ndarray):
+        found = compare(known, embeddings)
+        classifier.forget("a")
+        classifier.enroll(patterns[:1], "z")
+        return found
+
+    monkeypatch.setattr(Prototypes, "compare", compare_and_forget)
+    assert classifier.predict(patterns).tolist() == ["a", "b", "c", "d"]
+    monkeypatch.undo()
+    assert classifier.classes == ["b", "c", "d", "z"]
+
+
+def test_a_failed_enrolment_leaves_the_classes_as_they_were(patterns: np.ndarray):
+    classifier = make_classifier().enroll(patterns[:2], ["a", "b"])
+    for labels in (["c", 0.5], {"c", "d"}):
+        with pytest.raises(UserError):
+            classifier.enroll(patterns[2:], labels)
+    assert classifier.classes == ["a", "b"]
+
+
+@pytest.mark.parametrize("again", [lambda c: pickle.loads(pickle.dumps(c)), copy.deepcopy, copy.copy])
+def test_a_classifier_in_use_is_copied_and_sent_to_other_processes(patterns: np.ndarray, again):
+    classifier = make_classifier(unknown=0.25).enroll(patterns, ["a", 2, "c", "d"])
+    wanted = classifier.predict_proba(patterns)
+    other = again(classifier)
+    assert other.classes == ["a", 2, "c", "d"] and other.unknown == 0.25
+    np.testing.assert_array_equal(other.predict_proba(patterns), wanted)
+    other.enroll(patterns[:1], "new").forget(2)
+    assert classifier.classes == ["a", 2, "c", "d"]
+    np.testing.assert_array_equal(classifier.predict_proba(patterns), wanted)
+
+
+@pytest.mark.parametrize("known", [Prototypes("squared_euclidean", 1.0), Representatives(sigma=0.5)])
+def test_many_embeddings_are_compared_in_blocks_with_the_same_answers(
+    known: Prototypes | Representatives, monkeypatch: pytest.MonkeyPatch
+):
+    rows = np.random.default_rng(0).normal(size=(103, 8)).astype(np.float32)
+    known.add([*range(20), *range(11)], rows[:31])
+    whole, radius = known.compare(rows), known.radius()
+    monkeypatch.setattr(enrollment, "_FLOATS_A_BLOCK", 1000)
+    blocks = known.compare(rows)
+    np.testing.assert_array_equal(blocks.predictions, whole.predictions)
+    # XLA adds up in another order where there are other rows.
+    np.testing.assert_allclose(blocks.probabilities, whole.probabilities, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(blocks.nearest, whole.nearest, rtol=1e-5)
+    assert known.radius() == pytest.approx(radius, rel=1e-5)
+
+
+def test_a_label_is_the_same_class_in_either_unicode_form(patterns: np.ndarray, tmp_path: Path):
+    composed, decomposed = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    classifier = make_classifier().enroll(patterns[:2], [decomposed, "b"]).enroll(patterns[:1], composed)
+    assert classifier.classes == [decomposed, "b"]
+    assert classifier._enrolled.arrays()["counts"].tolist() == [2, 1]
+    classifier.save(tmp_path / "saved")
+    assert Classifier.load(tmp_path / "saved").forget(composed).classes == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda c, x: c.enroll(x, {"a", "b", "c", "d"}), "labels are given as a set, which has no order"),
+        (lambda c, x: c.enroll(x, dict.fromkeys("abcd")), "labels are given as a dict"),
+        (lambda c, x: c.enroll(x, "a").predict(x, unknown=np.nan), "unknown is nan"),
+        (lambda c, x: c.enroll(x, "a").predict(x, unknown="0.5"), "unknown is '0.5'"),
+        (lambda c, x: setattr(c, "unknown", 5) or c.enroll(x, "a").predict(x), "unknown is 5"),
+        (lambda c, x: c.enroll(x, "a", fine_tune_steps=1.5), "give a whole number"),
+        (lambda c, x: c.enroll(x, "a", fine_tune_rate=np.inf), "give a whole number and a number"),
+        (lambda c, x: Classifier(repmet_detector.default_config(), c._model), "config of a detector"),
+        (lambda c, x: Classifier.load(MODELS / "repmet_detection_scenes"), r"by fsljax\.api\.Detector\.load"),
+        (lambda c, x: Detector.load(MODELS / "protonet_1_5"), r"by fsljax\.api\.Classifier\.load"),
+    ],
+)
+def test_more_misuse_is_told_in_a_sentence(patterns: np.ndarray, call, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        call(make_classifier(), patterns)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
+import threading
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,3 +220,104 @@ def test_a_linear_head_knows_no_new_classes(trained: TrainedDetector):
     params = {name: of for name, of in trained.variables["params"].items() if name != "representatives"}
     with pytest.raises(UserError, match="trained with a linear head"):
         Detector(replace(trained, variables={**trained.variables, "params": params}))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "told"),
+    [
+        ([[0.1, 0.2, 0.5, 0.6]], "given in fractions of the image: give pixels, y times 32 and x times"),
+        ([[0.5, 0.5, 0.2, 0.2]], "fractions of the image"),
+        ([[0, 0, 1, 1]], "fractions of the image"),
+        ([[[4, 6, 20, 26], [0.1, 0.2, 0.5, 0.6]]], "fractions of the image"),
+        ([[10, 10, 10.5, 20]], "less than a pixel high or wide"),
+        ([[20, 26, 4, 6]], "has no area"),
+        ([[20, 20, 16, 16]], "has no area"),
+        ({"a": BOX}, "boxes are given as a dict, which has no order"),
+        ({(4, 6, 20, 26)}, "boxes are given as a set"),
+        ([["4", "6", "20", "26"]], "give numbers"),
+    ],
+)
+def test_boxes_in_another_convention_are_told(detector: Detector, images: np.ndarray, boxes: Any, told: str):
+    with pytest.raises(UserError, match=told):
+        detector.enroll(images[:1], boxes, "a")
+    assert detector.classes == []
+
+
+def test_more_that_cannot_be_detected(detector: Detector, images: np.ndarray):
+    detector.enroll(images[:1], [BOX], "ab")
+    for options, told in (
+        ({"labels": ["a", ["b"]]}, "'a' is not enrolled"),
+        ({"labels": [["b"]]}, r"\['b'\] is not enrolled"),
+        ({"labels": 3}, "3 is not enrolled"),
+        ({"threshold": "a"}, "give a number and an integer"),
+        ({"threshold": np.nan}, "from 0 to 1"),
+        ({"most": 1.5}, "give a number and an integer"),
+    ):
+        with pytest.raises(UserError, match=told):
+            detector.detect(images, **options)
+    with pytest.raises(UserError, match="is not enrolled"):
+        detector.forget(["ab"])  # type: ignore[arg-type]
+    assert detector.detect(images, labels="ab", threshold=0.0, most=1).labels[0].tolist() == ["ab"]
+
+
+def test_images_of_any_proportion_are_searched(detector: Detector, images: np.ndarray):
+    detector.enroll(images[:1], [BOX], "a")
+    for size in ((1, 10_000), (10_000, 1), (1, 1)):
+        picture = Image.new("L", size, 99)
+        (boxes,), _, _ = detector.detect(picture, threshold=0.0, most=2)
+        assert np.isfinite(boxes).all() and (boxes[:, 2:] <= np.array([size[1], size[0]]) + 1e-3).all()
+        whole = [0, 0, min(size[1], 30), min(size[0], 30)]
+        assert "b" in detector.enroll(picture, [whole], "b").classes
+
+
+@pytest.mark.parametrize("again", [lambda d: pickle.loads(pickle.dumps(d)), copy.deepcopy, copy.copy])
+def test_a_detector_in_use_is_copied_and_sent_to_other_processes(
+    detector: Detector, images: np.ndarray, again: Any
+):
+    detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
+    expected = detector.detect(images, threshold=0.0, most=5)
+    other = again(detector)
+    same(other.detect(images, threshold=0.0, most=5), expected)
+    assert other.forget("a").classes == ["b"] and detector.classes == ["a", "b"]
+
+
+def test_threads_enrol_forget_and_detect_at_once(detector: Detector, images: np.ndarray):
+    detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
+    one = len(detector._representatives["a"])
+    detector.detect(images[:1])
+    faults: list[BaseException] = []
+
+    def enroll(thread: int) -> None:
+        for number in range(6):
+            detector.enroll(images[:1], [BOX], "a").enroll(images[:1], [BOX], f"{thread}-{number}")
+            detector.forget(f"{thread}-{number}")
+
+    def detect() -> None:
+        for _ in range(6):
+            detector.detect(images[:1], threshold=0.0)
+
+    def told(work: Any, *arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=told, args=(enroll, number)) for number in range(3)]
+    threads.append(threading.Thread(target=told, args=(detect,)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert detector.classes == ["a", "b"]
+    assert len(detector._representatives["a"]) == 19 * one
+
+
+def test_a_label_is_the_same_class_in_either_unicode_form(detector: Detector, images: np.ndarray):
+    composed, decomposed = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    detector.enroll(images[:1], [BOX], decomposed).enroll(images[:1], [BOX], composed)
+    assert detector.classes == [decomposed]
+    assert detector.detect(images[:1], labels=[composed], threshold=0.0, most=1).labels[0].tolist() == [
+        decomposed
+    ]
+    assert detector.forget(composed).classes == []
