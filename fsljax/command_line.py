@@ -36,6 +36,8 @@ def main() -> None:
 def _main(argv: Sequence[str]) -> None:
     try:
         config = _CONFIG.value
+        if not isinstance(config.name, str):
+            raise UserError(f"config.name is {config.name!r}; it must be text.")
         folder = Path(_WORKDIR.value or Path("runs") / config.name).expanduser()
         output = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
         run(config, mode=_MODE.value, folder=folder, output=output)
@@ -74,7 +76,7 @@ def _parse(argv: list[str]) -> list[str]:
             _fail(f"Give an experiment with --config=FILE. {_configs_at_hand()}")
         if not isinstance(_CONFIG.value, ConfigDict):
             _fail(f"{_config_path(argv)}: get_config() must return an ml_collections.ConfigDict.")
-        if not _CONFIG.value.get("name"):
+        if _CONFIG.value.get("name") in (None, ""):
             with _CONFIG.value.unlocked():
                 _CONFIG.value.name = Path(path).stem
         return rest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -21,13 +20,11 @@ from fsljax.clustering.checks import (
     warn_of_small_classes,
 )
 from fsljax.clustering.precision import Found, precise, traced
-from fsljax.clustering.spaces import Space, coordinate_space, product_space, squared_differences
+from fsljax.clustering.spaces import Space, coordinate_space, product_space, squared_differences, together
 
 Array = jax.Array | np.ndarray
 _AS_GOOD = 1e-4  # share by which the inertia of the best restart may be above the least
 _FLOATS_AT_ONCE = 2**25
-
-_together: Callable[[jax.Array], jax.Array] = jax.lax.optimization_barrier
 
 
 class KMeansResult(NamedTuple):
@@ -264,7 +261,7 @@ def _kmeans_per_class(
         places = jnp.arange(padded)
         rows = order[jnp.minimum(start + places, len(points) - 1)]
         # Copied as whole rows; fused into the arithmetic, the copying would be done number by number.
-        members = _together(points[rows])
+        members = together(points[rows])
         clusters: Found = _kmeans(
             key, members, places < count, initial, max_iterations, tolerance, k=k, restarts=restarts
         )
@@ -282,8 +279,8 @@ def _kmeans_per_class(
 
 
 def _result(points: Array, found: Found) -> KMeansResult:
-    """What was found, unless a point is not finite, which makes the inertia so: only then is it looked for."""
-    result = KMeansResult(*found[:-1])
+    """What was found, unless a point is not finite: it makes the inertia so, and is looked for only then."""
+    result = KMeansResult(*found[:-1])  # type: ignore[arg-type]
     if traced(result.inertia) or np.isfinite(result.inertia).all():
         return result
     with np.errstate(over="ignore"):

@@ -14,6 +14,7 @@ _FLOATS_TO_COPY = 2**23  # 32 MB
 _ZERO = np.int32(0)  # of the starts' own type, where 64 bits are allowed, too
 
 Carry = TypeVar("Carry")
+together: Callable[[jax.Array], jax.Array] = jax.lax.optimization_barrier
 
 
 class Sweep(NamedTuple):
@@ -212,9 +213,7 @@ def squared_differences(
     def put_block(so_far: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
         part = jax.lax.dynamic_slice(points, (start, _ZERO), (rows, dim)).astype(centroids.dtype)
         # Copied as whole rows, not number by number.
-        own: jax.Array = jax.lax.optimization_barrier(
-            centroids[jax.lax.dynamic_slice(assignments, (start,), (rows,))]
-        )
+        own: jax.Array = together(centroids[jax.lax.dynamic_slice(assignments, (start,), (rows,))])
         distances = jnp.sum(jnp.square(part - own), axis=1)
         return jax.lax.dynamic_update_slice(so_far, distances, (start,))
 
