@@ -84,6 +84,8 @@ def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> No
     ending.begun = True
     try:
         config = _CONFIG.value
+        if not isinstance(config.name, str):
+            raise UserError(f"config.name is {config.name!r}; it must be text.")
         folder = given_path(_WORKDIR.value or Path("runs") / config.name, "--workdir")
         results = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
         run(config, mode=_MODE.value, folder=folder, output=results, interruption=interruption)
@@ -131,7 +133,7 @@ def _parse(argv: list[str]) -> list[str]:
         _fail(f'{unordered[0]} has no order: give values in quotes and parentheses, such as "(1, 5)".')
     if len(rest) > 1:
         _fail(f"{rest[1]!r} is no flag: values are given as --config.train.steps=100.")
-    if not _CONFIG.value.get("name"):
+    if _CONFIG.value.get("name") in (None, ""):
         with _CONFIG.value.unlocked():
             _CONFIG.value.name = Path(_one_path(argv).partition(":")[0]).stem
     return rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fsljax.config import Data, Experiment, Train, field, section, seed
+from fsljax.config.fields import MOST_IN_A_STEP, MOST_ROUNDS
 from fsljax.evaluation.nearest_cluster import NUM_NEAREST
 
 
@@ -12,20 +13,24 @@ from fsljax.evaluation.nearest_cluster import NUM_NEAREST
 class FewShotValidation:
     """Episodes of the validation part, always the same ones; they choose the best checkpoint."""
 
-    way: int = field(5, "classes of an episode", least=2)
-    shot: int = field(1, "support images of a class", least=1)
-    queries: int = field(15, "of a class", least=1)
-    episodes: int = field(1000, "whose mean accuracy is taken", least=1)
+    way: int = field(5, "classes of an episode", least=2, cap=MOST_IN_A_STEP)
+    shot: int = field(1, "support images of a class", least=1, cap=MOST_IN_A_STEP)
+    queries: int = field(15, "of a class", least=1, cap=MOST_IN_A_STEP)
+    episodes: int = field(1000, "whose mean accuracy is taken", least=1, cap=MOST_ROUNDS)
 
 
 @dataclass(frozen=True)
 class FewShotEval:
     """Episodes of classes that were never trained."""
 
-    ways: tuple[int, ...] = field((5, 20), "classes of an episode; each with each shot", least=2, empty=False)
-    shots: tuple[int, ...] = field((1, 5), "support images of a class", least=1, empty=False)
-    queries: int = field(15, "of a class", least=1)
-    episodes: int = field(10_000, "of each way and shot", least=1)
+    ways: tuple[int, ...] = field(
+        (5, 20), "classes of an episode; each with each shot", least=2, cap=MOST_IN_A_STEP, empty=False
+    )
+    shots: tuple[int, ...] = field(
+        (1, 5), "support images of a class", least=1, cap=MOST_IN_A_STEP, empty=False
+    )
+    queries: int = field(15, "of a class", least=1, cap=MOST_IN_A_STEP)
+    episodes: int = field(10_000, "of each way and shot", least=1, cap=MOST_ROUNDS)
     read_episodes: str = field("", "a file written by an earlier run")
     write_episodes: str = field("", "a file for later runs, or for others")
     seed: int = seed(0, "of the episodes")
@@ -35,15 +40,17 @@ class FewShotEval:
 class ClosedSetTrain(Train):
     """Batches of a closed set of classes."""
 
-    clusters: int = field(12, "classes or clusters in a batch", least=2)
-    examples: int = field(4, "of each", least=1)
+    clusters: int = field(12, "classes or clusters in a batch", least=2, cap=MOST_IN_A_STEP)
+    examples: int = field(4, "of each", least=1, cap=MOST_IN_A_STEP)
 
 
 @dataclass(frozen=True)
 class ClosedSetEval:
     """Classes that were trained on, told apart by what the training part's embeddings say."""
 
-    clusters_per_class: int = field(1, "of the training set, for nearest-cluster classification", least=1)
+    clusters_per_class: int = field(
+        1, "of the training set, for nearest-cluster classification", least=1, cap=MOST_IN_A_STEP
+    )
     num_nearest: int = field(NUM_NEAREST, "clusters that have a vote, L", least=1)
     neighbours: int = field(1, "that have a vote in nearest-neighbour classification", least=1)
     metrics: tuple[str, ...] = field(

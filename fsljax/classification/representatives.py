@@ -30,7 +30,7 @@ _FLOATS_A_BLOCK = 2_000_000
 class RepresentativeOptions:
     """Representatives of the classes that are trained."""
 
-    per_class: int = field(3, "k", least=1)
+    per_class: int = field(3, "k", least=1, cap=10_000)
     start: str = field("clusters", 'of the embeddings of the training set; or "random"', choices=STARTS)
     reset_every: int = field(0, "steps between further clusterings; 0: none after the start", least=0)
     reset_until: int = field(0, "step from which they are learned only", least=0)

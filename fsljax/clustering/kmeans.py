@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -13,22 +12,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.clustering import lloyd
-from fsljax.clustering.spaces import Space, coordinate_space, product_space
+from fsljax.clustering.checks import (
+    check_labels,
+    check_numbers,
+    checked_mask,
+    checked_points,
+    warn_of_small_classes,
+)
+from fsljax.clustering.precision import Found, precise, traced
+from fsljax.clustering.spaces import Space, coordinate_space, product_space, squared_differences, together
 
+Array = jax.Array | np.ndarray
+_AS_GOOD = 1e-4  # share by which the inertia of the best restart may be above the least
 _FLOATS_AT_ONCE = 2**25
-
-_together: Callable[[jax.Array], jax.Array] = jax.lax.optimization_barrier
 
 
 class KMeansResult(NamedTuple):
     """Result of `kmeans` and, where shapes begin with classes, of `kmeans_per_class`.
 
     Attributes:
-      centroids: `[k, dim]` or `[classes, k, dim]`.
+      centroids: `[k, dim]` or `[classes, k, dim]`; NumPy's float64 where the points are.
       assignments: int32 `[n]`, the nearest centroid of each point (of its own class), 0 … k − 1, the first
         of equally near ones; −1 for points that the mask leaves out.
       counts: int32 `[k]` or `[classes, k]`, points of each cluster; 0 marks one that does not exist.
-      inertia: `[]` or `[classes]`, the sum of squared distances of points to their centroids.
+      inertia: `[]` or `[classes]`, the sum of squared differences of points from their centroids.
       iterations: int32 `[]` or `[classes]`, how often the centroids moved.
     """
 
@@ -57,9 +64,11 @@ def kmeans(
 
     Args:
       key: a JAX random key, for the seeds.
-      points: `[n, dim]`; computed in float32 (float64 if they are).
+      points: `[n, dim]`; computed in float32. Where values are at hand, not traced: NumPy's float64, and
+        whole numbers that float32 would round, lose their mean first, and clusters that are too tight against
+        their distance for products in float32 are found in float64.
       num_clusters: k, at most the number of points.
-      mask: bool `[n]`, the points that count; None: all.
+      mask: `[n]`, True or 1 for points that count, else False or 0; None: all count.
       max_iterations: Lloyd's iterations at most, 1 or more.
       tolerance: iterations end when the inertia falls by no more than this share of itself.
       initial_centroids: `[k, dim]` to begin with, instead of seeds.
@@ -70,25 +79,30 @@ def kmeans(
 
     Raises:
       AssertionError: if shapes don't agree.
-      ValueError: if there are more clusters than points, a number is below 1, a tolerance below 0, or
-        (where the values are at hand, not traced) a point is NaN or infinite.
+      ValueError: if there are more clusters than points, a number is below 1 or not whole, a tolerance below
+        0, or (where the values are at hand, not traced) a point is no number, NaN or infinite, or the mask
+        holds other than True and False.
     """
     chex.assert_rank(points, 2)
     if mask is not None:
         chex.assert_shape(mask, (len(points),))
     if initial_centroids is not None:
         chex.assert_shape(initial_centroids, (num_clusters, points.shape[1]))
-    _check_numbers(num_clusters, max_iterations, tolerance, num_restarts)
-    count = len(points) if mask is None or _traced(mask) else int(np.sum(np.asarray(mask, bool)))
+    check_numbers(num_clusters, max_iterations, tolerance, num_restarts)
+    points, mask = checked_points(points), checked_mask(mask)
+    count = len(points) if mask is None or traced(mask) else int(np.sum(np.asarray(mask)))
     if num_clusters > count:
         raise ValueError(
             f"kmeans is asked for {num_clusters} clusters of {count} points: ask for {count} at most."
         )
-    result: KMeansResult = _kmeans(
-        key, points, mask, initial_centroids, max_iterations, tolerance, k=num_clusters, restarts=num_restarts
-    )
-    _check_finite(points, result)
-    return result
+
+    def run(points: Array, initial: Array | None) -> Found:
+        found: Found = _kmeans(
+            key, points, mask, initial, max_iterations, tolerance, k=num_clusters, restarts=num_restarts
+        )
+        return found
+
+    return _result(points, precise(run, points, initial_centroids, mask=mask))
 
 
 def kmeans_per_class(
@@ -132,23 +146,27 @@ def kmeans_per_class(
     chex.assert_equal_shape_prefix([points, labels], 1)
     if initial_centroids is not None:
         chex.assert_shape(initial_centroids, (num_classes, clusters_per_class, points.shape[1]))
-    _check_numbers(clusters_per_class, max_iterations, tolerance, num_restarts)
-    if not _traced(labels):
-        counts = _check_labels(np.asarray(labels), num_classes)
-        _warn_of_small_classes(counts, clusters_per_class)
+    check_numbers(clusters_per_class, max_iterations, tolerance, num_restarts)
+    points = checked_points(points)
+    if not traced(labels):
+        counts = check_labels(np.asarray(labels), num_classes)
+        warn_of_small_classes(counts, clusters_per_class)
         most = int(counts.max())
         if max_points_per_class is not None and most > max_points_per_class:
             raise ValueError(
                 f"A class has {most} points, more than max_points_per_class = {max_points_per_class}."
             )
         max_points_per_class = max_points_per_class or most
-    result: KMeansResult = _kmeans_per_class(
-        key, points, labels, initial_centroids, max_iterations, tolerance,
-        classes=num_classes, k=clusters_per_class, restarts=num_restarts,
-        size=min(max_points_per_class or len(points), len(points)),
-    )  # fmt: skip
-    _check_finite(points, result)
-    return result
+    size = min(max_points_per_class or len(points), len(points))
+
+    def run(points: Array, initial: Array | None) -> Found:
+        found: Found = _kmeans_per_class(
+            key, points, labels, initial, max_iterations, tolerance,
+            classes=num_classes, k=clusters_per_class, restarts=num_restarts, size=size,
+        )  # fmt: skip
+        return found
+
+    return _result(points, precise(run, points, initial_centroids, labels=labels))
 
 
 @partial(jax.jit, static_argnames=("k", "restarts"))
@@ -162,23 +180,27 @@ def _kmeans(
     *,
     k: int,
     restarts: int,
-) -> KMeansResult:
+) -> Found:
     if len(points) <= points.shape[1]:
         space = product_space(points, jnp.ones(len(points), bool) if mask is None else mask.astype(bool))
     else:
         space = coordinate_space(points, mask)
 
-    def once(key: jax.Array) -> KMeansResult:
+    def once(key: jax.Array) -> Found:
         if initial is not None:
             first = space.sweep_from(initial)
         else:
             first = space.sweep(space.at(lloyd.seed(key, space, k)))
-        return _result(mask, space, lloyd.iterate(space, first, max_iterations, tolerance))
+        return _found(points, mask, space, lloyd.iterate(space, first, max_iterations, tolerance))
 
     if restarts == 1 or initial is not None:
         return once(key)
     results = jax.lax.map(once, jax.random.split(key, restarts))
-    best: KMeansResult = jax.tree.map(lambda values: values[jnp.argmin(results.inertia)], results)
+    # The least by products, as iterations compare them, unless these were too coarse for it.
+    least = jnp.argmin(results.from_products)
+    close = results.inertia[least] <= (1 + _AS_GOOD) * jnp.min(results.inertia)
+    chosen = jnp.where(close, least, jnp.argmin(results.inertia))
+    best: Found = jax.tree.map(lambda values: values[chosen], results)
     return best
 
 
@@ -193,15 +215,24 @@ def every_cluster(centroids: jax.Array, counts: jax.Array) -> jax.Array:
     return jnp.where(counts[..., None] > 0, centroids, jnp.take_along_axis(centroids, first, axis=1))
 
 
-def _result(mask: jax.Array | None, space: Space, state: lloyd.LloydState) -> KMeansResult:
+def _found(points: jax.Array, mask: jax.Array | None, space: Space, state: lloyd.LloydState) -> Found:
     assignments = state.sweep.assignments
-    return KMeansResult(
-        centroids=space.coordinates(state.centroids),
+    centroids = space.coordinates(state.centroids)
+    distances = squared_differences(points, mask, centroids, assignments)
+    return Found(
+        centroids=centroids,
         assignments=assignments if mask is None else jnp.where(mask, assignments, -1),
         counts=state.sweep.counts.astype(jnp.int32),
-        inertia=jnp.sum(state.sweep.distances),
+        inertia=_sum(distances),
         iterations=state.iterations,
+        from_products=jnp.sum(state.sweep.distances),
     )
+
+
+def _sum(values: jax.Array) -> jax.Array:
+    """A sum of sums: of a million numbers in float32 one after another, the last digits are lost."""
+    side = max(1, math.isqrt(len(values)))
+    return jnp.sum(jnp.sum(jnp.pad(values, (0, -len(values) % side)).reshape(-1, side), axis=1))
 
 
 @partial(jax.jit, static_argnames=("classes", "k", "restarts", "size"))
@@ -217,7 +248,7 @@ def _kmeans_per_class(
     k: int,
     restarts: int,
     size: int,
-) -> KMeansResult:
+) -> Found:
     order = jnp.argsort(labels, stable=True)
     counts = jnp.bincount(labels, length=classes)
     starts = jnp.cumsum(counts) - counts
@@ -225,13 +256,13 @@ def _kmeans_per_class(
 
     def of_class(
         of_one: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None],
-    ) -> KMeansResult:
+    ) -> Found:
         key, start, count, initial = of_one
         places = jnp.arange(padded)
         rows = order[jnp.minimum(start + places, len(points) - 1)]
         # Copied as whole rows; fused into the arithmetic, the copying would be done number by number.
-        members = _together(points[rows])
-        clusters: KMeansResult = _kmeans(
+        members = together(points[rows])
+        clusters: Found = _kmeans(
             key, members, places < count, initial, max_iterations, tolerance, k=k, restarts=restarts
         )
         return clusters
@@ -247,47 +278,13 @@ def _kmeans_per_class(
     return results._replace(assignments=assignments)
 
 
-def _traced(array: object) -> bool:
-    return isinstance(array, jax.core.Tracer)
-
-
-def _check_numbers(k: int, max_iterations: int, tolerance: float, restarts: int) -> None:
-    for name, number in (("clusters", k), ("max_iterations", max_iterations), ("num_restarts", restarts)):
-        if not _traced(number) and number < 1:
-            raise ValueError(f"k-means is asked for {name} = {number}; it takes 1 or more.")
-    if not _traced(tolerance) and not tolerance >= 0:
-        raise ValueError(f"k-means has tolerance {tolerance}; it must be 0 or more.")
-
-
-def _check_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Raises for impossible labels; returns the points of each class."""
-    if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
-        raise ValueError(
-            f"Labels go from {labels.min()} to {labels.max()}; of {num_classes} classes they must be "
-            f"0 … {num_classes - 1}."
-        )
-    counts: np.ndarray = np.bincount(labels, minlength=num_classes)
-    if not counts.all():
-        raise ValueError(f"Class {int(np.argmin(counts))} has no point: every class needs one at least.")
-    return counts
-
-
-def _warn_of_small_classes(counts: np.ndarray, clusters: int) -> None:
-    small = np.flatnonzero(counts < clusters)
-    if len(small):
-        named = ", ".join(map(str, small[:5])) + (" …" if len(small) > 5 else "")
-        warnings.warn(
-            f"{len(small)} of {len(counts)} classes have fewer points than clusters_per_class = {clusters}, "
-            f"and get as many clusters as they have points: {named}.",
-            stacklevel=3,
-        )
-
-
-def _check_finite(points: jax.Array | np.ndarray, result: KMeansResult) -> None:
-    """Raises for points that are not finite, which make the inertia so: they are looked for only then."""
-    if _traced(result.inertia) or np.isfinite(result.inertia).all():
-        return
-    bad = np.flatnonzero(~np.isfinite(np.asarray(points, np.float32)).all(axis=1))
+def _result(points: Array, found: Found) -> KMeansResult:
+    """What was found, unless a point is not finite: it makes the inertia so, and is looked for only then."""
+    result = KMeansResult(*found[:-1])  # type: ignore[arg-type]
+    if traced(result.inertia) or np.isfinite(result.inertia).all():
+        return result
+    with np.errstate(over="ignore"):
+        bad = np.flatnonzero(~np.isfinite(np.asarray(points, np.float32)).all(axis=1))
     where = (
         f"Point {bad[0]} is NaN or infinite"
         if len(bad)

@@ -7,11 +7,14 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _ROWS_A_BLOCK = 5000  # at most
 _FLOATS_TO_COPY = 2**23  # 32 MB
+_ZERO = np.int32(0)  # of the starts' own type, where 64 bits are allowed, too
 
 Carry = TypeVar("Carry")
+together: Callable[[jax.Array], jax.Array] = jax.lax.optimization_barrier
 
 
 class Sweep(NamedTuple):
@@ -68,7 +71,7 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
 
     def block(start: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Points from row `start`, and their weights."""
-        part = jax.lax.dynamic_slice(points, (start, 0), (rows, dim)).astype(kind)
+        part = jax.lax.dynamic_slice(points, (start, _ZERO), (rows, dim)).astype(kind)
         weight = jax.lax.dynamic_slice(weights, (start,), (rows,))
         return (part if mask is None else jnp.where(weight[:, None] > 0, part, 0)), weight
 
@@ -87,7 +90,7 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
 
     def centred_block(start: jax.Array) -> tuple[jax.Array, jax.Array]:
         if small:
-            part = jax.lax.dynamic_slice(centred, (start, 0), (rows, dim))
+            part = jax.lax.dynamic_slice(centred, (start, _ZERO), (rows, dim))
             return part, jax.lax.dynamic_slice(weights, (start,), (rows,))
         part, weight = block(start)
         return (part - centre) * (weight[:, None] if mask is not None else 1), weight
@@ -135,7 +138,9 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
         chosen_squares = jnp.sum(jnp.square(chosen), axis=1)
 
         def put_block(so_far: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_update_slice(so_far, _product(chosen, centred_block(start)[0]), (0, start))
+            return jax.lax.dynamic_update_slice(
+                so_far, _product(chosen, centred_block(start)[0]), (_ZERO, start)
+            )
 
         products = _over_blocks(count, rows, put_block, jnp.zeros((len(indices), count), kind))
         return jnp.maximum(squares + chosen_squares[:, None] - 2 * products, 0) * weights
@@ -191,6 +196,31 @@ def product_space(points: jax.Array, mask: jax.Array) -> Space:
     return Space(weights, sweep, sweep_from, at, distances_to, coordinates)
 
 
+def squared_differences(
+    points: jax.Array, mask: jax.Array | None, centroids: jax.Array, assignments: jax.Array
+) -> jax.Array:
+    """Squared distances `[n]` of points to their own centroids, which keep the digits that products lose.
+
+    Args:
+      points: `[n, dim]`.
+      mask: bool `[n]`, points that count, the others have 0; None: all.
+      centroids: `[k, dim]`.
+      assignments: int `[n]`.
+    """
+    count, dim = points.shape
+    rows = -(-count // -(-count // _ROWS_A_BLOCK))
+
+    def put_block(so_far: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
+        part = jax.lax.dynamic_slice(points, (start, _ZERO), (rows, dim)).astype(centroids.dtype)
+        # Copied as whole rows, not number by number.
+        own: jax.Array = together(centroids[jax.lax.dynamic_slice(assignments, (start,), (rows,))])
+        distances = jnp.sum(jnp.square(part - own), axis=1)
+        return jax.lax.dynamic_update_slice(so_far, distances, (start,))
+
+    distances = _over_blocks(count, rows, put_block, jnp.zeros(count, centroids.dtype))
+    return distances if mask is None else jnp.where(mask, distances, 0)
+
+
 def _over_blocks(
     count: int, rows: int, visit: Callable[[Carry, jax.Array, jax.Array], Carry], so_far: Carry
 ) -> Carry:
@@ -199,7 +229,7 @@ def _over_blocks(
         return visit(so_far, jnp.int32(0), jnp.ones(rows, jnp.float32))
 
     def body(index: jax.Array, so_far: Carry) -> Carry:
-        start = jnp.minimum(index * rows, count - rows)
+        start = jnp.minimum(index * rows, count - rows).astype(jnp.int32)
         fresh = start + jnp.arange(rows) >= index * rows
         return visit(so_far, start, fresh.astype(jnp.float32))
 

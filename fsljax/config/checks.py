@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fsljax.config.sections import Data, Experiment
 from fsljax.errors import UserError
 
@@ -14,11 +16,28 @@ def check_experiment(config: Experiment) -> None:
             "config.augment.saturation and config.augment.hue change colours, but config.data.channels is 1: "
             "let both be 0."
         )
+    if config.train.weight_decay and config.train.optimizer == "adam":
+        raise UserError(
+            f"config.train.weight_decay is {config.train.weight_decay}, but the optimizer adam has none: "
+            "take adamw or sgd, or let it be 0."
+        )
+    for name in ("shift", "elastic"):
+        pixels = getattr(config.augment, name)
+        if pixels > config.data.image_size:
+            raise UserError(
+                f"config.augment.{name} is {pixels} pixels, more than config.data.image_size, "
+                f"{config.data.image_size}: nothing of an image would be left."
+            )
     if sorted(set(config.train.restarts)) != list(config.train.restarts):
         raise UserError(f"config.train.restarts is {config.train.restarts}; its steps must rise.")
 
 
 def _check_division(data: Data) -> None:
+    if len(data.fractions) != 3 or not math.isclose(sum(data.fractions), 1, abs_tol=1e-6):
+        raise UserError(
+            f"config.data.fractions is {data.fractions}; it must hold the shares of train, validation and "
+            "test, which sum to 1."
+        )
     if data.max_classes == 1:
         raise UserError("config.data.max_classes is 1; it must be 0 (all classes), or 2 or more.")
     if data.split_by != "examples":

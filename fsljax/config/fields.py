@@ -19,6 +19,14 @@ from typing import Any
 from fsljax.errors import UserError
 
 SEEDS = 2**32
+LARGEST = 2**31 - 1  # of whole numbers that say nothing else: counters of compiled code have 32 bits
+MOST_UNITS = 2**14  # of a layer
+MOST_PIXELS = 2**14  # a side
+MOST_IN_A_STEP = 10**5  # classes, images or regions
+MOST_ROUNDS = 10**9  # steps, episodes
+_LARGEST_FLOAT = 1e30  # beyond that, and nearer to 0 than its inverse's root, products leave float32's range
+_SMALLEST_FLOAT = 1e-15
+_SHOWN = 100  # characters of a value in a sentence
 _NOUNS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
 
@@ -30,6 +38,7 @@ class Bounds:
     Attributes:
       least, above: `value >= least`, `value > above`.
       most, below: `value <= most`, `value < below`.
+      cap: `value <= cap`, far above all that is of use: told of only where a value lies beyond it.
       choices: the only values; None: any.
       empty: whether a tuple may hold nothing.
     """
@@ -38,17 +47,27 @@ class Bounds:
     above: float | None = None
     most: float | None = None
     below: float | None = None
+    cap: float | None = None
     choices: tuple[object, ...] | None = None
     empty: bool = True
 
     def hold(self, value: float) -> bool:
-        """Whether a number is within; NaN and infinities never are."""
-        return math.isfinite(value) and (
+        """Whether a number is within; NaN, infinities and what float32 would make one of never are."""
+        return self.is_representable(value) and (
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
             and (self.below is None or value < self.below)
+            and (self.cap is None or value <= self.cap)
         )
+
+    def is_representable(self, value: float) -> bool:
+        """Whether compiled code can hold it: divisors must not become 0 there."""
+        if isinstance(value, numbers.Integral):
+            return abs(value) <= (LARGEST if self.below is None else SEEDS)
+        if self.above == 0 and 0 < value < _SMALLEST_FLOAT:
+            return False
+        return math.isfinite(value) and abs(value) <= _LARGEST_FLOAT
 
     def sentence(self, value: float) -> str:
         """What a number that is not within must be."""
@@ -56,8 +75,20 @@ class Bounds:
             return "it must be below 2^32"
         if self.below == SEEDS:
             return f"it must be {self.least} or more"
-        if math.isinf(value) or self == Bounds(choices=self.choices, empty=self.empty):
+        if self.cap is not None and self.cap < value < math.inf:
+            return f"it must be {self.cap} or less"
+        unbounded = self == Bounds(cap=self.cap, choices=self.choices, empty=self.empty)
+        if isinstance(value, numbers.Integral):
+            if value > LARGEST and self.most is None:
+                return f"it must be {LARGEST} or less"
+            if unbounded:
+                return f"it must be {-LARGEST} or more"
+        elif math.isinf(value) or (unbounded and not math.isfinite(value)):
             return "it must be a finite number"
+        elif unbounded or abs(value) > _LARGEST_FLOAT or 0 < abs(value) < _SMALLEST_FLOAT:
+            return (
+                f"it must be {_LARGEST_FLOAT:g} at most in size, and not nearer to 0 than {_SMALLEST_FLOAT:g}"
+            )
         if self.least is not None and self.below is not None:
             return f"it must be from {self.least} up to, not including, {self.below}"
         if self.least is not None and self.most is not None:
@@ -83,6 +114,7 @@ def field(
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
+    cap: float | None = None,
     choices: Sequence[object] | None = None,
     empty: bool = True,
     free: bool = False,
@@ -92,10 +124,10 @@ def field(
     Args:
       default: its value where a config says nothing.
       meaning: what it is, in its unit.
-      least, above, most, below, choices, empty: as `Bounds` has them.
+      least, above, most, below, cap, choices, empty: as `Bounds` has them.
       free: it changes nothing in what is trained, and may differ when a run goes on.
     """
-    bounds = Bounds(least, above, most, below, None if choices is None else tuple(choices), empty)
+    bounds = Bounds(least, above, most, below, cap, None if choices is None else tuple(choices), empty)
     return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds, "free": free})
 
 
@@ -129,8 +161,10 @@ def checked(name: str, value: object, kind: type, bounds: Bounds) -> object:
         )
     if not _is_of(value, kind):
         if bounds.choices is not None:
-            raise UserError(f"config.{name} is {value!r}; it can be {_listed(bounds.choices)}.")
-        raise UserError(f"config.{name} is {value!r}; it must be {_NOUNS[kind]}.")
+            raise UserError(f"config.{name} is {shown(value)}; it can be {_listed(bounds.choices)}.")
+        raise UserError(f"config.{name} is {shown(value)}; it must be {_NOUNS[kind]}.")
+    if isinstance(value, str) and "\0" in value:
+        raise UserError(f"config.{name} is {shown(value)}; no text may hold the character 0.")
     _check_bounds(name, value, value, bounds)
     return value
 
@@ -139,26 +173,28 @@ def _checked_tuple(name: str, value: object, kinds: Sequence[object], bounds: Bo
     element = kinds[0]
     assert isinstance(element, type)
     if not isinstance(value, tuple | list):
-        raise UserError(f"config.{name} is {value!r}; it must hold {_PLURALS[element]}, in parentheses.")
+        raise UserError(f"config.{name} is {shown(value)}; it must hold {_PLURALS[element]}, in parentheses.")
     if not value and not bounds.empty:
         raise UserError(
             f"config.{name} is empty; it needs one {'name' if element is str else 'number'} at least."
         )
     for one in value:
+        if isinstance(one, str) and "\0" in one:
+            raise UserError(f"config.{name} is {shown(value)}; no text may hold the character 0.")
         if not _is_of(one, element):
-            raise UserError(f"config.{name} is {value!r}; it must hold {_PLURALS[element]}.")
+            raise UserError(f"config.{name} is {shown(value)}; it must hold {_PLURALS[element]}.")
         _check_bounds(name, one, value, bounds)
     if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-        raise UserError(f"config.{name} is {value!r}; it must hold {len(kinds)} {_PLURALS[element]}.")
+        raise UserError(f"config.{name} is {shown(value)}; it must hold {len(kinds)} {_PLURALS[element]}.")
     return tuple(value)
 
 
 def _check_bounds(name: str, one: object, value: object, bounds: Bounds) -> None:
     """Raises a UserError if one of a field's values is out of bounds."""
     if bounds.choices is not None and one not in bounds.choices:
-        raise UserError(f"config.{name} is {value!r}; it can be {_listed(bounds.choices)}.")
-    if isinstance(one, numbers.Real) and not isinstance(one, bool) and not bounds.hold(float(one)):
-        raise UserError(f"config.{name} is {value}; {bounds.sentence(float(one))}.")
+        raise UserError(f"config.{name} is {shown(value)}; it can be {_listed(bounds.choices)}.")
+    if isinstance(one, numbers.Real) and not isinstance(one, bool) and not bounds.hold(_plain(one)):
+        raise UserError(f"config.{name} is {shown(value)}; {bounds.sentence(_plain(one))}.")
 
 
 def _is_of(value: object, kind: type) -> bool:
@@ -167,6 +203,20 @@ def _is_of(value: object, kind: type) -> bool:
     if kind is int:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def _plain(number: numbers.Real) -> float:
+    """A whole number as it is, however large; any other as a float."""
+    return int(number) if isinstance(number, numbers.Integral) else float(number)
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, but no longer than a sentence bears."""
+    try:
+        text = repr(value)
+    except Exception:  # of a number with too many digits, or of whatever a config holds
+        return f"of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _listed(choices: Sequence[object]) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import RequiredValueError
 
-from fsljax.config.fields import Bounds, checked, types_of
+from fsljax.config.fields import Bounds, checked, shown, types_of
 from fsljax.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,9 +94,12 @@ def nearest(name: str, known: list[str]) -> str:
 def as_mapping(values: object) -> Values:
     """Plain dicts of a config's values."""
     if isinstance(values, ConfigDict):
-        return dict(values.to_dict())
+        try:
+            return dict(values.to_dict())
+        except RequiredValueError as error:
+            raise UserError(f"The config has a field without a value: {error}") from None
     if not isinstance(values, Mapping):
-        raise UserError(f"The config holds {values!r} where a section of named fields must be.")
+        raise UserError(f"The config holds {shown(values)} where a section of named fields must be.")
     return values
 
 
@@ -135,7 +139,7 @@ def _read(default: Kind, given: Values, prefix: str) -> Kind:
         elif isinstance(value, Mapping):
             values[entry.name] = _read(before, value, f"{name}.")
         else:
-            raise UserError(f"config.{name} is {value!r}; it must be a section with fields of its own.")
+            raise UserError(f"config.{name} is {shown(value)}; it must be a section with fields of its own.")
     return type(default)(**values)
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fsljax.config.fields import field, section, seed
+from fsljax.config.fields import (
+    MOST_PIXELS,
+    MOST_ROUNDS,
+    MOST_UNITS,
+    field,
+    section,
+    seed,
+)
 
 SPLIT_BY = ("classes", "examples")
 MERGE = ("", "pairs", "alphabets")
@@ -23,7 +30,7 @@ class Data:
     name: str = field("omniglot", "module of fsljax.data.sources, or the dotted name of one of your own")
     data_dir: str = field("", 'TFDS folder; "" is TFDS_DATA_DIR, else TFDS\'s own default', free=True)
     path: str = field("", "of a folder of images", free=True)
-    image_size: int = field(28, "pixels a side", least=1)
+    image_size: int = field(28, "pixels a side", least=1, cap=MOST_PIXELS)
     channels: int = field(1, "grey or colour", choices=(1, 3))
     train_on: str = field("train", "what is trained on", choices=TRAIN_ON)
     split_by: str = field(
@@ -32,7 +39,7 @@ class Data:
     )  # fmt: skip
     fractions: tuple[float, ...] = field(
         (0.64, 0.16, 0.2), "of classes or examples, where the data do not say: of a folder, and of drawings",
-        least=0, empty=False,
+        least=0, cap=1, empty=False,
     )  # fmt: skip
     validation_fraction: float = field(
         0.1, "of train, where a published set has no validation part", above=0, below=1
@@ -47,9 +54,9 @@ class Data:
         4.0, "images or features to train on that take more are streamed", least=0, free=True
     )
     workers: int = field(
-        0, "processes that decode streamed images; 0: threads of this one", least=0, free=True
+        0, "processes that decode streamed images; 0: threads of this one", least=0, cap=1024, free=True
     )
-    prefetch: int = field(2, "batches of them read ahead, by each worker", least=0, free=True)
+    prefetch: int = field(2, "batches of them read ahead, by each worker", least=0, cap=1024, free=True)
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,8 @@ class Network:
     """The network that embeds images."""
 
     name: str = field("conv4", "module of fsljax.networks.backbones, or the dotted name of one of your own")
-    filters: int = field(64, "of each convolution of conv4", least=1)
-    blocks: int = field(4, "of conv4", least=1)
+    filters: int = field(64, "of each convolution of conv4", least=1, cap=MOST_UNITS)
+    blocks: int = field(4, "of conv4", least=1, cap=14)
     momentum: float = field(0.99, "of batch norm's running averages", least=0, below=1)
     kernels: str = field(
         "auto", "implementations: written for the CPU, or XLA's own", choices=KERNELS, free=True
@@ -69,29 +76,35 @@ class Network:
     frozen_statistics: bool = field(False, "batch norm keeps its running averages, and normalises by them")
     padding: str = field("symmetric", "as PyTorch's networks; \"same\": TensorFlow's", choices=PADDINGS)
     input_mean: tuple[float, ...] = field(
-        (0.0,), "taken from pixels in [0, 1]: one number, or one a channel", least=0, empty=False
+        (0.0,), "taken from pixels in [0, 1]: one number, or one a channel", least=0, cap=1, empty=False
     )
     input_std: tuple[float, ...] = field((1.0,), "and what they are then divided by", above=0, empty=False)
-    embedding: tuple[int, ...] = field((), "units of the dense layers after the backbone", least=1)
+    embedding: tuple[int, ...] = field(
+        (), "units of the dense layers after the backbone", least=1, cap=MOST_UNITS
+    )
     normalize: bool = field(False, "embeddings to length 1")
     feature_dropout: float = field(
         0.0, "share of a frozen backbone's features left out of a step", least=0, below=1
     )
-    views: int = field(0, "changed views of each image for a frozen backbone; 0: the plain image", least=0)
+    views: int = field(
+        0, "changed views of each image for a frozen backbone; 0: the plain image", least=0, cap=1000
+    )
 
 
 @dataclass(frozen=True)
 class Train:
     """Steps of the optimiser."""
 
-    steps: int = field(10_000, "of the whole run", least=1)
+    steps: int = field(10_000, "of the whole run", least=1, cap=MOST_ROUNDS)
     optimizer: str = field("adam", "optax's", choices=OPTIMIZERS)
     learning_rate: float = field(1e-3, "at its highest", above=0)
     weight_decay: float = field(0.0, "of adamw and sgd", least=0)
     schedule: str = field("cosine", "of the learning rate", choices=SCHEDULES)
     warmup_steps: int = field(0, "from 0 to the learning rate; a shorter run ends on the way", least=0)
     halving_steps: int = field(2_000, "of the halving schedule", least=1)
-    restarts: tuple[int, ...] = field((), "steps at which the cosine restarts, at half the rate before")
+    restarts: tuple[int, ...] = field(
+        (), "steps at which the cosine restarts, at half the rate before", least=1
+    )
     ema: float = field(
         0.0, "share of the averaged weights kept at each step; 0: no averaging", least=0, below=1
     )
@@ -103,26 +116,31 @@ class Train:
 class Augmentation:
     """How far each image is changed; every amount but the crop is drawn uniformly from ± what stands here."""
 
-    rotation: float = field(0.0, "degrees", least=0)
-    scale: float = field(0.0, "share, of height and width together", least=0)
-    stretch: float = field(0.0, "share, of width against height", least=0)
-    shear: float = field(0.0, "share", least=0)
+    rotation: float = field(0.0, "degrees", least=0, cap=360)
+    scale: float = field(0.0, "share, of height and width together", least=0, cap=0.99)
+    stretch: float = field(0.0, "share, of width against height", least=0, cap=0.99)
+    shear: float = field(0.0, "share", least=0, cap=10)
     shift: float = field(0.0, "pixels", least=0)
     elastic: float = field(
         0.0, "pixels, the largest displacement where a smooth random field is drawn", least=0
     )
     elastic_points: int = field(
-        4, "points a side where that field is drawn; cubics between them may overshoot by half", least=2
+        4,
+        "points a side where that field is drawn; cubics between them may overshoot by half",
+        least=2,
+        cap=1000,
     )
     flip: bool = field(False, "mirror left and right with probability ½")
-    brightness: float = field(0.0, "share of the full range that is added", least=0)
-    contrast: float = field(0.0, "share by which distances from the image's mean are multiplied", least=0)
+    brightness: float = field(0.0, "share of the full range that is added", least=0, cap=1)
+    contrast: float = field(
+        0.0, "share by which distances from the image's mean are multiplied", least=0, cap=1
+    )
     crop_scale: float = field(
         1.0, "the smallest share of the area that is brought to the size of the whole; 1: no cropping",
         above=0, most=1,
     )  # fmt: skip
-    saturation: float = field(0.0, "share by which the saturation of colours is multiplied", least=0)
-    hue: float = field(0.0, "share of a full turn of the hue", least=0)
+    saturation: float = field(0.0, "share by which the saturation of colours is multiplied", least=0, cap=1)
+    hue: float = field(0.0, "share of a full turn of the hue", least=0, cap=1)
     stop_at: int = field(
         0, "training step from which images stay as they are, so that the network ends on what it will be "
         "tested on; 0: changed to the end", least=0,
@@ -138,7 +156,7 @@ class Checkpoint:
     """When the state is written."""
 
     every: int = field(500, "steps between checkpoints, each after validation", least=1)
-    keep_last: int = field(2, "beside the best", least=1)
+    keep_last: int = field(2, "beside the best", least=1, cap=MOST_ROUNDS)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 from fsljax.data.batches import fill_rows
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.deprecated import names_of
-from fsljax.distances import normalize, squared_euclidean
+from fsljax.distances import float64, normalize, squared_euclidean
 from fsljax.errors import UserError
-from fsljax.evaluation.arrays import checked_rows, float64, is_real
+from fsljax.evaluation.arrays import checked_rows, is_real
 
 _FLOATS_A_CHUNK = 4_000_000
 _SHORTEST = 1e-30  # of a prototype's square, that it can be divided by
@@ -126,7 +126,7 @@ def _checked_images(episodes: Episodes, count: int) -> np.ndarray:
         )
     if images.min() < 0 or images.max() >= count:
         raise UserError(
-            f"The episodes point to rows {images.min()} to {images.max()}, but there are {count:,} embeddings."
+            f"The episodes point to rows {images.min()} to {images.max()}, but there are {count:,} of them."
         )
     return images
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.data.batches import fill_rows
+from fsljax.distances import float64
 from fsljax.errors import UserError
-from fsljax.evaluation.arrays import float64
 
 # Candidates beyond those asked for: rounding of the product may push a neighbour a few places back.
 _SPARE = 16

@@ -1,7 +1,7 @@
 """Nearest neighbours among embeddings: classification, Recall@K, MAP@R and recovery of a hierarchy.
 
-Distances are Euclidean, of the numbers as they are given, and compared in float64: within tight clusters, too,
-the nearest comes first. Equally near neighbours come in the order of their index.
+Distances are Euclidean, of the numbers as they are given, and compared in float64: within tight clusters,
+too, the nearest comes first. Equally near neighbours come in the order of their index.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def knn_predictions(
       neighbours: how many have a vote.
 
     Returns:
-      int32 `[n]` (int64 where labels need it), predicted classes; their accuracy over all queries, also those of classes that the gallery
-      has not, is the mean of `predictions == labels`.
+      int32 `[n]`, int64 where labels need it: predicted classes. Their accuracy over all queries, also those
+      of classes that the gallery has not, is the mean of `predictions == labels`.
 
     Raises:
       UserError: as for `nearest_neighbours`, or if the labels are not one a row.

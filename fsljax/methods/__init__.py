@@ -18,6 +18,7 @@ from fsljax import data as image_data
 from fsljax.config import Experiment, read
 from fsljax.config.checks import check_experiment
 from fsljax.config.modules import find
+from fsljax.config.reading import as_mapping
 from fsljax.deprecated import names_of
 from fsljax.training.method import Data, Method
 
@@ -28,7 +29,7 @@ def check(config: ConfigDict) -> Experiment:
     Raises:
       UserError: for a config that cannot work.
     """
-    module = _module(config.get("method"))
+    module = _module(as_mapping(config).get("method"))
     typed: Experiment = read(module.Config, config)
     check_experiment(typed)
     if not hasattr(module, "load"):

@@ -50,7 +50,7 @@ class Loss:
 class MagnetTrain(ClosedSetTrain):
     """Neighbourhoods of clusters."""
 
-    clusters_per_class: int = field(3, "k of the k-means of each class", least=1)
+    clusters_per_class: int = field(3, "k of the k-means of each class", least=1, cap=10_000)
     refresh_every: int = field(100, "steps between clusterings of the whole training set", least=1)
 
 

@@ -16,6 +16,7 @@ from fsljax.classification.config import FewShotEval, FewShotValidation
 from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
 from fsljax.classification.episodes import check_setting
 from fsljax.config import Experiment, Train, config_dict, field, section
+from fsljax.config.fields import MOST_IN_A_STEP
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.samplers.episodes import ClassTable, class_table, draw_episodes
 from fsljax.errors import UserError
@@ -52,10 +53,10 @@ class Loss:
 class EpisodicTrain(Train):
     """Episodes of training."""
 
-    way: int = field(60, "classes of an episode", least=2)
-    shot: int = field(1, "support images of a class", least=1)
-    queries: int = field(5, "of a class", least=1)
-    episodes_per_step: int = field(1, "whose losses are meaned", least=1)
+    way: int = field(60, "classes of an episode", least=2, cap=MOST_IN_A_STEP)
+    shot: int = field(1, "support images of a class", least=1, cap=MOST_IN_A_STEP)
+    queries: int = field(5, "of a class", least=1, cap=MOST_IN_A_STEP)
+    episodes_per_step: int = field(1, "whose losses are meaned", least=1, cap=MOST_IN_A_STEP)
     support_turns: int = field(1, "choices of support and query in a step's images; 1: as published", least=1)
 
 

@@ -326,3 +326,109 @@ def test_the_accelerator_agrees_with_the_cpu():
                 )
             )
     chex.assert_trees_all_close(*results, rtol=1e-3, atol=1e-3)
+
+
+def true_inertia(points: np.ndarray, result: KMeansResult) -> float:
+    """In float64, of the nearest centroids."""
+    return float(distances(points, result.centroids).min(1).sum())
+
+
+@pytest.mark.parametrize("dim", [4, 300])
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+def test_the_inertia_of_tight_clusters_is_the_sum_of_their_differences(spread: float, dim: int):
+    generator = np.random.default_rng(0)
+    sides = np.repeat([-1.0, 1.0], 40)[:, None] / np.sqrt(dim)
+    points = np.float32(sides + spread / np.sqrt(dim) * generator.normal(size=(80, dim)))
+    for restarts in (1, 3):
+        result = kmeans(KEY, points, 2, tolerance=0.0, num_restarts=restarts)
+        np.testing.assert_allclose(result.inertia, true_inertia(points, result), rtol=1e-5)
+        assert sorted(np.asarray(result.counts)) == [40, 40]
+    both = np.concatenate([points, 3 + points])
+    labels = np.repeat([0, 1], 80)
+    ours = kmeans_per_class(KEY, both, labels, num_classes=2, clusters_per_class=2, tolerance=0.0)
+    for label in (0, 1):
+        apart = distances(both[labels == label], ours.centroids[label]).min(1).sum()
+        np.testing.assert_allclose(ours.inertia[label], apart, rtol=1e-5)
+
+
+@pytest.mark.parametrize("far", [1e2, 1e3, 1e4, 1e5])
+def test_two_near_clusters_are_told_apart_beside_a_far_one(far: float):
+    generator = np.random.default_rng(0)
+    points = np.float32(np.repeat([[0, 0], [0.3, 0], [far, 0]], 200, axis=0)) + np.float32(
+        0.03 * generator.normal(size=(600, 2))
+    )
+    result = kmeans(KEY, points, 3, tolerance=0.0)
+    np.testing.assert_allclose(result.inertia, true_inertia(points, result), rtol=1e-5)
+    np.testing.assert_array_equal(result.counts, [200] * 3)
+    assert result.centroids.dtype == result.inertia.dtype == jnp.float32
+    assert result.assignments.dtype == result.counts.dtype == jnp.int32
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64, np.int32])
+@pytest.mark.parametrize("dim", [3, 200])
+def test_a_large_offset_of_wide_numbers_costs_no_digits(dim: int, kind: type):
+    generator = np.random.default_rng(0)
+    apart = np.repeat([0, 200], 50)[:, None] + 10 * generator.normal(size=(100, dim))
+    points = (apart + 1.7e9).astype(kind)
+    result = kmeans(KEY, points, 2)
+    np.testing.assert_array_equal(result.counts, [50, 50])
+    np.testing.assert_allclose(result.inertia, true_inertia(points, result), rtol=1e-5)
+    means = np.sort([points[:50].mean(0, np.float64), points[50:].mean(0, np.float64)], axis=0)
+    np.testing.assert_allclose(np.sort(result.centroids, axis=0), means, rtol=0, atol=1e-3)
+    started = kmeans(KEY, points, 2, initial_centroids=points[::99])
+    np.testing.assert_array_equal(started.assignments, np.repeat([0, 1], 50))
+    labels = np.arange(100) % 2
+    of_classes = points + (labels * kind(3e8))[:, None].astype(kind)
+    ours = kmeans_per_class(KEY, of_classes, labels, num_classes=2, clusters_per_class=2)
+    np.testing.assert_array_equal(ours.counts, [[25, 25]] * 2)
+    for label in (0, 1):
+        own = of_classes[labels == label]
+        np.testing.assert_allclose(
+            ours.inertia[label], distances(own, ours.centroids[label]).min(1).sum(), rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [4, 300])
+def test_the_unit_of_length_changes_nothing(dim: int, kind: type):
+    points = blobs(dim=dim).astype(kind)
+    size = kind(2.0**-100)
+    ours, tiny = kmeans(KEY, points, 5), kmeans(KEY, points * size, 5)
+    np.testing.assert_array_equal(tiny.assignments, ours.assignments)
+    np.testing.assert_allclose(tiny.centroids, np.asarray(ours.centroids) * size, rtol=1e-5)
+    np.testing.assert_allclose(tiny.inertia, np.float64(ours.inertia) * np.float64(size) ** 2, rtol=1e-5)
+
+
+def test_a_mask_is_of_true_and_false_whatever_it_is_held_in():
+    points, mask = blobs(), np.arange(200) < 150
+    points[150:] = np.nan
+    expected = kmeans(KEY, points, 5, mask=mask)
+    for kind in (np.float32, np.int64, np.uint8):
+        found = kmeans(KEY, points, 5, mask=mask.astype(kind))
+        np.testing.assert_array_equal(found.assignments, expected.assignments)
+    for wrong in (2 * mask, -1 * mask, 0.5 * mask, np.where(mask, 1, np.nan)):
+        with pytest.raises(ValueError, match="other numbers than 0 and 1"):
+            kmeans(KEY, points, 5, mask=wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_clusters": 2.0}, "whole number, 1 or more"),
+        ({"num_clusters": True}, "whole number, 1 or more"),
+        ({"max_iterations": 2.5}, "whole number, 1 or more"),
+        ({"tolerance": np.nan}, "tolerance nan"),
+        ({"points": blobs().astype(complex)}, "The points are complex"),
+        ({"points": blobs().astype(str)}, "The points are <U"),
+        ({"points": np.diag([0.0, 1e300, 1.0])}, "Point 1 is NaN or infinite"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_words(change: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        kmeans(KEY, **{"points": blobs(), "num_clusters": 2} | change)
+
+
+@pytest.mark.parametrize("kind", [float, bool, str])
+def test_labels_that_are_no_whole_numbers_are_refused(kind: type):
+    with pytest.raises(ValueError, match="must be whole numbers"):
+        kmeans_per_class(KEY, blobs(), np.zeros(200, kind), num_classes=1, clusters_per_class=2)

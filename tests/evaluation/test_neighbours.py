@@ -1,4 +1,4 @@
-"""Nearest neighbours against all differences in float64, in clusters from wide to tighter than float32 tells."""
+"""Nearest neighbours against all differences in float64, in clusters tighter than float32 can tell, too."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fsljax.distances import float64
 from fsljax.evaluation import neighbours
-from fsljax.evaluation.arrays import float64
 from fsljax.evaluation.retrieval import hierarchy_recovery, nearest_neighbours, retrieve
 
 SPREADS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fsljax import config as shared
 from fsljax.config import Experiment, Network, field, section, seed
+from fsljax.config.fields import MOST_IN_A_STEP, MOST_PIXELS, MOST_ROUNDS, MOST_UNITS
 from fsljax.losses.repmet import VERSIONS
 
 DRAWINGS = ("omniglot", "glyphs")
@@ -19,7 +20,9 @@ class Data(shared.Data):
     """Which images with boxes, which of their classes, and where they are kept."""
 
     name: str = field("scenes", "module of fsljax.detection.data.sets, or the dotted name of one of your own")
-    image_size: int = field(128, "pixels a side; of photographs, which are padded to a square", least=1)
+    image_size: int = field(
+        128, "pixels a side; of photographs, which are padded to a square", least=1, cap=MOST_PIXELS
+    )
     drawings: str = field("omniglot", "of which scenes are made", choices=DRAWINGS)
     base: tuple[str, ...] = field(
         (), "names of the classes that are trained; (): all of a set of photographs"
@@ -40,17 +43,17 @@ class Data(shared.Data):
 class SceneOptions:
     """What scenes look like. Where two numbers stand, amounts are drawn uniformly between them."""
 
-    size: int = field(128, "pixels a side", least=1)
+    size: int = field(128, "pixels a side", least=1, cap=MOST_PIXELS)
     characters: tuple[int, int] = field(
         (1, 6), "of a scene, the distractors not counted; one that finds no free place is left out, which "
-        "never happens to the first", least=0,
+        "never happens to the first", least=0, cap=1000,
     )  # fmt: skip
-    distractors: tuple[int, int] = field((1, 3), "added where distractors are asked for", least=0)
+    distractors: tuple[int, int] = field((1, 3), "added where distractors are asked for", least=0, cap=1000)
     sides: tuple[float, float] = field(
         (20.0, 60.0), "pixels of the longer side of a character after turning, drawn uniformly in the "
-        "logarithm; but drawings are enlarged to the double at most", above=0,
+        "logarithm; but drawings are enlarged to the double at most", above=0, cap=MOST_PIXELS,
     )  # fmt: skip
-    rotation: float = field(20.0, "degrees, to either side", least=0)
+    rotation: float = field(20.0, "degrees, to either side", least=0, cap=360)
     max_iou: float = field(
         0.25,
         "how far the boxes of two characters overlap at most, as intersection over union",
@@ -59,7 +62,10 @@ class SceneOptions:
     )
     max_covered: float = field(0.5, "the same as a share of the smaller box", least=0, most=1)
     fragments: tuple[int, int] = field(
-        (4, 16), "of strokes, each from a round window no wider than a third of a character's ink", least=0
+        (4, 16),
+        "of strokes, each from a round window no wider than a third of a character's ink",
+        least=0,
+        cap=1000,
     )
     strength: tuple[float, float] = field(
         (0.7, 1.0), "of the ink of each character and fragment", least=0, most=1
@@ -68,17 +74,20 @@ class SceneOptions:
     paper: tuple[float, float] = field((0.0, 0.2), "brightness of the paper", least=0, most=1)
     inverted: float = field(0.0, "probability of dark ink on bright paper", least=0, most=1)
     shading: float = field(
-        0.1, "how far the brightness changes at most from edge to edge, in height and in width", least=0
+        0.1,
+        "how far the brightness changes at most from edge to edge, in height and in width",
+        least=0,
+        cap=1,
     )
-    noise: tuple[float, float] = field((0.01, 0.06), "standard deviation", least=0)
+    noise: tuple[float, float] = field((0.01, 0.06), "standard deviation", least=0, cap=1)
 
 
 @dataclass(frozen=True)
 class PyramidOptions:
     """The feature pyramid."""
 
-    channels: int = field(256, "of each level", least=1)
-    extra_levels: int = field(1, "above the backbone's stages, for proposals alone", least=0)
+    channels: int = field(256, "of each level", least=1, cap=MOST_UNITS)
+    extra_levels: int = field(1, "above the backbone's stages, for proposals alone", least=0, cap=14)
 
 
 @dataclass(frozen=True)
@@ -87,38 +96,43 @@ class ProposalOptions:
 
     sizes: tuple[float, ...] = field(
         (32.0, 64.0, 128.0, 256.0, 512.0), "anchors' sides in pixels, as many for every level, finest first",
-        above=0, empty=False,
+        above=0, cap=1e6, empty=False,
     )  # fmt: skip
-    ratios: tuple[float, ...] = field((0.5, 1.0, 2.0), "of height to width", above=0, empty=False)
+    ratios: tuple[float, ...] = field((0.5, 1.0, 2.0), "of height to width", above=0, cap=1000, empty=False)
     high: float = field(0.7, "an anchor is positive from this IoU on", least=0, most=1)
     low: float = field(0.3, "and negative below this one", least=0, most=1)
-    sampled: int = field(256, "anchors of an image that are learned from", least=1)
+    sampled: int = field(256, "anchors of an image that are learned from", least=1, cap=10**6)
     positive_fraction: float = field(0.5, "largest share of positives among them", above=0, most=1)
-    before_nms: int = field(1000, "boxes of best score of each level that are looked at", least=1)
+    before_nms: int = field(1000, "boxes of best score of each level that are looked at", least=1, cap=10**6)
     iou_threshold: float = field(0.7, "two proposals overlap less", least=0, most=1)
-    keep: int = field(300, "proposals of an image", least=1)
-    keep_in_test: int = field(300, "the same in tests", least=1)
+    keep: int = field(300, "proposals of an image", least=1, cap=MOST_IN_A_STEP)
+    keep_in_test: int = field(300, "the same in tests", least=1, cap=MOST_IN_A_STEP)
 
 
 @dataclass(frozen=True)
 class RoIOptions:
     """Which regions the head learns from, and how their features are pooled."""
 
-    sampled: int = field(128, "regions of an image", least=1)
+    sampled: int = field(128, "regions of an image", least=1, cap=MOST_IN_A_STEP)
     positive_fraction: float = field(0.25, "largest share of positives among them", above=0, most=1)
     high: float = field(0.5, "a region is positive from this IoU on", least=0, most=1)
     low: float = field(0.5, "and background below this one", least=0, most=1)
     jittered: int = field(
-        0, "regions around each true box that are added to the proposals, beside that box itself", least=0
+        0,
+        "regions around each true box that are added to the proposals, beside that box itself",
+        least=0,
+        cap=1000,
     )
-    jitter: float = field(0.1, "by what share of its sides such a region's borders move at most", least=0)
-    output_size: int = field(7, "places a side that RoIAlign gives", least=1)
-    samples: int = field(2, "of RoIAlign a side in each place", least=1)
+    jitter: float = field(
+        0.1, "by what share of its sides such a region's borders move at most", least=0, cap=1
+    )
+    output_size: int = field(7, "places a side that RoIAlign gives", least=1, cap=100)
+    samples: int = field(2, "of RoIAlign a side in each place", least=1, cap=100)
     canonical_size: float = field(
         224.0, "pixels a side of a region that is pooled from the canonical level; one of twice the size is "
         "pooled from the next", least=1,
     )  # fmt: skip
-    canonical_level: int = field(2, "0 is the finest", least=0)
+    canonical_level: int = field(2, "0 is the finest", least=0, cap=14)
 
 
 @dataclass(frozen=True)
@@ -126,8 +140,8 @@ class HeadOptions:
     """The head over regions."""
 
     kind: str = field("repmet", "representatives of the classes, or a linear layer", choices=HEADS)
-    hidden: int = field(1024, "units of each of its two dense layers", least=1)
-    dim: int = field(256, "of the embedding", least=1)
+    hidden: int = field(1024, "units of each of its two dense layers", least=1, cap=MOST_UNITS)
+    dim: int = field(256, "of the embedding", least=1, cap=MOST_UNITS)
     normalize: bool = field(True, "embeddings to length 1")
 
 
@@ -135,7 +149,7 @@ class HeadOptions:
 class RepresentativeOptions:
     """Representatives of the classes that are trained."""
 
-    per_class: int = field(5, "k", least=1)
+    per_class: int = field(5, "k", least=1, cap=10_000)
     reset_every: int = field(0, "steps between clusterings of embeddings; 0: none", least=0)
     reset_until: int = field(0, "step from which they are learned only", least=0)
     reset_images: int = field(2_000, "that are looked at for it", least=1)
@@ -166,7 +180,7 @@ class LossOptions:
 class Train(shared.Train):
     """Steps of the optimiser, and their images."""
 
-    images: int = field(16, "of a step", least=1)
+    images: int = field(16, "of a step", least=1, cap=MOST_IN_A_STEP)
     flip: bool = field(False, "photographs, half of them from left to right")
 
 
@@ -186,7 +200,7 @@ class EnrollOptions:
         choices=SPACES,
     )  # fmt: skip
     per_shot: int = field(
-        2, "representatives from each support image, the support box's own among them", least=1
+        2, "representatives from each support image, the support box's own among them", least=1, cap=1000
     )
     overlap: float = field(
         0.7, "IoU with the support box from which a region gives a representative", least=0, below=1
@@ -221,18 +235,20 @@ class Eval:
     )
     iou_threshold: float = field(0.3, "of suppression", least=0, most=1)
     score_threshold: float = field(0.0, "least score of a detection", least=0, most=1)
-    keep: int = field(100, "detections of an image", least=1)
+    keep: int = field(100, "detections of an image", least=1, cap=MOST_IN_A_STEP)
     suppression: str = field("hard", "soft-NMS lowers scores instead", choices=SUPPRESSIONS)
     soft_sigma: float = field(
         0.0, "of soft-NMS; 0: scores fall linearly with overlaps above iou_threshold", least=0
     )
     soft_threshold: float = field(0.001, "least score after soft-NMS", least=0, most=1)
     seed: int = seed(0, "of the images and episodes")
-    episodes: int = field(500, "the first ones of the file; 0: none are run", least=0)
+    episodes: int = field(500, "the first ones of the file; 0: none are run", least=0, cap=MOST_ROUNDS)
     shots: tuple[int, ...] = field(
-        (1,), "of 1 to 10; several are run on the same regions", least=1, empty=False
+        (1,), "of 1 to 10; several are run on the same regions", least=1, cap=10, empty=False
     )
-    fine_tune_epochs: tuple[int, ...] = field((0,), "each in settings of its own", least=0, empty=False)
+    fine_tune_epochs: tuple[int, ...] = field(
+        (0,), "each in settings of its own", least=0, cap=10_000, empty=False
+    )
     distractors: bool = field(False, "queries with other novel characters, too, in settings of their own")
     ceiling: bool = field(False, "the same with the true boxes instead of proposals")
     baseline: str = field("", "workdir of a detector with a linear head, by which the baselines are run")

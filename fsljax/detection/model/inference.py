@@ -13,6 +13,7 @@ from fsljax.detection.config import Eval
 from fsljax.detection.data.structures import Detections
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.regions import examine
+from fsljax.detection.ops.boxes import widened
 from fsljax.detection.ops.nms import nms, soft_nms
 from fsljax.networks.variables import Variables
 
@@ -101,7 +102,7 @@ def detections(
     """Non-maximum suppression of each class among the best pairs of region and class of one image.
 
     Args:
-      boxes: `[p, 4]`, the same for every class.
+      boxes: `[p, 4]`, the same for every class; there may be none.
       valid: bool `[p]`.
       scores: `[p, 1 + classes]`, background first.
       suppression: which of them are kept.
@@ -110,7 +111,11 @@ def detections(
     Returns:
       `Detections` `[keep, …]`.
     """
-    boxes, classes = jnp.asarray(boxes), scores.shape[1] - 1
+    boxes, classes = widened(boxes), scores.shape[1] - 1
+    valid, scores = jnp.asarray(valid, bool), widened(scores)
+    if not len(boxes) or not classes:
+        # A place that no detection fills, as where there are fewer than are kept.
+        boxes, valid, scores, classes = jnp.zeros((1, 4)), jnp.zeros(1, bool), jnp.zeros((1, 2)), 1
     pairs = jnp.where(valid[:, None], scores[:, 1:], -1.0).reshape(-1)
     best, places = jax.lax.top_k(pairs, min(candidates, len(pairs)))
     labels, chosen = (places % classes).astype(jnp.int32), boxes[places // classes]

@@ -17,6 +17,11 @@ ROUNDING = 0.01  # pixels by which a box may leave its image: boxes are often st
 WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
+def widened(values: jax.Array) -> jax.Array:
+    """Values as float32, or as float64 if they are: an area of 256 × 256 pixels is beyond float16."""
+    return jnp.asarray(values, jnp.promote_types(jnp.result_type(values), jnp.float32))
+
+
 def area(boxes: jax.Array) -> jax.Array:
     """Areas of boxes.
 
@@ -24,8 +29,9 @@ def area(boxes: jax.Array) -> jax.Array:
       boxes: `[..., 4]`.
 
     Returns:
-      `[...]`, in square pixels; 0 for a box whose end lies before its start.
+      `[...]`, in square pixels, float32 (float64 if boxes are); 0 for a box whose end lies before its start.
     """
+    boxes = widened(boxes)
     sides = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
     return sides[..., 0] * sides[..., 1]
 
@@ -38,7 +44,7 @@ def iou(a: jax.Array, b: jax.Array) -> jax.Array:
       b: `[m, 4]`.
 
     Returns:
-      `[n, m]`; 0 where either box has no area.
+      `[n, m]`, float32 (float64 if boxes are); 0 where either box has no area.
     """
     shared = _shared(a, b)
     union = area(a)[:, None] + area(b) - shared
@@ -74,8 +80,10 @@ def encode(
       weights: what (dy, dx, dh, dw) are multiplied by, so that they vary alike.
 
     Returns:
-      `[..., 4]`, finite for boxes without area too: sides count as 0.001 pixels at least.
+      `[..., 4]`, float32 (float64 if boxes are), finite for boxes without area too: sides count as 0.001
+      pixels at least.
     """
+    boxes, anchors = widened(boxes), widened(anchors)
     centres, sides = _centres_and_sides(boxes)
     anchor_centres, anchor_sides = _centres_and_sides(anchors)
     sides, anchor_sides = jnp.maximum(sides, SMALLEST_SIDE), jnp.maximum(anchor_sides, SMALLEST_SIDE)
@@ -94,8 +102,9 @@ def decode(
       weights: as given to `encode`.
 
     Returns:
-      `[..., 4]`.
+      `[..., 4]`, float32 (float64 if anchors or deltas are).
     """
+    deltas, anchors = widened(deltas), widened(anchors)
     centres, sides = _centres_and_sides(anchors)
     deltas = deltas / jnp.asarray(weights)
     centres = centres + deltas[..., :2] * sides
@@ -112,8 +121,9 @@ def clip(boxes: jax.Array, height: float | jax.Array, width: float | jax.Array) 
       width: likewise.
 
     Returns:
-      `[..., 4]`.
+      `[..., 4]`, float32 (float64 if boxes are): float16 may not hold the border.
     """
+    boxes = widened(boxes)
     limits = jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, (height, width, height, width))), axis=-1)
     return jnp.clip(boxes, 0.0, limits)
 
@@ -167,6 +177,7 @@ def _centres_and_sides(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _shared(a: jax.Array, b: jax.Array) -> jax.Array:
     """Areas of the intersections of all pairs, `[n, m]`."""
     chex.assert_shape([a, b], (None, 4))
+    a, b = widened(a), widened(b)
     sides = [
         jnp.maximum(
             jnp.minimum(a[:, None, end], b[:, end]) - jnp.maximum(a[:, None, start], b[:, start]), 0.0

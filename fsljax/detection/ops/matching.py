@@ -8,6 +8,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from fsljax.detection.ops.boxes import widened
+
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 
@@ -67,8 +69,9 @@ def match(
     chex.assert_equal(iou.shape[1], truth_mask.shape[0])
     if low > high:
         raise ValueError(f"low is {low} and high {high}; low must not be above high.")
-    anchors, truths = iou.shape
-    if truths == 0:
+    iou, truth_mask = widened(iou), jnp.asarray(truth_mask, bool)
+    anchors = len(iou)
+    if 0 in iou.shape:
         return Match(jnp.zeros(anchors, jnp.int32), jnp.zeros(anchors, jnp.int32))
     iou = jnp.where(truth_mask, iou, 0.0)
     greatest = jnp.max(iou, axis=1)
@@ -124,7 +127,7 @@ def hardest(losses: jax.Array, valid: jax.Array, count: int) -> jax.Array:
       bool `[n]`, without gradient.
     """
     chex.assert_equal_shape([losses, valid])
-    losses = jax.lax.stop_gradient(losses)
+    losses, valid = jax.lax.stop_gradient(widened(losses)), jnp.asarray(valid, bool)
     indices, marked = _first(jnp.where(valid, losses, -1.0), count)
     # Places to be filled all name index 0, which may be marked itself: `max` lets one True stand.
     return jnp.zeros(losses.shape, bool).at[indices].max(marked)

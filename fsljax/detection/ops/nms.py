@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from fsljax.detection.ops.boxes import area
+from fsljax.detection.ops.boxes import area, widened
 
 BLOCK = 64  # candidates that are compared with those kept, and with one another, at once
 
@@ -30,7 +30,7 @@ class SoftKept(NamedTuple):
 
     Attributes:
       indices: int32 `[keep]`; 0 where not valid.
-      scores: `[keep]`, lowered; 0 where not valid.
+      scores: float32 `[keep]` (float64 if those given are), lowered; 0 where not valid.
       valid: bool `[keep]`, False where fewer are left.
     """
 
@@ -174,10 +174,10 @@ def _checked(
     """Boxes and scores without gradient, which are candidates, and labels: all 0 where none are given."""
     chex.assert_shape(boxes, (None, 4))
     chex.assert_shape([given for given in (scores, mask, labels) if given is not None], (len(boxes),))
-    boxes, scores = jax.lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
+    boxes, scores = jax.lax.stop_gradient((widened(boxes), widened(scores)))
     candidate = ~jnp.isnan(scores)
     if mask is not None:
-        candidate &= mask
+        candidate &= jnp.asarray(mask, bool)
     labels = jnp.zeros(len(boxes), jnp.int32) if labels is None else jnp.asarray(labels)
     return boxes, scores, candidate, labels
 

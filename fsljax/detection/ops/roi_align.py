@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.detection.ops.boxes import widened
+
 
 def roi_align(
     levels: Sequence[jax.Array],
@@ -43,7 +45,7 @@ def roi_align(
       canonical_level: its place in `levels`, from 0.
 
     Returns:
-      `[n, output_size, output_size, channels]`.
+      `[n, output_size, output_size, channels]`, float32 (float64 if an input is).
 
     Raises:
       ValueError: if there is not one stride for each level.
@@ -52,7 +54,7 @@ def roi_align(
     chex.assert_shape(boxes, (None, 4))
     if len(levels) != len(strides):
         raise ValueError(f"{len(levels)} levels and {len(strides)} strides; each level has one.")
-    boxes = jax.lax.stop_gradient(boxes)
+    boxes = jax.lax.stop_gradient(widened(boxes))
     sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     level = _level(sides[:, 0] * sides[:, 1], len(levels), canonical_size, canonical_level)
     heights, widths = (np.array([level.shape[axis] for level in levels]) for axis in (0, 1))

@@ -119,6 +119,11 @@ def check(config: Config) -> None:
             f"config.scenes.size is {config.scenes.size} and config.data.image_size "
             f"{config.data.image_size}: give both the same value."
         )
+    if config.scenes.sides[1] > config.scenes.size:
+        raise UserError(
+            f"config.scenes.sides is {config.scenes.sides}, but config.scenes.size is {config.scenes.size}: "
+            "no character may be larger than its scene."
+        )
 
 
 def load(config: Config) -> Scenes:
