@@ -98,7 +98,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(stored, dict):
             raise ValueError("it holds no config")
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def same_images(workdir: Path, images: dict[str, str]) -> bool:
     """Whether these are the fingerprints of the images that the run was made with; True if none are kept."""
     try:
-        return json.loads((workdir / IMAGES).read_text()) == images
+        return json.loads((workdir / IMAGES).read_text(encoding="utf-8")) == images
     except (OSError, ValueError):
         return True
 
@@ -164,7 +164,7 @@ def _is_in(name: str, sections: list[str]) -> bool:
 def read_results(folder: Path) -> dict[str, Any]:
     """What `results.json` holds; empty if there is none that can be read."""
     try:
-        return dict(json.loads((folder / RESULTS).read_text()))
+        return dict(json.loads((folder / RESULTS).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
@@ -172,4 +172,4 @@ def read_results(folder: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Writes a JSON file so that a reader sees the old content or the new, never half of it."""
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2) + "\n")
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -38,7 +38,7 @@ def cached_arrays(
     entry = cache_folder() / f"{name}-{fingerprint[:16]}"
     if entry.is_dir():
         try:
-            keys = (entry / _KEYS).read_text().split()
+            keys = (entry / _KEYS).read_text(encoding="utf-8").split()
             if not keys or set(keys) != {file.stem for file in entry.glob("*.npy")}:
                 raise ValueError(f"{_KEYS} does not name its files")
             return {key: np.load(entry / f"{key}.npy", mmap_mode="r") for key in keys}
@@ -53,7 +53,7 @@ def cached_arrays(
         entry.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=entry.parent))
         try:
-            (unfinished / _KEYS).write_text("\n".join(arrays))
+            (unfinished / _KEYS).write_text("\n".join(arrays), encoding="utf-8")
             for key, array in arrays.items():
                 np.save(unfinished / f"{key}.npy", array)
             # Another process may have put the same entry there first: then its copy serves.

@@ -194,7 +194,7 @@ def reason(error: Exception) -> str:
 
 def _file_format(folder: Path) -> str:
     try:
-        description = json.loads((folder / "dataset_info.json").read_text())
+        description = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / 'dataset_info.json'} cannot be read: {reason(error)}") from error
     return description.get("fileFormat", "tfrecord")

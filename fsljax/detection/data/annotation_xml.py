@@ -54,7 +54,7 @@ def read_list(path: Path) -> list[str]:
       UserError: it cannot be read.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The list {path} cannot be read: {error}.") from error
     return [line.split()[0] for line in lines if line.strip()]

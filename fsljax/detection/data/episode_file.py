@@ -98,7 +98,7 @@ def write_episodes(path: Path, episodes: DetectionEpisodes) -> None:
     lines = ",\n".join(_compact(_as_json(episodes, number)) for number in range(len(episodes)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
-        unfinished.write_text(f'{_compact(header)[:-1]},"episodes":[\n{lines}\n]}}\n')
+        unfinished.write_text(f'{_compact(header)[:-1]},"episodes":[\n{lines}\n]}}\n', encoding="utf-8")
 
 
 def read_episodes(
@@ -117,7 +117,7 @@ def read_episodes(
         of other data.
     """
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(stored, dict) or "format" not in stored:
             raise ValueError("it says nothing of its format")
     except OSError as error:

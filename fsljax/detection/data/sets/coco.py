@@ -59,7 +59,7 @@ def read_folder(
     root = Path(folder).expanduser()
     file = _find_json(root, split)
     try:
-        stored = json.loads(file.read_text())
+        stored = json.loads(file.read_text(encoding="utf-8"))
         listed = stored["images"][:limit]
         categories = {one["id"]: one["name"] for one in sorted(stored["categories"], key=lambda c: c["id"])}
         by_image = _by_image(stored, file)
