@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from fsljax.errors import UserError
+from fsljax.reporting import streams
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints
 
@@ -57,11 +58,15 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="the run")
     parser.add_argument("--to", type=Path, required=True, help="a new folder")
     arguments = parser.parse_args()
+    streams.use()
     try:
         print(export(arguments.workdir, arguments.to))
     except UserError as error:
         print(f"fsljax: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print(f"Stopped: {arguments.to} may be there in part.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
