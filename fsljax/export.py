@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from fsljax.errors import UserError
+from fsljax.reporting import streams
 from fsljax.storage.json_files import write_json
 from fsljax.storage.paths import given_path
 from fsljax.training import workdir
@@ -59,11 +60,15 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="the run")
     parser.add_argument("--to", type=Path, required=True, help="a new folder")
     arguments = parser.parse_args()
+    streams.use()
     try:
         print(export(arguments.workdir, arguments.to))
     except UserError as error:
         print(f"fsljax: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print(f"Stopped: {arguments.to} may be there in part.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

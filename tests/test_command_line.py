@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fsljax import command_line
+
+from .tiny_runs import ROOT
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -132,3 +137,138 @@ def test_an_unknown_field_is_answered_with_the_nearest(launch):
 def test_a_config_file_that_cannot_be_read(launch, tmp_path: Path, content: str, named: str):
     (tmp_path / "broken.py").write_text(content)
     assert named in assert_one_sentence(launch(config="broken.py"))
+
+
+PARSING = """
+import json, os, sys
+from fsljax import command_line
+
+command_line.run = lambda config, **_: print("RUN", config.train.steps, config.eval.shots)
+told = []
+for arguments in json.loads(sys.argv[1]):
+    read, written = os.pipe()
+    if not os.fork():
+        os.dup2(written, 1), os.dup2(written, 2)
+        sys.argv = ["launch.py", *arguments]
+        try:
+            command_line.main()
+        except SystemExit as ended:
+            os._exit(ended.code)
+    os.close(written)
+    with open(read, encoding="utf-8") as answer:
+        text = answer.read()
+    told.append((os.waitstatus_to_exitcode(os.wait()[1]), text))
+print(json.dumps(told))
+"""
+FILES = {
+    "raises.py": "def get_config():\n    raise ValueError('first\\nsecond')\n",
+    "none.py": "def get_config():\n    pass\n",
+    "latin.py": b"def get_config():\n    return '\xe9'\n",
+    "exits.py": "import sys\nsys.exit('bye')\n",
+    "needs.py": "def get_config(name):\n    return name\n",
+    "empty.py": "",
+    "zero.py": "\0",
+    "endless.py": "def get_config():\n    return get_config()\n",
+    "asserts.py": "def get_config():\n    assert False\n",
+    "missing.py": "def get_config():\n    return {}['a field']\n",
+}
+SENTENCES = {
+    # No config, or one that cannot be read.
+    "": "Give an experiment with --config=FILE. ",
+    "--config.train.steps=1": "Give an experiment with --config=FILE beside --config.train.steps. ",
+    "--config": "Give an experiment with --config=FILE. ",
+    "--config=": "Give an experiment with --config=FILE. ",
+    "--config --config.train.steps=1": "Give an experiment with --config=FILE beside --config.t",
+    "--config=folder": "folder is a folder, and no config file. ",
+    "--config=nofile.py:NAME": "There is no config file at nofile.py. ",
+    "--config=tiny.py:NAME": "The config tiny.py holds one experiment: give --config=tiny.py wi",
+    "--config=needs.py": "The config needs.py holds several experiments: give --config=needs.py:NAME.",
+    "--config=raises.py": "The config raises.py cannot be read, line 2: ValueError: first second.",
+    "--config=none.py": "The config none.py cannot be read: get_config() must return an ",
+    "--config=latin.py": "latin.py, line 2: (unicode error) 'utf-8' codec can't decode byte 0xe9",
+    "--config=exits.py": "The config exits.py cannot be read, line 2: SystemExit: bye.",
+    "--config=empty.py": "The config empty.py has no function get_config(), which makes the config.",
+    "--config=zero.py": "zero.py",
+    "--config=endless.py": "The config endless.py cannot be read, line 2: RecursionError: ",
+    "--config=asserts.py": "The config asserts.py cannot be read, line 2: AssertionError.",
+    "--config=missing.py": "The config missing.py cannot be read, line 2: KeyError: a field.",
+    f"--config={'a' * 300}": f"The config {'a' * 300} cannot be read: OSError: ",
+    # Flags.
+    "--config=tiny.py --config=none.py": "--config is given twice, as tiny.py and as none.py: give one.",
+    "--config.train.steps=1 --config=tiny.py": "Give --config=FILE before --config.train.steps.",
+    "--nonsense": "Unknown flag --nonsense. There are --config, --workdir, --mode, --output_dir.",
+    "--config=tiny.py --worksdir=x": "Unknown flag --worksdir. Did you mean workdir? There are --config, ",
+    "--config=tiny.py -x": "Unknown flag --x. There are --config, ",
+    "--config=tiny.py extra": "'extra' is no flag: values are given as --config.train.steps=100.",
+    "--config=tiny.py --workdir": "Missing value for flag --workdir.",
+    "--config=tiny.py --mode=nonsense": "--mode=nonsense: value should be one of <train_and_eva",
+    "--config=tiny.py --mode=": "--mode=: value should be one of <train_and_evaluate|train|evaluate>.",
+    # Fields, and their values.
+    "--config=tiny.py --config.train=5": "config.train is a section: give one of its fields, su",
+    "--config=tiny.py --config.stepps=5": "Unknown field config.stepps of tiny.py. Did you mean",
+    "--config=tiny.py --config.=5": "Unknown field config. of tiny.py.",
+    "--config=tiny.py --config.train.steps.x=5": "Unknown field config.train.steps.x of tiny.py",
+    "--config=tiny.py --config.train.steps=many": "--config.train.steps=many cannot be read: it",
+    "--config=tiny.py --config.train.steps=": "--config.train.steps= cannot be read: it must be",
+    "--config=tiny.py --config.train.steps=1.5": "--config.train.steps=1.5 cannot be read: it m",
+    "--config=tiny.py --config.train.learning_rate=fast": "--config.train.learning_rate=fast cannot ",
+    "--config=tiny.py --config.augment.flip=maybe": "--config.augment.flip=maybe cannot be read",
+    "--config=tiny.py --config.eval.shots=(1,2": "--config.eval.shots=(1,2 cannot be read: ",
+    "--config=tiny.py --config.eval.shots={1,2}": "--config.eval.shots={1,2} has no order: give",
+    "--config=tiny.py --config.eval.shots[9]=5": "Unknown field config.eval.shots[9] of tiny.py",
+}  # fmt: skip
+RUNS = {
+    "--config=tiny.py": "RUN 40 (1, 2)",
+    "--config tiny.py --config.train.steps 5": "RUN 5 (1, 2)",
+    "--config=tiny.py --config.train.steps=5 --config.train.steps=6": "RUN 6 (1, 2)",
+    "--config=tiny.py --config.eval.shots=1": "RUN 40 (1,)",
+    "--config=tiny.py --config.eval.shots=[1,5]": "RUN 40 (1, 5)",
+}
+HELP = ["--help", "-h", "-?", "--helpfull", "--helpshort", "--help=true", "--help --nonsense"]
+
+
+@pytest.fixture(scope="module")
+def answers(config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit status and words of each command line; one program that forks imports for all."""
+    folder = tmp_path_factory.mktemp("flags")
+    (folder / "folder").mkdir()
+    (folder / "tiny.py").write_bytes(config_file.read_bytes())
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    lines = [*SENTENCES, *RUNS, *HELP, "--help --config=tiny.py"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PARSING, json.dumps([line.split() for line in lines])],
+        capture_output=True, text=True, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(zip(lines, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("line", SENTENCES, ids=lambda line: line[:60] or "nothing")
+def test_a_command_line_that_cannot_be_is_told_in_one_whole_sentence(line: str, answers):
+    status, text = answers[line]
+    assert status == 2
+    assert text.startswith(f"fsljax: {SENTENCES[line]}")
+    assert text.count("\n") == 1 and text.endswith((".\n", "?\n"))
+    quotes = text.replace("can't", "").replace("project's", "")
+    assert quotes.count("'") % 2 == 0 and quotes.count('"') % 2 == 0
+
+
+@pytest.mark.parametrize("line", RUNS)
+def test_a_command_line_that_can_be_is_run(line: str, answers):
+    assert answers[line] == [0, f"{RUNS[line]}\n"]
+
+
+@pytest.mark.parametrize("line", HELP)
+def test_every_way_to_ask_for_help_gets_it(line: str, answers):
+    status, text = answers[line]
+    assert status == 0
+    assert text.startswith("python launch.py --config=FILE[:EXPERIMENT]")
+    assert text.endswith("all fields of that config, too.\n")
+
+
+def test_help_with_a_config_tells_its_fields(answers):
+    status, text = answers["--help --config=tiny.py"]
+    assert status == 0
+    assert "--config.train.steps=40 " in text

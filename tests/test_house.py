@@ -154,3 +154,20 @@ def test_a_folder_is_not_crowded(folder: Path):
 def test_every_file_fits_in_a_head():
     lines = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
     assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
+def without_encoding(module: str) -> Iterator[str]:
+    """Calls that read or write text in whatever encoding the locale has."""
+    for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or any(keyword.arg == "encoding" for keyword in node.keywords):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = getattr(getattr(node.func, "value", None), "id", "")
+        mode = next((one.value for one in node.args if isinstance(one, ast.Constant)), "r")
+        text = name == "open" and owner not in ("os", "Image", "archive") and "b" not in str(mode)
+        if name in ("read_text", "write_text") or (text and owner != "self"):
+            yield f"{module}, line {node.lineno}: {ast.unparse(node)[:60]}"
+
+
+def test_text_files_are_utf_8_in_every_locale():
+    assert [found for module in modules() for found in without_encoding(module)] == []

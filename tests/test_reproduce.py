@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +144,32 @@ def test_a_table_is_run_once_and_shown_again(monkeypatch: pytest.MonkeyPatch, tm
     again = capsys.readouterr()
     assert again.out == shown.out
     assert again.err == ""
+
+
+CHILD = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("saving", file=sys.stderr), sys.exit(0)))
+print("began", file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_handed_on_to_the_run_under_way(tmp_path: Path, number: signal.Signals):
+    table = "class Table:\n    rows = ()\n    def reproduce(self, folder, overrides):\n        "
+    table += "import sys\n        from fsljax import reproduce\n        "
+    table += f"return reproduce._status_of([sys.executable, '-c', {CHILD!r}])\nget_table = Table\n"
+    (tmp_path / "configs/tables").mkdir(parents=True)
+    (tmp_path / "configs/tables/tiny.py").write_text(table, encoding="utf-8")
+    (tmp_path / "launch.py").touch()
+    run = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "fsljax.reproduce", "tiny"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert run.stderr is not None and run.stderr.readline() == "began\n"
+    os.killpg(run.pid, number)  # as a terminal does
+    _, errors = run.communicate(timeout=60)
+    assert errors == "saving\nStopped. Give the same command again to go on.\n"
+    assert run.returncode == 130

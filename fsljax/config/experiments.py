@@ -134,6 +134,8 @@ def _check_arguments(path: Path, make: Callable[..., object], arguments: list[st
 
 def _words(error: BaseException) -> str:
     kind, text = type(error).__name__, str(error.args[0] if len(error.args) == 1 else error)
+    if isinstance(error, OSError):
+        text = error.strerror or text
     with contextlib.suppress(ValueError, SyntaxError):  # ml_collections quotes its own
         text = str(ast.literal_eval(text))
     return f"{kind}: {_in_one_line(text)}" if text else kind

@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import sys
-from pathlib import Path
 from typing import Any, TextIO, cast
 
 _STAND_INS = {
@@ -70,7 +69,7 @@ def use() -> Output:
 
 def _output(stream: TextIO | None) -> Output:
     if stream is None:  # a program without a console, or one whose stream was closed
-        return Output(Path(os.devnull).open("w", encoding="utf-8"))  # for the whole process
+        stream = io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8")
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=_ERRORS, line_buffering=True)
     return Output(stream)

@@ -175,7 +175,8 @@ def write_embeddings(
         (folder / "projector_config.pbtxt").write_text(
             'embeddings {\n  tensor_name: "test"\n  tensor_path: "tensors.tsv"\n'
             '  metadata_path: "metadata.tsv"\n  sprite {\n    image_path: "sprite.png"\n'
-            f"    single_image_dim: {side}\n    single_image_dim: {side}\n  }}\n}}\n"
+            f"    single_image_dim: {side}\n    single_image_dim: {side}\n  }}\n}}\n",
+            encoding="utf-8",
         )
     except OSError as error:
         logging.warning("The projector's files cannot be written to %s (%s).", folder, error)

@@ -11,6 +11,7 @@ import rich.console
 import rich.progress
 
 _SECONDS_BETWEEN_LINES = 10.0
+_NARROWEST_BAR = 20  # characters
 _UPDATES_OF_A_SPEED = 20  # so many back, and not to the start: other programs come and go
 
 
@@ -33,7 +34,8 @@ class Progress:
         self._bar: rich.progress.Progress | None = None
 
     def __enter__(self) -> Progress:
-        if self._console.is_terminal:
+        console = self._console
+        if console.is_terminal and not console.is_dumb_terminal and console.width >= _NARROWEST_BAR:
             columns = rich.progress
             self._bar = columns.Progress(
                 columns.TextColumn("{task.description}"),

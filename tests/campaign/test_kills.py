@@ -70,7 +70,7 @@ METHODS = ("protonet", "magnet", "softmax", "triplet", "repmet", "repmet_detecto
 SAMPLED = ("repmet",)  # where no number of rounds is asked for: compiling all takes minutes
 REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SECONDS_TO_IMPORT = 4.0
-SECONDS_TO_END = 120
+SECONDS_TO_END = 300
 KILLED_AGAIN = 0.3  # how often a run that goes on is ended, too
 
 

@@ -141,3 +141,17 @@ def test_a_bar_is_taken_down_when_a_run_fails(terminal: Terminal):
         raise RuntimeError
     hidden, shown = terminal.getvalue().rfind("\x1b[?25l"), terminal.getvalue().rfind("\x1b[?25h")
     assert shown > hidden >= 0  # the cursor is back
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("COLUMNS", "0"), ("COLUMNS", "1")])
+def test_a_terminal_that_cannot_show_a_bar_gets_lines(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    monkeypatch.setenv(name, value)
+    with Progress(40, stream=terminal) as shown:
+        shown.say("going on from step 10")
+        shown.update(40, {"loss": 0.5})
+    lines = terminal.getvalue().splitlines()
+    assert lines[0] == "going on from step 10"
+    assert lines[1].startswith("step 40/40  loss 0.5  ")
+    assert "\x1b" not in terminal.getvalue()
