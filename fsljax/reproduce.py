@@ -9,29 +9,23 @@ a signal to stop. Exit status: 0, 1 or 2 as of launch.py, 130 when stopped.
 from __future__ import annotations
 
 import hashlib
-import os
 import runpy
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import numpy as np
-import psutil
 
 from fsljax.config import experiments
 from fsljax.config.reading import nearest
 from fsljax.errors import UserError
 from fsljax.reporting import streams
 from fsljax.reporting.comparison import Compared, comparison, detection_comparison
-from fsljax.storage.array_files import read_arrays
 from fsljax.storage.json_files import read_checked, write_json
-from fsljax.training.signals import SIGNALS, Interruption, Stopped
-from fsljax.training.workdir import CORRECT, RESULTS, results_of
+from fsljax.training.signals import Interruption, Stopped, run_program
+from fsljax.training.workdir import CORRECT, RESULTS, correct_of, settings_of
 
 _RUNS = Path("runs/reproduce")
 _CONFIGS = Path("configs")
@@ -136,7 +130,7 @@ class DetectionTable:
             arguments = (*common, "--mode=evaluate", *episodes, *further)
             setting = f"{repmet.setting}_{name}"
             _launch(f"episodes, {name}", repmet, workdir, arguments, RESULTS, setting)
-        return detection_comparison(_settings(workdir), self.shots, self.epochs)
+        return detection_comparison(settings_of(workdir), self.shots, self.epochs)
 
 
 def read_table(name: str) -> Reproducible:
@@ -172,28 +166,9 @@ def reproduce(name: str, overrides: Sequence[str]) -> None:
     print(read_table(name).reproduce(_RUNS / name, overrides))
 
 
-def _correct(workdir: Path, setting: str) -> np.ndarray:
-    """Which test examples a run classified correctly, bool `[n]`."""
-    path = workdir / CORRECT
-    try:
-        arrays = read_arrays(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: give the same command again.") from None
-    except UserError as error:
-        raise UserError(f"{error} Delete it, and give the same command again.") from error
-    if setting not in arrays:
-        raise UserError(f"{workdir} has no setting {setting!r}: evaluate it anew.")
-    if arrays[setting].dtype != bool or arrays[setting].ndim != 1 or not len(arrays[setting]):
-        raise UserError(
-            f"{path} is damaged: {setting!r} is not a yes or no for each test example. Delete it, and give "
-            "the same command again."
-        )
-    return arrays[setting]
-
-
 def _stacked(workdirs: Sequence[Path], setting: str) -> np.ndarray:
     """The same of several runs, bool `[runs, n]`."""
-    correct = [_correct(workdir, setting) for workdir in workdirs]
+    correct = [correct_of(workdir, setting) for workdir in workdirs]
     if len(set(map(len, correct))) > 1:
         raise UserError(
             f"The runs {', '.join(map(str, workdirs))} were tested on other images: delete what is old."
@@ -243,10 +218,10 @@ def _launch(
     print(f"{name} …", file=sys.stderr, flush=True)
     if setting is None:
         (workdir / product).unlink(missing_ok=True)
-    status = _status_of(command)
+    status = run_program(command)
     if status:
         raise UserError(f"{' '.join(command)} ended with status {status}.")
-    if not (workdir / product).exists() or (setting and setting not in _settings(workdir)):
+    if not (workdir / product).exists() or (setting and setting not in settings_of(workdir)):
         raise UserError(f"The run in {workdir} was stopped: give the same command again to go on.")
     try:
         write_json(record, done)
@@ -265,49 +240,9 @@ def _recorded(record: Path) -> dict[str, object]:
     return {}
 
 
-def _settings(workdir: Path) -> dict[str, dict[str, float]]:
-    """Figures of each setting of a run.
-
-    Raises:
-      UserError: if its results are missing or damaged.
-    """
-    try:
-        settings: dict[str, dict[str, float]] = results_of(workdir)["test"]
-    except FileNotFoundError:
-        raise UserError(f"There are no results in {workdir}: evaluate it anew.") from None
-    return settings
-
-
-def _status_of(command: Sequence[str]) -> int:
-    """Exit status of a program that requests to stop are handed on to.
-
-    Raises:
-      Stopped: if there was one; the program has ended.
-    """
-    requests = []
-
-    def hand_on(number: int, frame: FrameType | None) -> None:
-        requests.append(number)
-        for child in psutil.Process().children():
-            child.terminate()
-
-    # A group of its own: Ctrl-C must reach it once, from here, for after a second request it saves nothing.
-    group = {"process_group": 0} if os.name == "posix" else {}
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
-    try:
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False, **group)  # type: ignore[call-overload]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if requests:
-        raise Stopped
-    status: int = done.returncode
-    return status
-
-
 def _figure(workdir: Path, setting: str, metric: str) -> float:
     try:
-        return _settings(workdir)[setting][metric]
+        return settings_of(workdir)[setting][metric]
     except KeyError as error:
         raise UserError(f"The results in {workdir} lack {error}: evaluate it anew.") from error
 

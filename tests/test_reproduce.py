@@ -14,6 +14,7 @@ import pytest
 from fsljax import reproduce
 from fsljax.config import experiments
 from fsljax.errors import UserError
+from fsljax.training import workdir
 
 ROOT = Path(__file__).parents[1]
 TABLES = sorted(path.stem for path in (ROOT / "configs" / "tables").glob("*.py"))
@@ -96,18 +97,18 @@ def test_damaged_products_are_told(tmp_path: Path):
     for content in (b"", b"PK", b"text"):
         (tmp_path / "correct.npz").write_bytes(content)
         with pytest.raises(UserError, match=r"correct\.npz is damaged.*Delete it, and give the same command"):
-            reproduce._correct(tmp_path, "softmax")
+            workdir.correct_of(tmp_path, "softmax")
     for array in (np.ones(3), np.ones((2, 2), bool), np.ones(0, bool)):
         np.savez(tmp_path / "correct.npz", softmax=array)
         with pytest.raises(UserError, match="is not a yes or no for each test example"):
-            reproduce._correct(tmp_path, "softmax")
+            workdir.correct_of(tmp_path, "softmax")
     for run, count in (("a", 3), ("b", 4)):
         (tmp_path / run).mkdir()
         np.savez(tmp_path / run / "correct.npz", softmax=np.ones(count, bool))
     with pytest.raises(UserError, match="were tested on other images"):
         reproduce._stacked([tmp_path / "a", tmp_path / "b"], "softmax")
     with pytest.raises(UserError, match="There are no results"):
-        reproduce._settings(tmp_path)
+        workdir.settings_of(tmp_path)
     (tmp_path / "results.json").write_text('{"test": {"softmax": {"accuracy": 0.5}}}')
     with pytest.raises(UserError, match="lack 'recall'"):
         reproduce._figure(tmp_path, "softmax", "recall")
@@ -159,7 +160,7 @@ time.sleep(60)
 def test_a_signal_is_handed_on_to_the_run_under_way(tmp_path: Path, number: signal.Signals):
     table = "class Table:\n    rows = ()\n    def reproduce(self, folder, overrides):\n        "
     table += "import sys\n        from fsljax import reproduce\n        "
-    table += f"return reproduce._status_of([sys.executable, '-c', {CHILD!r}])\nget_table = Table\n"
+    table += f"return reproduce.run_program([sys.executable, '-c', {CHILD!r}])\nget_table = Table\n"
     (tmp_path / "configs/tables").mkdir(parents=True)
     (tmp_path / "configs/tables/tiny.py").write_text(table, encoding="utf-8")
     (tmp_path / "launch.py").touch()

@@ -19,7 +19,7 @@ from fsljax import networks
 from fsljax.classification.enrollment import Compared, Enrolled, enrolled_by, with_representatives
 from fsljax.classification.stored_config import classifier_config, read_classifier_config
 from fsljax.config import plain
-from fsljax.data.batches import embed_in_batches
+from fsljax.data.batches import batch_size, embed_in_batches
 from fsljax.data.labels import Label, label_array, listed_labels, spelled_as
 from fsljax.data.user_images import Images, prepare
 from fsljax.errors import UserError
@@ -254,7 +254,7 @@ class Classifier:
         """
         check_not_forked()
         prepared = prepare(images, self._config.data)
-        return embed_in_batches(self._embed_batch, prepared, batch=_batch(len(prepared)))
+        return embed_in_batches(self._embed_batch, prepared, batch=batch_size(len(prepared)))
 
     @cached_property
     def _embed_batch(self) -> Any:
@@ -291,11 +291,6 @@ def _confidence(known: Enrolled, compared: Compared) -> np.ndarray:
         raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
     radius = known.radius()
     return compared.probabilities.max(axis=1) * radius / np.maximum(radius + compared.nearest, 1e-30)
-
-
-def _batch(count: int) -> int:
-    """Few distinct batch sizes, so that few programs are compiled: a power of two, 64 at most."""
-    return min(64, 1 << (count - 1).bit_length())
 
 
 def _checked(unknown: float | None) -> float | None:

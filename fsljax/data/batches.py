@@ -67,3 +67,8 @@ def embed_in_batches(
             embeddings.append(np.asarray(pending.popleft(), np.float32))
     embeddings += [np.asarray(part, np.float32) for part in pending]
     return np.concatenate(embeddings)[: len(images)]
+
+
+def batch_size(count: int) -> int:
+    """Few distinct batch sizes, so that few programs are compiled: a power of two, 64 at most."""
+    return min(64, 1 << (count - 1).bit_length())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
+
+import psutil
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -98,3 +101,30 @@ class Interruption:
 
 def _leave_to_the_listener(number: int, frame: FrameType | None) -> None:
     pass
+
+
+def run_program(command: Sequence[str]) -> int:
+    """Exit status of a program that requests to stop are handed on to.
+
+    Raises:
+      Stopped: if there was one; the program has ended.
+    """
+    requests = []
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        requests.append(number)
+        for child in psutil.Process().children():
+            child.terminate()
+
+    # A group of its own: Ctrl-C must reach it once, from here, for after a second request it saves nothing.
+    group = {"process_group": 0} if os.name == "posix" else {}
+    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    try:
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False, **group)  # type: ignore[call-overload]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if requests:
+        raise Stopped
+    status: int = done.returncode
+    return status

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import filelock
+import numpy as np
 from absl import logging
 
 from fsljax.config import Experiment, field_names, flat, free_names, plain, read
 from fsljax.errors import UserError
+from fsljax.storage.array_files import read_arrays
 from fsljax.storage.json_files import read_checked, write_json
 from fsljax.storage.paths import is_there
 
@@ -201,6 +203,38 @@ def results_of(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or not all(map(_is_setting, settings.values())):
         raise UserError(f"{path} is damaged: it holds no settings of a test with a number for each metric.")
     return results
+
+
+def settings_of(workdir: Path) -> dict[str, dict[str, float]]:
+    """Figures of each setting of a run.
+
+    Raises:
+      UserError: if its results are missing or damaged.
+    """
+    try:
+        settings: dict[str, dict[str, float]] = results_of(workdir)["test"]
+    except FileNotFoundError:
+        raise UserError(f"There are no results in {workdir}: evaluate it anew.") from None
+    return settings
+
+
+def correct_of(workdir: Path, setting: str) -> np.ndarray:
+    """Which test examples a run classified correctly, bool `[n]`."""
+    path = workdir / CORRECT
+    try:
+        arrays = read_arrays(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: give the same command again.") from None
+    except UserError as error:
+        raise UserError(f"{error} Delete it, and give the same command again.") from error
+    if setting not in arrays:
+        raise UserError(f"{workdir} has no setting {setting!r}: evaluate it anew.")
+    if arrays[setting].dtype != bool or arrays[setting].ndim != 1 or not len(arrays[setting]):
+        raise UserError(
+            f"{path} is damaged: {setting!r} is not a yes or no for each test example. Delete it, and give "
+            "the same command again."
+        )
+    return arrays[setting]
 
 
 def _is_setting(figures: object) -> bool:

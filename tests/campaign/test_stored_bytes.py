@@ -156,7 +156,7 @@ def test_record_of_what_was_reproduced(tmp_path: Path, rounds: Any, caplog: Any)
 def test_correct_examples(tmp_path: Path, rounds: Any, caplog: Any):
     correct = np.random.default_rng(0).random(300) < 0.8
     np.savez_compressed(tmp_path / workdir.CORRECT, nearest_cluster=correct)
-    check(tmp_path / workdir.CORRECT, lambda: reproduce._correct(tmp_path, "nearest_cluster"), rounds, caplog)
+    check(tmp_path / workdir.CORRECT, lambda: workdir.correct_of(tmp_path, "nearest_cluster"), rounds, caplog)
 
 
 def test_classification_episodes(tmp_path: Path, rounds: Any, caplog: Any):
