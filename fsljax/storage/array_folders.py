@@ -33,7 +33,7 @@ def write_array_folder(folder: Path, arrays: Mapping[str, np.ndarray], made_of: 
         descriptor = os.open(folder / f"{name}.npy", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             checked = _Checked(file)
-            np.save(checked, array)  # type: ignore[arg-type]  # whatever has a `write`
+            np.save(checked, array, False)  # type: ignore[arg-type]  # whatever has a `write`
         files[name] = {"bytes": checked.size, "crc32": checked.checksum}
     write_json(folder / CONTENTS, {"made_of": made_of, "files": files})
     (folder / CONTENTS).chmod(0o600)

@@ -22,14 +22,14 @@ Arrays = dict[str, np.ndarray]
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/fsljax` where that is set, else the platform's own place for caches.
+    """`$XDG_CACHE_HOME/fsljax` where that is an absolute path, else the platform's own place for caches.
 
     Raises:
       OSError: if it would be in the user's home folder, and that is unknown.
     """
-    home = os.environ.get("XDG_CACHE_HOME")
-    if home:
-        return Path(home) / "fsljax"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    if home.is_absolute():  # the specification has others ignored; `~` is one that no shell has replaced
+        return home / "fsljax"
     try:
         folder = Path(platformdirs.user_cache_dir("fsljax"))
     except (RuntimeError, KeyError) as error:  # a user that the system does not know

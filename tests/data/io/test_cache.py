@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import platformdirs
 import pytest
 
 from fsljax.data.io.cache import cache_folder, cached_arrays, cached_file
+from fsljax.storage import array_folders
 
 ROOT = Path(__file__).parents[3]
 PATHS = {"PYTHONPATH": str(ROOT)}
@@ -43,6 +45,24 @@ def test_folder(home, monkeypatch):
     assert cache_folder() == home / "fsljax"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert str(cache_folder()) == platformdirs.user_cache_dir("fsljax")
+
+
+@pytest.mark.parametrize("given", ["~/.cache", "cache", ""])
+def test_a_path_that_is_not_absolute_is_ignored(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert cache_folder().is_absolute() and cache_folder() != tmp_path / given / "fsljax"
+
+
+def test_a_full_disk_costs_a_warning_and_not_the_run(home, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(array_folders._Checked, "write", fail)
+    assert_same(cached_arrays("data", "1" * 64, Maker()))
+    assert len(caplog.records) == 1 and "No space left" in caplog.text
+    assert not list((home / "fsljax").iterdir())
 
 
 def test_made_once_and_read_afterwards():
