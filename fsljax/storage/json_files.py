@@ -88,8 +88,9 @@ def read_checked(path: Path, *, nan: bool = False) -> dict[str, Any]:
 
 
 def sealed(content: Mapping[str, object]) -> dict[str, object]:
-    """The content with the digest of it."""
-    return {**content, DIGEST: digest_of(content)}
+    """The content with the digest of it, in the place of any that it has."""
+    rest = _without(content, DIGEST)
+    return {**rest, DIGEST: digest_of(rest)}
 
 
 def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def check(
     rounds: Callable[[int], Iterator[int]],
     caplog: Any,
     *,
-    samples: int = 40,
+    samples: int = 25,
 ) -> None:
     """Damages a file in each round and reads it: an equal value, a sentence, or a warning, and no other."""
     whole, expected = path.read_bytes(), read()
@@ -250,7 +250,7 @@ def test_checkpoints(tmp_path: Path, rounds: Any, caplog: Any, capfd: Any):
     checkpoints.close()
     files = sorted(path.relative_to(whole) for path in (whole / "checkpoints/2").rglob("*") if path.is_file())
     told = 0
-    for seed in rounds(10):
+    for seed in rounds(6):
         random = np.random.default_rng(seed)
         folder = tmp_path / str(seed)
         shutil.copytree(whole, folder)

@@ -18,6 +18,13 @@ def test_what_is_written_is_read_again(tmp_path):
     assert read_checked(tmp_path / "a.json") == CONTENT
 
 
+def test_what_was_read_with_its_digest_can_be_written_again(tmp_path):
+    write_json(tmp_path / "a.json", CONTENT)
+    stored = json.loads((tmp_path / "a.json").read_text())
+    write_json(tmp_path / "b.json", stored | {"name": "b"})
+    assert read_checked(tmp_path / "b.json") == CONTENT | {"name": "b"}
+
+
 def test_layout_and_a_byte_order_mark_change_nothing(tmp_path):
     write_json(tmp_path / "a.json", CONTENT)
     content = json.loads((tmp_path / "a.json").read_text())
