@@ -119,7 +119,7 @@ class Classifier:
         check_not_forked()
         folder = given_path(path)
         with self._saving:
-            known, unknown = self._enrolled, self.unknown
+            known, unknown = self._enrolled, _checked(self.unknown)
             arrays = {**known.arrays(), "unknown": np.array(np.nan if unknown is None else unknown)}
             saved_model.write(folder, self._stored, self._model, known.labels, arrays, self._is_config_of)
 

@@ -108,14 +108,14 @@ def picture_of(label: str) -> int:
     return int(label[-1])
 
 
-def plans(seed: int) -> list[list[tuple[str, str, int]]]:
+def plans(seed: int, count: int = ACTIONS) -> list[list[tuple[str, str, int]]]:
     """What each thread does: an action, its label, and how many images."""
     chosen = random.Random(seed)
     actions = ["enroll own", "enroll shared", "enroll shared", "forget", "look", "look", "save"]
     return [
         [
             (chosen.choice(actions), own(thread, chosen.randrange(4)), chosen.choice([1, 2, 4]))
-            for _ in range(ACTIONS)
+            for _ in range(count)
         ]
         for thread in range(THREADS)
     ]
@@ -240,7 +240,7 @@ def test_a_detector(detector: Detector, tmp_path: Path, rounds):
         for label in detector.classes:
             detector.forget(label)
         detector.enroll(PICTURES, [BOX] * 4, [f"shared{number}" for number in range(4)])
-        plan = plans(seed)
+        plan = plans(seed, ACTIONS // 2)  # each number of representatives is compiled
         at_once(
             in_order(
                 plan,
