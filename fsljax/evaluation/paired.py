@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fsljax.errors import UserError
+from fsljax.evaluation.arrays import is_real
 
 _NUMBERS_A_CHUNK = 4_000_000
 
@@ -58,7 +59,7 @@ def bootstrap_ci95(values: np.ndarray, *, resamples: int = 10_000, seed: int = 0
       Half of upper − lower, the 2.5 and 97.5 percentiles of the resamples' means.
 
     Raises:
-      UserError: if there are none, or one is not finite.
+      UserError: if there are none, one is no finite number, or `resamples` is below 1.
     """
     lower, upper = _interval(_means(_values(values, "values"), resamples, seed))
     return (upper - lower) / 2
@@ -110,10 +111,10 @@ def _over_seeds(results: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _values(values: np.ndarray, name: str) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+    values = np.asarray(values)
+    if values.ndim != 1 or not len(values) or not is_real(values) or not np.isfinite(values).all():
         raise UserError(f"The {name} must be [n], one finite number for each of 1 or more examples.")
-    return values
+    return values.astype(np.float64)
 
 
 def _means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -122,6 +123,8 @@ def _means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     How often each distinct value is drawn has a multinomial distribution: for right and wrong answers that is
     two numbers a resample rather than n. Where most values are distinct, drawing them is faster.
     """
+    if resamples < 1:
+        raise UserError(f"resamples is {resamples}; an interval needs 1 or more.")
     distinct, counts = np.unique(values, return_counts=True)
     count = len(values)
     generator = np.random.default_rng(seed)

@@ -49,10 +49,11 @@ def magnet_loss(embeddings: jax.Array, cluster_classes: jax.Array, *, alpha: flo
       vanishes (d = 1, or clusters of equal examples) loss and gradients are finite.
 
     Raises:
-      AssertionError: if shapes don't agree, or m · d is less than 2.
+      AssertionError: if shapes don't agree, classes are no whole numbers, or m · d is less than 2.
     """
     chex.assert_rank([embeddings, cluster_classes], [3, 1])
     chex.assert_equal_shape_prefix([embeddings, cluster_classes], 1)
+    chex.assert_type(cluster_classes, int)
     clusters, examples, dim = embeddings.shape
     if clusters * examples < 2:
         raise AssertionError(f"A batch of {clusters} × {examples} examples has no variance; it takes two.")

@@ -65,8 +65,8 @@ def repmet_loss(
       A `RepMetOutput`, float32 (float64 if an input is).
 
     Raises:
-      AssertionError: if shapes don't agree, there are no examples, no representatives, or fewer than two
-        classes.
+      AssertionError: if shapes don't agree, labels are no whole numbers, there are no examples, no
+        representatives, or fewer than two classes.
       ValueError: if `version` has another name, `squared` is asked of another version, `sigma` is a number
         not above 0, or (where the labels are at hand, not traced) a label is outside the classes.
     """
@@ -171,6 +171,8 @@ def _check(
     given_shapes = "The embeddings are {}, the labels {} and the representatives {}".format(*shapes)
     if [len(shape) for shape in shapes] != [2, 1, 3] or shapes[0][0] != shapes[1][0]:
         raise AssertionError(f"{given_shapes}; they must be [batch, dim], [batch] and [classes, k, dim].")
+    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise AssertionError(f"The labels are {jnp.result_type(labels)}; they must be whole numbers.")
     if shapes[0][1] != shapes[2][2]:
         raise AssertionError(f"{given_shapes}: embeddings and representatives must have as many dimensions.")
     if 0 in shapes[0] or 0 in shapes[2]:

@@ -49,11 +49,12 @@ def triplet_loss(
       A `TripletOutput`, float32 (float64 if the embeddings are).
 
     Raises:
-      AssertionError: if shapes don't agree.
+      AssertionError: if shapes don't agree, or labels are no whole numbers.
       ValueError: if `mining` has another name.
     """
     chex.assert_rank([embeddings, labels], [2, 1])
     chex.assert_equal_shape_prefix([embeddings, labels], 1)
+    chex.assert_type(labels, int)
     if mining not in MINING:
         raise ValueError(f"mining is {mining!r}; it can be {', '.join(map(repr, MINING))}.")
     distances = squared_euclidean(embeddings, embeddings)

@@ -135,7 +135,7 @@ def check(config: dict[str, Any]) -> str | None:
 @pytest.mark.parametrize("method", METHODS)
 def test_no_field_takes_what_is_of_no_meaning_to_it(method: str, rounds):
     names = fields(method)
-    for seed in rounds(8):
+    for seed in rounds(4):
         name, kind = names[seed * 37 % len(names)]
         for value in (*(make() for make in NEVER), *NOT_OF_TYPE[kind]):
             config = values(method)
@@ -146,7 +146,7 @@ def test_no_field_takes_what_is_of_no_meaning_to_it(method: str, rounds):
 @pytest.mark.parametrize("method", METHODS)
 def test_two_fields_at_odds_are_refused_in_words_or_taken(method: str, rounds):
     names = fields(method)
-    for seed in rounds(10):
+    for seed in rounds(5):
         generator = random.Random(seed)
         for _ in range(5):
             config = values(method)
@@ -158,7 +158,7 @@ def test_two_fields_at_odds_are_refused_in_words_or_taken(method: str, rounds):
 @pytest.mark.parametrize("method", METHODS)
 def test_config_dicts_with_an_odd_value_are_refused_in_words_or_taken(method: str, rounds):
     """As config files make them: `ml_collections` itself refuses some and converts others."""
-    for seed in rounds(8):
+    for seed in rounds(4):
         generator = random.Random(seed)
         config = copy.deepcopy(default(method))
         name, _ = generator.choice(fields(method))

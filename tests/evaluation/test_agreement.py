@@ -113,3 +113,26 @@ def test_the_order_of_examples_and_the_names_of_labels_do_not_matter(measure, se
 def test_what_is_no_pair_of_labelings_is_refused(measure, shapes: tuple):
     with pytest.raises(UserError, match=r"The labelings are \["):
         measure(*(np.zeros(shape, int) for shape in shapes))
+
+
+@pytest.mark.parametrize("figure", [normalized_mutual_information, purity])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.full(4, np.nan),
+        np.array([0, 1, np.inf, 1]),
+        np.array([0, 1, None, 1]),
+        np.array([0, 1, "a", np.nan], object),
+        np.zeros(4, complex),
+    ],
+)
+def test_what_is_no_label_is_refused(figure, labels: np.ndarray):
+    for pair in ((labels, np.arange(4)), (np.arange(4), labels)):
+        with pytest.raises(UserError, match="not all names or finite numbers"):
+            figure(*pair)
+
+
+@pytest.mark.parametrize("labels", [[7, 7, 2**32 + 7, 2**32 + 7], ["a", "a", "b", "b"], [0.5, 0.5, 1.5, 1.5]])
+def test_labels_may_bear_any_names(labels: list):
+    assert normalized_mutual_information(np.array(labels), np.array([0, 0, 1, 1])) == 1
+    assert purity(np.array(labels, object if isinstance(labels[0], str) else None), np.arange(4) // 2) == 1

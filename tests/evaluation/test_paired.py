@@ -153,3 +153,12 @@ def test_methods_that_agree_everywhere_differ_by_nothing():
 def test_what_cannot_be_compared_is_refused_in_words(call, message: str):
     with pytest.raises(UserError, match=message):
         call()
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [1j, 0], [None, 1], [np.nan, 1], []])
+def test_what_is_no_number_has_no_interval(values: list):
+    for figure in (accuracy_and_ci95, bootstrap_ci95):
+        with pytest.raises(UserError, match="one finite number"):
+            figure(np.array(values))
+    with pytest.raises(UserError, match="resamples is 0"):
+        bootstrap_ci95(np.ones(3), resamples=0)
