@@ -1,4 +1,4 @@
-"""Prints how large a detector's training on photographs is on the way: launch.py itself, watched from outside.
+"""Prints how large a detector's training on photographs is on the way, watching launch.py from outside.
 
     python benchmarks/detector_memory.py --path DIR --weights FILE --steps 2000
 
