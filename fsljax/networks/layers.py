@@ -17,6 +17,8 @@ from fsljax.networks.cpu_kernels import Padding
 
 EPSILON = 1e-5
 
+_FAR = 8  # standard deviations from 0 at which a mean of squares begins to lose digits
+
 # Measured on the CPU backend: where up to this many pixels a side come out, patches are faster than XLA's
 # convolution, and from this many images on the filter gradient is faster in chunks.
 _PATCHES_UP_TO = 2
@@ -134,6 +136,23 @@ class Conv(nn.Module):
         return self._by_xla(x, kernel, padding)
 
 
+def variance_about(values: jax.Array, mean: jax.Array) -> jax.Array:
+    """Variance `[groups, channel]` of `[groups, n, channel]` about their mean `[groups, channel]`.
+
+    From the mean of squares, which is one pass; that loses its digits where the mean is many standard
+    deviations, and there alone a second pass takes differences. Gradients are those of the first.
+    """
+    quick = jnp.maximum(jnp.mean(jnp.square(values), axis=1) - jnp.square(mean), 0.0)
+    values, mean, plain = jax.lax.stop_gradient((values, mean, quick))
+    coarse = jnp.square(mean) > _FAR**2 * plain
+
+    def missing() -> jax.Array:
+        exact = jnp.mean(jnp.square(values - mean[:, None]), axis=1)
+        return jnp.where(coarse, exact - plain, 0.0)
+
+    return quick + jax.lax.cond(jnp.any(coarse), missing, lambda: jnp.zeros_like(plain))
+
+
 class Norm(nn.Module):
     """Batch norm (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167), each episode by itself.
 
@@ -156,7 +175,7 @@ class Norm(nn.Module):
         else:
             values = x.reshape(statistics.groups, -1, *shape).astype(jnp.promote_types(x.dtype, jnp.float32))
             mean = jnp.mean(values, axis=1)
-            variance = jnp.maximum(jnp.mean(jnp.square(values), axis=1) - jnp.square(mean), 0.0)
+            variance = variance_about(values, mean)
             if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
                 keep = self.settings.momentum
                 for average, now in ((average_mean, mean), (average_variance, variance)):

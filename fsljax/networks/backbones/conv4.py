@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fsljax.config import Network
 from fsljax.networks import cpu_kernels, grey_kernels, winograd
+from fsljax.networks.layers import variance_about
 
 EPSILON = 1e-5
 
@@ -136,8 +137,7 @@ class ConvBlock(nn.Module):
         response = convolve(x, kernel)
         by_group = response.reshape(groups, -1, self.filters)
         mean = jnp.mean(by_group, axis=1)
-        variance = jnp.maximum(jnp.mean(jnp.square(by_group), axis=1) - jnp.square(mean), 0.0)
-        return max_pool(response), mean, variance
+        return max_pool(response), mean, variance_about(by_group, mean)
 
     def _on_cpu(self) -> bool:
         return self.kernels == "cpu" or (self.kernels == "auto" and jax.default_backend() == "cpu")
