@@ -29,7 +29,7 @@ class Comparison:
     """How a network's embeddings are compared, by the loss that trained it; others by prototypes."""
 
     distance: str = field("squared_euclidean", "to prototypes", choices=tuple(DISTANCES))
-    temperature: float = field(1.0, "by which distances are divided", above=0)
+    temperature: float = field(1.0, "by which distances are divided", above=0, factor=True)
     sigma: float = field(0.5, "σ of representatives", above=0)
     alpha: float = field(1.0, "margin of the loss", least=0)
     version: str = field("v2", "of RepMet's loss", choices=VERSIONS)

@@ -24,8 +24,8 @@ MOST_UNITS = 2**14  # of a layer
 MOST_PIXELS = 2**14  # a side
 MOST_IN_A_STEP = 10**5  # classes, images or regions
 MOST_ROUNDS = 10**9  # steps, episodes
-_LARGEST_FLOAT = 1e30  # beyond that, and nearer to 0 than its inverse's root, products leave float32's range
-_SMALLEST_FLOAT = 1e-15
+_FLOATS = (1e-15, 1e30)  # nearer to 0 a square's inverse, and beyond it a product, leaves float32's range
+_FACTORS = (1e-38, 3e38)  # float32's range
 _SHOWN = 100  # characters of a value in a sentence
 _NOUNS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
@@ -41,6 +41,7 @@ class Bounds:
       cap: `value <= cap`, far above all that is of use: told of only where a value lies beyond it.
       choices: the only values; None: any.
       empty: whether a tuple may hold nothing.
+      factor: whether the number may be all that float32 holds: what it makes of a training is told there.
     """
 
     least: float | None = None
@@ -50,6 +51,7 @@ class Bounds:
     cap: float | None = None
     choices: tuple[object, ...] | None = None
     empty: bool = True
+    factor: bool = False
 
     def hold(self, value: float) -> bool:
         """Whether a number is within; NaN, infinities and what float32 would make one of never are."""
@@ -65,9 +67,10 @@ class Bounds:
         """Whether compiled code can hold it: divisors must not become 0 there."""
         if isinstance(value, numbers.Integral):
             return abs(value) <= (LARGEST if self.below is None else SEEDS)
-        if self.above == 0 and 0 < value < _SMALLEST_FLOAT:
+        smallest, largest = _FACTORS if self.factor else _FLOATS
+        if self.above == 0 and 0 < value < smallest:
             return False
-        return math.isfinite(value) and abs(value) <= _LARGEST_FLOAT
+        return math.isfinite(value) and abs(value) <= largest
 
     def sentence(self, value: float) -> str:
         """What a number that is not within must be."""
@@ -77,7 +80,8 @@ class Bounds:
             return f"it must be {self.least} or more"
         if self.cap is not None and self.cap < value < math.inf:
             return f"it must be {self.cap} or less"
-        unbounded = self == Bounds(cap=self.cap, choices=self.choices, empty=self.empty)
+        smallest, largest = _FACTORS if self.factor else _FLOATS
+        unbounded = self == Bounds(cap=self.cap, choices=self.choices, empty=self.empty, factor=self.factor)
         if isinstance(value, numbers.Integral):
             if value > LARGEST and self.most is None:
                 return f"it must be {LARGEST} or less"
@@ -85,10 +89,8 @@ class Bounds:
                 return f"it must be {-LARGEST} or more"
         elif math.isinf(value) or (unbounded and not math.isfinite(value)):
             return "it must be a finite number"
-        elif unbounded or abs(value) > _LARGEST_FLOAT or 0 < abs(value) < _SMALLEST_FLOAT:
-            return (
-                f"it must be {_LARGEST_FLOAT:g} at most in size, and not nearer to 0 than {_SMALLEST_FLOAT:g}"
-            )
+        elif unbounded or abs(value) > largest or 0 < abs(value) < smallest:
+            return f"it must be {largest:g} at most in size, and not nearer to 0 than {smallest:g}"
         if self.least is not None and self.below is not None:
             return f"it must be from {self.least} up to, not including, {self.below}"
         if self.least is not None and self.most is not None:
@@ -117,6 +119,7 @@ def field(
     cap: float | None = None,
     choices: Sequence[object] | None = None,
     empty: bool = True,
+    factor: bool = False,
     free: bool = False,
 ) -> Any:
     """A field of a section.
@@ -124,10 +127,12 @@ def field(
     Args:
       default: its value where a config says nothing.
       meaning: what it is, in its unit.
-      least, above, most, below, cap, choices, empty: as `Bounds` has them.
+      least, above, most, below, cap, choices, empty, factor: as `Bounds` has them.
       free: it changes nothing in what is trained, and may differ when a run goes on.
     """
-    bounds = Bounds(least, above, most, below, cap, None if choices is None else tuple(choices), empty)
+    bounds = Bounds(
+        least, above, most, below, cap, None if choices is None else tuple(choices), empty, factor
+    )
     return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds, "free": free})
 
 

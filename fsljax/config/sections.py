@@ -97,7 +97,7 @@ class Train:
 
     steps: int = field(10_000, "of the whole run", least=1, cap=MOST_ROUNDS)
     optimizer: str = field("adam", "optax's", choices=OPTIMIZERS)
-    learning_rate: float = field(1e-3, "at its highest", above=0)
+    learning_rate: float = field(1e-3, "at its highest", above=0, factor=True)
     weight_decay: float = field(0.0, "of adamw and sgd", least=0)
     schedule: str = field("cosine", "of the learning rate", choices=SCHEDULES)
     warmup_steps: int = field(0, "from 0 to the learning rate; a shorter run ends on the way", least=0)

@@ -46,7 +46,7 @@ class Loss:
     """Of an episode."""
 
     distance: str = field("squared_euclidean", "between queries and prototypes", choices=tuple(DISTANCES))
-    temperature: float = field(1.0, "by which distances are divided", above=0)
+    temperature: float = field(1.0, "by which distances are divided", above=0, factor=True)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from fsljax.config import config_dict
 from fsljax.detection.config import Config
+from fsljax.detection.data.episode_file import SHOTS_IN_EPISODES
 from fsljax.detection.data.photographs import Photographs, check_annotated
 from fsljax.detection.data.source import DetectionData, find_set, load
 from fsljax.detection.data.structures import ImageBatch
@@ -72,6 +73,12 @@ def check(config: Config) -> None:
     if check_set is not None:
         check_set(config)
     build_network(config, 2)
+    if config.eval.episodes and not config.eval.episodes_file and max(config.eval.shots) > SHOTS_IN_EPISODES:
+        raise UserError(
+            f"Episodes that are made here have {SHOTS_IN_EPISODES} supports of a class, but "
+            f"{max(config.eval.shots)} were asked for (config.eval.shots): ask for fewer, or give a file "
+            "with more as config.eval.episodes_file."
+        )
     if config.eval.baseline and config.eval.episodes:
         # Said before an hour's training rather than after it.
         check_baseline(config)

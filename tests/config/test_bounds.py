@@ -82,8 +82,9 @@ def changed(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
         ({"data.fractions": (0.5, 0.5, 0.5)}, "which sum to 1"),
         ({"train.weight_decay": 0.1}, "the optimizer adam has none"),
         ({"train.restarts": (-1,)}, "it must be 1 or more"),
-        ({"loss.temperature": 1e-300}, "not nearer to 0 than 1e-15"),
-        ({"train.learning_rate": 1e300}, r"it must be 1e\+30 at most in size"),
+        ({"train.learning_rate": 1e-300}, "not nearer to 0 than 1e-38"),
+        ({"loss.temperature": 1e-300}, "not nearer to 0 than 1e-38"),
+        ({"train.learning_rate": 1e300}, r"it must be 3e\+38 at most in size"),
         ({"loss.temperature": Fraction(1, 2), "train.steps": True}, "config.train.steps is True"),
         ({"data.name": config_dict.required_placeholder(str)}, "a field without a value"),
     ],
@@ -97,7 +98,6 @@ def test_what_means_nothing_is_refused_in_words(values: dict[str, Any], message:
     ("values", "message"),
     [
         ({"scenes.sides": (32.0, 16.0)}, "must not fall"),
-        ({"scenes.sides": (20.0, 129.0)}, "no character may be larger than its scene"),
         ({"scenes.noise": (0.0, 2.0)}, "it must be 1 or less"),
         ({"scenes.characters": (1, 10**12)}, "it must be"),
         ({"proposals.low": 0.8}, "they must rise"),
@@ -106,7 +106,7 @@ def test_what_means_nothing_is_refused_in_words(values: dict[str, Any], message:
         ({"pyramid.extra_levels": 10**12}, "it must be"),
         ({"rois.output_size": 10**12}, "it must be"),
         ({"rois.samples": 10**6}, "it must be"),
-        ({"eval.shots": (11,)}, "it must be 10 or less"),
+        ({"eval.shots": (11,)}, "10 supports of a class, but 11 were asked for"),
         ({"head.hidden": 10**9}, "it must be"),
     ],
 )
@@ -116,6 +116,13 @@ def test_what_means_nothing_to_a_detector_is_refused_in_words(values: dict[str, 
     methods.check(config)
     with pytest.raises(UserError, match=message):
         methods.check(changed(config, values))
+
+
+def test_no_scene_is_drawn_whose_characters_are_larger():
+    config = repmet_detector.default_config()
+    config.network.name, config.proposals.sizes = "scene_net", (16.0, 24.0, 32.0, 48.0)
+    with pytest.raises(UserError, match="no character may be larger than its scene"):
+        methods.load(changed(config, {"scenes.sides": (20.0, 129.0)}))
 
 
 @pytest.mark.parametrize("value", [np.int64(5), np.int32(5)])

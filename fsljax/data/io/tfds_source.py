@@ -38,9 +38,15 @@ def data_folder(data_dir: str | None = None) -> Path:
                 "Correct the path, or create the folder."
             )
         return folder
-    return given_path(
-        os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "The data folder (TFDS_DATA_DIR)"
-    )
+    if os.environ.get("TFDS_DATA_DIR"):
+        return given_path(os.environ["TFDS_DATA_DIR"], "The data folder (TFDS_DATA_DIR)")
+    try:
+        return Path("~/tensorflow_datasets").expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            "The home folder in ~/tensorflow_datasets is unknown: name the folder of TFDS data sets with "
+            "--config.data.data_dir or TFDS_DATA_DIR."
+        ) from error
 
 
 def find(name: str, version: str | None = None, data_dir: str | None = None) -> Path | None:

@@ -244,7 +244,7 @@ class Eval:
     seed: int = seed(0, "of the images and episodes")
     episodes: int = field(500, "the first ones of the file; 0: none are run", least=0, cap=MOST_ROUNDS)
     shots: tuple[int, ...] = field(
-        (1,), "of 1 to 10; several are run on the same regions", least=1, cap=10, empty=False
+        (1,), "supports; several are run on the same regions", least=1, cap=MOST_IN_A_STEP, empty=False
     )
     fine_tune_epochs: tuple[int, ...] = field(
         (0,), "each in settings of its own", least=0, cap=10_000, empty=False

@@ -19,6 +19,7 @@ from fsljax.storage.json_files import DIGEST, digest_of, read_json, unsealed
 from fsljax.storage.replacing import replacing
 
 FORMAT = 1
+SHOTS_IN_EPISODES = 10  # supports of a class, where episodes are made here
 Json = Mapping[str, Any]
 
 

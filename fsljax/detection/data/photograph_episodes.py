@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fsljax.detection.data.episode_file import DetectionEpisodes, of_queries
+from fsljax.detection.data.episode_file import SHOTS_IN_EPISODES, DetectionEpisodes, of_queries
 from fsljax.detection.data.set_operations import check_names
 from fsljax.detection.data.structures import DetectionSet, GroundTruth, pad_ground_truth
 from fsljax.errors import UserError, first_few
@@ -21,7 +21,7 @@ def make_episodes(
     count: int = 500,
     seed: int = 0,
     way: int = 5,
-    shots: int = 10,
+    shots: int = SHOTS_IN_EPISODES,
     queries_per_class: int = 10,
 ) -> DetectionEpisodes:
     """Makes episodes in which no image comes twice.

@@ -12,7 +12,7 @@ import numpy as np
 
 from fsljax.config import read
 from fsljax.detection.config import SceneOptions
-from fsljax.detection.data.episode_file import DetectionEpisodes
+from fsljax.detection.data.episode_file import SHOTS_IN_EPISODES, DetectionEpisodes
 from fsljax.detection.data.scenes.composition import Drawings, Scene, draw_scenes
 from fsljax.detection.data.scenes.drawings import SceneDrawings
 from fsljax.detection.data.structures import GroundTruth
@@ -30,7 +30,7 @@ def make_episodes(
     count: int = 500,
     seed: int = 0,
     way: int = 5,
-    shots: int = 10,
+    shots: int = SHOTS_IN_EPISODES,
     queries_per_class: int = 10,
     options: SceneOptions = _OPTIONS,
 ) -> DetectionEpisodes:

@@ -119,20 +119,20 @@ def check(config: Config) -> None:
             f"config.scenes.size is {config.scenes.size} and config.data.image_size "
             f"{config.data.image_size}: give both the same value."
         )
-    if config.scenes.sides[1] > config.scenes.size:
-        raise UserError(
-            f"config.scenes.sides is {config.scenes.sides}, but config.scenes.size is {config.scenes.size}: "
-            "no character may be larger than its scene."
-        )
 
 
 def load(config: Config) -> Scenes:
     """Scenes of the drawings that `config.data.drawings` names, as `config.scenes` says.
 
     Raises:
-      UserError: if the drawings are missing, saying what to do.
+      UserError: if a character would be larger than its scene, or the drawings are missing.
     """
     data = config.data
+    if config.scenes.sides[1] > config.scenes.size:
+        raise UserError(
+            f"config.scenes.sides is {config.scenes.sides}, but config.scenes.size is {config.scenes.size}: "
+            "no character may be larger than its scene."
+        )
     drawings = scene_drawings.load(
         data.drawings,
         part="test" if data.train_on == "train_and_validation" else "validation",

@@ -73,9 +73,9 @@ def test_a_mask_beside_the_image_is_not_read(tmp_path):
 
 def test_what_lies_there_instead_of_an_image_is_named(tmp_path):
     root = write(tmp_path / "voc", {"a": one()}, "a\n")
-    (root / "JPEGImages/a.jpg").rename(root / "JPEGImages/a.heic")
+    (root / "JPEGImages/a.jpg").rename(root / "JPEGImages/a.jp2")
     with pytest.raises(
-        UserError, match=r"names a, which is not in .*JPEGImages: a\.heic there cannot be read"
+        UserError, match=r"names a, which is not in .*JPEGImages: a\.jp2 there cannot be read"
     ):
         voc.read_folder(root, "train")
 
