@@ -23,7 +23,6 @@ CONFIG = """
 from importlib import import_module
 
 FOLDER = {folder!r}
-LOG_EVERY = {log_every}
 FEW_SHOT = {{"ways": (3,), "shots": (1,), "queries": 3, "episodes": 20}}
 TRAIN = {{
     "protonet": {{"way": 3, "shot": 1, "queries": 3, "ema": 0.9}},
@@ -39,7 +38,7 @@ def get_config(method):
     config = import_module("fsljax.methods." + method).default_config()
     config.name = method
     config.data.update({{"path": FOLDER + "/pictures", "name": "folder", "image_size": 16}})
-    config.train.update({{"steps": 40, "log_every": LOG_EVERY, **TRAIN[method]}})
+    config.train.update({{"steps": 40, "log_every": 5, **TRAIN[method]}})
     config.checkpoint.every = 10
     if method == "repmet_detector":
         return detector(config)
@@ -67,7 +66,6 @@ def detector(config):
     config.eval.update({{"images": 8, "episodes": 0}})
     return config
 """
-LOG_EVERY = 5
 METHODS = ("protonet", "magnet", "softmax", "triplet", "repmet", "repmet_detector")
 SAMPLED = ("repmet",)  # where no number of rounds is asked for: compiling all takes minutes
 REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -97,7 +95,7 @@ def config_of_kills(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in (("train", 8), ("val", 4)):
         write_photographs(folder / "photographs", split, count, generator)
     path = folder / "kills.py"
-    path.write_text(CONFIG.format(folder=str(folder), log_every=LOG_EVERY), encoding="utf-8")
+    path.write_text(CONFIG.format(folder=str(folder)), encoding="utf-8")
     return path
 
 
@@ -211,13 +209,13 @@ def undivided(rows: list[dict[str, Any]], whole: list[dict[str, Any]]) -> list[d
     A run that stops in training writes down the means of the steps since the last row, and those of the
     steps that are left when it goes on.
     """
-    spans = [row["step"] // LOG_EVERY for row in rows if row["step"] % LOG_EVERY]
-    divided = {LOG_EVERY * (span + 1) for span in spans}
     of_whole = {row["step"]: row for row in whole if "train/loss" in row}
+    stops = {row["step"] for row in rows} - of_whole.keys()
+    divided = {min(step for step in of_whole if step > stop) for stop in stops}
     return [
         of_whole[row["step"]] if row["step"] in divided and "train/loss" in row else row
         for row in rows
-        if row["step"] % LOG_EVERY == 0
+        if row["step"] not in stops
     ]
 
 
