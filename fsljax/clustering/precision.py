@@ -131,7 +131,11 @@ def _moved(points: Array, initial: Array | None, mask: Array | None, labels: Arr
 def _is_wide(points: Array) -> bool:
     kind, size = np.dtype(points.dtype).kind, np.dtype(points.dtype).itemsize
     # With 64 bits allowed, compiled code takes float64 as it is.
-    return (kind == "f" and size > 4 and not jax.config.jax_enable_x64) or (kind in "iu" and size > 2)
+    return (kind == "f" and size > 4 and not _allows_64_bits()) or (kind in "iu" and size > 2)
+
+
+def _allows_64_bits() -> bool:
+    return np.dtype(jax.dtypes.canonicalize_dtype(np.float64)) == np.float64
 
 
 def _too_coarse(found: Found, moved: _Moved) -> bool:

@@ -147,6 +147,8 @@ def test_runs_ended_at_random_moments_go_on_to_the_same_bits(
                 break
         end_of(start(config_of_kills, method, workdir))
         left = left_in(workdir)
+        # One that was to be deleted when the run was killed may lie there still.
+        left["states"] = {step: left["states"].get(step) for step in whole["states"]}
         history = undivided(left.pop("history"), whole["history"])
         assert left == {name: value for name, value in whole.items() if name != "history"}
         assert history == whole["history"]
