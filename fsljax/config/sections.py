@@ -20,6 +20,7 @@ SCHEDULES = ("constant", "cosine", "halving")
 TRAIN_ON = ("train", "train_and_validation")
 TRAINABLE = ("all", "last_stage", "head")
 PADDINGS = ("symmetric", "same")
+INTERPOLATIONS = ("", "nearest", "bilinear", "bicubic", "lanczos")
 KERNELS = ("auto", "cpu", "xla")
 
 
@@ -30,7 +31,17 @@ class Data:
     name: str = field("omniglot", "module of fsljax.data.sources, or the dotted name of one of your own")
     data_dir: str = field("", 'TFDS folder; "" is TFDS_DATA_DIR, else TFDS\'s own default', free=True)
     path: str = field("", "of a folder of images", free=True)
-    image_size: int = field(28, "pixels a side", least=1, cap=MOST_PIXELS)
+    image_size: int = field(
+        28, "pixels a side; in a config file 0: as the weights say", least=1, cap=MOST_PIXELS
+    )
+    crop: float = field(
+        0.0, "share of the shorter side that is kept, a square from the centre; 1: all; 0: as the weights "
+        "say, else as the data set is read", least=0, most=1,
+    )  # fmt: skip
+    interpolation: str = field(
+        "", "filter that brings photographs to size; \"\": as the weights say, else the data set's own",
+        choices=INTERPOLATIONS,
+    )  # fmt: skip
     channels: int = field(1, "grey or colour", choices=(1, 3))
     train_on: str = field("train", "what is trained on", choices=TRAIN_ON)
     split_by: str = field(
@@ -61,7 +72,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Network:
-    """The network that embeds images."""
+    """The network that embeds images.
+
+    In a config file `name`, `padding`, `input_mean` and `input_std` may be empty: as the weights say.
+    """
 
     name: str = field("conv4", "module of fsljax.networks.backbones, or the dotted name of one of your own")
     filters: int = field(64, "of each convolution of conv4", least=1, cap=MOST_UNITS)
@@ -71,7 +85,15 @@ class Network:
         "auto", "implementations: written for the CPU, or XLA's own", choices=KERNELS, free=True
     )
     init_from: str = field("", "a workdir or shipped model whose network training begins with")
-    weights: str = field("", ".safetensors or .npz with torchvision's names that training begins with")
+    weights: str = field(
+        "", "that training begins with: a file with the names of torchvision or timm; a name, such as "
+        "efficientnet_lite0; or a repository of the hub, such as timm/resnet50.tv_in1k",
+    )  # fmt: skip
+    weights_revision: str = field("", "of their repository; found, where it is left empty", free=True)
+    weights_digest: str = field("", "SHA-256 of their file; found, and with it what they say", free=True)
+    unless_described: tuple[str, ...] = field(
+        (), "fields whose values here hold only for weights that say nothing of them", free=True
+    )
     trainable: str = field("all", "what is trained; the rest stays as it begins", choices=TRAINABLE)
     frozen_statistics: bool = field(False, "batch norm keeps its running averages, and normalises by them")
     padding: str = field("symmetric", "as PyTorch's networks; \"same\": TensorFlow's", choices=PADDINGS)

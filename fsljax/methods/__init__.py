@@ -10,6 +10,7 @@ that are the method's and not its network's.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import ModuleType
 
 from ml_collections import ConfigDict
@@ -20,17 +21,28 @@ from fsljax.config.checks import check_experiment
 from fsljax.config.modules import find
 from fsljax.config.reading import as_mapping
 from fsljax.deprecated import names_of
+from fsljax.networks import pretrained
 from fsljax.training.method import Data, Method
 
 
-def check(config: ConfigDict) -> Experiment:
+def check(config: ConfigDict, *, kept: Collection[str] = ()) -> Experiment:
     """The typed values of a config, checked once, before data are loaded.
+
+    What its weights say of themselves is in them: weights that are not here are fetched.
+
+    Args:
+      config: as a config file gave it.
+      kept: dotted names of the fields that stay whatever the weights say.
 
     Raises:
       UserError: for a config that cannot work.
     """
     module = _module(as_mapping(config).get("method"))
-    typed: Experiment = read(module.Config, config)
+    filled = pretrained.without_gaps(config)
+    typed: Experiment = read(module.Config, filled)
+    if typed.network.weights or filled is not config:
+        images = not hasattr(module, "load")
+        typed = read(module.Config, pretrained.described(config, kept=kept, images=images))
     check_experiment(typed)
     if not hasattr(module, "load"):
         image_data.find_source(typed.data.name)

@@ -134,4 +134,5 @@ def _check_weights(network: Network) -> None:
         )
     if network.init_from:
         raise UserError("config.network.weights and config.network.init_from are both given: give one.")
-    check_suffix(Path(network.weights))
+    if not network.weights_digest:  # else they were found
+        check_suffix(Path(network.weights))

@@ -13,7 +13,7 @@ import numpy as np
 
 from fsljax.config import Experiment
 from fsljax.errors import DivergedError, UserError
-from fsljax.networks import has_folded_norm, load_weights
+from fsljax.networks import has_folded_norm, load_weights, pretrained
 from fsljax.networks.variables import Variables
 from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
@@ -60,7 +60,7 @@ def train(
         there = without_params(Checkpoints(source).restore_model().variables, source_params())
         state = state.started_from(there, str(source))
     elif config.network.weights:
-        source = given_path(config.network.weights, "config.network.weights")
+        source = pretrained.located(config.network)
         loaded = load_weights(source, state.network_variables())
         _check_norm(config, loaded, source)
         state = state.started_from(loaded, str(source))

