@@ -88,7 +88,10 @@ def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> No
             raise UserError(f"config.name is {config.name!r}; it must be text.")
         folder = given_path(_WORKDIR.value or Path("runs") / config.name, "--workdir")
         results = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
-        run(config, mode=_MODE.value, folder=folder, output=results, interruption=interruption)
+        run(
+            config, mode=_MODE.value, folder=folder, output=results, interruption=interruption,
+            kept=_set_fields(sys.argv),
+        )  # fmt: skip
     except UserError as error:
         _fail(str(error), error.exit_status)
     except Stopped:
@@ -154,7 +157,7 @@ def _usage() -> str:
 def _fields() -> str:
     """The fields of the config that was given, with their meanings."""
     try:
-        return as_text(methods.check(_CONFIG.value))
+        return as_text(methods.check(_CONFIG.value, find_weights=False))
     except UserError as error:
         _fail(str(error), error.exit_status)
     raise AssertionError("not reached")
@@ -176,6 +179,12 @@ def _one_path(argv: list[str]) -> str:
         raise UserError(_unknown_flag(unknown[0]))
     beside = f" beside --{unknown[0]}" if unknown else ""
     raise UserError(f"Give an experiment with --config=FILE{beside}. {experiments.at_hand()}")
+
+
+def _set_fields(argv: Sequence[str]) -> set[str]:
+    """Dotted names of the fields of the config that the command line sets."""
+    names = (_flag_name(argument).removeprefix("no") for argument in argv[1:])
+    return {name.removeprefix("config.") for name in names if name.startswith("config.")}
 
 
 def _config_paths(argv: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from fsljax import methods
 from fsljax.config import Experiment, plain
 from fsljax.config.modules import check_imported
 from fsljax.errors import UserError
+from fsljax.networks import pretrained
+from fsljax.reporting.environment import describe_environment
 from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
@@ -41,6 +44,7 @@ def run(
     folder: Path,
     output: Path | None = None,
     interruption: Interruption | None = None,
+    kept: Collection[str] = (),
 ) -> None:
     """Trains, evaluates, or both, in the workdir `folder`; evaluation writes to `output`, else there.
 
@@ -50,12 +54,13 @@ def run(
       folder: the workdir.
       output: where evaluation writes; None: to the workdir.
       interruption: what hears signals, in place already; None: one for this run alone.
+      kept: dotted names of the config's fields that stay whatever its weights say of themselves.
 
     Raises:
       UserError: if something asked for is impossible, said in one sentence.
       Stopped: if a signal ended the run early; what it had is on disk.
     """
-    config = methods.check(given)
+    config = methods.check(_as_begun(given, folder, kept), kept=kept)
     folder = given_path(folder, "--workdir")
     output = folder if output is None else given_path(output, "--output_dir")
     for used in (folder, output):
@@ -151,7 +156,7 @@ def _write(
             curves_section(read_history(folder)),
             *evaluation.sections,
             config_section(plain(config)),
-            environment_section(command=["python", *sys.argv]),
+            environment_section(_environment(config), command=["python", *sys.argv]),
         ],
     )
     return report
@@ -161,6 +166,24 @@ def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
     """Which test examples each setting classified rightly, for paired comparisons."""
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **correct)
+
+
+def _as_begun(given: ConfigDict, folder: Path, kept: Collection[str]) -> ConfigDict:
+    """The config, filled as that of the run in its workdir: if it has begun, no weights are looked for."""
+    try:
+        folder = given_path(folder, "--workdir")
+        if workdir.has_config(folder) and Checkpoints(folder).selections():
+            return pretrained.as_begun(given, workdir.read_config(folder), kept)
+    except UserError:  # which is told of where the workdir is opened
+        pass
+    return given
+
+
+def _environment(config: Experiment) -> dict[str, str]:
+    """What the run was made with; of weights all that is known."""
+    weights = pretrained.identity(config.network)
+    told = {"weights": ", ".join(f"{name} {value}" for name, value in weights.items())} if weights else {}
+    return {**describe_environment(), **told}
 
 
 def _check_name(folder: Path) -> None:
@@ -176,8 +199,8 @@ def _check_name(folder: Path) -> None:
 def _check_source(config: Experiment) -> None:
     """Raises a UserError if what the network begins with is missing, before data are loaded."""
     network = config.network
-    if network.weights and not given_path(network.weights, "config.network.weights").is_file():
-        raise UserError(f"There is no file of weights at {network.weights} (config.network.weights).")
+    if network.weights and not network.weights_digest:  # else they were found
+        pretrained.located(network)
     if network.init_from:
         Checkpoints(given_path(network.init_from, "config.network.init_from")).restore_model()
     if network.trainable != "all" and not (network.weights or network.init_from):
@@ -221,6 +244,7 @@ def _results(config: Experiment, model: Model, evaluation: Evaluation, images: s
         "seed": config.seed,
         "model": digest(model.variables)[:16],
         "images": images[:16],
+        **({"weights": weights} if (weights := pretrained.identity(config.network)) else {}),
         "test": evaluation.test,
     }
 

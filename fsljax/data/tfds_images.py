@@ -59,6 +59,8 @@ def load(image_set: ImageSet, data: Data) -> Splits:
         fractions=data.fractions,
         seed=data.split_seed,
         host_budget_gb=data.host_budget_gb,
+        crop=data.crop,
+        interpolation=data.interpolation,
     )
 
 
@@ -74,6 +76,8 @@ def load_splits(
     fractions: Sequence[float] = (0.64, 0.16, 0.2),
     seed: int = 0,
     host_budget_gb: float = 8.0,
+    crop: float = 0.0,
+    interpolation: str = "",
 ) -> Splits:
     """Loads a published data set from a folder of TFDS data sets.
 
@@ -95,6 +99,7 @@ def load_splits(
       seed: of what is held out or divided.
       host_budget_gb: sets that decoded take more than so many 10⁹ bytes stay encoded: their `images` are
         `EncodedImages`.
+      crop, interpolation: as `config.data` has them.
 
     Returns:
       Images uint8 `[n, image_size, image_size, channels]`.
@@ -130,9 +135,9 @@ def load_splits(
         )
     records = np.flatnonzero(present[labels])
     content = f"{_ARRAYS_VERSION} {source.content}"
-    resampling = int(image_set.resampling)
+    resampling = int(image_set.fitting.as_asked(crop, interpolation).resampling)
     encoded = EncodedImages(
-        folder, source.splits, records, image_size, channels, resampling, content, source.place
+        folder, source.splits, records, image_size, channels, resampling, content, source.place, crop
     )
     images = _images(source, encoded, present, host_budget_gb)
     renumbered = (np.cumsum(present) - 1).astype(np.int32)
@@ -194,6 +199,7 @@ def _images(
     if encoded.nbytes > host_budget_gb * 1e9:
         return cast(np.ndarray, encoded)  # it reads like one
     decoding = f"{encoded.image_size} {encoded.channels} {encoded.resampling}"
+    decoding += f" {encoded.crop}" if encoded.crop else ""
     about = f"{_ARRAYS_VERSION} {decoding} {present.tolist()} {source.content}{source.place}"
     return cached_arrays(source.name, _digest(about), lambda: {"images": _decode(source, encoded)})["images"]
 
@@ -216,6 +222,7 @@ def _decode(source: _Source, encoded: EncodedImages) -> np.ndarray:
         channels=encoded.channels,
         resampling=encoded.resampling,
         cut_first=True,
+        crop=encoded.crop,
     )
     images = np.empty(encoded.shape, np.uint8)
     row, waiting = 0, []

@@ -31,6 +31,7 @@ class _Options(TypedDict):
     channels: Literal[1, 3]
     resampling: Image.Resampling
     cut_first: bool
+    crop: float
 
 
 def prepare(images: Images, data: Data) -> np.ndarray:
@@ -49,12 +50,14 @@ def prepare(images: Images, data: Data) -> np.ndarray:
       UserError: if there are no images, or one cannot be read.
     """
     source = modules.find("fsljax.data.sources", data.name, field="data.name")
-    fitting = getattr(source, "FITTING", Fitting())  # as the images that were trained on
+    # As the images that were trained on.
+    fitting = getattr(source, "FITTING", Fitting()).as_asked(data.crop, data.interpolation)
     options: _Options = {
         "image_size": data.image_size,
         "channels": 1 if data.channels == 1 else 3,
         "resampling": fitting.resampling,
         "cut_first": fitting.cut_first,
+        "crop": fitting.crop,
     }
 
     def fitted(image: ImageLike, name: str) -> np.ndarray:

@@ -25,7 +25,7 @@ from fsljax.networks import pretrained
 from fsljax.training.method import Data, Method
 
 
-def check(config: ConfigDict, *, kept: Collection[str] = ()) -> Experiment:
+def check(config: ConfigDict, *, kept: Collection[str] = (), find_weights: bool = True) -> Experiment:
     """The typed values of a config, checked once, before data are loaded.
 
     What its weights say of themselves is in them: weights that are not here are fetched.
@@ -33,6 +33,7 @@ def check(config: ConfigDict, *, kept: Collection[str] = ()) -> Experiment:
     Args:
       config: as a config file gave it.
       kept: dotted names of the fields that stay whatever the weights say.
+      find_weights: False: of a config with weights types and bounds alone are checked.
 
     Raises:
       UserError: for a config that cannot work.
@@ -41,6 +42,8 @@ def check(config: ConfigDict, *, kept: Collection[str] = ()) -> Experiment:
     filled = pretrained.without_gaps(config)
     typed: Experiment = read(module.Config, filled)
     if typed.network.weights or filled is not config:
+        if not find_weights:
+            return typed
         images = not hasattr(module, "load")
         typed = read(module.Config, pretrained.described(config, kept=kept, images=images))
     check_experiment(typed)

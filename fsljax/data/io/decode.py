@@ -7,13 +7,14 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import psutil
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Resampling, Transpose
 
+from fsljax.data.io.fitting import USUAL, Fitting, before_crop, centre, resized_centre
 from fsljax.data.io.formats import open_image
 from fsljax.errors import UserError
 
@@ -33,18 +34,6 @@ _UPRIGHT = {
 _BY_ANOTHER_MODE = {"LAB": "RGB", "La": "LA"}  # Pillow converts them to no others
 
 
-class Fitting(NamedTuple):
-    """How images of any size are brought to one; see `decode_image`.
-
-    Attributes:
-      resampling: Pillow's filter.
-      cut_first: the centred part is cut out before it is resized.
-    """
-
-    resampling: Resampling = Resampling.BICUBIC
-    cut_first: bool = False
-
-
 def decode_image(
     path: str | os.PathLike[str],
     *,
@@ -52,6 +41,7 @@ def decode_image(
     channels: Literal[1, 3] = 3,
     resampling: Resampling = Resampling.BICUBIC,
     cut_first: bool = False,
+    crop: float = 0.0,
 ) -> np.ndarray:
     """Decodes one image file, whatever its format and colour mode.
 
@@ -68,6 +58,8 @@ def decode_image(
       resampling: Pillow's filter.
       cut_first: the centred part is cut out before it is resized, so that what is cut off has no
         influence on its border: what "centre square, resized" means in evaluation protocols.
+      crop: above 0, as timm and torchvision evaluate: the shorter side becomes ⌊image_size / crop⌋, then
+        the centre is cut out, so that this share of it is kept; `cut_first` says nothing then.
 
     Returns:
       uint8 `[height, width, channels]`.
@@ -76,7 +68,7 @@ def decode_image(
       UserError: the file is missing, damaged, not an image, or a decompression bomb (Pillow's limit).
     """
     try:
-        return _decode(path, image_size, channels, resampling, cut_first)
+        return _decode(path, image_size, channels, Fitting(resampling, cut_first, crop))
     except Exception as error:
         raise UserError(f"The image {os.fspath(path)} cannot be read: {_reason(error)}.") from error
 
@@ -88,6 +80,7 @@ def decode_bytes(
     channels: Literal[1, 3] = 3,
     resampling: Resampling | int = Resampling.BICUBIC,
     cut_first: bool = False,
+    crop: float = 0.0,
     name: str = "The image",
 ) -> np.ndarray:
     """Decodes the content of an image file; see `decode_image`; `name` begins its errors.
@@ -96,19 +89,25 @@ def decode_bytes(
       UserError: the content is damaged, not an image, or a decompression bomb.
     """
     try:
-        return _decode(io.BytesIO(encoded), image_size, channels, Resampling(resampling), cut_first)
+        fitting = Fitting(Resampling(resampling), cut_first, crop)
+        return _decode(io.BytesIO(encoded), image_size, channels, fitting)
     except Exception as error:
         raise UserError(f"{name} cannot be decoded: {_reason(error)}.") from error
 
 
 def decode_images(
-    paths: Sequence[str | os.PathLike[str]], *, image_size: int, channels: Literal[1, 3] = 3
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    image_size: int,
+    channels: Literal[1, 3] = 3,
+    fitting: Fitting = USUAL,
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Decodes many image files, one thread a processor, into one array.
 
     Args:
       paths: n image files.
       image_size, channels: as for `decode_image`.
+      fitting: the rest of its arguments.
 
     Returns:
       Images uint8 `[n - unreadable, image_size, image_size, channels]` in the order of `paths`, and
@@ -123,7 +122,7 @@ def decode_images(
 
     def decode_into(row: int) -> str | None:
         try:
-            images[row] = _decode(paths[row], image_size, channels)
+            images[row] = _decode(paths[row], image_size, channels, fitting)
         except MemoryError:
             raise
         except Exception as error:
@@ -145,17 +144,15 @@ def _decode(
     file: str | os.PathLike[str] | io.BytesIO,
     image_size: int | tuple[int, int],
     channels: Literal[1, 3],
-    resampling: Resampling = Resampling.BICUBIC,
-    cut_first: bool = False,
+    fitting: Fitting,
 ) -> np.ndarray:
     opened = file if isinstance(file, io.BytesIO) else Path(file)
     with open_image(opened) as image:
         # JPEG alone can decode to a fraction of its size; twice the result leaves the filter its work.
-        image.draft(None, (2 * max(np.broadcast_to(image_size, 2).tolist()),) * 2)
+        longest = before_crop(max(np.broadcast_to(image_size, 2).tolist()), fitting.crop)
+        image.draft(None, (2 * longest,) * 2)
         image.load()
-        return fit_image(
-            image, image_size=image_size, channels=channels, resampling=resampling, cut_first=cut_first
-        )
+        return fit_image(image, image_size=image_size, channels=channels, **fitting._asdict())
 
 
 def open_picture(file: str | os.PathLike[str] | io.BytesIO, name: str | None = None) -> Image.Image:
@@ -189,21 +186,24 @@ def fit_image(
     channels: Literal[1, 3] = 3,
     resampling: Resampling = Resampling.BICUBIC,
     cut_first: bool = False,
+    crop: float = 0.0,
 ) -> np.ndarray:
     """Brings an opened image to size and channels; see `decode_image`.
 
     Args:
       image: of any mode.
-      image_size, channels, resampling, cut_first: as for `decode_image`.
+      image_size, channels, resampling, cut_first, crop: as for `decode_image`.
 
     Returns:
       uint8 `[height, width, channels]`.
     """
     height, width = np.broadcast_to(image_size, 2).tolist()
     flat = upright(image, channels)
-    box = _centre(flat.size, width / height)
-    if cut_first:
-        flat, box = flat.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])
+    box: tuple[float, float, float, float] = centre(flat.size, width / height)
+    if crop:
+        box = resized_centre(flat.size, (width, height), crop)
+    elif cut_first:
+        flat, box = flat.crop(centre(flat.size, width / height)), (0, 0, box[2] - box[0], box[3] - box[1])
     resized = flat.resize((width, height), resampling, box=box, reducing_gap=3.0)
     return np.asarray(resized).reshape(height, width, channels)
 
@@ -250,14 +250,6 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
     if low >= 0 and high <= 65535:
         low, high = 0, min(top for top in usual if high <= top)
     return np.rint((values - low) * (255 / max(high - low, np.finfo(np.float64).tiny))).astype(np.uint8)
-
-
-def _centre(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
-    """The largest centred box of this width / height, in whole pixels: (left, top, right, bottom)."""
-    width = min(size[0], max(1, round(size[1] * aspect)))
-    height = min(size[1], max(1, round(size[0] / aspect)))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    return left, top, left + width, top + height
 
 
 def _check_memory(shape: tuple[int, int, int, int]) -> None:

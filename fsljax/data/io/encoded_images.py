@@ -46,6 +46,7 @@ class EncodedImages:
       content: what changes whenever the files do; the same for a copy of them.
       place: where the files are and in what state, if `content` is of names, sizes and times alone, which
         other files can have too; "" if it is of what they hold.
+      crop: share of the shorter side that is kept; see `fsljax.data.io.decode.decode_image`.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class EncodedImages:
     resampling: int
     content: str
     place: str = ""
+    crop: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -138,7 +140,9 @@ class EncodedImages:
         return digest.hexdigest()
 
     def _kind(self) -> tuple[object, ...]:
-        return self.folder, self.content, self.splits, self.image_size, self.channels, self.resampling
+        cropped = (self.crop,) if self.crop else ()
+        decoding = self.image_size, self.channels, self.resampling, *cropped
+        return self.folder, self.content, self.splits, *decoding
 
     @cached_property
     def _reader(self) -> _Reader:
@@ -174,6 +178,7 @@ class EncodedImages:
                 channels=self.channels,
                 resampling=self.resampling,
                 cut_first=True,
+                crop=self.crop,
             )
         except Exception as error:  # as many kinds as there is damage
             file = int(np.searchsorted(reader.ends, record, side="right"))

@@ -20,7 +20,7 @@ from fsljax.data.folders.division import check_classes, complete, drop_small
 from fsljax.data.folders.layouts import as_text, list_images, shown_names
 from fsljax.data.folders.repeats import PARTS, Classes, first_equals, note_copies
 from fsljax.data.io.cache import cached_arrays
-from fsljax.data.io.decode import decode_images
+from fsljax.data.io.decode import Fitting, decode_images
 from fsljax.data.io.formats import is_lasting
 from fsljax.errors import UserError, first_few
 from fsljax.storage.file_states import NOT_FOUND, FileState, digest_of_files, file_state
@@ -47,6 +47,8 @@ def load(data: Data) -> Splits:
         fractions=data.fractions,
         seed=data.split_seed,
         shared_classes=data.split_by == "examples",
+        crop=data.crop,
+        interpolation=data.interpolation,
     )
 
 
@@ -59,6 +61,8 @@ def load_splits(
     seed: int = 0,
     shared_classes: bool = False,
     min_images_per_class: int = 1,
+    crop: float = 0.0,
+    interpolation: str = "",
 ) -> Splits:
     """Loads the images of a folder, whose layout is recognised:
 
@@ -91,6 +95,7 @@ def load_splits(
         images within each class (for CUB by its `train_test_split.txt`) where the folder does not
         divide them. A class may then lack images in validation or test.
       min_images_per_class: classes with fewer images are left out.
+      crop, interpolation: as `config.data` has them.
 
     Returns:
       Images uint8 `[n, image_size, image_size, channels]`, grouped by class in sorted order, with
@@ -110,12 +115,13 @@ def load_splits(
     parts = complete(root, parts, fractions, seed, shared_classes, notes)
     check_classes(root, parts, shared_classes)
 
+    fitting = Fitting().as_asked(crop, interpolation)
     files = [file for part in PARTS for of_class in parts[part].values() for file in of_class]
     states = [file_state(root / file) for file in files]
     arrays = cached_arrays(
         "folder",
-        _fingerprint(root, files, states, image_size, channels),
-        lambda: _decode(root, files, image_size, channels),
+        _fingerprint(root, files, states, image_size, channels, fitting),
+        lambda: _decode(root, files, image_size, channels, fitting),
         keep=lambda made: _is_lasting(made, states),
     )
     unreadable = {
@@ -170,9 +176,16 @@ def _check_options(image_size: int, channels: int, fractions: Sequence[float], m
 
 
 def _fingerprint(
-    root: Path, files: Sequence[str], states: Sequence[FileState], image_size: int, channels: int
+    root: Path,
+    files: Sequence[str],
+    states: Sequence[FileState],
+    image_size: int,
+    channels: int,
+    fitting: Fitting,
 ) -> str:
-    about = (VERSION, image_size, channels, digest_of_files(root, files, states))
+    about: tuple[object, ...] = (VERSION, image_size, channels, digest_of_files(root, files, states))
+    if fitting != Fitting():
+        about = (*about, int(fitting.resampling), fitting.crop)
     return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
@@ -185,11 +198,11 @@ def _is_lasting(arrays: Mapping[str, np.ndarray], states: Sequence[FileState]) -
 
 
 def _decode(
-    root: Path, files: Sequence[str], image_size: int, channels: Literal[1, 3]
+    root: Path, files: Sequence[str], image_size: int, channels: Literal[1, 3], fitting: Fitting
 ) -> dict[str, np.ndarray]:
     logging.info("Decoding %d images of %s; the next start finds them in the cache.", len(files), root)
     images, unreadable = decode_images(
-        [root / file for file in files], image_size=image_size, channels=channels
+        [root / file for file in files], image_size=image_size, channels=channels, fitting=fitting
     )
     if unreadable and len(unreadable) >= _MOST_UNREADABLE * len(files):
         reasons = {files[row]: why for row, why in unreadable.items()}

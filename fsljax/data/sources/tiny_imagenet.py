@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.image_sets import ImageSet
 from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays
+from fsljax.data.io.decode import Fitting, fit_image
 from fsljax.data.io.tfds_description import check_features
 from fsljax.errors import UserError
 
@@ -30,10 +32,23 @@ def load(data: Data) -> Splits:
     """Loads Tiny ImageNet, by classes (`load_splits`) or by its official parts, as the config says."""
     if data.split_by == "examples":
         return tfds_images.load(IMAGE_SET, data)
-    return load_splits(data_dir=data.data_dir or None, image_size=data.image_size, seed=data.split_seed)
+    return load_splits(
+        data_dir=data.data_dir or None,
+        image_size=data.image_size,
+        seed=data.split_seed,
+        crop=data.crop,
+        interpolation=data.interpolation,
+    )
 
 
-def load_splits(*, data_dir: str | None = None, image_size: int = 32, seed: int = 0) -> Splits:
+def load_splits(
+    *,
+    data_dir: str | None = None,
+    image_size: int = 32,
+    seed: int = 0,
+    crop: float = 0.0,
+    interpolation: str = "",
+) -> Splits:
     """Loads Tiny ImageNet at 32×32 from a folder of TFDS data sets, divided by classes.
 
     The data set's own training and validation images of a class are pooled and lie together. Classes
@@ -43,6 +58,7 @@ def load_splits(*, data_dir: str | None = None, image_size: int = 32, seed: int 
       data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
       image_size: side of the images; sizes other than 32 are made by an antialiased bicubic filter.
       seed: another seed gives another division of the classes.
+      crop, interpolation: as `config.data` has them.
 
     Returns:
       Images uint8 `[n, image_size, image_size, 3]` of 128 / 32 / 40 classes.
@@ -54,7 +70,10 @@ def load_splits(*, data_dir: str | None = None, image_size: int = 32, seed: int 
     if folder is None:
         raise tfds_source.not_found(IMAGE_SET.tfds_name, IMAGE_SET.version, data_dir)
     fingerprint = f"{_ARRAYS_VERSION:02}{image_size:04}{tfds_source.content_hash(folder)}"
-    arrays = cached_arrays(IMAGE_SET.tfds_name, fingerprint, lambda: _decode(folder, image_size))
+    fitting = FITTING.as_asked(crop, interpolation)
+    if fitting != FITTING:
+        fingerprint = hashlib.sha256(f"{fingerprint} {fitting}".encode()).hexdigest()
+    arrays = cached_arrays(IMAGE_SET.tfds_name, fingerprint, lambda: _decode(folder, image_size, fitting))
     names = arrays["names"].tolist()
     train, validation, test = (
         _part(arrays, names, chosen) for chosen in split_classes(names, FRACTIONS, seed)
@@ -62,7 +81,7 @@ def load_splits(*, data_dir: str | None = None, image_size: int = 32, seed: int 
     return Splits(train, validation, test)
 
 
-def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
+def _decode(folder: Path, image_size: int, fitting: Fitting) -> dict[str, np.ndarray]:
     """The images of all splits, grouped by class; classes sorted by name."""
     info = tfds_source.dataset_info(folder)
     check_features(folder, info, {"image": tfds.features.Image, "label": tfds.features.ClassLabel})
@@ -81,7 +100,10 @@ def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
     images = np.empty((len(examples), image_size, image_size, 3), np.uint8)
     for row, (name, encoded) in enumerate(examples):
         image = tfds_source.stored_image(encoded, f"An image of {name} in {folder}").convert("RGB")
-        images[row] = np.asarray(image.resize((image_size, image_size), Resampling.BICUBIC))
+        if fitting == FITTING:
+            images[row] = np.asarray(image.resize((image_size, image_size), Resampling.BICUBIC))
+        else:
+            images[row] = fit_image(image, image_size=image_size, **fitting._asdict())
     return {"images": images, "labels": labels.astype(np.int32), "names": names}
 
 

@@ -63,9 +63,11 @@ def network_of(architecture: str) -> dict[str, Any] | None:
     if registers and image != "dinov2":
         return None
     width, depth, heads = _WIDTHS[size]
+    is_dinov2 = image == "dinov2"
     return {
         "name": "vit", "patch_size": int(patch), "width": width, "depth": depth, "heads": heads,
-        "registers": 4 if registers else 0, "layer_scale": image == "dinov2",
+        "mlp_ratio": 4.0, "layer_scale": is_dinov2, "register_tokens": 4 if registers else 0,
+        "embed_class": not registers, "pool": "token",
     }  # fmt: skip
 
 
@@ -103,6 +105,8 @@ def of_values(values: Mapping[str, Any], source: object) -> Description:
     changed = values.get("model_args")
     if isinstance(changed, dict) and set(changed) - _WITHOUT_EFFECT:
         network, architecture = {}, f"{architecture} with {', '.join(sorted(changed))}"
+    if network.get("name") == "vit" and values.get("global_pool") == "avg":
+        network["pool"] = "average"
     data: dict[str, Any] = {}
     for name, least in (("mean", 0.0), ("std", 1e-6)):
         if told.get(name) is not None:

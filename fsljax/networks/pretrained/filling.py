@@ -13,6 +13,7 @@ from fsljax.config import Data, Network
 from fsljax.config.reading import as_mapping
 from fsljax.errors import UserError
 from fsljax.networks.pretrained.finding import (
+    NO_DIGEST,
     Pretrained,
     is_missing_file,
     resolve,
@@ -20,8 +21,6 @@ from fsljax.networks.pretrained.finding import (
 )
 from fsljax.storage.paths import given_path
 
-NO_DIGEST = "unknown"
-"""In `network.weights_digest`, of a run that was begun before digests were kept."""
 # Where neither the weights nor the config say anything: torchvision's networks of ImageNet.
 _ASSUMED: dict[str, Any] = {
     "network.input_mean": (0.485, 0.456, 0.406),
@@ -116,7 +115,10 @@ def located(network: Network) -> Path:
       UserError: if there is none, or another than the config was filled from.
     """
     if network.weights_digest in ("", NO_DIGEST):
-        return given_path(network.weights, "config.network.weights")
+        path = given_path(network.weights, "config.network.weights")
+        if not path.is_file():
+            raise UserError(f"There is no file of weights at {network.weights} (config.network.weights).")
+        return path
     found = resolve(network.weights, revision=network.weights_revision, network=network.name)
     if found.digest != network.weights_digest:
         raise UserError(

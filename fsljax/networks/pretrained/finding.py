@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fsljax.config import nearest
+from fsljax.config import Network, nearest
 from fsljax.errors import UserError
 from fsljax.networks.pretrained import hub
 from fsljax.networks.pretrained.description import Description, beside, of_json
@@ -16,6 +16,8 @@ from fsljax.networks.pretrained.table import KNOWN, Entry, Package
 from fsljax.networks.weights import check_suffix, content_hash
 from fsljax.storage.paths import given_path
 
+NO_DIGEST = "unknown"
+"""In `network.weights_digest`, of a run that was begun before digests were kept."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE = re.compile(r".*\.(safetensors|npz|npy|pth?|bin|pkl|pickle|ckpt|h5|msgpack|onnx|zip|tar|gz)", re.I)
 
@@ -194,3 +196,24 @@ def unknown_architecture(source: str, architecture: str) -> str:
         "mobilenet_v2, efficientnet_lite0, or a vit of timm's. Give others; or, if they are of one of them, "
         "--config.network.name=NAME."
     )
+
+
+def identity(network: Network) -> dict[str, str]:
+    """What results and reports say of the weights of a config: name, revision, digest, and what is known.
+
+    Args:
+      network: with its weights filled in.
+
+    Returns:
+      by "name", "repository", "revision", "sha256", "licence" and "trained_on", without what is unknown;
+      empty where there are no weights, or their digest was not kept.
+    """
+    if not network.weights or network.weights_digest in ("", NO_DIGEST):
+        return {}
+    told = {"name": network.weights, "revision": network.weights_revision, "sha256": network.weights_digest}
+    if entry := KNOWN.get(network.weights):
+        package = entry.package
+        is_package = package is not None and network.weights_revision == package.version
+        told["repository"] = package.name if package and is_package else entry.repository
+        told |= {"licence": entry.licence, "trained_on": entry.trained_on}
+    return {name: value for name, value in told.items() if value}

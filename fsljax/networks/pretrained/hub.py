@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import re
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import requests
 
 from fsljax.errors import UserError
 from fsljax.networks.weights import content_hash
@@ -24,7 +26,6 @@ _MOST_RECEIVED = 4  # times the size of a file: a connection that is cut at ever
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _TRUE = {"1", "ON", "YES", "TRUE"}
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 class Fetched(NamedTuple):
@@ -84,6 +85,9 @@ def fetch(repository: str, name: str, revision: str, *, cached_first: bool = Fal
         try:
             url = hub.hf_hub_url(repository, name, revision=revision, endpoint=endpoint())
             told = hub.get_hf_file_metadata(url, timeout=_SECONDS_TO_ANSWER, endpoint=endpoint())
+            digest = told.etag or ""
+            if name == WEIGHTS and not _SHA256.fullmatch(digest):
+                digest = _linked_digest(hub, url)
         except Exception as error:  # of two HTTP clients, and of this one
             cached = _cached(hub, repository, name, revision) if _is_of_network(error) else None
             if cached is None:
@@ -104,7 +108,7 @@ def fetch(repository: str, name: str, revision: str, *, cached_first: bool = Fal
             )
         except Exception as error:
             raise UserError(_sentence(error, repository, name, revision, began=True)) from error
-    return _whole(_described(Path(path), told.etag or ""), repository, name)
+    return _whole(_described(Path(path), digest), repository, name)
 
 
 @contextlib.contextmanager
@@ -137,7 +141,7 @@ def _bar(hub: Any, repository: str, name: str, size: int | None) -> type:
     if name == WEIGHTS:
         amount = f" ({size / 1e6:,.1f} MB)" if size else ""
         print(f"fetching {repository}{amount}, unless {cache_folder()} has it …", file=sys.stderr, flush=True)
-    received = 0
+    received = 0.0
 
     class Bar(tqdm):
         def update(self, n: float | None = 1) -> bool | None:
@@ -149,6 +153,15 @@ def _bar(hub: Any, repository: str, name: str, size: int | None) -> type:
             return shown
 
     return Bar
+
+
+def _linked_digest(hub: Any, url: str) -> str:
+    """The digest that the hub gives where it sends on to a file; on one host the client passes it over."""
+    with contextlib.suppress(requests.RequestException):
+        headers = hub.utils.build_hf_headers()
+        answer = requests.head(url, headers=headers, timeout=_SECONDS_TO_ANSWER, allow_redirects=False)
+        return answer.headers.get("X-Linked-Etag", "").strip('"')
+    return ""
 
 
 def _cached(hub: Any, repository: str, name: str, revision: str) -> Fetched | None:
@@ -200,6 +213,11 @@ def _is_of_network(error: BaseException) -> bool:
     return status is None or status == 429 or status >= 500
 
 
+def _is_of_disk(error: BaseException) -> bool:
+    network = (ConnectionError, TimeoutError, socket.gaierror)
+    return isinstance(error, OSError) and bool(error.errno) and not isinstance(error, network)
+
+
 def _sentence(error: Exception, repository: str, name: str, revision: str, *, began: bool) -> str:
     from huggingface_hub import errors
 
@@ -211,8 +229,8 @@ def _sentence(error: Exception, repository: str, name: str, revision: str, *, be
         )
     if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
         return (
-            f"{where} has no repository {repository!r} (config.network.weights) that could be read, and there "
-            "is no file of that name: correct it; a private one needs HF_TOKEN."
+            f"{where} has no repository {repository!r} (config.network.weights) that could be read, and "
+            "there is no file of that name: correct it; a private one needs HF_TOKEN."
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository} has no revision {revision!r}: correct it."
@@ -223,9 +241,9 @@ def _sentence(error: Exception, repository: str, name: str, revision: str, *, be
         return f"{repository} has no {name}, {needed}: give one that has, or a file."
     if isinstance(error, errors.HFValidationError):
         return f"{repository!r} (config.network.weights) can be no repository: {_reason(error)}."
-    if isinstance(error, OSError) and error.errno in _DISK:
+    if _is_of_disk(error):
         return (
-            f"{repository} cannot be written to {cache_folder()} ({error.strerror or error}): free "
+            f"{repository} cannot be written to {cache_folder()} ({_reason(error)}): free "
             "some space, or set HF_HOME to a folder elsewhere."
         )
     if status is not None:
@@ -253,5 +271,6 @@ def _status(error: BaseException) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
-    lines = (str(error) or type(error).__name__).splitlines()
+    told = getattr(error, "strerror", None) or str(error)
+    lines = (told or type(error).__name__).splitlines()
     return lines[0][:160].rstrip(".")
