@@ -1,0 +1,40 @@
+"""How classes that were enrolled are compared: a head is made of the embeddings of a few images of each."""
+
+from __future__ import annotations
+
+from fsljax.classification.heads.centered import Centered
+from fsljax.classification.heads.common import Compared, Head
+from fsljax.classification.heads.logistic import Logistic
+from fsljax.classification.heads.posteriors import Posteriors
+from fsljax.classification.heads.prototypes import Prototypes
+from fsljax.classification.heads.representatives import Representatives
+from fsljax.errors import UserError
+
+HEADS = ("prototype", "centered", "logistic", "representatives")
+"""What a class of a pretrained network can be compared by."""
+
+
+def new_head(name: str, *, distance: str = "cosine") -> Head:
+    """An empty head for embeddings of a network that was trained on other classes.
+
+    Args:
+      name: "prototype": the nearest mean of embeddings, by `distance`. "centered": the mean of all embeddings
+        is taken off first. "logistic": multinomial logistic regression. "representatives": the posteriors of
+        RepMet, each embedding a representative.
+      distance: of prototypes, "cosine" or "squared_euclidean".
+
+    Raises:
+      UserError: if there is no such head, or no such distance.
+    """
+    if name not in HEADS:
+        raise UserError(f"head is {name!r}; it can be {', '.join(map(repr, HEADS))}.")
+    if distance not in ("cosine", "squared_euclidean"):
+        raise UserError(f"distance is {distance!r}; it can be 'cosine' or 'squared_euclidean'.")
+    if name == "prototype":
+        return Prototypes(distance, None, unit=distance == "cosine")
+    if name == "centered":
+        return Centered()
+    return Logistic() if name == "logistic" else Posteriors()
+
+
+__all__ = ["HEADS", "Centered", "Compared", "Head", "Logistic", "Posteriors", "Prototypes", "Representatives", "new_head"]

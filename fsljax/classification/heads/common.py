@@ -1,0 +1,240 @@
+"""What all heads have in common: the protocol, the embeddings they are made of, and temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+
+from fsljax.data.labels import Label
+from fsljax.evaluation.arrays import in_blocks
+
+_FLOATS_A_BLOCK = 1 << 24
+_SHORTEST = 1e-12
+_TEMPERATURES = np.geomspace(1e-3, 1.0, 25)
+_FEWEST_TOLD_APART = 1 / 8  # of the mean distance: a temperature where no class has two embeddings
+_MOST_FOLDS = 10
+
+
+class Compared(NamedTuple):
+    """Embeddings compared with the enrolled classes.
+
+    Attributes:
+      predictions: int `[n]`, the likeliest class.
+      probabilities: float32 `[n, classes]`; the likeliest has the highest.
+      distances: float32 `[n, classes]`, to what is nearest of each class.
+    """
+
+    predictions: np.ndarray
+    probabilities: np.ndarray
+    distances: np.ndarray
+
+    @property
+    def nearest(self) -> np.ndarray:
+        """Distances float32 `[n]` to what is nearest of any class."""
+        nearest: np.ndarray = self.distances.min(axis=1)
+        return nearest
+
+
+class Head(Protocol):
+    """Classes by a few embeddings each."""
+
+    @property
+    def name(self) -> str:
+        """One of `HEADS`, or the name of a rule that a method trained."""
+
+    def copy(self) -> Self:
+        """The same classes; what changes one of the two does not change the other."""
+
+    @property
+    def labels(self) -> list[Label]:
+        """In the order of their first enrolment."""
+
+    @property
+    def supports(self) -> Mapping[Label, np.ndarray]:
+        """The embeddings `[n, dim]` of each class; none of a class of which only the sum was kept."""
+
+    def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
+        """Adds embeddings `[n, dim]`."""
+
+    def forget(self, label: Label) -> None:
+        """Removes a class."""
+
+    def compare(self, embeddings: np.ndarray) -> Compared:
+        """Compares embeddings `[n, dim]` with all classes."""
+
+    def radius(self) -> float:
+        """Half the distance of a class to its nearest neighbour, in the mean; of two classes or more."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All there is to keep but the labels."""
+
+    def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes what `arrays` gave."""
+
+
+class Supports:
+    """The embeddings of each class, float32 `[n, dim]`; never changed, but replaced."""
+
+    def __init__(self, rows: Mapping[Label, np.ndarray] | None = None):
+        self.of_class: dict[Label, np.ndarray] = dict(rows or {})
+
+    def copy(self) -> Supports:
+        return Supports(self.of_class)
+
+    def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> list[Label]:
+        """Adds embeddings `[n, dim]`; returns the classes that changed."""
+        changed = list(dict.fromkeys(labels))
+        for label in changed:
+            added = np.asarray(embeddings[[other == label for other in labels]], np.float32)
+            self.of_class[label] = np.concatenate([self.of_class.get(label, added[:0]), added])
+        return changed
+
+    def stacked(self) -> tuple[np.ndarray, np.ndarray]:
+        """All embeddings `[n, dim]`, and the place of the class of each, int `[n]`."""
+        counts = [len(rows) for rows in self.of_class.values()]
+        return np.concatenate(list(self.of_class.values())), np.repeat(np.arange(len(counts)), counts)
+
+    def arrays(self, name: str = "supports") -> dict[str, np.ndarray]:
+        return rows_to_keep(name, list(self.of_class.values()))
+
+    def restore(
+        self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray], name: str = "supports"
+    ) -> None:
+        self.of_class = dict(zip(labels, kept_rows(name, arrays), strict=True))
+
+
+def rows_to_keep(name: str, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows of each class as two arrays: `name`, and `name`_counts."""
+    joined = np.concatenate(rows) if rows else np.zeros((0, 0))
+    return {name: joined, f"{name}_counts": np.array([len(of_class) for of_class in rows], np.int64)}
+
+
+def kept_rows(name: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The rows of each class, of what `rows_to_keep` made.
+
+    Raises:
+      ValueError: if there are more rows, or fewer, than are counted.
+    """
+    counts = arrays[f"{name}_counts"]
+    if len(arrays[name]) != counts.sum():
+        raise ValueError(f"{name} and their counts differ")
+    return np.split(np.asarray(arrays[name], np.float32), np.cumsum(counts)[:-1]) if len(counts) else []
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows brought to length 1, float32; zeros stay."""
+    wide = np.asarray(rows, np.float64)
+    lengths = np.sqrt(np.sum(np.square(wide), axis=-1, keepdims=True))
+    return (wide / np.maximum(lengths, _SHORTEST)).astype(np.float32)
+
+
+def squared_distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances float32 `[n, m]`, by differences."""
+
+    def of(some: np.ndarray) -> np.ndarray:
+        squares: np.ndarray = np.sum(np.square(some[:, None] - others), axis=-1)
+        return squares
+
+    return by_blocks(of, rows, others.size)
+
+
+def by_blocks(
+    distances: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, floats_a_row: int
+) -> np.ndarray:
+    """Distances `[n, m]` of rows, of so many at once as their differences take little memory."""
+    size = max(1, min(len(rows), _FLOATS_A_BLOCK // max(1, floats_a_row)))
+    return np.concatenate([of_block for _, of_block in in_blocks(distances, rows, size=size)])
+
+
+def mean_radius(between: np.ndarray) -> float:
+    """Half the mean of distances `[classes, classes]` to the nearest other class."""
+    between = between.copy()
+    np.fill_diagonal(between, np.inf)
+    return float(0.5 * between.min(axis=1).mean())
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities float32 `[n, classes]` of scores."""
+    wide = np.asarray(scores, np.float64)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def folds(labels: np.ndarray, most: int = _MOST_FOLDS) -> Iterator[np.ndarray]:
+    """Divides embeddings so that each part has one of each class at most; a class of one is never left out.
+
+    With more than `most` in a class a part has several of it.
+
+    Args:
+      labels: int `[n]`, 0 … classes − 1.
+      most: parts.
+
+    Yields:
+      bool `[n]`, those left out.
+    """
+    counts = np.bincount(labels)
+    place = np.zeros(len(labels), int)
+    for label in np.flatnonzero(counts):
+        place[labels == label] = np.arange(counts[label]) % most
+    alone = counts[labels] < 2
+    for fold in range(min(most, int(counts.max(initial=0)))):
+        left_out = (place == fold) & ~alone
+        if left_out.any():
+            yield left_out
+
+
+def left_out_distances(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distances of enrolled embeddings to all classes, each without itself.
+
+    Args:
+      head: of embeddings that were kept.
+
+    Returns:
+      float32 `[n, classes]`, NaN to the own class where it has no other embedding; the own class int `[n]`;
+      and the probabilities `[n, classes]` that the head gives without them.
+    """
+    supports = dict(head.supports)
+    places = {label: place for place, label in enumerate(head.labels)}
+    rows = np.concatenate([supports[label] for label in supports])
+    labels = np.repeat([places[label] for label in supports], [len(of) for of in supports.values()])
+    compared = head.compare(rows)
+    distances, probabilities = compared.distances.copy(), compared.probabilities.copy()
+    counts = np.bincount(labels, minlength=len(places))
+    alone = counts[labels] < 2
+    distances[alone, labels[alone]] = np.nan
+    names = head.labels
+    for left_out in folds(labels):
+        without = head.copy()
+        for label in names:
+            of_class = labels == places[label]
+            if (left_out & of_class).any():
+                without.forget(label)
+        returned = np.flatnonzero(~left_out & np.isin(labels, labels[left_out]))
+        without.add([names[place] for place in labels[returned]], rows[returned])
+        order = [without.labels.index(label) for label in names]
+        again = without.compare(rows[left_out])
+        distances[left_out], probabilities[left_out] = again.distances[:, order], again.probabilities[:, order]
+    return distances, labels, probabilities
+
+
+def likeliest_temperature(distances: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature at which softmax(−distance / temperature) gives the classes the highest likelihood.
+
+    Args:
+      distances: `[n, classes]`, of embeddings to the classes without these embeddings; NaN: there is none.
+      labels: int `[n]`, the own class.
+    """
+    finite = distances[np.isfinite(distances)]
+    scale = max(float(finite.mean()) if len(finite) else 1.0, _SHORTEST)
+    told = np.isfinite(distances).all(axis=1)
+    if not told.any() or distances.shape[1] < 2:
+        return scale * _FEWEST_TOLD_APART
+    own = labels[told]
+    losses = []
+    for share in _TEMPERATURES:
+        logits = -np.float64(distances[told]) / (scale * share)
+        logits -= logits.max(axis=1, keepdims=True)
+        losses.append(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(own)), own]))
+    return float(scale * _TEMPERATURES[int(np.argmin(losses))])

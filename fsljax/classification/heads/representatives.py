@@ -1,0 +1,143 @@
+"""Classes by representatives of a network that RepMet trained (Karlinsky et al., 2019, arXiv:1806.04728)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import jax.numpy as jnp
+import numpy as np
+
+from fsljax.classification import representatives as by_representatives
+from fsljax.classification.heads.common import (
+    Compared,
+    by_blocks,
+    kept_rows,
+    mean_radius,
+    rows_to_keep,
+)
+from fsljax.data.labels import Label
+from fsljax.errors import UserError
+
+_OUT_OF_REACH = 1e15  # the square of a difference stays in float32's range
+
+
+class Representatives:
+    """Classes by representatives: their embeddings, or k-means of these (Karlinsky et al., 2019).
+
+    Attributes:
+      per_class: representatives of a class at most; 0: every embedding is one.
+    """
+
+    name = "representatives"
+
+    def __init__(
+        self,
+        *,
+        sigma: float,
+        alpha: float = 1.0,
+        version: str = "v2",
+        squared: bool = False,
+        per_class: int = 0,
+    ):
+        self._sigma, self._alpha, self._version, self._squared = sigma, alpha, version, squared
+        self.per_class = per_class
+        self._supports: dict[Label, np.ndarray] = {}
+        self._centres: dict[Label, np.ndarray] = {}
+
+    def copy(self) -> Self:
+        other = copy.copy(self)
+        other._supports, other._centres = dict(self._supports), dict(self._centres)
+        return other
+
+    @property
+    def labels(self) -> list[Label]:
+        return list(self._supports)
+
+    @property
+    def supports(self) -> Mapping[Label, np.ndarray]:
+        return {label: rows for label, rows in self._supports.items() if len(rows)}
+
+    def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
+        for label in dict.fromkeys(labels):
+            added = embeddings[[other == label for other in labels]]
+            support = np.concatenate([self._supports.get(label, added[:0]), added])
+            made = by_representatives.of_support(jnp.asarray(support)[None], self.per_class)
+            self._supports[label], self._centres[label] = support, np.asarray(made[0])
+
+    def forget(self, label: Label) -> None:
+        del self._supports[label], self._centres[label]
+
+    def fine_tune(self, steps: int, rate: float) -> None:
+        """Lets the representatives of all classes learn from their supports (of two at least)."""
+        if len(self._supports) < 2:
+            raise UserError("Two classes must be enrolled for their representatives to learn: there is one.")
+        padded, exists = self._padded()
+        supports = list(self._supports.values())
+        learned = by_representatives.fine_tuned(
+            jnp.asarray(padded),
+            jnp.asarray(np.concatenate(supports)),
+            jnp.repeat(jnp.arange(len(supports)), np.array([len(support) for support in supports])),
+            steps=steps,
+            rate=rate,
+            sigma=self._sigma,
+            alpha=self._alpha,
+            version=self._version,
+            squared=self._squared,
+        )
+        for label, row, there in zip(self._centres, np.asarray(learned), exists, strict=True):
+            self._centres[label] = row[there]
+
+    def background(self, embeddings: np.ndarray) -> np.ndarray:
+        """Probability of none of the classes, float32 `[n]`: 1 − max p."""
+        return np.asarray(self._classify(embeddings).background)
+
+    def compare(self, embeddings: np.ndarray) -> Compared:
+        output = self._classify(embeddings)
+        padded, _ = self._padded()
+        return Compared(
+            np.asarray(output.predictions["soft_posterior"]),
+            np.asarray(output.soft_posteriors),
+            self._between_classes(embeddings[:, None], padded),
+        )
+
+    def radius(self) -> float:
+        padded, exists = self._padded()
+        rows = [self._between_classes(of_class[there][:, None], padded).min(axis=0)
+                for of_class, there in zip(padded, exists, strict=True)]  # fmt: skip
+        return mean_radius(np.stack(rows))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            **rows_to_keep("supports", list(self._supports.values())),
+            **rows_to_keep("representatives", list(self._centres.values())),
+            "per_class": np.array(self.per_class),
+        }
+
+    def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
+        self.per_class = int(arrays["per_class"])
+        self._supports, self._centres = (
+            dict(zip(labels, kept_rows(name, arrays), strict=True)) for name in ("supports", "representatives")
+        )
+
+    def _classify(self, embeddings: np.ndarray) -> by_representatives.RepresentativeOutput:
+        padded, exists = self._padded()
+        return by_representatives.classify(embeddings, padded, sigma=self._sigma, exists=exists)
+
+    def _padded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Representatives `[classes, k, dim]`, and which exist; the others are out of reach."""
+        centres = list(self._centres.values())
+        exists = np.arange(max(map(len, centres))) < np.array([[len(rows)] for rows in centres])
+        padded = np.full((*exists.shape, centres[0].shape[1]), _OUT_OF_REACH, np.float32)
+        padded[exists] = np.concatenate(centres)
+        return padded, exists
+
+    def _between_classes(self, rows: np.ndarray, padded: np.ndarray) -> np.ndarray:
+        """Squared distances `[n, classes]` of `[n, 1, dim]` to the nearest representative of each class."""
+
+        def of(some: np.ndarray) -> np.ndarray:
+            squares = [np.sum(np.square(some - of_class), axis=-1).min(axis=1) for of_class in padded]
+            return np.stack(squares, axis=1)
+
+        return by_blocks(of, rows, padded[0].size)
