@@ -168,7 +168,7 @@ def _check_name(config: ConfigDict, found: Pretrained, kept: Collection[str]) ->
     elif "name" in found.network and config.network.name != found.network["name"]:
         raise UserError(
             f"config.network.name is {config.network.name!r}, but the weights {found.name} are of "
-            f"{found.network['name']}: leave the name out, or give other weights."
+            f"{found.network['name']}: give --config.network.name={found.network['name']}, or other weights."
         )
 
 
