@@ -146,9 +146,7 @@ def _fill(config: ConfigDict, found: Pretrained, kept: Collection[str], images: 
     for name in unsaid:
         if _is_empty(_value(config, name)):
             _put(config, name, _ASSUMED[name])
-    if "network.name" in told:  # of which padding follows, where it has any
-        unsaid = [name for name in unsaid if name != "network.padding"]
-    if unsaid:
+    if set(unsaid) - {"network.padding"}:  # which does not say how images were
         taken = ", ".join(f"{name.partition('.')[2]} {_shown(_value(config, name))}" for name in unsaid)
         print(
             f"{found.path} does not say what images its network was trained on; taken: {taken}. Set these "

@@ -264,3 +264,17 @@ def test_every_name_of_the_table_says_all_that_a_config_needs():
         assert network["name"] and len(network["input_mean"]) == len(network["input_std"]) == 3, name
         assert set(data) == {"image_size", "crop", "interpolation"}, name
         assert entry.licence and entry.trained_on and entry.repository.count("/") == 1, name
+
+
+@pytest.mark.parametrize("name", ["quickstart", "protonet_1_5", "repmet_detection_glyphs"])
+@pytest.mark.parametrize(("field", "value"), [("crop", 0.5), ("interpolation", "bicubic")])
+def test_drawings_are_not_cropped(name: str, field: str, value: object):
+    given = config_of(name)[1]
+    given.data[field] = value
+    with pytest.raises(UserError, match="are for photographs of a class each"):
+        methods.check(given)
+
+
+def test_help_fetches_nothing(hub: Hub):
+    assert methods.check(config(weights=NAME), find_weights=False).network.weights == NAME
+    assert not hub.requests
