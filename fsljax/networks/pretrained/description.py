@@ -67,7 +67,7 @@ def network_of(architecture: str) -> dict[str, Any] | None:
     return {
         "name": "vit", "patch_size": int(patch), "width": width, "depth": depth, "heads": heads,
         "mlp_ratio": 4.0, "layer_scale": is_dinov2, "register_tokens": 4 if registers else 0,
-        "embed_class": not registers, "pool": "token",
+        "embed_class": not registers,
     }  # fmt: skip
 
 
