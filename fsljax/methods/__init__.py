@@ -42,9 +42,9 @@ def check(config: ConfigDict, *, kept: Collection[str] = (), find_weights: bool 
     module = _module(as_mapping(config).get("method"))
     filled = pretrained.without_gaps(config)
     typed: Experiment = read(module.Config, filled)
-    if typed.network.weights or filled is not config:
-        if not find_weights:
-            return typed
+    if typed.network.weights and not find_weights:
+        return typed
+    if typed.network.weights or typed.network.unless_described or filled is not config:
         images = not hasattr(module, "load")
         typed = read(module.Config, pretrained.described(config, kept=kept, images=images))
     check_experiment(typed)

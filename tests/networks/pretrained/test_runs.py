@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -97,3 +98,16 @@ def test_what_is_set_otherwise_is_another_run(config: ConfigDict, tmp_path: Path
     config.network.input_mean = (0.4,)
     with pytest.raises(UserError, match=r"input_mean is \[0\.5\] there and \[0\.4\] here"):
         run(config, mode="train", folder=tmp_path / "run", kept=("network.input_mean",))
+
+
+def test_a_run_that_begins_with_another_is_filled_as_that(hub: Hub, config: ConfigDict, tmp_path: Path):
+    run(config, mode="train", folder=tmp_path / "first")
+    config.network.update({"weights": "", "init_from": str(tmp_path / "first"), "input_mean": (0.3,)})
+    config.network.unless_described = ("network.input_mean", "data.image_size")
+    hub.files.clear()
+    run(config, mode="train", folder=tmp_path / "second")
+    first, second = (read_checked(tmp_path / name / "config.json") for name in ("first", "second"))
+    assert second["data"] == first["data"]
+    assert second["network"]["input_mean"] == [0.5] and second["network"]["weights_digest"] == ""
+    shutil.rmtree(tmp_path / "first")
+    run(config, mode="train", folder=tmp_path / "second")
