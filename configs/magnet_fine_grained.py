@@ -20,6 +20,7 @@ BACKBONES = {
 STRONG = {"crop_scale": 0.3, "flip": True, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
 SCRATCH = {
     "data": {"image_size": 64},
+    "network": {"unless_described": OF_WEIGHTS_AND_SIZE},
     "train": {"steps": 6_000, "refresh_every": 200, "warmup_steps": 100},
     "augment": STRONG,
 }

@@ -27,7 +27,12 @@ BACKBONES = {
 }
 STRONG = {"crop_scale": 0.3, "flip": True, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
 TRAINING = {
-    "": {"data": {"image_size": 64}, "train": {"steps": 6_000, "warmup_steps": 100}, "augment": STRONG},
+    "": {
+        "data": {"image_size": 64},
+        "network": {"unless_described": OF_WEIGHTS_AND_SIZE},
+        "train": {"steps": 6_000, "warmup_steps": 100},
+        "augment": STRONG,
+    },
     "LU": {"data": {"image_size": 160}, "train": {"steps": 6_000, "warmup_steps": 100}, "augment": STRONG},
     "L": {
         "data": {"image_size": 160},
