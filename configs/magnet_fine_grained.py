@@ -8,7 +8,7 @@ names); the two of 24 clusters go on from a run of softmax, --config.network.ini
 
 from ml_collections import ConfigDict
 
-from fsljax.config.experiments import choose
+from fsljax.config.experiments import OF_WEIGHTS, OF_WEIGHTS_AND_SIZE, choose
 from fsljax.methods import magnet
 
 DATA = {"flowers": "oxford_flowers102", "pets": "oxford_iiit_pet", "dogs": "stanford_dogs"}
@@ -20,17 +20,18 @@ BACKBONES = {
 STRONG = {"crop_scale": 0.3, "flip": True, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
 SCRATCH = {
     "data": {"image_size": 64},
+    "network": {"unless_described": OF_WEIGHTS_AND_SIZE},
     "train": {"steps": 6_000, "refresh_every": 200, "warmup_steps": 100},
     "augment": STRONG,
 }
 FROZEN = {
     "data": {"image_size": 224},
-    "network": {"trainable": "head"},
+    "network": {"trainable": "head", "unless_described": OF_WEIGHTS_AND_SIZE},
     "train": {"steps": 3_000, "refresh_every": 100, "warmup_steps": 100},
 }
 FLOWERS = {
     "data": {"image_size": 224},
-    "network": {"trainable": "head", "views": 8, "normalize": True},
+    "network": {"trainable": "head", "views": 8, "normalize": True, "unless_described": OF_WEIGHTS_AND_SIZE},
     "train": {"steps": 1_200, "refresh_every": 20},
     "augment": {"crop_scale": 0.4, "flip": True},
     "checkpoint": {"every": 200},
@@ -67,6 +68,7 @@ def get_config(name: str = "") -> ConfigDict:
     config.name = f"magnet_{name}"
     config.data.update({"name": DATA[data], "channels": 3})
     config.network.update(BACKBONES["".join(network).rstrip("FL")], embedding=(256,))
+    config.network.unless_described = OF_WEIGHTS
     config.train.update({"clusters": int(clusters), "examples": int(examples), "clusters_per_class": int(k)})
     config.train.update({"learning_rate": 1e-3, "schedule": "cosine"})
     config.eval.clusters_per_class = int(k)

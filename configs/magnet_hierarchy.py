@@ -7,7 +7,7 @@ well the original classes within them are told apart.
 
 from ml_collections import ConfigDict
 
-from fsljax.config.experiments import choose
+from fsljax.config.experiments import OF_WEIGHTS_AND_SIZE, choose
 from fsljax.methods import magnet
 
 EXPERIMENTS = {
@@ -18,6 +18,7 @@ EXPERIMENTS = {
     },
     "tiny_imagenet_2_12_4": {
         "data": {"name": "tiny_imagenet", "image_size": 32, "channels": 3},
+        "network": {"unless_described": OF_WEIGHTS_AND_SIZE},
         "train": {"steps": 1_500},
         "augment": {"shift": 3.0, "flip": True},
     },

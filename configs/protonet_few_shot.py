@@ -8,7 +8,7 @@ tiny_imagenet: at 32 pixels, from TFDS-ready files, 128/32/40 classes.
 
 from ml_collections import ConfigDict
 
-from fsljax.config.experiments import choose
+from fsljax.config.experiments import OF_WEIGHTS_AND_SIZE, choose
 from fsljax.methods import protonet
 
 PUBLISHED = {
@@ -43,6 +43,7 @@ def get_config(name: str = "") -> ConfigDict:
     config = protonet.default_config()
     config.name = f"protonet_{name}"
     config.data.channels = 3
+    config.network.unless_described = OF_WEIGHTS_AND_SIZE
     config.train.update({"way": 20, "shot": 5, "learning_rate": 1e-3})
     config.augment.flip = True
     config.validation.update({"way": 5, "shot": 5, "queries": 15, "episodes": 600})

@@ -12,6 +12,7 @@ def get_config() -> ConfigDict:
     config = protonet.default_config()
     config.name = "protonet_folder"
     config.data.update({"name": "folder", "path": "", "image_size": 64, "channels": 3})
+    config.network.unless_described = ("data.image_size",)
     config.data.fractions = (0.5, 0.25, 0.25)  # of classes: twenty are enough for 5-way validation and test
     config.train.update({"steps": 2_000, "way": 5, "shot": 1, "queries": 5, "support_turns": 6})
     config.train.update({"learning_rate": 1e-3, "schedule": "cosine"})

@@ -15,6 +15,9 @@ def get_config() -> ConfigDict:
     config.data.update({"train_on": "train_and_validation", "drop_bad_boxes": True})
     config.network.update({"name": "mobilenet_v2", "padding": "same", "frozen_statistics": True})
     config.network.update({"input_mean": (0.5,), "input_std": (0.5,)})
+    config.network.unless_described = (
+        "network.name", "network.padding", "network.input_mean", "network.input_std",
+    )  # fmt: skip
     config.pyramid.update({"channels": 64, "extra_levels": 0})
     # An octave from 8 pixels at stride 4, two anchors a level.
     config.proposals.update({"sizes": (8.0, 16.0, 24.0, 40.0, 56.0, 96.0, 144.0, 240.0)})

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.data.update({"train_on": "train_and_validation", "drop_bad_boxes": True})
     config.network.update({"name": "resnet101", "frozen_statistics": True})
     config.network.update({"input_mean": (0.485, 0.456, 0.406), "input_std": (0.229, 0.224, 0.225)})
+    config.network.unless_described = ("network.name", "network.input_mean", "network.input_std")
     config.proposals.update({"before_nms": 12_000, "keep": 2_000})
     config.rois.update({"sampled": 2_000, "positive_fraction": 0.25})
     config.loss.update({"hard": 512, "linear": 1.0})

@@ -8,7 +8,7 @@ L: the whole network, at 160 pixels; LU: the same from scratch. F and L need --c
 
 from ml_collections import ConfigDict
 
-from fsljax.config.experiments import choose
+from fsljax.config.experiments import OF_WEIGHTS, OF_WEIGHTS_AND_SIZE, choose
 from fsljax.methods import repmet
 
 EXPERIMENTS = (
@@ -27,7 +27,12 @@ BACKBONES = {
 }
 STRONG = {"crop_scale": 0.3, "flip": True, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
 TRAINING = {
-    "": {"data": {"image_size": 64}, "train": {"steps": 6_000, "warmup_steps": 100}, "augment": STRONG},
+    "": {
+        "data": {"image_size": 64},
+        "network": {"unless_described": OF_WEIGHTS_AND_SIZE},
+        "train": {"steps": 6_000, "warmup_steps": 100},
+        "augment": STRONG,
+    },
     "LU": {"data": {"image_size": 160}, "train": {"steps": 6_000, "warmup_steps": 100}, "augment": STRONG},
     "L": {
         "data": {"image_size": 160},
@@ -36,7 +41,7 @@ TRAINING = {
     },
     "F": {
         "data": {"image_size": 224},
-        "network": {"trainable": "head", "views": 8},
+        "network": {"trainable": "head", "views": 8, "unless_described": OF_WEIGHTS_AND_SIZE},
         "train": {"steps": 3_000},
         "augment": {"crop_scale": 0.4, "flip": True},
         "checkpoint": {"every": 200},
@@ -57,7 +62,7 @@ def get_config(name: str = "") -> ConfigDict:
     config = repmet.default_config()
     config.name = f"repmet_{name}"
     config.data.update({"name": DATA[data], "channels": 3})
-    config.network.update(BACKBONES[backbone], embedding=(256,))
+    config.network.update(BACKBONES[backbone], embedding=(256,), unless_described=OF_WEIGHTS)
     config.loss.sigma = 0.3
     config.representatives.update({"per_class": int(k), "start": "random"})
     config.train.update({"clusters": int(classes), "examples": int(examples)})

@@ -6,20 +6,20 @@ of an ImageNet MobileNetV2, --config.network.weights=FILE (.safetensors or .npz,
 
 from ml_collections import ConfigDict
 
-from fsljax.config.experiments import choose
+from fsljax.config.experiments import OF_WEIGHTS, OF_WEIGHTS_AND_SIZE, choose
 from fsljax.methods import softmax
 
 EXPERIMENTS = {
     "flowers_mnv2F_1_12_4": {
         "data": {"image_size": 224},
-        "network": {"trainable": "head", "views": 8},
+        "network": {"trainable": "head", "views": 8, "unless_described": OF_WEIGHTS_AND_SIZE},
         "train": {"steps": 1_200, "learning_rate": 1e-3},
         "augment": {"crop_scale": 0.4, "flip": True},
         "checkpoint": {"every": 200},
     },
     "flowers_mnv2L_1_12_4": {
         "data": {"image_size": 160},
-        "network": {"frozen_statistics": True},
+        "network": {"frozen_statistics": True, "unless_described": OF_WEIGHTS},
         "train": {"steps": 600, "learning_rate": 3e-4, "warmup_steps": 100},
         "augment": {"crop_scale": 0.3, "flip": True, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2},
     },

@@ -6,13 +6,13 @@ One linear layer is trained on the frozen features of an ImageNet MobileNetV2, w
 
 from ml_collections import ConfigDict
 
-from fsljax.config.experiments import choose
+from fsljax.config.experiments import OF_WEIGHTS_AND_SIZE, choose
 from fsljax.methods import triplet
 
 EXPERIMENTS = {
     "flowers_mnv2F_1_12_4": {
         "data": {"image_size": 224},
-        "network": {"trainable": "head", "views": 8},
+        "network": {"trainable": "head", "views": 8, "unless_described": OF_WEIGHTS_AND_SIZE},
         "train": {"steps": 1_200, "learning_rate": 1e-3},
         "augment": {"crop_scale": 0.4, "flip": True},
         "checkpoint": {"every": 200},

@@ -272,3 +272,14 @@ def test_help_with_a_config_tells_its_fields(answers):
     status, text = answers["--help --config=tiny.py"]
     assert status == 0
     assert "--config.train.steps=40 " in text
+
+
+def test_fields_that_the_command_line_sets_are_the_users_own():
+    argv = [
+        "launch.py",
+        "--config=configs/x.py",
+        "--config.network.input_mean=(0.0,)",
+        "--noconfig.augment.flip",
+    ]
+    argv += ["-config.data.crop", "1.0", "--mode=train"]
+    assert command_line._set_fields(argv) == {"network.input_mean", "augment.flip", "data.crop"}

@@ -15,6 +15,10 @@ from ml_collections import ConfigDict
 from fsljax.config.reading import nearest
 from fsljax.errors import UserError
 
+OF_WEIGHTS = ("network.name", "network.padding", "network.input_mean", "network.input_std")
+"""For `config.network.unless_described`: what a config says of a backbone, and its weights may say better."""
+OF_WEIGHTS_AND_SIZE = (*OF_WEIGHTS, "data.image_size")
+
 
 def choose(name: str, experiments: Collection[str], file: str) -> str:
     """The argument of a config file that holds several experiments.

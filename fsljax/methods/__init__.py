@@ -21,6 +21,7 @@ from fsljax.config.checks import check_experiment
 from fsljax.config.modules import find
 from fsljax.config.reading import as_mapping
 from fsljax.deprecated import names_of
+from fsljax.errors import UserError
 from fsljax.networks import pretrained
 from fsljax.training.method import Data, Method
 
@@ -41,14 +42,19 @@ def check(config: ConfigDict, *, kept: Collection[str] = (), find_weights: bool 
     module = _module(as_mapping(config).get("method"))
     filled = pretrained.without_gaps(config)
     typed: Experiment = read(module.Config, filled)
-    if typed.network.weights or filled is not config:
-        if not find_weights:
-            return typed
+    if typed.network.weights and not find_weights:
+        return typed
+    if typed.network.weights or typed.network.unless_described or filled is not config:
         images = not hasattr(module, "load")
         typed = read(module.Config, pretrained.described(config, kept=kept, images=images))
     check_experiment(typed)
-    if not hasattr(module, "load"):
-        image_data.find_source(typed.data.name)
+    source = None if hasattr(module, "load") else image_data.find_source(typed.data.name)
+    if (typed.data.crop or typed.data.interpolation) and getattr(source, "HOLDS_DRAWINGS", source is None):
+        raise UserError(
+            "config.data.crop and config.data.interpolation are for photographs of a class each, but images "
+            f"of {typed.data.name} are read whole: leave both as they are by default. Where weights ask for "
+            "them, give photographs, such as --config.data.name=folder."
+        )
     module.check(typed)
     return typed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from fsljax.config import Data
+from fsljax.data.sources import folder
 from fsljax.data.user_images import prepare
 from fsljax.detection.config import Data as DetectionData
 from fsljax.detection.data.padded_images import prepare_padded
@@ -189,3 +191,23 @@ def test_a_picture_cut_off_or_closed_is_told(tmp_path: Path):
         with pytest.raises(UserError, match="Image 0 cannot be read"):
             prepare(picture, COLOUR)
         picture.close()
+
+
+@pytest.mark.parametrize(("crop", "interpolation"), [(0.5, "bilinear"), (0.875, ""), (0.0, "nearest")])
+def test_images_are_cut_as_those_of_the_folder_that_was_trained_on(
+    tmp_path: Path, monkeypatch, crop: float, interpolation: str
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    draw = np.random.default_rng(0)
+    for name in "abcdef":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        picture = Image.fromarray(draw.integers(0, 256, (40, 60, 3), np.uint8))
+        picture.save(tmp_path / "images" / name / "1.png")
+    data = Data(
+        name="folder", path=str(tmp_path / "images"), image_size=16, channels=3, crop=crop,
+        interpolation=interpolation,
+    )  # fmt: skip
+    train = folder.load(data).train
+    files = [tmp_path / "images" / name / "1.png" for name in train.class_names]
+    np.testing.assert_array_equal(prepare(files, data), train.images)
+    assert (prepare(files, replace(data, crop=0.0, interpolation="")) != train.images).any()

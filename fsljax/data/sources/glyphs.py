@@ -26,6 +26,7 @@ from fsljax.data.io.decode import Fitting
 
 NAME = "glyphs"
 FITTING = Fitting(Image.Resampling.BOX)
+HOLDS_DRAWINGS = True  # which are not cropped
 DRAWINGS = 20  # of each class
 VALIDATION_SCRIPTS = ("Arabic", "Armenian")
 TEST_SCRIPTS = ("Georgian", "Hebrew", "Lao", "Nko", "Tifinagh")

@@ -21,6 +21,7 @@ from fsljax.data.io.tfds_description import check_features
 from fsljax.errors import UserError
 
 FITTING = Fitting(Image.Resampling.BOX)
+HOLDS_DRAWINGS = True  # which are not cropped
 NUM_TRAIN_VALIDATION = 1200
 FIRST_TEST_CHARACTER = "Gurmukhi/character42"
 VALIDATION_ALPHABETS = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fsljax.config.fields import shown
 from fsljax.errors import UserError
 from fsljax.storage.json_files import parse_json
 
@@ -67,7 +68,7 @@ def network_of(architecture: str) -> dict[str, Any] | None:
     return {
         "name": "vit", "patch_size": int(patch), "width": width, "depth": depth, "heads": heads,
         "mlp_ratio": 4.0, "layer_scale": is_dinov2, "register_tokens": 4 if registers else 0,
-        "embed_class": not registers, "pool": "token",
+        "embed_class": not registers,
     }  # fmt: skip
 
 
@@ -177,18 +178,20 @@ def _numbers(given: object, least: float, where: str) -> tuple[float, ...]:
         or len(numbers) not in (1, 3)
         or not all(type(one) in (int, float) and math.isfinite(one) and least <= one <= 1 for one in numbers)
     ):
-        raise UserError(f"{where} is {given!r}; it must hold numbers up to 1, for pixels from 0 to 1.")
+        raise UserError(f"{where} is {shown(given)}; it must hold numbers up to 1, for pixels from 0 to 1.")
     return tuple(map(float, numbers))
 
 
 def _side(given: object, where: str) -> int:
     sides = given[-2:] if isinstance(given, list) and len(given) == 3 else None
     if sides is None or sides[0] != sides[1] or type(sides[0]) is not int or not 1 <= sides[0] <= 2**14:
-        raise UserError(f"{where} is {given!r}; it must be channels, height and width, both the same.")
+        raise UserError(f"{where} is {shown(given)}; it must be channels, height and width, both the same.")
     return sides[0]
 
 
 def _one_of(given: object, choices: tuple[str, ...], where: str) -> str:
     if given not in choices:
-        raise UserError(f"{where} is {given!r}, which is not known here; it can be {', '.join(choices)}.")
+        raise UserError(
+            f"{where} is {shown(given)}, which is not known here; it can be {', '.join(choices)}."
+        )
     return str(given)

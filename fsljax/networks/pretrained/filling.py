@@ -19,6 +19,7 @@ from fsljax.networks.pretrained.finding import (
     resolve,
     unknown_architecture,
 )
+from fsljax.storage.json_files import read_checked
 from fsljax.storage.paths import given_path
 
 # Where neither the weights nor the config say anything: torchvision's networks of ImageNet.
@@ -29,6 +30,11 @@ _ASSUMED: dict[str, Any] = {
     "data.image_size": 224,
 }
 _TOLD = (*_ASSUMED, "data.crop", "data.interpolation")
+_OF_WEIGHTS = {
+    "network": ("name", "padding", "input_mean", "input_std", "patch_size", "width", "depth", "heads",
+                "mlp_ratio", "layer_scale", "register_tokens", "embed_class", "pool"),
+    "data": ("image_size", "crop", "interpolation"),
+}  # fmt: skip
 _PLAIN = {"network.input_mean": (0.0,), "network.input_std": (1.0,), "network.padding": "symmetric"}
 
 
@@ -61,6 +67,8 @@ def described(config: ConfigDict, *, kept: Collection[str] = (), images: bool = 
                 f"config.network.weights_digest, {pinned}."
             )
         _fill(filled, found, kept, images)
+    elif network.init_from and network.unless_described:
+        _fill_from_run(filled, kept, images)
     for name, value in _PLAIN.items():
         if _is_empty(_value(filled, name)):
             _put(filled, name, value)
@@ -85,24 +93,24 @@ def as_begun(config: ConfigDict, stored: Mapping[str, Any], kept: Collection[str
     """The config of a run that goes on: filled as it was when it began, whatever the weights say now.
 
     Args:
-      config: as given now.
+      config: as given now, with `network.weights` or `network.init_from`.
       stored: the values that the run keeps.
       kept: as of `described`.
     """
     before = stored.get("network", {}), stored.get("data", {})
     if not all(isinstance(section, dict) for section in before):
         return config
-    if not config.network.weights or before[0].get("weights") != config.network.weights:
+    network = config.network
+    if not (network.weights or network.init_from) or any(
+        before[0].get(name, "") != network[name] for name in ("weights", "init_from")
+    ):
         return config
-    digest = before[0].get("weights_digest") or NO_DIGEST
-    if config.network.weights_digest and config.network.weights_digest != digest:
+    digest = before[0].get("weights_digest") or (NO_DIGEST if network.weights else "")
+    if network.weights_digest and network.weights_digest != digest:
         return config
     filled = _copied(config)
     if digest != NO_DIGEST:
-        for section, values in zip(("network", "data"), before, strict=True):
-            for name, value in values.items():
-                if name in filled[section] and _is_open(filled, f"{section}.{name}", kept):
-                    _put(filled, f"{section}.{name}", tuple(value) if isinstance(value, list) else value)
+        _take(filled, *before, kept)
     filled.network.update({"weights_digest": digest, "unless_described": ()})
     filled.network.weights_revision = before[0].get("weights_revision", "")
     return filled
@@ -146,9 +154,7 @@ def _fill(config: ConfigDict, found: Pretrained, kept: Collection[str], images: 
     for name in unsaid:
         if _is_empty(_value(config, name)):
             _put(config, name, _ASSUMED[name])
-    if "network.name" in told:  # of which padding follows, where it has any
-        unsaid = [name for name in unsaid if name != "network.padding"]
-    if unsaid:
+    if set(unsaid) - {"network.padding"}:  # which does not say how images were
         taken = ", ".join(f"{name.partition('.')[2]} {_shown(_value(config, name))}" for name in unsaid)
         print(
             f"{found.path} does not say what images its network was trained on; taken: {taken}. Set these "
@@ -157,6 +163,30 @@ def _fill(config: ConfigDict, found: Pretrained, kept: Collection[str], images: 
         )
     config.network.weights_revision = found.revision
     config.network.weights_digest = found.digest
+
+
+def _fill_from_run(config: ConfigDict, kept: Collection[str], images: bool) -> None:
+    """Fills a config as the run was filled whose network it begins with."""
+    try:
+        stored = read_checked(
+            given_path(config.network.init_from, "config.network.init_from") / "config.json"
+        )
+    except (FileNotFoundError, UserError):  # which is told of where the run is read
+        return
+    network, data = stored.get("network"), stored.get("data")
+    if isinstance(network, dict) and isinstance(data, dict) and network.get("weights_digest"):
+        _take(config, network, data if images else {}, kept)
+
+
+def _take(
+    config: ConfigDict, network: Mapping[str, Any], data: Mapping[str, Any], kept: Collection[str]
+) -> None:
+    """Takes what weights say of themselves from a config that they have filled."""
+    for section, values in (("network", network), ("data", data)):
+        for name in _OF_WEIGHTS[section]:
+            if name in values and name in config[section] and _is_open(config, f"{section}.{name}", kept):
+                value = values[name]
+                _put(config, f"{section}.{name}", tuple(value) if isinstance(value, list) else value)
 
 
 def _check_name(config: ConfigDict, found: Pretrained, kept: Collection[str]) -> None:
@@ -168,7 +198,7 @@ def _check_name(config: ConfigDict, found: Pretrained, kept: Collection[str]) ->
     elif "name" in found.network and config.network.name != found.network["name"]:
         raise UserError(
             f"config.network.name is {config.network.name!r}, but the weights {found.name} are of "
-            f"{found.network['name']}: leave the name out, or give other weights."
+            f"{found.network['name']}: give --config.network.name={found.network['name']}, or other weights."
         )
 
 

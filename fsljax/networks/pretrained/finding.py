@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fsljax.config import Network, nearest
+from fsljax.config.fields import shown
 from fsljax.errors import UserError
 from fsljax.networks.pretrained import hub
 from fsljax.networks.pretrained.description import Description, beside, of_json
@@ -187,7 +188,7 @@ def _of_repository(
 def unknown_architecture(source: str, architecture: str) -> str:
     """What is said of weights of a network that is not here."""
     told = (
-        f"are of the network {architecture!r}, which is none"
+        f"are of the network {shown(architecture)}, which is none"
         if architecture
         else "do not say of what network"
     )

@@ -1,3 +1,4 @@
+import math
 import struct
 import zlib
 
@@ -6,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.Image import Resampling
 
-from fsljax.data.io.decode import decode_bytes, decode_image, decode_images, fit_image
+from fsljax.data.io.decode import Fitting, decode_bytes, decode_image, decode_images, fit_image
 from fsljax.errors import UserError
 
 
@@ -412,3 +413,33 @@ def test_no_images():
 def test_what_does_not_fit_into_memory_is_refused_before_decoding(tmp_path):
     with pytest.raises(UserError, match=r"smaller image_size \(\d+ would fit\)"):
         decode_images([tmp_path / "missing.png"] * 1000, image_size=1_000_000)
+
+
+@pytest.mark.parametrize("shape", [(60, 100), (100, 60), (50, 50), (9, 13), (31, 400)])
+@pytest.mark.parametrize(("crop", "interpolation"), [(0.875, "bicubic"), (0.9, "bilinear"), (1.0, "nearest")])
+def test_the_centre_is_cut_out_of_the_resized_image_as_timm_does(shape, crop, interpolation):
+    image = Image.fromarray(smooth(*shape))
+    shorter = math.floor(28 / crop)
+    if image.width <= image.height:
+        resized = image.resize(
+            (shorter, int(shorter * image.height / image.width)), Resampling[interpolation.upper()]
+        )
+    else:
+        resized = image.resize(
+            (int(shorter * image.width / image.height), shorter), Resampling[interpolation.upper()]
+        )
+    left, top = (round((side - 28) / 2) for side in resized.size)
+    expected = np.asarray(resized.crop((left, top, left + 28, top + 28)), int)
+    fitting = Fitting().as_asked(crop, interpolation)
+    fitted = fit_image(image, image_size=28, **fitting._asdict())
+    # Of two pixels that are equally near, rounding may take the one or the other.
+    tolerance = 0.05 if interpolation == "nearest" else 0
+    assert np.mean(np.abs(fitted - expected).max(-1) > 1) <= tolerance
+
+
+def test_a_crop_takes_the_middle_of_a_file(tmp_path):
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[16:48, 16:48] = 255
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    assert decode_image(tmp_path / "image.png", image_size=16, crop=0.4).min() == 255
+    assert decode_image(tmp_path / "image.png", image_size=16).min() == 0

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
+from PIL.Image import Resampling
 
+from fsljax.data.io.decode import fit_image
 from fsljax.data.io.encoded_images import EncodedImages
+from fsljax.data.io.fitting import Fitting
 from fsljax.errors import UserError
 
 
@@ -69,6 +73,16 @@ def test_images_are_resized_and_made_grey(encoded: EncodedImages, pictures: np.n
     small = dataclasses.replace(encoded, image_size=3, channels=1)
     expected = [Image.fromarray(p).convert("L").resize((3, 3), Image.Resampling.BILINEAR) for p in pictures]
     np.testing.assert_array_equal(small[:][..., 0], np.stack([np.asarray(image) for image in expected]))
+
+
+def test_a_crop_is_taken_of_the_whole_image(encoded: EncodedImages, pictures_folder: Path):
+    cropped = dataclasses.replace(encoded, crop=0.5)
+    fitting = Fitting(Resampling(encoded.resampling), crop=0.5)
+    for row, example in enumerate(tfds.builder_from_directory(pictures_folder).as_data_source("train")):
+        image = Image.fromarray(example["image"])
+        expected = fit_image(image, image_size=encoded.image_size, **fitting._asdict())
+        np.testing.assert_array_equal(cropped[row], expected)
+    assert cropped.fingerprint() != encoded.fingerprint() and not cropped.is_like(encoded)
 
 
 def test_what_is_taken_and_joined_stays_encoded(encoded: EncodedImages, pictures: np.ndarray):

@@ -532,8 +532,12 @@ def test_a_folder_is_the_same_by_whatever_path(root, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [{"image_size": 5}, {"channels": 1}, {"seed": 1}, {"shared_classes": True}]
-)
+    "options",
+    [
+        {"image_size": 5}, {"channels": 1}, {"seed": 1}, {"shared_classes": True},
+        {"crop": 0.5}, {"crop": 1.0}, {"interpolation": "nearest"},
+    ],
+)  # fmt: skip
 def test_other_options_are_not_mistaken_for_the_cached(root, options):
     put_classes(root, NAMES)
     read(root)
