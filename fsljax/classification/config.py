@@ -8,6 +8,8 @@ from fsljax.config import Data, Experiment, Train, field, section, seed
 from fsljax.config.fields import MOST_IN_A_STEP, MOST_ROUNDS
 from fsljax.evaluation.nearest_cluster import NUM_NEAREST
 
+WITHIN_ALPHABET = "share of episodes whose classes are all of one alphabet, or of one GROUP/ in their names"
+
 
 @dataclass(frozen=True)
 class FewShotValidation:
@@ -17,6 +19,7 @@ class FewShotValidation:
     shot: int = field(1, "support images of a class", least=1, cap=MOST_IN_A_STEP)
     queries: int = field(15, "of a class", least=1, cap=MOST_IN_A_STEP)
     episodes: int = field(1000, "whose mean accuracy is taken", least=1, cap=MOST_ROUNDS)
+    within_alphabet: float = field(0.0, WITHIN_ALPHABET, least=0, most=1)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from chex import ArrayTree
 
 from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
-from fsljax.data.augmentation import augment, augment_at_step
+from fsljax.data.augmentation import augment, augment_at_step, moved_by
 from fsljax.data.batches import batches_of, embed_in_batches
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.features import fingerprint_of, frozen_features
@@ -152,6 +153,23 @@ class Embedder:
         batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else _IMAGES_A_BATCH
         return embed_in_batches(partial(self._embeddings, variables), _on_host(inputs), batch=batch)
 
+    def embed_views(self, variables: Variables, images: np.ndarray, views: int, share: float) -> np.ndarray:
+        """Mean embeddings float32 `[n, dim]` of images and of moved views of each, by running averages.
+
+        The movements are the same for every image: nothing of an image depends on others.
+
+        Args:
+          variables: of the network.
+          images: uint8 `[n, height, width, channel]`.
+          views: beside the image as it is.
+          share: of the amounts in `config.augment`.
+        """
+        total = self.embed(variables, images).astype(np.float64)
+        for view in range(views):
+            embed = partial(self._embeddings_of_view, variables, share, jax.random.key(view))
+            total += embed_in_batches(embed, _on_host(images), batch=_IMAGES_A_BATCH)
+        return (total / (views + 1)).astype(np.float32)
+
     def embed_as_in_training(
         self, variables: Variables, inputs: np.ndarray | jax.Array | EncodedImages, key: jax.Array
     ) -> np.ndarray:
@@ -192,6 +210,16 @@ class Embedder:
             return self.network.apply(variables, pixels, running_average=False, mutable=["batch_stats"])[0]
 
         return jax.jit(embed)
+
+    @cached_property
+    def _embeddings_of_view(self) -> Callable[..., jax.Array]:
+        def embed(variables: Variables, share: jax.Array, key: jax.Array, images: jax.Array) -> Any:
+            amounts = moved_by(self.config.augment, share)
+            pixels = images.astype(jnp.float32) / 255
+            moved = jax.vmap(lambda image: augment(key, image[None], amounts)[0])(pixels)
+            return self.network.apply(variables, moved, running_average=True)
+
+        return jax.jit(embed, static_argnums=1)
 
     @cached_property
     def _embeddings(self) -> Embed:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fsljax.config.sections import Augmentation
 from fsljax.data.photographic_augmentation import change_colours, random_resized_crop
 
-__all__ = ["Augmentation", "augment", "augment_at_step"]
+__all__ = ["Augmentation", "augment", "augment_at_step", "moved_by"]
 
 
 def augment_at_step(
@@ -21,6 +21,13 @@ def augment_at_step(
         return augment(key, images, amounts)
     change = partial(augment, key, amounts=amounts)
     return jax.lax.cond(step < amounts.stop_at, change, lambda same: same, images)
+
+
+def moved_by(amounts: Augmentation, share: float) -> Augmentation:
+    """A share of the amounts by which images are moved and bent, and no other change."""
+    names = ("rotation", "scale", "stretch", "shear", "shift", "elastic")
+    moves = {name: share * getattr(amounts, name) for name in names}
+    return Augmentation(**moves, elastic_points=amounts.elastic_points)
 
 
 def augment(key: jax.Array, images: jax.Array, amounts: Augmentation) -> jax.Array:
