@@ -40,6 +40,18 @@ class FewShotEval:
 
 
 @dataclass(frozen=True)
+class EpisodicTrain(Train):
+    """Episodes of training."""
+
+    way: int = field(60, "classes of an episode", least=2, cap=MOST_IN_A_STEP)
+    shot: int = field(1, "support images of a class", least=1, cap=MOST_IN_A_STEP)
+    queries: int = field(5, "of a class", least=1, cap=MOST_IN_A_STEP)
+    episodes_per_step: int = field(1, "whose losses are meaned", least=1, cap=MOST_IN_A_STEP)
+    support_turns: int = field(1, "choices of support and query in a step's images; 1: as published", least=1)
+    within_alphabet: float = field(0.0, WITHIN_ALPHABET, least=0, most=1)
+
+
+@dataclass(frozen=True)
 class ClosedSetTrain(Train):
     """Batches of a closed set of classes."""
 

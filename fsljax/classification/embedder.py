@@ -15,7 +15,7 @@ from chex import ArrayTree
 
 from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
-from fsljax.data.augmentation import augment, augment_at_step, moved_by
+from fsljax.data.augmentation import augment, augment_at_step, augment_classes_at_step, moved_by
 from fsljax.data.batches import batches_of, embed_in_batches
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.features import fingerprint_of, frozen_features
@@ -112,6 +112,8 @@ class Embedder:
         step: jax.Array | int,
         *,
         episodes: int | None = None,
+        of_class: Augmentation | None = None,
+        class_size: int = 1,
     ) -> tuple[jax.Array, ArrayTree]:
         """Embeddings of inputs, changed at random, and the new batch statistics.
 
@@ -122,6 +124,8 @@ class Embedder:
           step: of the training.
           episodes: parts of equal size into which the batch is divided, each normalised by statistics of its
             own; None: it is one.
+          of_class: how far classes are moved, `class_size` images in a row alike; None: not at all.
+          class_size: images of a class.
 
         Returns:
           embeddings `[batch, dim]`, and batch statistics.
@@ -135,7 +139,11 @@ class Embedder:
                 features = jnp.where(kept, features / (1 - dropped), 0)
             embedded: Any = self.network.apply({"params": params}, features, method="embed_features")
             return embedded, batch_stats
-        images = augment_at_step(step, key, inputs.astype(jnp.float32) / 255, self.config.augment)
+        images, amounts = inputs.astype(jnp.float32) / 255, self.config.augment
+        if of_class is not None and of_class.moves():
+            images = augment_classes_at_step(step, key, images, amounts, of_class, class_size)
+        else:
+            images = augment_at_step(step, key, images, amounts)
         if episodes is not None:
             images = images.reshape(episodes, -1, *images.shape[1:])
         embeddings, changed = self.network.apply(

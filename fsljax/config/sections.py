@@ -52,7 +52,7 @@ class Data:
         choices=(1, 4, 8),
     )  # fmt: skip
     background: str = field(
-        "all", "what Lake's one-shot task is learned from: all characters, or a minimal set of five alphabets",
+        "all", "what Lake's one-shot task is learned from: all, or a minimal set of five alphabets",
         choices=BACKGROUND,
     )  # fmt: skip
     merge: str = field("", '"pairs" of classes or "alphabets" (Omniglot) become one class', choices=MERGE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
-from fsljax.classification.config import WITHIN_ALPHABET, FewShotEval, FewShotValidation
+from fsljax.classification.config import EpisodicTrain, FewShotEval, FewShotValidation
 from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
 from fsljax.classification.episodes import check_setting, class_groups
-from fsljax.config import Experiment, Train, config_dict, field, section
-from fsljax.config.fields import MOST_IN_A_STEP
+from fsljax.config import Augmentation, Experiment, config_dict, field, section
+from fsljax.data.augmentation import moved_by
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.data.samplers.episodes import ClassTable, Groups, class_table, draw_episodes
 from fsljax.errors import UserError
@@ -54,18 +54,6 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class EpisodicTrain(Train):
-    """Episodes of training."""
-
-    way: int = field(60, "classes of an episode", least=2, cap=MOST_IN_A_STEP)
-    shot: int = field(1, "support images of a class", least=1, cap=MOST_IN_A_STEP)
-    queries: int = field(5, "of a class", least=1, cap=MOST_IN_A_STEP)
-    episodes_per_step: int = field(1, "whose losses are meaned", least=1, cap=MOST_IN_A_STEP)
-    support_turns: int = field(1, "choices of support and query in a step's images; 1: as published", least=1)
-    within_alphabet: float = field(0.0, WITHIN_ALPHABET, least=0, most=1)
-
-
-@dataclass(frozen=True)
 class Eval(FewShotEval):
     """Episodes of the test."""
 
@@ -86,6 +74,7 @@ class Config(Experiment):
     method: str = field("protonet", "module of fsljax.methods")
     loss: Loss = section(Loss)
     train: EpisodicTrain = section(EpisodicTrain)
+    class_augment: Augmentation = section(Augmentation)
     validation: FewShotValidation = section(FewShotValidation)
     eval: Eval = section(Eval, free=True)
 
@@ -116,6 +105,7 @@ def check(config: Config) -> None:
         )
     if config.eval.views:
         _check_views(config)
+    _check_class_augment(config)
     check_network(config)
 
 
@@ -129,6 +119,21 @@ def _check_views(config: Config) -> None:
         raise UserError(
             f"config.eval.views is {config.eval.views}, but config.augment moves no image: say how far, "
             "--config.augment.rotation=15, or let it be 0."
+        )
+
+
+def _check_class_augment(config: Config) -> None:
+    amounts = config.class_augment
+    if amounts.moves() and config.network.trainable == "head":
+        raise UserError(
+            "config.class_augment moves the images of an episode, but a frozen backbone's features are "
+            "computed before: train more of the network, or let it be 0."
+        )
+    kept = moved_by(amounts, 1.0)
+    if amounts != replace(kept, stop_at=amounts.stop_at):
+        raise UserError(
+            "config.class_augment moves and bends (rotation, scale, stretch, shear, shift, elastic), to "
+            "stop_at: give other changes in config.augment."
         )
 
 
@@ -203,7 +208,14 @@ class ProtoNet:
 
         def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.embedder.embed_for_training(
-                params, state.batch_stats, inputs, change_key, state.step, episodes=len(batch.rows)
+                params,
+                state.batch_stats,
+                inputs,
+                change_key,
+                state.step,
+                episodes=len(batch.rows),
+                of_class=self.config.class_augment,
+                class_size=batch.rows.shape[-1],
             )
             loss, accuracy = self.loss(embeddings.reshape(*batch.rows.shape, -1))
             return loss, (accuracy, batch_stats)
