@@ -122,7 +122,7 @@ def groups_of(labels: np.ndarray, *, way: int, share: float = 1.0) -> Groups:
     return Groups(np.asarray(members)[enough], np.asarray(counts)[enough], np.float32(share))
 
 
-def draw_classes(key: jax.Array, groups: Groups, classes: int, way: int) -> jax.Array:
+def draw_grouped_classes(key: jax.Array, groups: Groups, classes: int, way: int) -> jax.Array:
     """Draws `way` distinct classes, of one group or of all.
 
     A group is drawn in proportion to its number of classes, so that these are seen equally often.
@@ -156,7 +156,7 @@ def draw_episode(
       way: number of classes.
       shot: support images a class.
       queries: query images a class.
-      groups: of classes; see `draw_classes`. None: classes are drawn among all.
+      groups: of classes; see `draw_grouped_classes`. None: classes are drawn among all.
 
     Returns:
       `Episodes` without leading axes.
@@ -171,7 +171,7 @@ def draw_episode(
     if groups is None:
         classes = draw_distinct(class_key, len(counts), way)
     else:
-        classes = draw_classes(class_key, groups, len(counts), way)
+        classes = draw_grouped_classes(class_key, groups, len(counts), way)
     columns = jax.vmap(lambda k, limit: draw_distinct(k, limit, shot + queries))(
         jax.random.split(image_key, way), counts[classes]
     )
