@@ -221,7 +221,7 @@ class Embedder:
 
     @cached_property
     def _embeddings_of_view(self) -> Callable[..., jax.Array]:
-        def embed(variables: Variables, share: jax.Array, key: jax.Array, images: jax.Array) -> Any:
+        def embed(variables: Variables, share: float, key: jax.Array, images: jax.Array) -> Any:
             amounts = moved_by(self.config.augment, share)
             pixels = images.astype(jnp.float32) / 255
             moved = jax.vmap(lambda image: augment(key, image[None], amounts)[0])(pixels)

@@ -72,8 +72,8 @@ def class_groups(
             f"without groups, such as {data.class_names[0]!r}: name them GROUP/CLASS, or let it be 0."
         )
     labels = np.array([known.index(name) for name in names], np.int32)
-    largest = int(np.bincount(labels).argmax())
-    size = int(np.bincount(labels)[largest])
+    counts = np.bincount(labels)
+    largest, size = int(np.argmax(counts)), int(np.max(counts))
     if size < way:
         raise UserError(
             f"config.{where}.within_alphabet is {share:g}, but no alphabet of the {part} part has {way} "

@@ -257,9 +257,8 @@ class RepMet:
         if steps := self.config.eval.fine_tune_steps:
             rules[f"_ft{steps}"] = self.support_rule(variables, fine_tune_steps=steps)
         splits = self.task.splits
-        return few_shot.evaluate(
-            self.config.eval, self.task.part(variables, splits.test), rules, fixed=splits.episodes
-        )
+        test = self.task.part(variables, splits.test)
+        return few_shot.evaluate(self.config.eval, test, rules, fixed=splits.episodes)
 
     def _representatives(self, params: Params) -> jax.Array:
         return self._scaled(params["representatives"])

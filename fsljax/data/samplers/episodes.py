@@ -119,7 +119,7 @@ def groups_of(labels: np.ndarray, *, way: int, share: float = 1.0) -> Groups:
     enough = np.asarray(counts) >= way
     if not enough.any():
         raise ValueError(f"No group has {way} classes; the largest has {np.max(counts)}.")
-    return Groups(np.asarray(members)[enough], np.asarray(counts)[enough], np.float32(share))
+    return Groups(np.asarray(members)[enough], np.asarray(counts)[enough], np.array(share, np.float32))
 
 
 def draw_grouped_classes(key: jax.Array, groups: Groups, classes: int, way: int) -> jax.Array:

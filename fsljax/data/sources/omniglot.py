@@ -119,8 +119,12 @@ def split(characters: ImageDataset, *, rotations: bool = True, symmetries: int =
         )
     validation = np.array([name.split("/")[0] in VALIDATION_ALPHABETS for name in names])
     test = np.arange(NUM_CHARACTERS) >= NUM_TRAIN_VALIDATION
-    parts = [take_classes(characters, chosen) for chosen in (~validation & ~test, validation & ~test, test)]
-    return Splits(*(symmetric_classes(part, symmetries if rotations else 1) for part in parts))
+    count = symmetries if rotations else 1
+    train, validating, testing = (
+        symmetric_classes(take_classes(characters, chosen), count)
+        for chosen in (~validation & ~test, validation & ~test, test)
+    )
+    return Splits(train, validating, testing)
 
 
 def symmetric_classes(characters: ImageDataset, count: int) -> ImageDataset:
