@@ -8,6 +8,8 @@ from fsljax.config import Data, Experiment, Train, field, section, seed
 from fsljax.config.fields import MOST_IN_A_STEP, MOST_ROUNDS
 from fsljax.evaluation.nearest_cluster import NUM_NEAREST
 
+WITHIN_ALPHABET = "share of episodes whose classes are all of one alphabet, or of one GROUP/ in their names"
+
 
 @dataclass(frozen=True)
 class FewShotValidation:
@@ -17,6 +19,7 @@ class FewShotValidation:
     shot: int = field(1, "support images of a class", least=1, cap=MOST_IN_A_STEP)
     queries: int = field(15, "of a class", least=1, cap=MOST_IN_A_STEP)
     episodes: int = field(1000, "whose mean accuracy is taken", least=1, cap=MOST_ROUNDS)
+    within_alphabet: float = field(0.0, WITHIN_ALPHABET, least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,18 @@ class FewShotEval:
     read_episodes: str = field("", "a file written by an earlier run")
     write_episodes: str = field("", "a file for later runs, or for others")
     seed: int = seed(0, "of the episodes")
+
+
+@dataclass(frozen=True)
+class EpisodicTrain(Train):
+    """Episodes of training."""
+
+    way: int = field(60, "classes of an episode", least=2, cap=MOST_IN_A_STEP)
+    shot: int = field(1, "support images of a class", least=1, cap=MOST_IN_A_STEP)
+    queries: int = field(5, "of a class", least=1, cap=MOST_IN_A_STEP)
+    episodes_per_step: int = field(1, "whose losses are meaned", least=1, cap=MOST_IN_A_STEP)
+    support_turns: int = field(1, "choices of support and query in a step's images; 1: as published", least=1)
+    within_alphabet: float = field(0.0, WITHIN_ALPHABET, least=0, most=1)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from chex import ArrayTree
 
 from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
-from fsljax.data.augmentation import augment, augment_at_step
+from fsljax.data.augmentation import augment, augment_at_step, augment_classes_at_step, moved_by
 from fsljax.data.batches import batches_of, embed_in_batches
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.features import fingerprint_of, frozen_features
@@ -111,6 +112,8 @@ class Embedder:
         step: jax.Array | int,
         *,
         episodes: int | None = None,
+        of_class: Augmentation | None = None,
+        class_size: int = 1,
     ) -> tuple[jax.Array, ArrayTree]:
         """Embeddings of inputs, changed at random, and the new batch statistics.
 
@@ -121,6 +124,8 @@ class Embedder:
           step: of the training.
           episodes: parts of equal size into which the batch is divided, each normalised by statistics of its
             own; None: it is one.
+          of_class: how far classes are moved, `class_size` images in a row alike; None: not at all.
+          class_size: images of a class.
 
         Returns:
           embeddings `[batch, dim]`, and batch statistics.
@@ -134,7 +139,11 @@ class Embedder:
                 features = jnp.where(kept, features / (1 - dropped), 0)
             embedded: Any = self.network.apply({"params": params}, features, method="embed_features")
             return embedded, batch_stats
-        images = augment_at_step(step, key, inputs.astype(jnp.float32) / 255, self.config.augment)
+        images, amounts = inputs.astype(jnp.float32) / 255, self.config.augment
+        if of_class is not None and of_class.moves():
+            images = augment_classes_at_step(step, key, images, amounts, of_class, class_size)
+        else:
+            images = augment_at_step(step, key, images, amounts)
         if episodes is not None:
             images = images.reshape(episodes, -1, *images.shape[1:])
         embeddings, changed = self.network.apply(
@@ -151,6 +160,23 @@ class Embedder:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
         batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else _IMAGES_A_BATCH
         return embed_in_batches(partial(self._embeddings, variables), _on_host(inputs), batch=batch)
+
+    def embed_views(self, variables: Variables, images: np.ndarray, views: int, share: float) -> np.ndarray:
+        """Mean embeddings float32 `[n, dim]` of images and of moved views of each, by running averages.
+
+        The movements are the same for every image: nothing of an image depends on others.
+
+        Args:
+          variables: of the network.
+          images: uint8 `[n, height, width, channel]`.
+          views: beside the image as it is.
+          share: of the amounts in `config.augment`.
+        """
+        total = self.embed(variables, images).astype(np.float64)
+        for view in range(views):
+            embed = partial(self._embeddings_of_view, variables, share, jax.random.key(view))
+            total += embed_in_batches(embed, _on_host(images), batch=_IMAGES_A_BATCH)
+        return (total / (views + 1)).astype(np.float32)
 
     def embed_as_in_training(
         self, variables: Variables, inputs: np.ndarray | jax.Array | EncodedImages, key: jax.Array
@@ -192,6 +218,16 @@ class Embedder:
             return self.network.apply(variables, pixels, running_average=False, mutable=["batch_stats"])[0]
 
         return jax.jit(embed)
+
+    @cached_property
+    def _embeddings_of_view(self) -> Callable[..., jax.Array]:
+        def embed(variables: Variables, share: float, key: jax.Array, images: jax.Array) -> Any:
+            amounts = moved_by(self.config.augment, share)
+            pixels = images.astype(jnp.float32) / 255
+            moved = jax.vmap(lambda image: augment(key, image[None], amounts)[0])(pixels)
+            return self.network.apply(variables, moved, running_average=True)
+
+        return jax.jit(embed, static_argnums=1)
 
     @cached_property
     def _embeddings(self) -> Embed:

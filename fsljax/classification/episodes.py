@@ -8,14 +8,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.data import hierarchy
 from fsljax.data.dataset import ImageDataset
-from fsljax.data.samplers.episodes import ClassTable, Episodes, class_table, draw_episodes
+from fsljax.data.samplers.episodes import (
+    ClassTable,
+    Episodes,
+    Groups,
+    class_table,
+    draw_episodes,
+    groups_of,
+)
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Setting
 
 
-def sample(key: jax.Array, data: ImageDataset, setting: Setting, count: int) -> Episodes:
+def sample(
+    key: jax.Array, data: ImageDataset, setting: Setting, count: int, *, within_alphabet: float = 0.0
+) -> Episodes:
     """Draws `count` episodes of a setting from a data set.
+
+    Args:
+      key: a JAX random key.
+      data: images and their classes.
+      setting: of the episodes.
+      count: how many.
+      within_alphabet: share of them whose classes are of one group; see `class_groups`.
 
     Returns:
       `Episodes` of NumPy arrays, `images` `[count, way, shot + queries]`.
@@ -24,13 +41,45 @@ def sample(key: jax.Array, data: ImageDataset, setting: Setting, count: int) -> 
       UserError: if the data set has too few classes or images.
     """
     check_setting(data, setting)
-    drawn = _draw(key, jax.tree.map(jnp.asarray, class_table(data.labels)), setting, count)
+    groups = class_groups(data, setting.way, within_alphabet)
+    table, groups = jax.tree.map(jnp.asarray, (class_table(data.labels), groups))
+    drawn = _draw(key, table, groups, setting, count)
     return Episodes(np.asarray(drawn.classes), np.asarray(drawn.images))
 
 
 @partial(jax.jit, static_argnames=("setting", "count"))
-def _draw(key: jax.Array, table: ClassTable, setting: Setting, count: int) -> Episodes:
-    return draw_episodes(key, table, count, way=setting.way, shot=setting.shot, queries=setting.queries)
+def _draw(key: jax.Array, table: ClassTable, groups: Groups | None, setting: Setting, count: int) -> Episodes:
+    return draw_episodes(
+        key, table, count, way=setting.way, shot=setting.shot, queries=setting.queries, groups=groups
+    )
+
+
+def class_groups(
+    data: ImageDataset, way: int, share: float, *, part: str = "test", where: str = "eval"
+) -> Groups | None:
+    """The groups of `data.class_names` that can give episodes of `way` classes; None if `share` is 0.
+
+    Raises:
+      UserError: if none can.
+    """
+    if not share:
+        return None
+    names = hierarchy.groups(data.class_names)
+    known = list(dict.fromkeys(names))
+    if known == [""]:
+        raise UserError(
+            f"config.{where}.within_alphabet is {share:g}, but the classes of the {part} part have names "
+            f"without groups, such as {data.class_names[0]!r}: name them GROUP/CLASS, or let it be 0."
+        )
+    labels = np.array([known.index(name) for name in names], np.int32)
+    counts = np.bincount(labels)
+    largest, size = int(np.argmax(counts)), int(np.max(counts))
+    if size < way:
+        raise UserError(
+            f"config.{where}.within_alphabet is {share:g}, but no alphabet of the {part} part has {way} "
+            f"classes: {known[largest]!r} has most, {size}. Lower config.{where}.way to {size} or less."
+        )
+    return groups_of(labels, way=way, share=share)
 
 
 def check_setting(data: ImageDataset, setting: Setting, *, part: str = "test", where: str = "eval") -> None:

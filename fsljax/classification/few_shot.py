@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,9 @@ import numpy as np
 from fsljax.classification.config import FewShotEval, FewShotValidation
 from fsljax.classification.embedder import Part
 from fsljax.classification.episode_file import check_writable, read_episodes, write_episodes
-from fsljax.classification.episodes import check_setting, sample
+from fsljax.classification.episodes import check_setting, class_groups, sample
 from fsljax.config import Data
-from fsljax.data.dataset import ImageDataset, spread_classes
+from fsljax.data.dataset import FixedEpisodes, ImageDataset, spread_classes
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.errors import UserError
 from fsljax.evaluation import episodic
@@ -28,8 +29,19 @@ _EPISODES_SHOWN = 2  # and the hardest of those that are looked through
 _EPISODES_LOOKED_THROUGH = 100
 _CLASSES_ON_MAP = 20
 
+FixedByName = Mapping[str, FixedEpisodes]
+"""Episodes that a data set comes with, by the names of their settings."""
+
 Rules = Mapping[str, Classify | None]
 """Ways to name queries by a support, by the suffix of the setting's name; None: the nearest prototype."""
+
+
+class _EpisodeSet(NamedTuple):
+    """Episodes of a setting, their shot, and what one of them is called."""
+
+    episodes: Episodes
+    shot: int
+    unit: str
 
 
 class FewShot(Protocol):
@@ -51,11 +63,23 @@ def check(options: FewShotEval) -> None:
         raise UserError("config.eval.read_episodes and config.eval.write_episodes are both given: give one.")
 
 
-def check_parts(config: FewShot, validation: ImageDataset, test: ImageDataset) -> None:
+def check_parts(
+    config: FewShot, validation: ImageDataset, test: ImageDataset, fixed: FixedByName = MappingProxyType({})
+) -> None:
     """Raises a UserError for episodes that the data cannot give, or that cannot be read or written."""
     if config.data.train_on == "train":
         setting = _validation_setting(config.validation)
         check_setting(validation, setting, part="validation", where="validation")
+        share = config.validation.within_alphabet
+        class_groups(validation, setting.way, share, part="validation", where="validation")
+    if fixed:
+        for name in ("read_episodes", "write_episodes"):
+            if getattr(config.eval, name):
+                raise UserError(
+                    f"config.eval.{name} is given, but {config.data.name} comes with episodes of its own: "
+                    "leave it empty."
+                )
+        return
     for setting in test_settings(config.eval):
         check_setting(test, setting)
     # Before hours of training, not after them.
@@ -93,7 +117,13 @@ def validation_accuracy(
 ) -> float:
     """Mean accuracy over the validation episodes, always the same ones."""
     setting = _validation_setting(options)
-    episodes = sample(jax.random.key(0), validation.data, setting, options.episodes)
+    episodes = sample(
+        jax.random.key(0),
+        validation.data,
+        setting,
+        options.episodes,
+        within_alphabet=options.within_alphabet,
+    )
     accuracies = episodic.episode_accuracies(
         validation.embeddings, episodes, shot=setting.shot, distance=distance, classify=classify
     )
@@ -108,6 +138,7 @@ def evaluate(
     distance: str = "squared_euclidean",
     published: dict[str, dict[str, float]] | None = None,
     embed_episodes: Callable[[np.ndarray], jax.Array] | None = None,
+    fixed: FixedByName = MappingProxyType({}),
 ) -> Evaluation:
     """Figures in every setting, with a few episodes and a map of a few classes.
 
@@ -119,21 +150,31 @@ def evaluate(
       published: figures of others, `{setting: {source: value}}`.
       embed_episodes: embeds the images of whole episodes by their own statistics
         (`fsljax.evaluation.transductive`), for transductive figures of prototypes; None: of `test`.
+      fixed: episodes that the data set comes with: they take the place of those that `options` describe.
     """
-    episodes = test_episodes(options, test.data)
+    if fixed:
+        sets = {
+            name: _EpisodeSet(_fixed(given, test.data), given.shot, given.unit)
+            for name, given in fixed.items()
+        }
+    else:
+        sets = {
+            setting.name: _EpisodeSet(drawn, setting.shot, "episode")
+            for setting, drawn in test_episodes(options, test.data).items()
+        }
     results = {}
-    for setting, drawn in episodes.items():
+    for name, (drawn, shot, unit) in sets.items():
         if embed_episodes is not None:
             accuracies = transductive_accuracies(
-                embed_episodes, test.data.images, drawn, shot=setting.shot, distance=distance
+                embed_episodes, test.data.images, drawn, shot=shot, distance=distance
             )
-            results[f"{setting.name}_transductive"] = _figures(accuracies)
+            results[f"{name}_transductive"] = _figures(accuracies, drawn, shot, unit)
             continue
         for suffix, classify in rules.items():
             accuracies = episodic.episode_accuracies(
-                test.embeddings, drawn, shot=setting.shot, distance=distance, classify=classify
+                test.embeddings, drawn, shot=shot, distance=distance, classify=classify
             )
-            results[setting.name + suffix] = _figures(accuracies)
+            results[name + suffix] = _figures(accuracies, drawn, shot, unit)
     labels, names = test.data.labels, test.data.class_names
     chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
     shown = ImageDataset(np.asarray(test.data.images[chosen]), labels[chosen], names)
@@ -141,7 +182,7 @@ def evaluate(
         test=results,
         published=published or {},
         sections=[
-            _pictures(test, episodes, next(iter(rules.values())), distance),
+            _pictures(test, next(iter(sets.values())), next(iter(rules.values())), distance),
             embedding_map_section(test.embeddings[chosen], shown.labels, names, shown.images),
         ],
         embeddings=test.embeddings[chosen],
@@ -149,23 +190,30 @@ def evaluate(
     )
 
 
-def _figures(accuracies: np.ndarray) -> dict[str, float]:
+def _fixed(given: FixedEpisodes, test: ImageDataset) -> Episodes:
+    return Episodes(test.labels[given.images[..., 0]], given.images)
+
+
+def _figures(accuracies: np.ndarray, drawn: Episodes, shot: int, unit: str) -> dict[str, float]:
     mean, ci95 = episodic.mean_and_ci95(accuracies)
     interval = {"ci95": ci95} if np.isfinite(ci95) else {}  # of a single episode there is none
-    return {"accuracy": mean, **interval, "episodes": len(accuracies)}
+    if unit == "episode":
+        return {"accuracy": mean, **interval, "episodes": len(accuracies)}
+    error = {"error": 1 - mean} | {f"error_{name}": value for name, value in interval.items()}
+    count, way, images = drawn.images.shape
+    decisions = count * way * (images - shot)
+    return {"accuracy": mean, **interval, **error, "decisions": decisions, f"{unit}s": count}
 
 
-def _pictures(
-    test: Part, episodes: dict[Setting, Episodes], classify: Classify | None, distance: str
-) -> Section:
-    """The first episodes of the first setting, and the hardest of those that are looked through."""
-    setting, drawn = next(iter(episodes.items()))
+def _pictures(test: Part, episodes: _EpisodeSet, classify: Classify | None, distance: str) -> Section:
+    """The first episodes, and the hardest of those that are looked through."""
+    drawn, shot, unit = episodes
     first = Episodes(drawn.classes[:_EPISODES_LOOKED_THROUGH], drawn.images[:_EPISODES_LOOKED_THROUGH])
     accuracies = episodic.episode_accuracies(
-        test.embeddings, first, shot=setting.shot, distance=distance, classify=classify
+        test.embeddings, first, shot=shot, distance=distance, classify=classify
     )
     remarks = dict.fromkeys(range(min(_EPISODES_SHOWN, len(first.images))), "")
-    remarks[int(np.argmin(accuracies))] = f"the hardest of the first {len(first.images)} episodes"
+    remarks[int(np.argmin(accuracies))] = f"the hardest of the first {len(first.images)} {unit}s"
     # Distances between points don't change when all move; angles at the origin do.
     may_move = distance == "squared_euclidean"
     centred = test.embeddings - test.embeddings.mean(axis=0) * may_move
@@ -173,10 +221,10 @@ def _pictures(
     for index, remark in remarks.items():
         rows = np.asarray(drawn.images[index])
         predicted, _ = episodic.predict(
-            jnp.asarray(centred[rows]), shot=setting.shot, distance=distance, classify=classify
+            jnp.asarray(centred[rows]), shot=shot, distance=distance, classify=classify
         )
         names = [test.data.class_names[label] for label in np.asarray(drawn.classes[index])]
-        pictures.append(_picture(test.data, rows, names, setting.shot, np.asarray(predicted), remark))
+        pictures.append(_picture(test.data, rows, names, shot, np.asarray(predicted), remark))
     return episodes_section(pictures)
 
 

@@ -25,7 +25,8 @@ def choose(name: str, experiments: Collection[str], file: str) -> str:
 
     Args:
       name: what follows the colon in `--config=configs/FILE.py:NAME`; empty where there is none.
-      experiments: all that there are; the file calls them `EXPERIMENTS`, which is how `names` knows them.
+      experiments: all that there are; the file calls them `EXPERIMENTS`, which is how `names` knows them. One
+        named "" is the file's without an argument.
       file: `__file__` of the config file.
 
     Returns:
@@ -36,7 +37,7 @@ def choose(name: str, experiments: Collection[str], file: str) -> str:
     """
     if name in experiments:
         return name
-    path, listed = "/".join(Path(file).parts[-2:]), ", ".join(experiments)
+    path, listed = "/".join(Path(file).parts[-2:]), ", ".join(filter(None, experiments))
     if not name:
         raise UserError(f"{path} holds several experiments: give --config={path}:NAME, NAME one of {listed}.")
     raise UserError(f"{path} has no experiment {name!r}.{nearest(name, list(experiments))} It has {listed}.")
@@ -105,7 +106,10 @@ def names(folder: Path) -> dict[str, str]:
             scope = runpy.run_path(str(file))
             get_config = scope["get_config"]
             if "EXPERIMENTS" in scope:
-                given |= {get_config(name).name: f"{file}:{name}" for name in scope["EXPERIMENTS"]}
+                given |= {
+                    get_config(name).name: f"{file}:{name}" if name else str(file)
+                    for name in scope["EXPERIMENTS"]
+                }
             else:
                 given[get_config().name or file.stem] = str(file)
         except (Exception, SystemExit):  # a config file is a program, and may fail as any

@@ -15,6 +15,7 @@ from fsljax.config.fields import (
 
 SPLIT_BY = ("classes", "examples")
 MERGE = ("", "pairs", "alphabets")
+BACKGROUND = ("all", "small1", "small2")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "halving")
 TRAIN_ON = ("train", "train_and_validation")
@@ -57,6 +58,14 @@ class Data:
     )
     split_seed: int = seed(0, "of what is divided at random")
     max_classes: int = field(0, "chosen by the seed; 0: all. With split_by='examples', as is merge", least=0)
+    symmetries: int = field(
+        4, "classes made of a character of Omniglot: 1; 4, turned by quarters; 8, these and mirrored",
+        choices=(1, 4, 8),
+    )  # fmt: skip
+    background: str = field(
+        "all", "what Lake's one-shot task is learned from: all, or a minimal set of five alphabets",
+        choices=BACKGROUND,
+    )  # fmt: skip
     merge: str = field("", '"pairs" of classes or "alphabets" (Omniglot) become one class', choices=MERGE)
     host_budget_gb: float = field(
         8.0, "larger published sets stay encoded (1 GB is 10⁹ bytes)", least=0, free=True

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fsljax.config.sections import Augmentation
 from fsljax.data.photographic_augmentation import change_colours, random_resized_crop
 
-__all__ = ["Augmentation", "augment", "augment_at_step"]
+__all__ = ["Augmentation", "augment", "augment_at_step", "augment_classes_at_step", "moved_by"]
 
 
 def augment_at_step(
@@ -23,13 +23,55 @@ def augment_at_step(
     return jax.lax.cond(step < amounts.stop_at, change, lambda same: same, images)
 
 
-def augment(key: jax.Array, images: jax.Array, amounts: Augmentation) -> jax.Array:
+def moved_by(amounts: Augmentation, share: float) -> Augmentation:
+    """A share of the amounts by which images are moved and bent, and no other change."""
+    names = ("rotation", "scale", "stretch", "shear", "shift", "elastic")
+    moves = {name: share * getattr(amounts, name) for name in names}
+    return Augmentation(**moves, elastic_points=amounts.elastic_points)
+
+
+def augment_classes_at_step(
+    step: jax.Array | int,
+    key: jax.Array,
+    images: jax.Array,
+    amounts: Augmentation,
+    of_class: Augmentation,
+    class_size: int,
+) -> jax.Array:
+    """`augment_at_step` of images of which each class is moved and bent first, all of its images alike.
+
+    A class so changed is a new one. Images are interpolated once.
+
+    Args:
+      step: of the training.
+      key: a JAX random key.
+      images: float `[n, height, width, channel]`, each `class_size` in a row of a class.
+      amounts: how far each image is changed, before `amounts.stop_at`.
+      of_class: how far each class is moved and bent, before `of_class.stop_at`.
+      class_size: images of a class.
+    """
+    _, height, width, _ = images.shape
+    moved = _coordinates(jax.random.fold_in(key, 5), (len(images) // class_size, height, width, 1), of_class)
+    if of_class.stop_at:
+        moved = jnp.where(step < of_class.stop_at, moved, _in_place(height, width))
+    moved = jnp.repeat(moved, class_size, axis=1)
+    change = partial(augment, key, amounts=amounts, first=moved)
+    if not amounts.stop_at:
+        return change(images)
+    return jax.lax.cond(step < amounts.stop_at, change, lambda same: _resample(same, moved), images)
+
+
+def augment(
+    key: jax.Array, images: jax.Array, amounts: Augmentation, *, first: jax.Array | None = None
+) -> jax.Array:
     """Changes each image by amounts of its own.
 
     Args:
       key: a JAX random key.
       images: float `[n, height, width, channel]`, in [0, 1].
       amounts: how far.
+      first: where each pixel's value comes from before that, `[2, n, height, width]` in pixels; None: from
+        its own place.
 
     Returns:
       images of the same shape; what comes in from beyond the border repeats the border.
@@ -43,7 +85,12 @@ def augment(key: jax.Array, images: jax.Array, amounts: Augmentation) -> jax.Arr
     if amounts.crop_scale < 1:
         images = random_resized_crop(crop_key, images, amounts.crop_scale)
     if amounts.moves():
-        images = _resample(images, _coordinates(move_key, images.shape, amounts))
+        coordinates = _coordinates(move_key, images.shape, amounts)
+        if first is not None:
+            coordinates = jnp.moveaxis(_resample(jnp.moveaxis(first, 0, -1), coordinates), -1, 0)
+        images = _resample(images, coordinates)
+    elif first is not None:
+        images = _resample(images, first)
     if amounts.flip:
         mirrored = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
         images = jnp.where(mirrored, images[:, :, ::-1], images)
@@ -79,6 +126,13 @@ def _coordinates(key: jax.Array, shape: tuple[int, ...], amounts: Augmentation) 
         field = jax.image.resize(coarse, (2, count, height, width), "cubic")
         moved = moved + amounts.elastic * field
     return moved
+
+
+def _in_place(height: int, width: int) -> jax.Array:
+    """Coordinates that move nothing, `[2, 1, height, width]`."""
+    return jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"))[:, None].astype(
+        float
+    )
 
 
 def _resample(images: jax.Array, coordinates: jax.Array) -> jax.Array:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,6 +78,21 @@ class ImageDataset:
         return digest.hexdigest()
 
 
+class FixedEpisodes(NamedTuple):
+    """Episodes that a data set comes with, to be tested on as they are.
+
+    Attributes:
+      images: int32 `[episodes, way, shot + queries]`, positions in the test part; the first `shot` of a
+        class are its support.
+      shot: support images a class.
+      unit: what the data set calls an episode: the mean and its interval are over these.
+    """
+
+    images: np.ndarray
+    shot: int
+    unit: str = "episode"
+
+
 @dataclass(frozen=True)
 class Splits:
     """The three parts of a data set.
@@ -84,12 +101,15 @@ class Splits:
       train, validation, test: the parts. In few-shot work their classes are disjoint, in
         fine-grained classification they share `class_names`.
       notes: sentences the user should read (images skipped, classes left out).
+      episodes: those of the test part that the data set comes with, by the names of their settings; they
+        take the place of drawn ones.
     """
 
     train: ImageDataset
     validation: ImageDataset
     test: ImageDataset
     notes: tuple[str, ...] = ()
+    episodes: Mapping[str, FixedEpisodes] = field(default_factory=dict)
 
     def training_part(self, train_on: str) -> ImageDataset:
         """What is trained on: "train", or "train_and_validation" together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ import numpy as np
 from fsljax.data.class_split import seeded_order
 from fsljax.data.dataset import ImageDataset, Splits, take_classes
 from fsljax.errors import UserError
+
+_OF_ALPHABET = re.compile(r"/character\d+(?=/|$)")
 
 
 def unite(splits: Splits, how: str, seed: int) -> Splits:
@@ -35,6 +38,17 @@ def unite(splits: Splits, how: str, seed: int) -> Splits:
         validation=_unite(splits.validation, parents),
         test=_unite(splits.test, parents),
     )
+
+
+def groups(names: Sequence[str]) -> list[str]:
+    """What each class is one of, by its name: of an alphabet as it is turned and mirrored, or of a folder.
+
+    `Greek/character01/rot090` is of `Greek/rot090`; a class of another data set of what stands before the
+    last "/" in its name; a name without "/" of "".
+    """
+    return [
+        _OF_ALPHABET.sub("", name) if _OF_ALPHABET.search(name) else name.rpartition("/")[0] for name in names
+    ]
 
 
 def choose_classes(splits: Splits, count: int, seed: int) -> Splits:

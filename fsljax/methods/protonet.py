@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
-from fsljax.classification.config import FewShotEval, FewShotValidation
+from fsljax.classification.config import EpisodicTrain, FewShotEval, FewShotValidation
 from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
-from fsljax.classification.episodes import check_setting
-from fsljax.config import Experiment, Train, config_dict, field, section
-from fsljax.config.fields import MOST_IN_A_STEP
+from fsljax.classification.episodes import check_setting, class_groups
+from fsljax.config import Augmentation, Experiment, config_dict, field, section
+from fsljax.data.augmentation import moved_by
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.samplers.episodes import ClassTable, class_table, draw_episodes
+from fsljax.data.samplers.episodes import ClassTable, Groups, class_table, draw_episodes
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Setting
 from fsljax.losses import prototypical_loss
@@ -27,14 +27,18 @@ from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
-# Omniglot, accuracy: the paper's table 1, and the PyTorch reimplementation of its protocol.
+# Omniglot, accuracy: the paper's table 1, and the PyTorch reimplementation of its protocol. Lake's task:
+# Lake, Salakhutdinov and Tenenbaum, 2019, https://arxiv.org/abs/1902.03477; RCN: George et al., 2017.
+LAKE = {"people": 0.955, "BPL": 0.967, "RCN": 0.927, "Prototypical Networks": 0.863, "convnet": 0.865}
 PUBLISHED = {
     "omniglot": {
         "5way_1shot": {"Snell et al. 2017": 0.988, "PyTorch port": 0.9885},
         "5way_5shot": {"Snell et al. 2017": 0.997, "PyTorch port": 0.9963},
         "20way_1shot": {"Snell et al. 2017": 0.960, "PyTorch port": 0.9492},
         "20way_5shot": {"Snell et al. 2017": 0.989, "PyTorch port": 0.9859},
-    }
+    },
+    "omniglot_lake": {"lake_one_shot": LAKE},
+    "omniglot_lake_minimal": {"lake_one_shot": {"Prototypical Networks": 0.699}},
 }
 
 
@@ -50,23 +54,17 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class EpisodicTrain(Train):
-    """Episodes of training."""
-
-    way: int = field(60, "classes of an episode", least=2, cap=MOST_IN_A_STEP)
-    shot: int = field(1, "support images of a class", least=1, cap=MOST_IN_A_STEP)
-    queries: int = field(5, "of a class", least=1, cap=MOST_IN_A_STEP)
-    episodes_per_step: int = field(1, "whose losses are meaned", least=1, cap=MOST_IN_A_STEP)
-    support_turns: int = field(1, "choices of support and query in a step's images; 1: as published", least=1)
-
-
-@dataclass(frozen=True)
 class Eval(FewShotEval):
     """Episodes of the test."""
 
     batch_statistics: str = field(
         "running", '"episode": each test episode by its own, transductive', choices=BATCH_STATISTICS
     )
+    views: int = field(
+        0, "moved views of each test image, whose mean embedding with the image's own stands for it",
+        least=0, cap=1000,
+    )  # fmt: skip
+    views_share: float = field(0.5, "of the amounts of config.augment by which they are moved", above=0)
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,7 @@ class Config(Experiment):
     method: str = field("protonet", "module of fsljax.methods")
     loss: Loss = section(Loss)
     train: EpisodicTrain = section(EpisodicTrain)
+    class_augment: Augmentation = section(Augmentation)
     validation: FewShotValidation = section(FewShotValidation)
     eval: Eval = section(Eval, free=True)
 
@@ -104,13 +103,51 @@ def check(config: Config) -> None:
             "config.eval.batch_statistics is 'episode', but a frozen backbone's features have no statistics "
             "of an episode: let it be 'running'."
         )
+    if config.eval.views:
+        _check_views(config)
+    _check_class_augment(config)
     check_network(config)
+
+
+def _check_views(config: Config) -> None:
+    if config.eval.batch_statistics == "episode" or config.network.trainable == "head":
+        raise UserError(
+            f"config.eval.views is {config.eval.views}, but views are embedded by running averages, and not "
+            "with a frozen backbone: let it be 0."
+        )
+    if not config.augment.moves():
+        raise UserError(
+            f"config.eval.views is {config.eval.views}, but config.augment moves no image: say how far, "
+            "--config.augment.rotation=15, or let it be 0."
+        )
+
+
+def _check_class_augment(config: Config) -> None:
+    amounts = config.class_augment
+    if amounts.moves() and config.network.trainable == "head":
+        raise UserError(
+            "config.class_augment moves the images of an episode, but a frozen backbone's features are "
+            "computed before: train more of the network, or let it be 0."
+        )
+    kept = moved_by(amounts, 1.0)
+    if amounts != replace(kept, stop_at=amounts.stop_at):
+        raise UserError(
+            "config.class_augment moves and bends (rotation, scale, stretch, shear, shift, elastic), to "
+            "stop_at: give other changes in config.augment."
+        )
 
 
 class Batch(NamedTuple):
     """Positions of the images of a step's episodes, int32 `[episodes, way, shot + queries]`."""
 
     rows: jax.Array
+
+
+class Index(NamedTuple):
+    """The images of each class, and the groups of classes of which episodes are; None: of all."""
+
+    table: ClassTable
+    groups: Groups | None
 
 
 @dataclass(frozen=True)
@@ -141,17 +178,25 @@ class ProtoNet:
         return state
 
     def training_data(self, variables: Variables) -> TrainingData:
-        part = self.training_part
-        return TrainingData(self.embedder.inputs(variables, part, training=True), class_table(part.labels))
+        part, train = self.training_part, self.config.train
+        groups = class_groups(part, train.way, train.within_alphabet, part="training", where="train")
+        index = Index(class_table(part.labels), groups)
+        return TrainingData(self.embedder.inputs(variables, part, training=True), index)
 
     def init(self, key: jax.Array) -> TrainState:
         return self.embedder.init(key)
 
-    def draw(self, state: TrainState, index: ClassTable) -> Batch:
+    def draw(self, state: TrainState, index: Index) -> Batch:
         episode_key, _ = jax.random.split(state.step_key())
         train = self.config.train
         episodes = draw_episodes(
-            episode_key, index, train.episodes_per_step, way=train.way, shot=train.shot, queries=train.queries
+            episode_key,
+            index.table,
+            train.episodes_per_step,
+            way=train.way,
+            shot=train.shot,
+            queries=train.queries,
+            groups=index.groups,
         )
         return Batch(jnp.asarray(episodes.images))
 
@@ -163,7 +208,14 @@ class ProtoNet:
 
         def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.embedder.embed_for_training(
-                params, state.batch_stats, inputs, change_key, state.step, episodes=len(batch.rows)
+                params,
+                state.batch_stats,
+                inputs,
+                change_key,
+                state.step,
+                episodes=len(batch.rows),
+                of_class=self.config.class_augment,
+                class_size=batch.rows.shape[-1],
             )
             loss, accuracy = self.loss(embeddings.reshape(*batch.rows.shape, -1))
             return loss, (accuracy, batch_stats)
@@ -203,12 +255,21 @@ class ProtoNet:
 
     def evaluate(self, variables: Variables) -> Evaluation:
         transductive = self.config.eval.batch_statistics == "episode"
+        test, options = self.splits.test, self.config.eval
+        if options.views:
+            part = Part(
+                test, self.embedder.embed_views(variables, test.images, options.views, options.views_share)
+            )
+        else:
+            part = self._embedded(variables, test)
+        minimal = self.config.data.background != "all"
         return few_shot.evaluate(
-            self.config.eval,
-            self._embedded(variables, self.splits.test),
+            options,
+            part,
             {"": None},
             distance=self.config.loss.distance,
-            published=PUBLISHED.get(self.config.data.name, {}),
+            published=PUBLISHED.get(self.config.data.name + "_minimal" * minimal, {}),
+            fixed=self.splits.episodes,
             embed_episodes=partial(self.embedder.embed_by_batch_statistics, variables)
             if transductive
             else None,
@@ -231,5 +292,6 @@ def build(config: Config, splits: Splits) -> ProtoNet:
     check_setting(
         method.training_part, Setting(train.way, train.shot, train.queries), part="training", where="train"
     )
-    few_shot.check_parts(config, splits.validation, splits.test)
+    class_groups(method.training_part, train.way, train.within_alphabet, part="training", where="train")
+    few_shot.check_parts(config, splits.validation, splits.test, splits.episodes)
     return method

@@ -256,7 +256,9 @@ class RepMet:
         rules: dict[str, Classify | None] = {"": self.support_rule(variables)}
         if steps := self.config.eval.fine_tune_steps:
             rules[f"_ft{steps}"] = self.support_rule(variables, fine_tune_steps=steps)
-        return few_shot.evaluate(self.config.eval, self.task.part(variables, self.task.splits.test), rules)
+        splits = self.task.splits
+        test = self.task.part(variables, splits.test)
+        return few_shot.evaluate(self.config.eval, test, rules, fixed=splits.episodes)
 
     def _representatives(self, params: Params) -> jax.Array:
         return self._scaled(params["representatives"])
@@ -292,7 +294,7 @@ def build(config: Config, splits: Splits) -> RepMet:
     task = build_task(config, splits)
     check_batch(config, task.training_part, distinct_classes=config.train.batches == "classes")
     if config.data.split_by == "classes":
-        few_shot.check_parts(config, splits.validation, splits.test)
+        few_shot.check_parts(config, splits.validation, splits.test, splits.episodes)
     per_class = config.representatives.per_class
     warn_of_small_classes(task.training_part, per_class, "representatives.per_class")
     return RepMet(config, task)

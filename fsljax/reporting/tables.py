@@ -14,6 +14,7 @@ Results = Mapping[str, Any]
 """The content of `results.json`: `{"test": {SETTING: {METRIC: fraction, "ci95": fraction, …}}, …}`."""
 
 MISSING = "–"
+_OF_UNSEEN_CLASSES = ("lake_one_shot",)
 _METRIC_TITLES = {
     "accuracy": "accuracy",
     "ap50_pooled": "AP50, pooled",
@@ -25,10 +26,13 @@ _METRIC_TITLES = {
     "map_at_r": "MAP@R",
     "nmi": "NMI",
 }
-_COUNTS = ("episodes", "examples")
+_COUNTS = ("episodes", "examples", "decisions", "runs")
 SETTING_NOTES = {
     "nearest_cluster": "the likeliest class by the distances to the nearest clusters of the training set",
     "nearest_neighbour": "by the nearest images in the embedding, without clusters",
+    "lake_one_shot": (
+        "decisions among 20 characters of one alphabet by one drawing of each; the interval is over runs"
+    ),
     "hierarchy_recovery": ("classes were merged for training, and the nearest images give the original ones"),
 }
 
@@ -94,7 +98,8 @@ def headline(
         return "No test results yet"
     name = next(iter(test)) if setting is None else setting
     if remark is None:
-        remark = f"on {'classes' if _episode(name) else 'images'} never seen in training"
+        of_classes = _episode(name) or name in _OF_UNSEEN_CLASSES
+        remark = f"on {'classes' if of_classes else 'images'} never seen in training"
     metric = next((m for m in _metrics({name: test[name]})), None)
     if metric is None:
         return f"{setting_title(name)} {remark}"

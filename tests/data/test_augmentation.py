@@ -18,7 +18,14 @@ from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsljax.data.augmentation import Augmentation, _coordinates, _resample, augment, augment_at_step
+from fsljax.data.augmentation import (
+    Augmentation,
+    _coordinates,
+    _resample,
+    augment,
+    augment_at_step,
+    augment_classes_at_step,
+)
 from fsljax.data.photographic_augmentation import random_resized_crop
 
 HEIGHT, WIDTH = 17, 14
@@ -335,3 +342,47 @@ def test_from_the_step_at_which_it_stops_images_stay_as_they_are():
         np.testing.assert_array_equal(at_step(step, key, images), images)
     endless = jax.jit(partial(augment_at_step, amounts=dataclasses.replace(amounts, stop_at=0)))
     np.testing.assert_allclose(endless(10**6, key, images), changed, atol=1e-6)
+
+
+@partial(jax.jit, static_argnames=("amounts", "of_class", "class_size"))
+def moved_classes(step, images, amounts, of_class, class_size=3):
+    return augment_classes_at_step(step, jax.random.key(2), images, amounts, of_class, class_size)
+
+
+SMOOTH = np.kron(np.random.default_rng(1).random((6, 4, 4, 1)), np.ones((1, 5, 5, 1))).astype(np.float32)
+MOVED = Augmentation(rotation=20, shear=0.2, shift=2, elastic=1.5, stop_at=5)
+
+
+def test_images_of_a_class_are_moved_alike_and_those_of_others_otherwise():
+    same = np.repeat(SMOOTH[:1], 6, axis=0)
+    moved = np.asarray(moved_classes(0, same, Augmentation(), MOVED))
+    np.testing.assert_array_equal(moved[0], moved[2])
+    np.testing.assert_array_equal(moved[3], moved[5])
+    assert np.abs(moved[0] - moved[3]).max() > 0.1 < np.abs(moved[0] - same[0]).max()
+
+
+def test_classes_stay_as_they_are_from_the_step_on_that_says_so():
+    own = Augmentation(rotation=10)
+    np.testing.assert_array_equal(moved_classes(5, SMOOTH, Augmentation(), MOVED), SMOOTH)
+    plain = augment(jax.random.key(2), jnp.asarray(SMOOTH), own)
+    np.testing.assert_allclose(moved_classes(5, SMOOTH, own, MOVED), plain, atol=1e-4)
+    ended = dataclasses.replace(own, stop_at=3)
+    np.testing.assert_array_equal(
+        moved_classes(4, SMOOTH, ended, MOVED), moved_classes(4, SMOOTH, Augmentation(), MOVED)
+    )
+
+
+def test_a_class_is_moved_before_its_images_are():
+    """The shift of an image follows the turn of its class: channels tell where each pixel came from."""
+    rows, columns = np.meshgrid(np.arange(31.0), np.arange(31.0), indexing="ij")
+    images = np.tile(np.stack([rows, columns], axis=-1).astype(np.float32), (6, 1, 1, 1))
+    turn, shift = Augmentation(rotation=90), Augmentation(shift=3)
+    turned = np.asarray(moved_classes(0, images, Augmentation(), turn))
+    both = np.asarray(moved_classes(0, images, shift, turn))
+    centre = slice(12, 19)
+    for image in range(6):
+        steps = both[image] - turned[image]
+        difference = steps[centre, centre].reshape(-1, 2)
+        np.testing.assert_allclose(difference, np.broadcast_to(difference[0], difference.shape), atol=1e-2)
+        assert 0 < np.abs(difference[0]).max() <= 3 * np.sqrt(2)
+    assert np.ptp(both[:3], axis=0).max() > 0.5

@@ -7,7 +7,7 @@ import pytest
 
 from fsljax.data import merge
 from fsljax.data.dataset import ImageDataset, Splits
-from fsljax.data.hierarchy import choose_classes, unite
+from fsljax.data.hierarchy import choose_classes, groups, unite
 from fsljax.errors import UserError
 
 NAMES = tuple(
@@ -117,3 +117,18 @@ def test_the_seed_decides_which_classes_are_chosen_and_fewer_are_among_more():
 def test_more_classes_than_there_are_are_refused():
     with pytest.raises(UserError, match="max_classes is 16, but there are 15 classes"):
         choose_classes(shared(), 16, 0)
+
+
+def test_a_group_is_an_alphabet_as_it_is_turned_and_mirrored_or_a_folder():
+    names = [
+        "Greek/character01",
+        "Greek/character02/rot090",
+        "Greek/mirrored/character02/rot090",
+        "run01/class01",
+        "birds/finches/zebra",
+        "characters/a",
+        "alone",
+    ]
+    assert groups(names) == [
+        "Greek", "Greek/rot090", "Greek/mirrored/rot090", "run01", "birds/finches", "characters", "",
+    ]  # fmt: skip

@@ -87,7 +87,67 @@ def draw_distinct(key: jax.Array, limit: jax.Array | int, count: int) -> jax.Arr
     return drawn
 
 
-def draw_episode(key: jax.Array, table: ClassTable, *, way: int, shot: int, queries: int) -> Episodes:
+class Groups(NamedTuple):
+    """Groups of classes, such as alphabets, of which some episodes take all their classes.
+
+    Attributes:
+      members: int32 `[groups, most]`, classes of a group; what lies beyond a group's count is never read.
+      counts: int32 `[groups]`, each at least the way of the episodes.
+      share: float32 `[]`, of episodes that are within a group.
+    """
+
+    members: jax.Array | np.ndarray
+    counts: jax.Array | np.ndarray
+    share: jax.Array | np.ndarray
+
+
+def groups_of(labels: np.ndarray, *, way: int, share: float = 1.0) -> Groups:
+    """The groups that are large enough for `way` classes.
+
+    Args:
+      labels: `[classes]`, the group 0, 1, … of each class.
+      way: classes of an episode.
+      share: of episodes that are to be within a group; the others are of all classes.
+
+    Returns:
+      `Groups` of NumPy arrays.
+
+    Raises:
+      ValueError: if no group has `way` classes.
+    """
+    members, counts = class_table(labels)
+    enough = np.asarray(counts) >= way
+    if not enough.any():
+        raise ValueError(f"No group has {way} classes; the largest has {np.max(counts)}.")
+    return Groups(np.asarray(members)[enough], np.asarray(counts)[enough], np.array(share, np.float32))
+
+
+def draw_grouped_classes(key: jax.Array, groups: Groups, classes: int, way: int) -> jax.Array:
+    """Draws `way` distinct classes, of one group or of all.
+
+    A group is drawn in proportion to its number of classes, so that these are seen equally often.
+
+    Args:
+      key: a JAX random key.
+      groups: of the classes.
+      classes: how many there are.
+      way: how many to draw.
+
+    Returns:
+      int32 `[way]`.
+    """
+    members, counts, share = map(jnp.asarray, groups)
+    kind_key, group_key, within_key, all_key = jax.random.split(key, 4)
+    ends = jnp.cumsum(counts)
+    group = jnp.searchsorted(ends, jax.random.randint(group_key, (), 0, ends[-1]), side="right")
+    within = members[group, draw_distinct(within_key, counts[group], way)]
+    anywhere = draw_distinct(all_key, classes, way)
+    return jnp.where(jax.random.uniform(kind_key) < share, within, anywhere)
+
+
+def draw_episode(
+    key: jax.Array, table: ClassTable, *, way: int, shot: int, queries: int, groups: Groups | None = None
+) -> Episodes:
     """Draws one episode: `way` distinct classes, then distinct images of each.
 
     Args:
@@ -96,6 +156,7 @@ def draw_episode(key: jax.Array, table: ClassTable, *, way: int, shot: int, quer
       way: number of classes.
       shot: support images a class.
       queries: query images a class.
+      groups: of classes; see `draw_grouped_classes`. None: classes are drawn among all.
 
     Returns:
       `Episodes` without leading axes.
@@ -107,7 +168,10 @@ def draw_episode(key: jax.Array, table: ClassTable, *, way: int, shot: int, quer
     if shot + queries > rows.shape[1]:
         raise ValueError(f"shot {shot} + queries {queries} exceed the largest class, {rows.shape[1]} images.")
     class_key, image_key = jax.random.split(key)
-    classes = draw_distinct(class_key, len(counts), way)
+    if groups is None:
+        classes = draw_distinct(class_key, len(counts), way)
+    else:
+        classes = draw_grouped_classes(class_key, groups, len(counts), way)
     columns = jax.vmap(lambda k, limit: draw_distinct(k, limit, shot + queries))(
         jax.random.split(image_key, way), counts[classes]
     )
@@ -115,9 +179,16 @@ def draw_episode(key: jax.Array, table: ClassTable, *, way: int, shot: int, quer
 
 
 def draw_episodes(
-    key: jax.Array, table: ClassTable, count: int, *, way: int, shot: int, queries: int
+    key: jax.Array,
+    table: ClassTable,
+    count: int,
+    *,
+    way: int,
+    shot: int,
+    queries: int,
+    groups: Groups | None = None,
 ) -> Episodes:
     """Draws `count` independent episodes; see `draw_episode`."""
-    return jax.vmap(lambda k: draw_episode(k, table, way=way, shot=shot, queries=queries))(
+    return jax.vmap(lambda k: draw_episode(k, table, way=way, shot=shot, queries=queries, groups=groups))(
         jax.random.split(key, count)
     )

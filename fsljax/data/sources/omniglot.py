@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from tensorflow_datasets.core.features.feature import FeatureConnector
 
 from fsljax.config import Data
-from fsljax.data.dataset import ImageDataset, Splits, take_classes
+from fsljax.data.dataset import ImageDataset, Splits, merge, take_classes
 from fsljax.data.example_split import divide_drawings
 from fsljax.data.io import tfds_source
 from fsljax.data.io.cache import cached_arrays
@@ -40,6 +41,7 @@ def load(data: Data) -> Splits:
     return load_splits(
         data_dir=data.data_dir or None,
         image_size=data.image_size,
+        symmetries=data.symmetries,
         shared_classes=data.split_by == "examples",
         fractions=data.fractions,
     )
@@ -50,6 +52,7 @@ def load_splits(
     data_dir: str | None = None,
     image_size: int = 28,
     rotations: bool = True,
+    symmetries: int = 4,
     shared_classes: bool = False,
     fractions: Sequence[float] = (0.64, 0.16, 0.2),
     base_url: str = BASE_URL,
@@ -63,6 +66,7 @@ def load_splits(
       data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
       image_size: side of the images, resized by area from 105.
       rotations: each character turned by 0, 90, 180 and 270 degrees is four classes.
+      symmetries: where it is, how many classes; see `symmetric_classes`.
       shared_classes: for classification: the parts share all characters, which are not turned, and the
         drawings of each are divided by `fsljax.data.example_split.divide_drawings`.
       fractions: for that division.
@@ -75,19 +79,34 @@ def load_splits(
     Raises:
       UserError: the data are missing and cannot be downloaded, are damaged, or are not the published set.
     """
+    characters, _ = all_characters(data_dir=data_dir, image_size=image_size, base_url=base_url)
+    if shared_classes:
+        return divide_drawings(characters, fractions)
+    return split(characters, rotations=rotations, symmetries=symmetries)
+
+
+def all_characters(
+    *, data_dir: str | None = None, image_size: int = 28, base_url: str = BASE_URL
+) -> tuple[ImageDataset, Path]:
+    """The 1,623 characters as they are drawn, in published order, and the folder that they come from.
+
+    Arguments and errors as of `load_splits`.
+    """
     folder = tfds_source.find(NAME, VERSION, data_dir)
     if folder is None:
         folder = prepare(data_dir=data_dir, base_url=base_url)
     fingerprint = f"{_ARRAYS_VERSION:02}{image_size:04}{tfds_source.content_hash(folder)}"
     arrays = cached_arrays(NAME, fingerprint, lambda: _decode(folder, image_size))
     characters = ImageDataset(arrays["images"], arrays["labels"], tuple(arrays["names"].tolist()))
-    if shared_classes:
-        return divide_drawings(characters, fractions)
-    return split(characters, rotations=rotations)
+    return characters, folder
 
 
-def split(characters: ImageDataset, *, rotations: bool = True) -> Splits:
+def split(characters: ImageDataset, *, rotations: bool = True, symmetries: int = 4) -> Splits:
     """Divides the characters, ordered as published and without rotations, into the published parts.
+
+    Args:
+      characters: all of them.
+      rotations, symmetries: as of `load_splits`.
 
     Raises:
       UserError: these are not the 1,623 characters in the published order.
@@ -101,8 +120,29 @@ def split(characters: ImageDataset, *, rotations: bool = True) -> Splits:
         )
     validation = np.array([name.split("/")[0] in VALIDATION_ALPHABETS for name in names])
     test = np.arange(NUM_CHARACTERS) >= NUM_TRAIN_VALIDATION
-    parts = [take_classes(characters, chosen) for chosen in (~validation & ~test, validation & ~test, test)]
-    return Splits(*(map(rotate, parts) if rotations else parts))
+    count = symmetries if rotations else 1
+    train, validating, testing = (
+        symmetric_classes(take_classes(characters, chosen), count)
+        for chosen in (~validation & ~test, validation & ~test, test)
+    )
+    return Splits(train, validating, testing)
+
+
+def symmetric_classes(characters: ImageDataset, count: int) -> ImageDataset:
+    """Makes 1, 4 or 8 classes of each: as it is; turned by quarters; these, and all of its mirror image.
+
+    Mirror images are named `Alphabet/mirrored/characterNN`; they are no class of the alphabet.
+    """
+    if count == 1:
+        return characters
+    if count == 4:
+        return rotate(characters)
+    mirrored = replace(
+        characters,
+        images=characters.images[:, :, ::-1],
+        class_names=tuple(name.replace("/", "/mirrored/", 1) for name in characters.class_names),
+    )
+    return merge(rotate(characters), rotate(mirrored))
 
 
 def rotate(characters: ImageDataset) -> ImageDataset:
@@ -156,7 +196,7 @@ def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
     are_names = names != [str(number) for number in range(len(names))]
     keys, parts = [], []
     for part in ("train", "test"):
-        ink = []
+        inked = []
         for example in tfds_source.data_source(folder, part):
             alphabet, character = alphabets[example["alphabet"]], int(example["alphabet_char_id"])
             if are_names and names[example["label"]] != f"{alphabet}_{character}":
@@ -165,8 +205,8 @@ def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
                     f"{alphabet} is {names[example['label']]}. Copy the data set again."
                 )
             keys.append((part == "test", alphabet, character))
-            ink.append(_ink(example["image"], f"A drawing of {alphabet}_{character} in {folder}"))
-        parts.append(resize_by_area(np.stack(ink), image_size))
+            inked.append(ink(example["image"], f"A drawing of {alphabet}_{character} in {folder}"))
+        parts.append(resize_by_area(np.stack(inked), image_size))
     characters = sorted(set(keys))
     index = {character: i for i, character in enumerate(characters)}
     labels = np.array([index[key] for key in keys], np.int32)
@@ -178,7 +218,16 @@ def _decode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
     }
 
 
-def _ink(png: bytes, what: str) -> np.ndarray:
+def ink(png: bytes, what: str) -> np.ndarray:
+    """Where a drawing has ink, bool `[105, 105]`.
+
+    Args:
+      png: the content of its file.
+      what: it is, for the error.
+
+    Raises:
+      UserError: if it cannot be read, or has another size.
+    """
     image = tfds_source.stored_image(png, what)
     if image.size != (STORED_SIZE, STORED_SIZE):
         raise UserError(

@@ -14,7 +14,15 @@ from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsljax.data.samplers.episodes import ClassTable, class_table, draw_distinct, draw_episode, draw_episodes
+from fsljax.data.samplers.episodes import (
+    ClassTable,
+    class_table,
+    draw_distinct,
+    draw_episode,
+    draw_episodes,
+    draw_grouped_classes,
+    groups_of,
+)
 
 COUNTS = np.array([4, 7, 3, 5, 3])
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(5), COUNTS))
@@ -166,3 +174,52 @@ def test_more_than_there_are_is_refused():
 def test_one_limit_is_taken():
     with pytest.raises(AssertionError, match="rank"):
         draw_distinct(jax.random.key(0), jnp.array([3, 4]), 2)
+
+
+GROUP_LABELS = np.array([0, 1, 0, 2, 1, 0, 1, 2, 1, 0])  # 4, 4 and 2 classes
+
+
+def grouped(share: float, count: int = 4_000) -> np.ndarray:
+    """Drawn classes `[count, 3]` of ten in three groups, of which the third is too small."""
+    groups = groups_of(GROUP_LABELS, way=3, share=share)
+    beyond = np.arange(groups.members.shape[1]) >= groups.counts[:, None]
+    groups = groups._replace(members=np.where(beyond, -1_000_000, groups.members))
+    keys = jax.random.split(jax.random.key(7), count)
+    return np.asarray(jax.jit(jax.vmap(lambda key: draw_grouped_classes(key, groups, 10, 3)))(keys))
+
+
+def test_classes_within_groups_are_of_one_that_is_large_enough_and_every_selection_is_as_likely():
+    drawn = grouped(1.0)
+    assert (np.ptp(GROUP_LABELS[drawn], axis=1) == 0).all()
+    assert set(GROUP_LABELS[drawn[:, 0]]) == {0, 1}
+    assert_even([tuple(row) for row in drawn.tolist()], 2 * 24)
+
+
+def test_larger_groups_are_drawn_more_often():
+    groups = groups_of(np.repeat([0, 1], [3, 9]), way=2)
+    keys = jax.random.split(jax.random.key(3), 4_000)
+    drawn = np.asarray(jax.jit(jax.vmap(lambda key: draw_grouped_classes(key, groups, 12, 2)))(keys))
+    assert_even(drawn.reshape(-1).tolist(), 12)
+
+
+def test_a_share_of_episodes_is_within_groups_and_the_rest_is_of_all_classes():
+    drawn = grouped(0.5)
+    distinct = np.array([len(set(row)) for row in drawn.tolist()])
+    assert (distinct == 3).all()
+    within = np.mean(np.ptp(GROUP_LABELS[drawn], axis=1) == 0)
+    # Of 120 selections among all, 8 are within a group.
+    assert abs(within - (0.5 + 0.5 * 8 / 120)) < 5 * 0.5 / np.sqrt(len(drawn))
+    assert set(grouped(0.0).reshape(-1).tolist()) == set(range(10))
+
+
+def test_groups_that_are_all_too_small_are_refused():
+    with pytest.raises(ValueError, match="No group has 5 classes; the largest has 4"):
+        groups_of(GROUP_LABELS, way=5)
+
+
+def test_without_groups_episodes_are_what_they_were():
+    table, key = class_table(LABELS), jax.random.key(1)
+    groups = groups_of(np.zeros(5, np.int32), way=3)
+    within = draw_episodes(key, table, 20, **SIZES, groups=groups)
+    assert within.images.shape == draw(key, table, 20, **SIZES).images.shape
+    np.testing.assert_array_equal(LABELS[np.asarray(within.images)], within.classes[..., None].repeat(3, -1))
