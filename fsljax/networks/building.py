@@ -12,9 +12,8 @@ from fsljax.config import Data, Network, modules
 from fsljax.errors import UserError
 from fsljax.networks.embedding import Embedding
 from fsljax.networks.layers import Settings
+from fsljax.networks.layouts import BACKBONES
 from fsljax.networks.weights import check_suffix
-
-BACKBONES = "fsljax.networks.backbones"
 
 
 class Described(Protocol):
