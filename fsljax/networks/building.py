@@ -75,7 +75,7 @@ def build_backbone(config: Described) -> StagedBackbone:
     network = config.network
     backbone: StagedBackbone = _checked_backbone(config)
     if not hasattr(backbone, "stages"):
-        staged = [name for name in modules.names(BACKBONES) if hasattr(_built(name, network), "stages")]
+        staged = [name for name in modules.names(BACKBONES) if hasattr(_built(name, Network()), "stages")]
         raise UserError(
             f"config.network.name is {network.name!r}, which has no stages to detect objects on; it can be "
             f"{', '.join(map(repr, staged))}."

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
 from fsljax.networks.layouts import flat_arrays, names_in_file
+from fsljax.networks.layouts import torch_names as torch_names  # found here by earlier programs
 from fsljax.networks.positions import fitted_positions
 from fsljax.networks.variables import Variables
 from fsljax.storage.array_files import read_arrays

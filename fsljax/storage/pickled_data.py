@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 MOST_BYTES = 2**24
-MOST_STEPS = 10**6
+MOST_STEPS = 500_000
 _SHOWN = 80  # characters of a name in a sentence
 _LONGEST_LINE = 1000
 _LONGEST_INTEGER = 16  # bytes; longer ones take their time to be printed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 from collections.abc import Mapping
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,7 @@ class _Zip:
             raise RefusedError(
                 f"holds a pickle of {pickles[0].file_size:,} bytes, which no names of tensors take."
             )
-        with self.archive.open(pickles[0]) as member:
-            self.root = read_pickle(member, NAMES, self._storage)  # type: ignore[arg-type]
+        self.root = read_pickle(BytesIO(self.archive.read(pickles[0])), NAMES, self._storage)
 
     def bytes_of(self, storage: Storage) -> bytes:
         return self.archive.read(self._member(storage.key))
@@ -142,6 +141,8 @@ class _Sequence:
         size = self.file.seek(0, 2)
         for key in keys:
             declared = self.declared[key]
+            if place + 8 > size:
+                raise DamagedError("it is cut off")
             self.file.seek(place)
             (length,) = struct.unpack("<q", self.file.read(8))
             if length != declared.whole:

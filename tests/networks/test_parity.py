@@ -28,6 +28,9 @@ from fsljax.networks.backbones import (
 )
 from fsljax.networks.weights import load_weights
 
+from .test_layouts import PUBLISHED, VITS, digest
+
+IN_TIMM = {"mobilenet_v2": "mobilenetv2_100", "efficientnet_lite0": "tf_efficientnet_lite0"}
 RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50, "resnet101": resnet101}
 
 
@@ -132,6 +135,7 @@ def test_inception_v3_is_torchvisions(torchvision: Any, assert_agrees):
 @pytest.mark.parametrize("auxiliary", [False, True])
 def test_inception_v3_is_timms(timm: Any, assert_agrees, auxiliary: bool):
     module = timm.create_model("inception_v3", aux_logits=auxiliary)
+    module.aux_logits = False  # its weights are in the file, but are not used
     assert_agrees(module, inception_v3.build(Network()), 107, ".safetensors")
 
 
@@ -170,24 +174,37 @@ def test_the_published_weights_of_efficientnet_lite0_give_the_published_features
     assert_same_features(torch, module, network, load_weights(path, draw(network, 224, 224, 3)), 224)
 
 
-VITS = {
-    "vit_small_patch14_dinov2": {},
-    "vit_small_patch14_reg4_dinov2": {"register_tokens": 4, "embed_class": False},
-    "vit_base_patch14_reg4_dinov2": {"register_tokens": 4, "embed_class": False, "width": 768, "heads": 12},
-    "vit_small_patch16_224": {"layer_scale": False, "patch_size": 16},
-}
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "by", "_", "of_all"), PUBLISHED)
+def test_the_digests_of_the_layouts_are_those_of_the_published_networks(
+    timm: Any, torchvision: Any, name: str, by: str, _: Any, of_all: str
+):
+    if by == "timm":
+        module = timm.create_model(IN_TIMM.get(name, name))
+    elif by == "torchvision":
+        module = getattr(torchvision.models, name)()
+    else:
+        module = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+    assert digest({one: tuple(tensor.shape) for one, tensor in module.state_dict().items()}) == of_all
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-@pytest.mark.parametrize("size", [224, 126, 240])
-@pytest.mark.parametrize("name", VITS)
+def test_efficientnet_lite0_with_symmetric_padding_is_timms(timm: Any, assert_agrees):
+    """timm's own training of it pads so, with another epsilon."""
+    module = timm.create_model("efficientnet_lite0", bn_eps=1e-3)
+    assert_agrees(module, efficientnet_lite0.build(Network()), 75, ".safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size", "suffix"),
+    [(name, size, suffix) for name in VITS for size, suffix in ((224, ".safetensors"), (112, ".pth"))]
+    + [(name, 518, ".safetensors") for name in ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2")]
+    + [("vit_small_patch16_224", 320, ".pth"), ("vit_small_patch14_dinov2", 560, ".pth")],
+)
 def test_vision_transformers_are_timms(timm: Any, assert_agrees, name: str, size: int, suffix: str):
     """The published embeddings of 518 or 224 pixels come to another size on loading."""
-    size = 518 if (size, suffix) == (240, ".pth") and "dinov2" in name else size
     module = timm.create_model(name, depth=2, dynamic_img_size=True)
-    if size % module.patch_embed.patch_size[0]:
-        size -= size % module.patch_embed.patch_size[0]
     assert_agrees(module, vit.build(Network(name="vit", depth=2, **VITS[name])), size, suffix)
 
 
