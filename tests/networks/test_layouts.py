@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 from fsljax.config import Network
 from fsljax.errors import UserError
 from fsljax.networks import building
+from fsljax.networks.backbones import vit
 from fsljax.networks.layouts import names_in_file
 from fsljax.networks.weights import load_weights
 
@@ -209,6 +211,18 @@ def test_position_embeddings_come_to_the_size_of_the_images(tmp_path: Path, more
     assert loaded.shape == (1, before + 9, 8)
     np.testing.assert_allclose(loaded[:, :before], positions[:, :before], rtol=1e-6)
     np.testing.assert_allclose(loaded[:, before:], 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", VITS)
+def test_fields_are_found_by_the_shapes_of_the_weights(name: str):
+    variables, network = variables_of(name), Network(name="vit", **VITS[name])
+    places = names_in_file(variables, ())
+    found = vit.fields(
+        {one: shape_in_file(place, at(variables, place).shape) for one, place in places.items()}
+    )
+    assert dataclasses.replace(network, **found) == network
+    with pytest.raises(UserError, match="of no Vision Transformer"):
+        vit.fields({"conv1.weight": (64, 3, 7, 7)})
 
 
 @pytest.mark.parametrize("shape", [(1, 49, 8), (1, 51, 8), (2, 50, 8), (1, 50, 9), (50, 8)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -34,6 +35,32 @@ def build(network: Network) -> VisionTransformer:
         network.layer_scale, network.register_tokens, network.embed_class, network.pool,
         settings_of(network),
     )  # fmt: skip
+
+
+def fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
+    """Values of the `network` section's fields for a state dict of timm's names.
+
+    Heads leave no trace there: as in all published networks of these, 64 dimensions of the width are one's.
+
+    Args:
+      shapes: of its tensors, by their names.
+
+    Raises:
+      UserError: if it is of no Vision Transformer of this kind.
+    """
+    try:
+        width, _, patch_size, _ = shapes["patch_embed.proj.weight"]
+        hidden, _ = shapes["blocks.0.mlp.fc1.weight"]
+        registers = shapes["reg_token"][1] if "reg_token" in shapes else 0
+        places = shapes["pos_embed"][1]
+    except (KeyError, IndexError, ValueError) as error:
+        raise UserError("The weights are of no Vision Transformer with timm's names.") from error
+    depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
+    return {
+        "patch_size": patch_size, "width": width, "depth": depth, "heads": max(1, width // 64),
+        "mlp_ratio": hidden / width, "layer_scale": "blocks.0.ls1.gamma" in shapes,
+        "register_tokens": registers, "embed_class": math.isqrt(places) ** 2 != places,
+    }  # fmt: skip
 
 
 class VisionTransformer(nn.Module):
