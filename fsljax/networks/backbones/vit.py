@@ -218,9 +218,9 @@ class _Attention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         count, tokens, width = x.shape
         by_head = _dense(x, 3 * width, "qkv").reshape(count, tokens, 3, self.heads, width // self.heads)
-        query, key, value = (by_head[:, :, part] for part in range(3))
-        logits = jnp.einsum("nqhd,nkhd->nhqk", query / math.sqrt(width // self.heads), key)
-        attended = jnp.einsum("nhqk,nkhd->nqhd", nn.softmax(logits), value)
+        query, key, value = by_head.transpose(2, 0, 3, 1, 4)
+        logits = query / math.sqrt(width // self.heads) @ key.swapaxes(-1, -2)
+        attended = (nn.softmax(logits) @ value).swapaxes(1, 2)
         return _dense(attended.reshape(x.shape), width, "proj")
 
 
@@ -229,7 +229,10 @@ class _MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return _dense(nn.gelu(_dense(x, self.hidden, "fc1"), approximate=False), x.shape[-1], "fc2")
+        x, units = _dense(x, self.hidden, "fc1"), x.shape[-1]
+        # As PyTorch has it; `nn.gelu` takes erfc, which takes the CPU backend half as long again.
+        x = 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))
+        return _dense(x, units, "fc2")
 
 
 class _LayerScale(nn.Module):
