@@ -21,6 +21,7 @@ from fsljax.errors import NotSavedError, UserError
 from fsljax.experiment import run
 from fsljax.export import export
 from fsljax.methods.protonet import ProtoNet
+from fsljax.networks.layouts import torch_names
 from fsljax.storage.json_files import read_checked
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.signals import Stopped
@@ -305,3 +306,35 @@ def test_a_request_to_stop_in_the_last_steps_is_heeded_before_evaluation(
     assert not (tmp_path / "run/results.json").exists()
     run(config, mode="train_and_evaluate", folder=tmp_path / "run")
     assert results_in(tmp_path / "run")["step"] == config.train.steps
+
+
+@pytest.mark.parametrize("trainable", [pytest.param("last_stage", marks=pytest.mark.slow), "head"])
+def test_a_network_without_batch_norm_is_trained_from_weights(
+    config: ConfigDict, tmp_path: Path, trainable: str
+):
+    config.network.update(
+        {"name": "vit", "patch_size": 4, "width": 8, "depth": 2, "heads": 2, "layer_scale": False,
+         "embedding": (8,), "trainable": trainable, "weights": str(tmp_path / "w.npz")}
+    )  # fmt: skip
+    config.augment.shift = 0.0
+    config.data.channels = 3
+    network = networks.build(config)
+    larger = np.zeros((1, 20, 20, 3), np.float32)
+    variables = jax.device_get(network.init(jax.random.key(9), larger, running_average=True))
+    tensors = {}
+    for name, place in torch_names(variables).items():
+        array = variables
+        for part in place:
+            array = array[part]
+        tensors[name] = (
+            array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T if array.ndim == 2 else array
+        )
+    np.savez(tmp_path / "w.npz", **tensors)
+    run(config, mode="train_and_evaluate", folder=tmp_path / "run")
+    assert results_in(tmp_path / "run")["step"] == 10
+    params = Checkpoints(tmp_path / "run").restore_model().variables["params"]["backbone"]
+    assert params["pos_embed"].shape == (1, 1 + 16, 8)  # of 16 pixels
+    first, last = (np.asarray(params["blocks"][number]["mlp"]["fc1"]["kernel"]) for number in "01")
+    before = variables["params"]["backbone"]["blocks"]
+    assert np.array_equal(first, before["0"]["mlp"]["fc1"]["kernel"])
+    assert np.array_equal(last, before["1"]["mlp"]["fc1"]["kernel"]) == (trainable == "head")

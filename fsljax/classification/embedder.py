@@ -29,6 +29,8 @@ _FEATURES_A_BATCH = 1024
 _IMAGES_A_BATCH = 128
 # Of config.network, what features depend on beside the weights.
 _BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
+_VIT_FIELDS = ("patch_size", "width", "depth", "heads", "mlp_ratio", "layer_scale", "register_tokens",
+               "embed_class", "pool")  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -94,7 +96,8 @@ class Embedder:
         backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
         # Stored features are found by these words: the names in their order.
         amounts = dict(sorted(plain(self.config.augment).items())) if views else {}
-        backbone_fields = [plain(self.config.network)[name] for name in _BACKBONE_FIELDS]
+        fields = _BACKBONE_FIELDS + (_VIT_FIELDS if self.config.network.name == "vit" else ())
+        backbone_fields = [plain(self.config.network)[name] for name in fields]
         return frozen_features(
             partial(self._features, variables),
             part.images,

@@ -23,6 +23,7 @@ TRAINABLE = ("all", "last_stage", "head")
 PADDINGS = ("symmetric", "same")
 INTERPOLATIONS = ("", "nearest", "bilinear", "bicubic", "lanczos")
 KERNELS = ("auto", "cpu", "xla")
+POOLS = ("token", "average")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,17 @@ class Network:
     name: str = field("conv4", "module of fsljax.networks.backbones, or the dotted name of one of your own")
     filters: int = field(64, "of each convolution of conv4", least=1, cap=MOST_UNITS)
     blocks: int = field(4, "of conv4", least=1, cap=14)
+    patch_size: int = field(14, "of vit, pixels a side", least=1, cap=MOST_PIXELS)
+    width: int = field(384, "of vit: of each token", least=1, cap=MOST_UNITS)
+    depth: int = field(12, "of vit: blocks", least=1, cap=200)
+    heads: int = field(6, "of vit: of each block's attention", least=1, cap=MOST_UNITS)
+    mlp_ratio: float = field(4.0, "of vit: width of a block's hidden layer, in widths", above=0, cap=64)
+    layer_scale: bool = field(True, "of vit: what a block adds is scaled (DINOv2)")
+    register_tokens: int = field(0, "of vit, beside the class token", least=0, cap=MOST_UNITS)
+    embed_class: bool = field(True, "of vit: class and register tokens have position embeddings")
+    pool: str = field(
+        "token", "of vit: its features are the class token's, or the patches' average", choices=POOLS
+    )
     momentum: float = field(0.99, "of batch norm's running averages", least=0, below=1)
     kernels: str = field(
         "auto", "implementations: written for the CPU, or XLA's own", choices=KERNELS, free=True

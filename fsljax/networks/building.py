@@ -12,9 +12,8 @@ from fsljax.config import Data, Network, modules
 from fsljax.errors import UserError
 from fsljax.networks.embedding import Embedding
 from fsljax.networks.layers import Settings
+from fsljax.networks.layouts import BACKBONES
 from fsljax.networks.weights import check_suffix
-
-BACKBONES = "fsljax.networks.backbones"
 
 
 class Described(Protocol):
@@ -76,7 +75,7 @@ def build_backbone(config: Described) -> StagedBackbone:
     network = config.network
     backbone: StagedBackbone = _checked_backbone(config)
     if not hasattr(backbone, "stages"):
-        staged = [name for name in modules.names(BACKBONES) if hasattr(_built(name, network), "stages")]
+        staged = [name for name in modules.names(BACKBONES) if hasattr(_built(name, Network()), "stages")]
         raise UserError(
             f"config.network.name is {network.name!r}, which has no stages to detect objects on; it can be "
             f"{', '.join(map(repr, staged))}."

@@ -1,4 +1,4 @@
-"""Weights from files with torchvision's names: `.safetensors` and `.npz`, never pickles."""
+"""Weights from files with timm's or torchvision's names, read without running anything that is in them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
+from fsljax.networks.layouts import flat_arrays, names_in_file
+from fsljax.networks.layouts import torch_names as torch_names  # found here by earlier programs
+from fsljax.networks.positions import fitted_positions
 from fsljax.networks.variables import Variables
 from fsljax.storage.array_files import read_arrays
+from fsljax.storage.torch_files import read_state_dict
 
-SUFFIXES = (".safetensors", ".npz")
-_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
+_OF_PYTORCH = (".pth", ".pt", ".bin")
+_PICKLES = (".pkl", ".pickle", ".ckpt")
 # Classifiers of the classes that the weights were trained on, and what only training needs.
-_LEFT_OUT = ("fc.", "classifier.", "AuxLogits.")
+_LEFT_OUT = ("fc.", "_fc.", "classifier.", "head.", "AuxLogits.", "mask_token")
 _COUNTER = "num_batches_tracked"
+_TOKENS = ("cls_token", "reg_token")
 _ADVICE = "give the weights of the network that config.network.name names."
-_LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias",
-           "mean": "running_mean", "variance": "running_var"}  # fmt: skip
 
 
 def load_weights(path: Path, variables: Variables) -> Variables:
     """The variables of a network with its backbone's arrays read from a file.
 
     Args:
-      path: a `.safetensors` or `.npz` file of torchvision's names and shapes.
+      path: a file of timm's or torchvision's names and shapes, of one of `SUFFIXES`. Position embeddings may
+        be of another image size.
       variables: "params" and "batch_stats" of a backbone, or of anything that holds one under "backbone";
         all other parts stay as they are.
 
@@ -40,23 +45,29 @@ def load_weights(path: Path, variables: Variables) -> Variables:
       UserError: if the file cannot be read or is a pickle, or a tensor is missing, of another shape, not
         finite, or of no part of the network; the first one is named.
     """
-    flat = flatten_dict({name: variables[name] for name in ("params", "batch_stats")})
-    places = torch_names(variables)
+    flat = flat_arrays(variables)
     tensors = read_tensors(path)
+    places = names_in_file(variables, tensors)
+    tokens = sum(_torch_shape(flat[place])[1] for place in places.values() if place[-1] in _TOKENS)
     for name, place in places.items():
         shape = _torch_shape(flat[place])
         if name not in tensors:
             raise UserError(
                 f"{path} has no tensor {name!r}, which the network has in shape {shape}: {_ADVICE}"
             )
-        if tensors[name].shape != shape:
+        tensor = tensors[name]
+        if tensor.shape != shape and place[-1] == "pos_embed":
+            tensor = fitted_positions(tensor, shape, tokens)
+        if tensor.shape != shape:
             raise UserError(
-                f"{path}: the tensor {name!r} has shape {tensors[name].shape} in the file and {shape} in the "
+                f"{path}: the tensor {name!r} has shape {tensor.shape} in the file and {shape} in the "
                 f"network: {_ADVICE}"
             )
-        if not np.isfinite(tensors[name]).all():
+        with np.errstate(over="ignore"):
+            tensor = tensor.astype(np.float32)
+        if not np.isfinite(tensor).all():
             raise UserError(f"{path}: the tensor {name!r} has values that are not finite.")
-        flat[place] = jnp.asarray(_to_flax(tensors[name]), jnp.float32)
+        flat[place] = jnp.asarray(_to_flax(tensor))
     for name in sorted(set(tensors) - set(places)):
         if not name.startswith(_LEFT_OUT) and not name.endswith(_COUNTER):
             raise UserError(
@@ -73,47 +84,37 @@ def load_weights(path: Path, variables: Variables) -> Variables:
 
 def has_folded_norm(variables: Variables) -> bool:
     """Whether every batch norm's running averages are those of no data: folded into the convolutions."""
-    averages = flatten_dict(variables["batch_stats"])
+    averages = flatten_dict(variables.get("batch_stats", {}))
     means = [values for place, values in averages.items() if place[-1] == "mean"]
     return bool(means) and not any(np.any(values) for values in means)
 
 
-def torch_names(variables: Variables) -> dict[str, tuple[str, ...]]:
-    """Where each of torchvision's tensors has its place: `{"layer1.0.conv1.weight": ("params", …)}`.
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file by name, floats of less than 32 bits as float32.
 
     Args:
-      variables: as of `load_weights`.
-    """
-    places = flatten_dict({name: variables[name] for name in ("params", "batch_stats")})
-    has_backbone = any("backbone" in place for place in places)
-    names = {}
-    for place in places:
-        if has_backbone and "backbone" not in place:
-            continue
-        modules = place[place.index("backbone") + 1 : -1] if has_backbone else place[1:-1]
-        names[".".join([*modules, _LEAVES[place[-1]]])] = place
-    return names
-
-
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a `.safetensors` or `.npz` file by name.
+      path: of one of `SUFFIXES`.
 
     Raises:
-      UserError: if it is of another kind (pickles run what their author wrote), or cannot be read.
+      UserError: if it is of another kind, cannot be read, or holds anything but tensors and plain data.
     """
     check_suffix(path)
     try:
         path.open("rb").close()
+        if path.suffix.lower() in _OF_PYTORCH:
+            return read_state_dict(path)
         if path.suffix == ".npz":
-            return read_arrays(path)
+            return _in_full(read_arrays(path))
         from safetensors.numpy import load_file
 
-        return load_file(path)
+        return _in_full(load_file(path))
     except OSError as error:
         raise UserError(
             f"The weights {path} (config.network.weights) cannot be read: {error.strerror or error}."
         ) from error
     except Exception as error:  # damage comes as many types
+        if isinstance(error, UserError) and path.suffix.lower() in _OF_PYTORCH:
+            raise
         lines = (str(error) or type(error).__name__).splitlines()
         reason = lines[0].removeprefix(f"{path} ").removeprefix("is damaged: ").rstrip(".")
         raise UserError(f"The weights {path} (config.network.weights) are damaged: {reason}.") from error
@@ -124,10 +125,12 @@ def check_suffix(path: Path) -> None:
     if path.suffix.lower() in _PICKLES:
         raise UserError(
             f"{path} (config.network.weights) is a pickle, and reading a pickle runs whatever program is in "
-            "it: save its state dict as .safetensors, or as .npz, and give that."
+            "it: save its state dict as .safetensors, .pth or .npz, and give that."
         )
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path} (config.network.weights) must end in {' or '.join(SUFFIXES)}.")
+    if path.suffix not in SUFFIXES and path.suffix.lower() not in _OF_PYTORCH:
+        raise UserError(
+            f"{path} (config.network.weights) must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+        )
 
 
 def content_hash(path: Path) -> str:
@@ -146,12 +149,22 @@ def content_hash(path: Path) -> str:
 
 
 def _to_flax(tensor: np.ndarray) -> np.ndarray:
-    """`[out, in, rows, columns]` to `[rows, columns, in, out]`, `[out, in]` to `[in, out]`."""
+    """`[out, in, rows, columns]` to `[rows, columns, in, out]`, `[out, in]` to `[in, out]`; else the same."""
     if tensor.ndim == 4:
         return tensor.transpose(2, 3, 1, 0)
-    return tensor.T
+    return tensor.T if tensor.ndim == 2 else tensor
 
 
 def _torch_shape(array: jax.Array) -> tuple[int, ...]:
     shape = np.shape(array)
-    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
+    if len(shape) == 4:
+        return (shape[3], shape[2], shape[0], shape[1])
+    return shape[::-1] if len(shape) == 2 else shape
+
+
+def _in_full(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Halves as float32: they hold 11 digits (bfloat16: 8), which sums must not be kept to."""
+    return {
+        name: tensor.astype(np.float32) if tensor.dtype.itemsize < 4 and tensor.dtype.kind in "fV" else tensor
+        for name, tensor in tensors.items()
+    }

@@ -42,7 +42,7 @@ def test_every_size_that_survives_pooling_is_taken(size: int):
         (
             "network.name",
             "resnet",
-            r"config\.network\.name is 'resnet', .*Did you mean resnet50\? It can be 'conv4', 'inception_v3'",
+            r"config\.network\.name is 'resnet', .*Did you mean resnet50\? It can be 'conv4', 'efficient",
         ),
         ("network.kernels", "gpu", r"config\.network\.kernels is 'gpu'; it can be 'auto', 'cpu', 'xla'"),
         ("data.image_size", 15, r"config\.data\.image_size is 15.*take 16 or more, or fewer blocks"),
@@ -105,8 +105,8 @@ def test_what_a_config_asks_for_beyond_the_backbone_is_built_around_it(field: st
 
 
 def test_weights_are_refused_by_their_name_and_beside_another_run():
-    config = make_config(**{"network.name": "lenet", "network.weights": "lenet.pth"})
-    with pytest.raises(UserError, match=r"lenet\.pth \(config\.network\.weights\) is a pickle"):
+    config = make_config(**{"network.name": "lenet", "network.weights": "lenet.pkl"})
+    with pytest.raises(UserError, match=r"lenet\.pkl \(config\.network\.weights\) is a pickle"):
         networks.build(config)
     both = {"network.weights": "lenet.npz", "network.init_from": "runs/other"}
     config = make_config(**{"network.name": "lenet", **both})
@@ -123,8 +123,9 @@ def test_a_detector_needs_a_backbone_with_stages():
     with pytest.raises(UserError) as refusal:
         networks.build_backbone(make_config(**{"network.name": "conv4"}))
     assert str(refusal.value) == (
-        "config.network.name is 'conv4', which has no stages to detect objects on; it can be 'mobilenet_v2', "
-        "'resnet101', 'resnet18', 'resnet50', 'resnet_small', 'scene_net'."
+        "config.network.name is 'conv4', which has no stages to detect objects on; it can be "
+        "'efficientnet_lite0', 'mobilenet_v2', 'resnet101', 'resnet18', 'resnet34', 'resnet50', "
+        "'resnet_small', 'scene_net'."
     )
     assert isinstance(
         networks.build_backbone(make_config(**{"network.name": "scene_net"})), networks.SceneNet

@@ -1,4 +1,4 @@
-"""Weights from files with torchvision's names."""
+"""Weights from files with published names."""
 
 from __future__ import annotations
 
@@ -176,13 +176,15 @@ def test_a_tensor_that_does_not_fit_is_named(draw, tmp_path: Path, change, sente
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.PTH", "w.pkl"])
-def test_a_pickle_is_refused_and_never_opened(draw, tmp_path: Path, name: str):
+def test_a_pickle_of_a_program_is_refused_and_not_run(draw, tmp_path: Path, name: str):
     class Harm:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "harmed",))
 
     (tmp_path / name).write_bytes(pickle.dumps(Harm()))
-    with pytest.raises(UserError, match=r"is a pickle, .*save its state dict as \.safetensors"):
+    with pytest.raises(
+        UserError, match=r"is a pickle, .*save its state dict as \.safetensors|names '.*', and nothing"
+    ):
         load_weights(tmp_path / name, draw(SMALL, 8, 8, 3))
     (tmp_path / "w.npz").write_bytes((tmp_path / name).read_bytes())
     with pytest.raises(UserError, match="are damaged"):
@@ -191,7 +193,7 @@ def test_a_pickle_is_refused_and_never_opened(draw, tmp_path: Path, name: str):
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"must end in \.safetensors or \.npz"):
+    with pytest.raises(UserError, match=r"must end in \.safetensors, \.npz, \.pth, \.pt or \.bin"):
         load_weights(tmp_path / "weights.h5", {"params": {}, "batch_stats": {}})
 
 

@@ -27,6 +27,20 @@ def build(network: Network) -> MobileNetV2:
     return MobileNetV2(settings_of(network))
 
 
+def layouts() -> dict[str, dict[str, str]]:
+    """Other names under which its modules are published: `{layout: {ours: theirs}}`."""
+    theirs = {"features.0.0": "conv_stem", "features.0.1": "bn1"}
+    separable = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
+    inverted = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl", "3": "bn3"}
+    number = 1
+    for stage, (expansion, _, blocks, _) in enumerate(_STAGES):
+        for block in range(blocks):
+            for ours, name in (inverted if expansion > 1 else separable).items():
+                theirs[f"features.{number}.conv.{ours}"] = f"blocks.{stage}.{block}.{name}"
+            number += 1
+    return {"timm": theirs | {f"features.{number}.0": "conv_head", f"features.{number}.1": "bn2"}}
+
+
 class MobileNetV2(nn.Module):
     """MobileNetV2's convolutions and the mean over places; parameters are named as in torchvision.
 
