@@ -37,4 +37,5 @@ def new_head(name: str, *, distance: str = "cosine") -> Head:
     return Logistic() if name == "logistic" else Posteriors()
 
 
-__all__ = ["HEADS", "Centered", "Compared", "Head", "Logistic", "Posteriors", "Prototypes", "Representatives", "new_head"]
+__all__ = ["HEADS", "Centered", "Compared", "Head", "Logistic", "Posteriors", "Prototypes", "Representatives",
+           "new_head"]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from fsljax.classification.heads.common import (
     Compared,
     Supports,
-    left_out_distances,
+    left_out,
     likeliest_temperature,
     mean_radius,
     softmax,
@@ -40,6 +40,12 @@ class Centered:
         other = copy.copy(self)
         other._supports = self._supports.copy()
         return other
+
+    def settled(self) -> Self:
+        settled = self.copy()
+        if settled._temperature is None:  # which changes no distance
+            settled._temperature, settled._fitted = 1.0, None
+        return settled
 
     @property
     def labels(self) -> list[Label]:
@@ -79,16 +85,10 @@ class Centered:
             mean, prototypes = centre_and_means(self._supports)
             temperature = self._temperature
             if temperature is None:
-                distances, labels, _ = left_out_distances(_with_temperature(self, 1.0))
-                temperature = likeliest_temperature(distances, labels)
+                without = left_out(self)
+                temperature = likeliest_temperature(without.distances, without.labels)
             self._fitted = mean, prototypes, temperature
         return self._fitted
-
-
-def _with_temperature(head: Centered, temperature: float) -> Centered:
-    fixed = head.copy()
-    fixed._temperature, fixed._fitted = temperature, None
-    return fixed
 
 
 def centred(embeddings: np.ndarray, mean: np.ndarray) -> np.ndarray:

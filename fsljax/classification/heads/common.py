@@ -47,6 +47,9 @@ class Head(Protocol):
     def copy(self) -> Self:
         """The same classes; what changes one of the two does not change the other."""
 
+    def settled(self) -> Self:
+        """The same classes; what was chosen from all embeddings (a temperature, σ, a strength) is fixed."""
+
     @property
     def labels(self) -> list[Label]:
         """In the order of their first enrolment."""
@@ -131,13 +134,10 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def squared_distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances float32 `[n, m]`, by differences."""
-
-    def of(some: np.ndarray) -> np.ndarray:
-        squares: np.ndarray = np.sum(np.square(some[:, None] - others), axis=-1)
-        return squares
-
-    return by_blocks(of, rows, others.size)
+    """Squared Euclidean distances float32 `[n, m]`, by products in float64: rows about of length 1."""
+    rows, others = np.asarray(rows, np.float64), np.asarray(others, np.float64)
+    squares = np.sum(np.square(rows), axis=1)[:, None] + np.sum(np.square(others), axis=1)
+    return np.maximum(squares - 2 * rows @ others.T, 0).astype(np.float32)
 
 
 def by_blocks(
@@ -179,44 +179,58 @@ def folds(labels: np.ndarray, most: int = _MOST_FOLDS) -> Iterator[np.ndarray]:
     for label in np.flatnonzero(counts):
         place[labels == label] = np.arange(counts[label]) % most
     alone = counts[labels] < 2
-    for fold in range(min(most, int(counts.max(initial=0)))):
+    for fold in range(min(most, int(counts.max()) if len(counts) else 0)):
         left_out = (place == fold) & ~alone
         if left_out.any():
             yield left_out
 
 
-def left_out_distances(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances of enrolled embeddings to all classes, each without itself.
+class LeftOut(NamedTuple):
+    """What a head says of its own embeddings, each left out of it.
+
+    Attributes:
+      labels: int `[n]`, places of their classes.
+      predictions: int `[n]`; of a class with one embedding, which stays in, its own.
+      distances: float32 `[n, classes]`; NaN to the own class where it has no other embedding.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    distances: np.ndarray
+
+    @property
+    def told(self) -> np.ndarray:
+        """Bool `[n]`, those whose class has another embedding."""
+        told: np.ndarray = np.isfinite(self.distances).all(axis=1)
+        return told
+
+
+def left_out(head: Head) -> LeftOut:
+    """Compares the embeddings of a head with its classes, each without itself; by parts, as `folds` has them.
 
     Args:
-      head: of embeddings that were kept.
-
-    Returns:
-      float32 `[n, classes]`, NaN to the own class where it has no other embedding; the own class int `[n]`;
-      and the probabilities `[n, classes]` that the head gives without them.
+      head: of embeddings that were kept; what it chose from all of them stays as it is.
     """
-    supports = dict(head.supports)
-    places = {label: place for place, label in enumerate(head.labels)}
-    rows = np.concatenate([supports[label] for label in supports])
-    labels = np.repeat([places[label] for label in supports], [len(of) for of in supports.values()])
-    compared = head.compare(rows)
-    distances, probabilities = compared.distances.copy(), compared.probabilities.copy()
-    counts = np.bincount(labels, minlength=len(places))
-    alone = counts[labels] < 2
+    settled, names = head.settled(), head.labels
+    supports = {label: head.supports[label] for label in names if label in head.supports}
+    rows = np.concatenate(list(supports.values()))
+    labels = np.repeat([names.index(label) for label in supports], [len(of) for of in supports.values()])
+    compared = settled.compare(rows)
+    predictions, distances = compared.predictions.copy(), compared.distances.copy()
+    alone = np.bincount(labels, minlength=len(names))[labels] < 2
     distances[alone, labels[alone]] = np.nan
-    names = head.labels
-    for left_out in folds(labels):
-        without = head.copy()
-        for label in names:
-            of_class = labels == places[label]
-            if (left_out & of_class).any():
-                without.forget(label)
-        returned = np.flatnonzero(~left_out & np.isin(labels, labels[left_out]))
+    for fold in folds(labels):
+        without = settled.copy()
+        changed = np.unique(labels[fold])
+        for place in changed:
+            without.forget(names[place])
+        returned = np.flatnonzero(~fold & np.isin(labels, changed))
         without.add([names[place] for place in labels[returned]], rows[returned])
-        order = [without.labels.index(label) for label in names]
-        again = without.compare(rows[left_out])
-        distances[left_out], probabilities[left_out] = again.distances[:, order], again.probabilities[:, order]
-    return distances, labels, probabilities
+        places = np.array([names.index(label) for label in without.labels])
+        again = without.compare(rows[fold])
+        predictions[fold] = places[again.predictions]
+        distances[np.ix_(fold, places)] = again.distances
+    return LeftOut(labels, predictions, distances)
 
 
 def likeliest_temperature(distances: np.ndarray, labels: np.ndarray) -> float:

@@ -26,6 +26,7 @@ class _Fitted(NamedTuple):
     Attributes:
       weights: float32 `[dim, classes]`.
       bias: float32 `[classes]`.
+      penalty: its strength.
       powered, centre: what was taken off the embeddings with powers, and without.
       means: `[classes, dim]`.
       roots: whether square roots were taken.
@@ -33,6 +34,7 @@ class _Fitted(NamedTuple):
 
     weights: np.ndarray
     bias: np.ndarray
+    penalty: float
     powered: np.ndarray
     centre: np.ndarray
     means: np.ndarray
@@ -50,7 +52,13 @@ class Logistic:
 
     name = "logistic"
 
-    def __init__(self) -> None:
+    def __init__(self, penalty: float | None = None):
+        """No classes.
+
+        Args:
+          penalty: its strength; None: the likeliest.
+        """
+        self._penalty = penalty
         self._supports = Supports()
         self._fitted: _Fitted | None = None
 
@@ -58,6 +66,11 @@ class Logistic:
         other = copy.copy(self)
         other._supports = self._supports.copy()
         return other
+
+    def settled(self) -> Self:
+        settled = self.copy()
+        settled._penalty = self._fit().penalty
+        return settled
 
     @property
     def labels(self) -> list[Label]:
@@ -102,7 +115,8 @@ class Logistic:
             )
             taken_off, _ = centre_and_means(powered)
             moved = centred(powered.stacked()[0], taken_off)
-            penalty = likeliest_penalty(moved, labels)
+            penalty = likeliest_penalty(moved, labels) if self._penalty is None else self._penalty
             weights, bias = fit_regression(moved, labels, penalty=penalty)
-            self._fitted = _Fitted(weights, bias, taken_off, *centre_and_means(self._supports), roots)
+            centre, means = centre_and_means(self._supports)
+            self._fitted = _Fitted(weights, bias, penalty, taken_off, centre, means, roots)
         return self._fitted

@@ -52,8 +52,9 @@ class Posteriors:
 
     name = "representatives"
 
-    def __init__(self, per_class: int = 0):
+    def __init__(self, per_class: int = 0, sigma: float | None = None):
         self.per_class = per_class
+        self._sigma = sigma
         self._supports = Supports()
         self._fitted: _Fitted | None = None
 
@@ -61,6 +62,11 @@ class Posteriors:
         other = copy.copy(self)
         other._supports = self._supports.copy()
         return other
+
+    def settled(self) -> Self:
+        settled = self.copy()
+        settled._sigma = self._fit().sigma
+        return settled
 
     @property
     def labels(self) -> list[Label]:
@@ -105,7 +111,8 @@ class Posteriors:
             moved = centred(rows, centre)
             made = [self._representatives(moved[labels == place]) for place in range(labels[-1] + 1)]
             owners = np.repeat(np.arange(len(made)), [len(of_class) for of_class in made])
-            self._fitted = _Fitted(centre, np.concatenate(made), owners, likeliest_sigma(moved, labels))
+            sigma = likeliest_sigma(moved, labels) if self._sigma is None else self._sigma
+            self._fitted = _Fitted(centre, np.concatenate(made), owners, sigma)
         return self._fitted
 
     def _representatives(self, rows: np.ndarray) -> np.ndarray:
@@ -130,7 +137,8 @@ def likeliest_sigma(rows: np.ndarray, labels: np.ndarray) -> float:
     np.fill_diagonal(squares, np.inf)
     own = np.where(labels[:, None] == labels, squares, np.inf)
     losses = [
-        np.mean(_log_sums(-squares[told] / (2 * s * s)) - _log_sums(-own[told] / (2 * s * s))) for s in _SIGMAS
+        np.mean(_log_sums(-squares[told] / (2 * s * s)) - _log_sums(-own[told] / (2 * s * s)))
+        for s in _SIGMAS
     ]
     return float(_SIGMAS[int(np.argmin(losses))])
 

@@ -14,7 +14,7 @@ from fsljax.classification.heads.common import (
     Compared,
     Supports,
     by_blocks,
-    left_out_distances,
+    left_out,
     likeliest_temperature,
     mean_radius,
     softmax,
@@ -54,6 +54,12 @@ class Prototypes:
         other._sums, other._counts = dict(self._sums), dict(self._counts)
         other._supports = self._supports.copy()
         return other
+
+    def settled(self) -> Self:
+        settled = self.copy()
+        if settled._temperature is None:  # which changes no distance
+            settled._temperature = 1.0
+        return settled
 
     @property
     def labels(self) -> list[Label]:
@@ -108,10 +114,8 @@ class Prototypes:
 
     def _scale(self) -> float:
         if self._likeliest is None:
-            fixed = self.copy()
-            fixed._temperature = 1.0
-            distances, labels, _ = left_out_distances(fixed)
-            self._likeliest = likeliest_temperature(distances, labels)
+            without = left_out(self)
+            self._likeliest = likeliest_temperature(without.distances, without.labels)
         return self._likeliest
 
     def _means(self) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,7 @@ from fsljax.classification.heads.common import folds
 PENALTIES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 """Strengths of the penalty that are tried, as of embeddings of length 1: 1 / (C · 100) at length 10."""
 WITHOUT_CHOICE = 0.003
-_ITERATIONS = 200
+_ITERATIONS = 100
 _FEWEST = 16  # rows and classes are filled up to powers of two, that few programs are compiled
 _MOST_OPERATIONS = 4e11  # that choosing may take: a few seconds
 
@@ -36,7 +34,7 @@ def fit_regression(
     """
     basis, coordinates = _coordinates(rows)
     used = np.ones(len(rows), bool) if used is None else used
-    found = _solved(coordinates, labels, used[None], np.array([penalty]))[0]
+    found = _solved(coordinates, labels, used, np.array([penalty]))[0]
     weights = basis @ found
     return weights[:-1].astype(np.float32), weights[-1].astype(np.float32)
 
@@ -52,14 +50,13 @@ def likeliest_penalty(rows: np.ndarray, labels: np.ndarray) -> float:
     """
     classes = int(labels.max()) + 1
     cost = 4.0 * _ITERATIONS * len(PENALTIES) * len(rows) * min(rows.shape) * classes
-    parts = list(folds(labels, int(np.clip(_MOST_OPERATIONS / cost, 2, 10))))
+    parts = list(folds(labels, int(np.clip(_MOST_OPERATIONS / cost, 2, 5))))
     if not parts or classes < 2:
         return WITHOUT_CHOICE
     _, coordinates = _coordinates(rows)
     losses = np.zeros(len(PENALTIES))
     for left_out in parts:
-        used = np.repeat(~left_out[None], len(PENALTIES), axis=0)
-        found = _solved(coordinates, labels, used, np.array(PENALTIES))
+        found = _solved(coordinates, labels, ~left_out, np.array(PENALTIES))
         logits = np.einsum("nr,prc->pnc", coordinates[left_out], found)
         highest = logits.max(axis=2, keepdims=True)
         log_sums = np.log(np.exp(logits - highest).sum(axis=2)) + highest[..., 0]
@@ -83,8 +80,10 @@ def _coordinates(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return basis, wide @ basis
 
 
-def _solved(coordinates: np.ndarray, labels: np.ndarray, used: np.ndarray, penalties: np.ndarray) -> np.ndarray:
-    """Coefficients `[p, r, classes]` for each penalty and the rows `used` `[p, n]` with it."""
+def _solved(
+    coordinates: np.ndarray, labels: np.ndarray, used: np.ndarray, penalties: np.ndarray
+) -> np.ndarray:
+    """Coefficients `[p, r, classes]` of the rows `used`, bool `[n]`, for each penalty."""
     count, dims = coordinates.shape
     classes = int(labels.max()) + 1
     size, width, columns = (_filled_up(number) for number in (count, dims, classes))
@@ -92,15 +91,13 @@ def _solved(coordinates: np.ndarray, labels: np.ndarray, used: np.ndarray, penal
     filled[:count, :dims] = coordinates
     targets = np.zeros((size, columns), np.float32)
     targets[np.arange(count), labels] = 1
-    weights = np.zeros((len(used), size), np.float32)
-    weights[:, :count] = used
+    weights = np.zeros(size, np.float32)
+    weights[:count] = used
     there = np.arange(columns) < classes
-    solve = partial(solved, jnp.asarray(filled), jnp.asarray(targets), jnp.asarray(there))
-    found = [solve(jnp.asarray(of), jnp.float32(penalty)) for of, penalty in zip(weights, penalties, strict=True)]
-    return np.asarray(np.stack(found), np.float64)[:, :dims, :classes]
+    found = _of_penalties(filled, targets, there, weights, penalties.astype(np.float32))
+    return np.asarray(found, np.float64)[:, :dims, :classes]
 
 
-@jax.jit
 def solved(
     coordinates: jax.Array, targets: jax.Array, there: jax.Array, used: jax.Array, penalty: jax.Array
 ) -> jax.Array:
@@ -130,6 +127,9 @@ def solved(
 
     start = jnp.zeros((coordinates.shape[1], targets.shape[1]), coordinates.dtype)
     return jax.lax.fori_loop(0, _ITERATIONS, step, (start, start, jnp.ones((), coordinates.dtype)))[0]
+
+
+_of_penalties = jax.jit(jax.vmap(solved, in_axes=(None, None, None, None, 0)))
 
 
 def _filled_up(number: int) -> int:

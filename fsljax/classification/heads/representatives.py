@@ -51,6 +51,9 @@ class Representatives:
         other._supports, other._centres = dict(self._supports), dict(self._centres)
         return other
 
+    def settled(self) -> Self:
+        return self.copy()
+
     @property
     def labels(self) -> list[Label]:
         return list(self._supports)
@@ -118,7 +121,8 @@ class Representatives:
     def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
         self.per_class = int(arrays["per_class"])
         self._supports, self._centres = (
-            dict(zip(labels, kept_rows(name, arrays), strict=True)) for name in ("supports", "representatives")
+            dict(zip(labels, kept_rows(name, arrays), strict=True))
+            for name in ("supports", "representatives")
         )
 
     def _classify(self, embeddings: np.ndarray) -> by_representatives.RepresentativeOutput:
