@@ -213,6 +213,21 @@ def test_position_embeddings_come_to_the_size_of_the_images(tmp_path: Path, more
     np.testing.assert_allclose(loaded[:, before:], 3, rtol=1e-6)
 
 
+def test_dinov2s_own_files_with_registers_are_read_as_timms(tmp_path: Path):
+    more = {"register_tokens": 3, "embed_class": False}
+    variables = draw_variables(building._built("vit", Network(name="vit", **SMALL_VIT, **more)), 12, 12, 3)
+    of_timm = tensors_of(variables)
+    own = {name: tensor for name, tensor in of_timm.items() if name != "reg_token"}
+    of_class = np.full((1, 1, 8), 0.5, np.float32)
+    own |= {"register_tokens": of_timm["reg_token"], "mask_token": np.zeros((1, 8), np.float32),
+            "cls_token": of_timm["cls_token"] - of_class,
+            "pos_embed": np.concatenate([of_class, of_timm["pos_embed"]], axis=1)}  # fmt: skip
+    save_file(of_timm, tmp_path / "timm.safetensors")
+    loaded = [load_weights(path, variables)
+              for path in (tmp_path / "timm.safetensors", write_torch(tmp_path / "own.pth", own))]  # fmt: skip
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *loaded)
+
+
 @pytest.mark.parametrize("name", VITS)
 def test_fields_are_found_by_the_shapes_of_the_weights(name: str):
     variables, network = variables_of(name), Network(name="vit", **VITS[name])
