@@ -232,10 +232,8 @@ def test_dinov2s_own_files_with_registers_are_read_as_timms(tmp_path: Path):
 def test_fields_are_found_by_the_shapes_of_the_weights(name: str):
     variables, network = variables_of(name), Network(name="vit", **VITS[name])
     places = names_in_file(variables, ())
-    found = vit.fields(
-        {one: shape_in_file(place, at(variables, place).shape) for one, place in places.items()}
-    )
-    assert dataclasses.replace(network, **found) == network
+    shapes = {one: shape_in_file(place, at(variables, place).shape) for one, place in places.items()}
+    assert dataclasses.replace(network, **vit.fields(shapes)) == network
     with pytest.raises(UserError, match="of no Vision Transformer"):
         vit.fields({"conv1.weight": (64, 3, 7, 7)})
 
