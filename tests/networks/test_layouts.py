@@ -223,8 +223,8 @@ def test_dinov2s_own_files_with_registers_are_read_as_timms(tmp_path: Path):
             "cls_token": of_timm["cls_token"] - of_class,
             "pos_embed": np.concatenate([of_class, of_timm["pos_embed"]], axis=1)}  # fmt: skip
     save_file(of_timm, tmp_path / "timm.safetensors")
-    loaded = [load_weights(path, variables)
-              for path in (tmp_path / "timm.safetensors", write_torch(tmp_path / "own.pth", own))]  # fmt: skip
+    paths = tmp_path / "timm.safetensors", write_torch(tmp_path / "own.pth", own)
+    loaded = [load_weights(path, variables) for path in paths]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *loaded)
 
 

@@ -387,8 +387,8 @@ def test_what_pytorch_writes_is_what_it_reads(path: Path, is_zip: bool, protocol
     torch.save(checkpoint, path, pickle_protocol=protocol, _use_new_zipfile_serialization=is_zip)
     loaded = read_state_dict(path)
     assert list(loaded) == list(tensors)
-    for name, tensor in tensors.items():
-        expected = tensor.detach()
+    for name, saved in tensors.items():
+        expected = saved.detach()
         expected = expected.float() if expected.dtype in (torch.half, torch.bfloat16) else expected
         np.testing.assert_array_equal(loaded[name], expected.numpy())
         assert loaded[name].dtype == expected.numpy().dtype
