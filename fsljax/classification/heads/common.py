@@ -179,7 +179,7 @@ def folds(labels: np.ndarray, most: int = _MOST_FOLDS) -> Iterator[np.ndarray]:
     for label in np.flatnonzero(counts):
         place[labels == label] = np.arange(counts[label]) % most
     alone = counts[labels] < 2
-    for fold in range(min(most, int(counts.max()) if len(counts) else 0)):
+    for fold in range(min(most, int(np.max(counts, initial=0)))):
         left_out = (place == fold) & ~alone
         if left_out.any():
             yield left_out

@@ -15,8 +15,8 @@ from fsljax.classification.heads.common import (
     mean_radius,
     rows_to_keep,
 )
+from fsljax.classification.heads.comparison import of_support
 from fsljax.classification.heads.prototypes import Prototypes
-from fsljax.classification.representatives import of_support
 from fsljax.data.labels import Label
 from fsljax.evaluation import nearest_cluster
 

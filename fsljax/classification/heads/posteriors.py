@@ -9,7 +9,6 @@ from typing import NamedTuple, Self
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.classification import representatives as by_representatives
 from fsljax.classification.heads.centered import centre_and_means, centred
 from fsljax.classification.heads.common import (
     Compared,
@@ -18,6 +17,7 @@ from fsljax.classification.heads.common import (
     softmax,
     squared_distances,
 )
+from fsljax.classification.heads.comparison import of_support
 from fsljax.data.labels import Label
 
 _SIGMAS = np.geomspace(0.1, 1.0, 10)
@@ -116,7 +116,7 @@ class Posteriors:
         return self._fitted
 
     def _representatives(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(by_representatives.of_support(jnp.asarray(rows)[None], self.per_class)[0])
+        return np.asarray(of_support(jnp.asarray(rows)[None], self.per_class)[0])
 
 
 def likeliest_sigma(rows: np.ndarray, labels: np.ndarray) -> float:

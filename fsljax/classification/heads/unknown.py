@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -142,3 +143,10 @@ def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
     below = np.searchsorted(np.sort(unknown), known, side="left")
     not_above = np.searchsorted(np.sort(unknown), known, side="right")
     return float(np.mean(below + not_above) / 2 / len(unknown))
+
+
+def checked_threshold(unknown: float | None) -> float | None:
+    """A threshold as it is, or a UserError: it is no confidence, nor None."""
+    if unknown is not None and not (isinstance(unknown, Real) and 0 <= unknown <= 1):
+        raise UserError(f"unknown is {unknown!r}; it must be from 0 to 1, or None.")
+    return unknown
