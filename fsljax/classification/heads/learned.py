@@ -11,6 +11,7 @@ import numpy as np
 
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     kept_rows,
     mean_radius,
     rows_to_keep,
@@ -65,6 +66,9 @@ class SoftmaxLayer:
         return other
 
     def settled(self) -> Self:
+        return self.copy()
+
+    def telling_unknown(self) -> Head:
         return self.copy()
 
     @property
@@ -144,6 +148,9 @@ class NearestClusters:
         return other
 
     def settled(self) -> Self:
+        return self.copy()
+
+    def telling_unknown(self) -> Head:
         return self.copy()
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 from fsljax.classification.heads.centered import centre_and_means, centred
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     Supports,
     mean_radius,
     softmax,
@@ -67,6 +68,9 @@ class Posteriors:
         settled = self.copy()
         settled._sigma = self._fit().sigma
         return settled
+
+    def telling_unknown(self) -> Head:
+        return self.settled()
 
     @property
     def labels(self) -> list[Label]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     by_blocks,
     kept_rows,
     mean_radius,
@@ -53,6 +54,9 @@ class Representatives:
 
     def settled(self) -> Self:
         return self.copy()
+
+    def telling_unknown(self) -> Head:
+        return self.settled()
 
     @property
     def labels(self) -> list[Label]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsljax.classification.heads.common import Compared, Head, left_out
+from fsljax.classification.heads.common import Compared, Head, left_out, left_out_classes
 from fsljax.errors import UserError
 
 _FEWEST = 4  # embeddings of either kind, from which a scale is made
@@ -77,10 +77,9 @@ def left_out_distances(head: Head) -> Distances:
             "The embeddings of the enrolled images were not kept, which an earlier version did not do: enrol "
             "them again."
         )
-    without = left_out(head)
-    others = without.distances.copy()
-    others[np.arange(len(others)), without.labels] = np.inf
-    return Distances(without.distances[without.told].min(axis=1), others.min(axis=1))
+    telling = head.telling_unknown()
+    without = left_out(telling)
+    return Distances(without.distances[without.told].min(axis=1), left_out_classes(telling))
 
 
 def scale_of(distances: Distances) -> Scale | None:
