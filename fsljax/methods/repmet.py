@@ -245,7 +245,8 @@ class RepMet:
         )
 
     def _head(self, variables: Variables, train: Part) -> tuple[Head, str]:
-        head = Representatives(sigma=float(self._sigma(variables["params"])), alpha=self.config.loss.alpha)
+        sigma, per_class = self._sigma(variables["params"]), self.config.eval.support_representatives
+        head = Representatives(sigma=float(sigma), per_class=per_class)
         head.hold(class_labels(train.data), np.asarray(self._representatives(variables["params"])))
         return head, ""
 
