@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.classification.heads.centered import centre_and_means, centred
+from fsljax.classification.heads.centered import centre_and_means, centred, telling_unknown_of
 from fsljax.classification.heads.common import (
     Compared,
     Head,
@@ -70,7 +70,7 @@ class Posteriors:
         return settled
 
     def telling_unknown(self) -> Head:
-        return self.settled()
+        return telling_unknown_of(self._supports)
 
     @property
     def labels(self) -> list[Label]:
