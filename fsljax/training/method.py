@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -26,6 +28,9 @@ class Evaluation(NamedTuple):
       shown: those images, with their classes.
       correct: bool `[n]` of each setting, whether each test example was classified rightly, for paired
         comparisons of methods; empty where a setting has episodes of its own.
+      learned: the head that names new images, with its labels: kept beside the checkpoint.
+      remarks: sentences that are printed under the table.
+      more: what `results.json` holds of it beside the figures.
     """
 
     test: dict[str, dict[str, float]]
@@ -34,6 +39,9 @@ class Evaluation(NamedTuple):
     embeddings: np.ndarray
     shown: ImageDataset
     correct: dict[str, np.ndarray] = {}  # noqa: RUF012
+    learned: Any | None = None
+    remarks: tuple[str, ...] = ()
+    more: Mapping[str, Any] = MappingProxyType({})
 
 
 class TrainingData(NamedTuple):
