@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 
-from fsljax.classification.heads import Head, Prototypes, Representatives
-from fsljax.classification.stored_config import ClassifierConfig
-from fsljax.errors import UserError
+from fsljax.classification.heads import Head, Prototypes, Representatives, new_head
+from fsljax.classification.stored_config import PRETRAINED, ClassifierConfig
+from fsljax.errors import UserError, first_few
 from fsljax.networks.variables import Params
 
 
@@ -24,6 +24,8 @@ def enrolled_by(config: ClassifierConfig, params: Params, representatives: int |
     if config.method != "repmet":
         if representatives is not None:
             raise _no_representatives(config.method)
+        if config.method == PRETRAINED:
+            return new_head("logistic")
         return Prototypes(config.loss.distance, config.loss.temperature)
     if representatives is not None and representatives < 0:
         raise UserError(f"representatives is {representatives}; it must be 0 or more.")
@@ -49,3 +51,21 @@ def _no_representatives(method: str) -> UserError:
         f"This network was trained by {method!r}, whose classes have no representatives: load "
         "one that was trained by 'repmet'."
     )
+
+
+def changed_head(head: Head, name: str, distance: str) -> Head:
+    """Another head, with the classes of one.
+
+    Raises:
+      UserError: if there is no such head, or the embeddings of a class were not kept.
+    """
+    changed = new_head(name, distance=distance)
+    lost = [label for label in head.labels if label not in head.supports]
+    if lost:
+        raise UserError(
+            f"The head cannot be changed: the embeddings of {first_few([str(label) for label in lost])} were "
+            "not kept, for they were trained, or enrolled by an earlier version. Enrol their images."
+        )
+    for label in head.labels:
+        changed.add([label] * len(head.supports[label]), head.supports[label])
+    return changed

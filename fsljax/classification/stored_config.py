@@ -7,15 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import networks
-from fsljax.config import Data, Network, field, flat, modules, read, section
+from fsljax.config import Data, Network, config_dict, field, flat, modules, read, section
 from fsljax.errors import UserError
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.losses.repmet import VERSIONS
+from fsljax.networks import pretrained
+from fsljax.networks.variables import Variables
 from fsljax.training import workdir
+from fsljax.training.checkpoints import Model
 
+PRETRAINED = "pretrained"
+"""The method of a network that was not trained here."""
 _DETECTOR = "repmet_detector"
 # Fields without which a stored config tells too little of the network.
 _NEEDED = (
@@ -84,3 +92,37 @@ def read_classifier_config(folder: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path} cannot be read: {str(error).rstrip('.')}.") from error
     return stored
+
+
+def pretrained_config(weights: str) -> ConfigDict:
+    """The config of a network of published weights, which are fetched where they are not here.
+
+    Raises:
+      UserError: if they cannot be had, or are of a network that is not here.
+    """
+    as_the_weights_say = {"name": "", "input_mean": (), "input_std": (), "padding": "", "weights": weights}
+    config = config_dict(ClassifierConfig(method=PRETRAINED))
+    config.data.update({"name": "folder", "channels": 3, "image_size": 0})
+    config.network.update(as_the_weights_say)
+    return pretrained.described(config)
+
+
+def pretrained_model(config: ConfigDict) -> Model:
+    """The network of a config that `pretrained_config` made, with its weights.
+
+    Raises:
+      UserError: as `fsljax.networks.load_weights`.
+    """
+    typed = classifier_config(config)
+    network, side = networks.build(typed), typed.data.image_size
+
+    def first(key: jax.Array) -> Variables:
+        variables: Variables = network.init(key, jnp.zeros((1, side, side, 3)), running_average=True)
+        return variables
+
+    shapes = jax.eval_shape(first, jax.random.key(0))
+    empty = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), dict(shapes))
+    variables = networks.load_weights(
+        pretrained.located(typed.network), {"params": {}, "batch_stats": {}, **empty}
+    )
+    return Model(0, jax.device_get(variables))

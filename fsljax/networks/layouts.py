@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
 from flax.traverse_util import flatten_dict
 
 from fsljax.config import modules
@@ -59,6 +60,21 @@ def names_in_file(variables: Variables, there: Collection[str]) -> dict[str, tup
             if len(names.keys() & set(there)) > len(best.keys() & set(there)):
                 best = names
     return best
+
+
+def with_registers_as_in_timm(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """DINOv2's own files with registers embed the class token's position; in timm's that is added already."""
+    classes, positions = tensors.get("cls_token"), tensors.get("pos_embed")
+    if "register_tokens" not in tensors or classes is None or positions is None:
+        return tensors
+    if positions.ndim != 3 or positions.shape[1] < 2 or classes.shape != positions[:, :1].shape:
+        return tensors
+    others = {name: tensor for name, tensor in tensors.items() if name != "register_tokens"}
+    return others | {
+        "reg_token": tensors["register_tokens"],
+        "cls_token": classes + positions[:, :1],
+        "pos_embed": positions[:, 1:],
+    }
 
 
 def _layouts() -> Iterator[dict[str, str]]:

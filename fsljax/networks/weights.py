@@ -12,7 +12,7 @@ from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
-from fsljax.networks.layouts import flat_arrays, names_in_file
+from fsljax.networks.layouts import flat_arrays, names_in_file, with_registers_as_in_timm
 from fsljax.networks.layouts import torch_names as torch_names  # found here by earlier programs
 from fsljax.networks.positions import fitted_positions
 from fsljax.networks.variables import Variables
@@ -46,7 +46,7 @@ def load_weights(path: Path, variables: Variables) -> Variables:
         finite, or of no part of the network; the first one is named.
     """
     flat = flat_arrays(variables)
-    tensors = read_tensors(path)
+    tensors = with_registers_as_in_timm(read_tensors(path))
     places = names_in_file(variables, tensors)
     tokens = sum(_torch_shape(flat[place])[1] for place in places.values() if place[-1] in _TOKENS)
     for name, place in places.items():

@@ -19,7 +19,11 @@ from fsljax.training.checkpoints import Checkpoints, Model
 from fsljax.training.state_items import digest
 
 ENROLLED = "enrolled.npz"
+"""What an application enrolled."""
+LEARNED = "learned.npz"
+"""The classes that a run was trained on, and what it learned of them."""
 _ROWS = ("sums", "supports", "representatives")
+_NUMBERS = ("kernel", "bias", "scale", "variance")
 
 
 def write(
@@ -50,15 +54,22 @@ def write(
                 write_json(folder / workdir.CONFIG, dict(config))
             if not checkpoints.selections():
                 checkpoints.write_model(model, None)
-            kept = {
-                "labels": np.array(json.dumps(list(labels))),  # keeps strings and integers apart
-                **arrays,
-                "model": np.array(digest(model.variables)),
-            }
-            with replacing(folder / ENROLLED) as unfinished, unfinished.open("wb") as file:
-                np.savez(file, allow_pickle=False, **kept)
+            write_classes(folder / ENROLLED, model, labels, arrays)
     except OSError as error:
         raise _not_writable(folder, error) from error
+
+
+def write_classes(
+    path: Path, model: Model, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Writes the classes of a network to a file that `read_enrolled` reads; an OSError is the caller's."""
+    kept = {
+        "labels": np.array(json.dumps(list(labels))),  # keeps strings and integers apart
+        **arrays,
+        "model": np.array(digest(model.variables)),
+    }
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, **kept)
 
 
 def read_enrolled(
@@ -101,9 +112,15 @@ def _check_enrolled(labels: object, arrays: Mapping[str, np.ndarray], dim: int) 
         raise ValueError("a class comes twice")
     for name, array in arrays.items():
         if name.endswith("counts"):
-            if array.shape != (len(labels),) or array.dtype.kind not in "iu" or (array < 1).any():
-                raise ValueError(f"{name} must hold a number from 1 for each of the {len(labels)} classes")
-        elif name in _ROWS and labels:
+            least = 0 if name == "supports_counts" else 1  # of classes that were trained none is kept
+            if array.shape != (len(labels),) or array.dtype.kind not in "iu" or (array < least).any():
+                raise ValueError(
+                    f"{name} must hold a number from {least} for each of the {len(labels)} classes"
+                )
+        elif name in _NUMBERS:
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ValueError(f"{name} holds what is no number")
+        elif name in _ROWS and labels and len(array):
             if array.ndim != 2 or array.shape[1] != dim:
                 raise ValueError(f"{name} has the shape {list(array.shape)}, and the network gives {dim}")
             if array.dtype.kind != "f" or not np.isfinite(array).all():

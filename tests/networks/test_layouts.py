@@ -213,14 +213,27 @@ def test_position_embeddings_come_to_the_size_of_the_images(tmp_path: Path, more
     np.testing.assert_allclose(loaded[:, before:], 3, rtol=1e-6)
 
 
+def test_dinov2s_own_files_with_registers_are_read_as_timms(tmp_path: Path):
+    more = {"register_tokens": 3, "embed_class": False}
+    variables = draw_variables(building._built("vit", Network(name="vit", **SMALL_VIT, **more)), 12, 12, 3)
+    of_timm = tensors_of(variables)
+    own = {name: tensor for name, tensor in of_timm.items() if name != "reg_token"}
+    of_class = np.full((1, 1, 8), 0.5, np.float32)
+    own |= {"register_tokens": of_timm["reg_token"], "mask_token": np.zeros((1, 8), np.float32),
+            "cls_token": of_timm["cls_token"] - of_class,
+            "pos_embed": np.concatenate([of_class, of_timm["pos_embed"]], axis=1)}  # fmt: skip
+    save_file(of_timm, tmp_path / "timm.safetensors")
+    paths = tmp_path / "timm.safetensors", write_torch(tmp_path / "own.pth", own)
+    loaded = [load_weights(path, variables) for path in paths]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *loaded)
+
+
 @pytest.mark.parametrize("name", VITS)
 def test_fields_are_found_by_the_shapes_of_the_weights(name: str):
     variables, network = variables_of(name), Network(name="vit", **VITS[name])
     places = names_in_file(variables, ())
-    found = vit.fields(
-        {one: shape_in_file(place, at(variables, place).shape) for one, place in places.items()}
-    )
-    assert dataclasses.replace(network, **found) == network
+    shapes = {one: shape_in_file(place, at(variables, place).shape) for one, place in places.items()}
+    assert dataclasses.replace(network, **vit.fields(shapes)) == network
     with pytest.raises(UserError, match="of no Vision Transformer"):
         vit.fields({"conv1.weight": (64, 3, 7, 7)})
 

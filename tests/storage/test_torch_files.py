@@ -367,3 +367,28 @@ def test_a_storage_is_read_once_for_all_that_share_it(path: Path):
     assert len(read_state_dict(path)) == 1000
     assert tracemalloc.get_traced_memory()[1] < 2**25
     tracemalloc.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_pytorch_writes_is_what_it_reads(path: Path, is_zip: bool, protocol: int):
+    torch = pytest.importorskip("torch")
+    grid = torch.arange(24.0).reshape(2, 3, 4)
+    tensors = {
+        "whole": grid, "turned": grid.transpose(0, 2), "part": grid[:, 1:, ::2], "half": grid.half(),
+        "bfloat16": grid.bfloat16(), "parameter": torch.nn.Parameter(grid.clone()), "count": torch.tensor(3),
+        "empty": torch.zeros(0, 3), "uint16": torch.arange(5).to(torch.uint16), "true": grid > 3,
+    }  # fmt: skip
+    optimizer = torch.optim.Adam([tensors["parameter"]])
+    tensors["parameter"].sum().backward()
+    optimizer.step()
+    checkpoint = {"epoch": 3, "model": tensors, "optimizer": optimizer.state_dict()}
+    torch.save(checkpoint, path, pickle_protocol=protocol, _use_new_zipfile_serialization=is_zip)
+    loaded = read_state_dict(path)
+    assert list(loaded) == list(tensors)
+    for name, saved in tensors.items():
+        expected = saved.detach()
+        expected = expected.float() if expected.dtype in (torch.half, torch.bfloat16) else expected
+        np.testing.assert_array_equal(loaded[name], expected.numpy())
+        assert loaded[name].dtype == expected.numpy().dtype

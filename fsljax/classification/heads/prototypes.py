@@ -114,8 +114,14 @@ class Prototypes:
 
     def _scale(self) -> float:
         if self._likeliest is None:
-            without = left_out(self)
-            self._likeliest = likeliest_temperature(without.distances, without.labels)
+            if self.supports:
+                without = left_out(self)
+                distances, labels = without.distances, without.labels
+            else:
+                means = self._means()
+                distances, labels = self._between(means, means), np.arange(len(means))
+                np.fill_diagonal(distances, np.nan)
+            self._likeliest = likeliest_temperature(distances, labels)
         return self._likeliest
 
     def _means(self) -> np.ndarray:

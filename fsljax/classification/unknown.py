@@ -1,0 +1,144 @@
+"""How sure a classifier is that an image belongs to a class at all, and from where on it says so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fsljax.classification.heads.common import Compared, Head, left_out
+from fsljax.errors import UserError
+
+_FEWEST = 4  # embeddings of either kind, from which a scale is made
+_MOST = 60.0  # log odds; beyond, all confidences were equal
+
+
+class Scale(NamedTuple):
+    """Between distances of what belongs to a class and distances of what belongs to none.
+
+    Attributes:
+      middle: the distance at which either is as likely.
+      slope: log odds gained by a unit less.
+    """
+
+    middle: float
+    slope: float
+
+    def confidence(self, nearest: np.ndarray) -> np.ndarray:
+        """From 0 to 1, of distances `[n]` to what is nearest of any class."""
+        odds = np.clip(self.slope * (self.middle - np.asarray(nearest, np.float64)), -_MOST, _MOST)
+        sure: np.ndarray = 1 / (1 + np.exp(-odds))
+        return sure
+
+
+class Distances(NamedTuple):
+    """Distances to what is nearest of any class, of enrolled embeddings.
+
+    Attributes:
+      known: each without itself.
+      unknown: each without its class.
+    """
+
+    known: np.ndarray
+    unknown: np.ndarray
+
+
+class Calibration(NamedTuple):
+    """Result of `Classifier.calibrate`.
+
+    Attributes:
+      threshold: of the confidence, now the classifier's `unknown`.
+      auroc: area under the curve of true accepts over false ones: the chance that an image of a class is
+        given more confidence than one of none.
+      false_accept: share of images of no class that the threshold accepts, as estimated.
+      true_accept: share of images of the classes that it accepts, as estimated.
+      known, unknown: images that these were estimated from.
+    """
+
+    threshold: float
+    auroc: float
+    false_accept: float
+    true_accept: float
+    known: int
+    unknown: int
+
+
+def left_out_distances(head: Head) -> Distances:
+    """How near enrolled embeddings are to the classes without themselves, and without their class.
+
+    Raises:
+      UserError: if fewer than two classes are enrolled, or their embeddings were not kept.
+    """
+    if len(head.labels) < 2:
+        raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
+    if set(head.supports) != set(head.labels):
+        raise UserError(
+            "The embeddings of the enrolled images were not kept, which an earlier version did not do: enrol "
+            "them again."
+        )
+    without = left_out(head)
+    others = without.distances.copy()
+    others[np.arange(len(others)), without.labels] = np.inf
+    return Distances(without.distances[without.told].min(axis=1), others.min(axis=1))
+
+
+def scale_of(distances: Distances) -> Scale | None:
+    """The scale between two kinds of distances; None where they are too few, or do not tell them apart.
+
+    Log odds of two normal distributions of one variance, as likely as one another.
+    """
+    known, unknown = (np.asarray(kind, np.float64) for kind in distances)
+    if min(len(known), len(unknown)) < _FEWEST:
+        return None
+    apart = unknown.mean() - known.mean()
+    variance = (known.var() + unknown.var()) / 2
+    if not apart > 0 or not np.isfinite(apart / max(variance, 1e-30)):
+        return None
+    return Scale(float((known.mean() + unknown.mean()) / 2), float(apart / max(variance, apart**2 / _MOST)))
+
+
+def confidence(head: Head, scale: Scale | None, compared: Compared) -> np.ndarray:
+    """How sure it is that embeddings belong to the class they are nearest to, float64 `[n]`.
+
+    By the scale; without one p · r / (r + d): the class's probability p, the distance d to what is nearest,
+    and r, half of that between a class and its nearest neighbour, in the mean.
+
+    Raises:
+      UserError: if fewer than two classes are enrolled.
+    """
+    if len(head.labels) < 2:
+        raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
+    if scale is not None:
+        return scale.confidence(compared.nearest)
+    radius = head.radius()
+    sure: np.ndarray = (
+        compared.probabilities.max(axis=1) * radius / np.maximum(radius + compared.nearest, 1e-30)
+    )
+    return sure
+
+
+def calibrated(known: np.ndarray, unknown: np.ndarray, false_accept: float) -> Calibration:
+    """The threshold that accepts a share of what is unknown.
+
+    Args:
+      known, unknown: confidences of images of the classes, and of none, `[n]`.
+      false_accept: that share.
+    """
+    threshold = float(np.quantile(unknown, 1 - false_accept))
+    return Calibration(
+        threshold,
+        auroc(known, unknown),
+        float(np.mean(unknown >= threshold)),
+        float(np.mean(known >= threshold)) if len(known) else float("nan"),
+        len(known),
+        len(unknown),
+    )
+
+
+def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
+    """The chance that one of `known` is higher than one of `unknown`; half a chance where they are equal."""
+    if not len(known) or not len(unknown):
+        return float("nan")
+    below = np.searchsorted(np.sort(unknown), known, side="left")
+    not_above = np.searchsorted(np.sort(unknown), known, side="right")
+    return float(np.mean(below + not_above) / 2 / len(unknown))
