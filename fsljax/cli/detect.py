@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fsljax.cli.arguments import Parser, fraction
 from fsljax.errors import UserError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fsljax.data.labels import Label
 
 _AT_ONCE = 8
+Box = tuple[float, float, float, float]
 
 
 class Found(NamedTuple):
@@ -27,7 +28,7 @@ class Found(NamedTuple):
 
     label: Label
     score: float
-    box: tuple[float, float, float, float]
+    box: Box
 
 
 def main(arguments: list[str]) -> int:
@@ -73,8 +74,10 @@ def _load(model: str) -> Detector:
       UserError: if there is none, or none that knows classes.
     """
     from fsljax.api import Detector
+    from fsljax.cli.models import check_is
     from fsljax.training.devices import use_compilation_cache
 
+    check_is(model, detector=True)
     use_compilation_cache()
     detector = Detector.load(model)
     if not detector.classes:
@@ -89,7 +92,7 @@ def _ask(detector: Detector, paths: list[str], least: float) -> list[list[Found]
     detected = detector.detect(paths, threshold=least)
     return [
         [
-            Found(label, float(score), tuple(map(float, box)))
+            Found(label, float(score), cast(Box, tuple(box.tolist())))
             for box, score, label in zip(boxes, scores, labels.tolist(), strict=True)
         ]
         for boxes, scores, labels in zip(*detected, strict=True)
@@ -132,7 +135,7 @@ def _as_json(images: Sequence[GivenImage], answers: Sequence[Sequence[Found] | N
     document: list[dict[str, Any]] = []
     for image, found in zip(images, answers, strict=True):
         if found is None:
-            document.append({"file": image.path, "error": image.failure})
+            document.append({"file": image.path, "objects": None, "error": image.failure})
             continue
         objects = [
             {"label": one.label, "score": rounded(one.score), "box": [round(side, 1) for side in one.box]}

@@ -65,14 +65,16 @@ def _load(model: str, unknown: float | None) -> Classifier:
       UserError: if there is none, or none that knows classes.
     """
     from fsljax.api import Classifier
+    from fsljax.cli.models import check_is
     from fsljax.training.devices import use_compilation_cache
 
+    check_is(model, detector=False)
     use_compilation_cache()
     classifier = Classifier.load(model, unknown=unknown)
     if not classifier.classes:
         raise UserError(
-            f"The model in {model} knows no class: teach it some with fsljax enroll {model} DIR, DIR a folder "
-            "that holds a folder of images for each class."
+            f"The model in {model} knows no class: teach it some with fsljax enroll {model} DIR, DIR holding "
+            "a folder of images for each class."
         )
     return classifier
 
@@ -96,11 +98,16 @@ def _as_json(images: Sequence[GivenImage], answers: Sequence[Answer | None], *, 
     document: list[dict[str, Any]] = []
     for image, answer in zip(images, answers, strict=True):
         if answer is None:
-            document.append({"file": image.path, "error": image.failure})
+            nothing = dict.fromkeys(("label", "probability", "confidence"))
+            document.append({"file": image.path, **nothing, "error": image.failure})
             continue
         confidence = None if answer.confidence is None else rounded(answer.confidence)
-        entry = {"file": image.path, "label": answer.label, "probability": rounded(answer.likeliest[0][1]),
-                 "confidence": confidence}  # fmt: skip
+        entry: dict[str, Any] = {
+            "file": image.path,
+            "label": answer.label,
+            "probability": rounded(answer.likeliest[0][1]),
+            "confidence": confidence,
+        }
         if of_several:
             entry["top"] = [
                 {"label": label, "probability": rounded(probability)}
