@@ -1,4 +1,4 @@
-"""Ships a run: python -m fsljax.export --workdir=runs/NAME --to=models/NAME
+"""Ships a run: fsljax export --workdir=runs/NAME --to=models/NAME, or python -m fsljax.export
 
 Copies the config and the best checkpoint's parameters and batch statistics, without optimiser state: what
 `--mode=evaluate` and `fsljax.api.Classifier` need.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ COMMANDS = {
     "export": "Ships a run as a model.",
 }
 _RUNS = ("train", "evaluate")
+_HEED_SIGNALS_THEMSELVES = ("reproduce", "export")
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
 
         _begin_workers_with_main_of_package()
         return run(command, arguments, called(), shlex.join([*called().split(), *typed]))
-    return _told(lambda: _run(command, arguments))
+    return _told(command, arguments)
 
 
 def called() -> str:
@@ -87,13 +87,14 @@ def _found(command: str) -> Callable[[list[str]], int]:
 def _reproduce(arguments: list[str]) -> int:
     from fsljax import reproduce
 
+    startup.end()
     return reproduce.main(arguments)
 
 
 def _export(arguments: list[str]) -> int:
     from fsljax import export
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it says what was left
+    startup.end()
     return export.run(arguments, program=f"{called()} export")
 
 
@@ -116,16 +117,17 @@ class _Ending:
         os._exit(startup.INTERRUPTED if self.status is None else self.status)
 
 
-def _told(run: Callable[[], int]) -> int:
+def _told(command: str, arguments: list[str]) -> int:
     """Exit status of a command; an error becomes a sentence."""
     from fsljax.reporting import streams
     from fsljax.training.signals import Interruption
 
     output = streams.use()
     ending = _Ending()
-    Interruption(ending.at_once).start()  # to the end of the process
+    if command not in _HEED_SIGNALS_THEMSELVES:
+        Interruption(ending.at_once).start()  # to the end of the process
     try:
-        status = run()
+        status = _run(command, arguments)
     except UserError as error:
         print(f"fsljax: {error}", file=sys.stderr)
         status = error.exit_status

@@ -17,6 +17,12 @@ def run(command: str, arguments: list[str], program: str, typed: str) -> int:
       program: how this program was called.
       typed: the whole command line, quoted for a shell.
     """
+    if command == "evaluate":
+        if any(_is_flag(argument, "mode") for argument in arguments):
+            print("fsljax: fsljax evaluate takes no --mode: leave it out.", file=sys.stderr)
+            return 2
+        arguments = _with_config(arguments)
+
     from fsljax.training.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before anything large is allocated and threads start
@@ -26,11 +32,7 @@ def run(command: str, arguments: list[str], program: str, typed: str) -> int:
     from fsljax import command_line
 
     if command == "evaluate":
-        if any(_is_flag(argument, "mode") for argument in arguments):
-            print("fsljax: fsljax evaluate takes no --mode: leave it out.", file=sys.stderr)
-            return 2
         flags.FLAGS.set_default("mode", "evaluate")
-        arguments = _with_config(arguments)
     sys.argv = [f"{program} {command}", *arguments]  # ml_collections looks there, too
     command_line.main(f"{program} {command}", typed)
     raise AssertionError("not reached")

@@ -40,6 +40,14 @@ def begin(status: int = 0) -> None:
     _name_files_in_utf8()
 
 
+def end() -> None:
+    """Leaves signals to what comes now, as they are where a program begins with nothing."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
+
+
 def leave_signals_to_the_caller() -> None:
     """For a process that reads images: whoever uses these heeds signals."""
     for number in SIGNALS:
