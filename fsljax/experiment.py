@@ -31,6 +31,7 @@ from fsljax.training.checkpoints import FOLDER, Checkpoints, Model
 from fsljax.training.logs import read_history, write_embeddings
 from fsljax.training.loop import train
 from fsljax.training.method import Evaluation, Method
+from fsljax.training.saved_model import LEARNED, write_classes
 from fsljax.training.signals import Interruption, Stopped
 from fsljax.training.state_items import digest
 
@@ -141,6 +142,8 @@ def _write(
 ) -> Path:
     """Writes all that evaluation leaves; returns the report."""
     write_json(output / workdir.RESULTS, results)
+    if evaluation.learned is not None and output == folder:
+        write_classes(folder / LEARNED, model, *evaluation.learned)
     if evaluation.correct:
         _write_correct(output / workdir.CORRECT, evaluation.correct)
     names = [evaluation.shown.class_names[label] for label in evaluation.shown.labels]

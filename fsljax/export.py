@@ -7,15 +7,17 @@ Copies the config and the best checkpoint's parameters and batch statistics, wit
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
 from fsljax.errors import UserError
 from fsljax.reporting import streams
 from fsljax.storage.json_files import write_json
-from fsljax.storage.paths import given_path
+from fsljax.storage.paths import given_path, is_there
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints
+from fsljax.training.saved_model import LEARNED
 
 
 def export(run: Path, target: Path) -> Path:
@@ -47,6 +49,8 @@ def export(run: Path, target: Path) -> Path:
         shipped = Checkpoints(target)
         shipped.write_model(model, checkpoints.selections()[model.step])
         shipped.close()
+        if is_there(run / LEARNED):
+            shutil.copyfile(run / LEARNED, target / LEARNED)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{target} cannot be written ({reason}): give another folder.") from error

@@ -11,15 +11,19 @@ import numpy as np
 
 from fsljax.classification.config import ClosedSet
 from fsljax.classification.embedder import Part
+from fsljax.classification.heads import Head
+from fsljax.classification.heads.kept import arrays_of, trained_scale
+from fsljax.classification.heads.learned import NearestClusters
 from fsljax.classification.report import cluster_gallery_section, confused_pairs_section
 from fsljax.clustering import KMeansResult, kmeans_per_class
 from fsljax.data.dataset import ImageDataset, spread_classes
+from fsljax.data.labels import Label
 from fsljax.errors import DivergedError
 from fsljax.evaluation import metrics, nearest_cluster, retrieval
 from fsljax.evaluation.paired import accuracy_and_ci95
 from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.sections import Section, embedding_map_section
-from fsljax.training.method import Evaluation
+from fsljax.training.method import Evaluation, Learned
 
 _CLASSES_ON_MAP = 20
 _RESTARTS = 5
@@ -54,10 +58,23 @@ def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeans
 
 def nearest_cluster_predictions(config: ClosedSet, clusters: KMeansResult, test: Part) -> np.ndarray:
     """Predicted classes int32 `[n]` of the test part, by the clusters of the training part."""
-    variance = float(np.sum(clusters.inertia)) / max(int(np.sum(clusters.counts)) - 1, 1)
     return nearest_cluster.classify(
-        test.embeddings, clusters.centroids, clusters.counts, variance, num_nearest=config.eval.num_nearest
+        test.embeddings,
+        clusters.centroids,
+        clusters.counts,
+        _variance(clusters),
+        num_nearest=config.eval.num_nearest,
     ).predictions
+
+
+def _variance(clusters: KMeansResult) -> float:
+    return float(np.sum(clusters.inertia)) / max(int(np.sum(clusters.counts)) - 1, 1)
+
+
+def learned_by(head: Head, kind: str, train: Part) -> Learned:
+    """What a run keeps of its classes: a rule, and how far training images lie from them."""
+    scale = trained_scale(head, train.embeddings, train.data.labels)
+    return Learned([str(name) for name in head.labels], arrays_of(head, kind, scale))
 
 
 def evaluate(
@@ -68,6 +85,7 @@ def evaluate(
     published: dict[str, dict[str, float]],
     predictions: dict[str, np.ndarray] | None = None,
     report: Report | None = None,
+    head: tuple[Head, str] | None = None,
 ) -> Evaluation:
     """Figures of the embeddings of a part of classes that were trained on.
 
@@ -78,6 +96,7 @@ def evaluate(
       published: figures of others, `{setting: {source: value}}`.
       predictions: the method's own, `{setting: classes [n]}`, to be reported first.
       report: what is shown instead of the training part's clusters.
+      head: the method's own rule with the classes, and its kind; None: the training part's clusters.
     """
     labels = test.data.labels
     predicted_by = dict(predictions or {})
@@ -96,6 +115,10 @@ def evaluate(
     results["nearest_neighbour"] |= metrics.compute(
         config.eval.metrics, test.embeddings, labels, seed=config.eval.seed
     )
+    if head is None:
+        centroids, counts = np.asarray(clusters.centroids), np.asarray(clusters.counts)
+        options = _variance(clusters), config.eval.num_nearest
+        head = NearestClusters.of(class_labels(train.data), centroids, counts, *options), "clusters"
     report = report or partial(
         _cluster_sections, Clusters(np.asarray(clusters.centroids), np.asarray(clusters.counts))
     )
@@ -108,7 +131,13 @@ def evaluate(
         embeddings=test.embeddings[chosen],
         shown=ImageDataset(np.asarray(images[chosen]), labels[chosen], names),
         correct=correct,
+        learned=learned_by(*head, train),
     )
+
+
+def class_labels(data: ImageDataset) -> list[Label]:
+    """Names of the classes, as labels."""
+    return [str(name) for name in data.class_names]
 
 
 def _cluster_sections(clusters: Clusters, train: Part, test: Part, predicted: np.ndarray) -> list[Section]:

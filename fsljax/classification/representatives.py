@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fsljax.classification.config import ClosedSetEval, FewShotEval
-from fsljax.clustering import kmeans
+from fsljax.classification.heads.comparison import (
+    RULES,
+    RepresentativeOutput,
+    classify,
+    compare,
+    fine_tuned,
+    of_support,
+)
 from fsljax.config import field
-from fsljax.distances import squared_euclidean
-from fsljax.errors import UserError
 from fsljax.evaluation.agreement import purity
-from fsljax.evaluation.arrays import checked_rows, in_blocks
-from fsljax.losses.repmet import log_posteriors, repmet_loss
+from fsljax.losses.repmet import VERSIONS
 from fsljax.reporting.embedding_map import Clusters
 
-RULES = ("soft_posterior", "hard_posterior", "nearest_representative")
 STARTS = ("clusters", "random")
-_FLOATS_A_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The RepMet loss."""
+
+    version: str = field("v2", "see `fsljax.losses.repmet_loss`", choices=VERSIONS)
+    sigma: float = field(0.5, "σ of the representatives", above=0)
+    alpha: float = field(1.0, "margin", least=0)
+    squared: bool = field(False, "squared distances, for the margin alone")
 
 
 @dataclass(frozen=True)
@@ -48,114 +57,6 @@ class RepresentativeEval(ClosedSetEval, FewShotEval):
     support_rule: str = field("soft_posterior", "by which they are told apart", choices=RULES)
     fine_tune_steps: int = field(0, "of these representatives, in a setting of its own", least=0)
     fine_tune_rate: float = field(0.1, "of fine-tuning", least=0)
-
-
-class RepresentativeOutput(NamedTuple):
-    """Result of `compare` and `classify`.
-
-    Attributes:
-      soft_posteriors: `[n, classes]`, Σ_j p_ij / Σ_i Σ_j p_ij; each row sums to 1.
-      hard_posteriors: `[n, classes]`, max_j p_ij, which need not sum to anything.
-      background: `[n]`, 1 − max p_ij, the probability of none of the classes.
-      predictions: int32 `[n]` classes by each of `RULES`; of classes that are level, the lower.
-      nearest: int32 `[n]`, which of its class's representatives the nearest of all is, 0 … k − 1.
-    """
-
-    soft_posteriors: jax.Array
-    hard_posteriors: jax.Array
-    background: jax.Array
-    predictions: dict[str, jax.Array]
-    nearest: jax.Array
-
-
-def compare(
-    embeddings: jax.Array,
-    representatives: jax.Array,
-    *,
-    sigma: jax.Array | float,
-    exists: jax.Array | None = None,
-) -> RepresentativeOutput:
-    """Compares embeddings with representatives, p_ij = exp(−D_ij²/2σ²) with D_ij their distance.
-
-    Predictions are taken from logarithms and distances: they are right where every p underflows, and the hard
-    posterior and the nearest representative, between which lies a rising function, always name one class.
-
-    Args:
-      embeddings: `[n, dim]`.
-      representatives: `[classes, k, dim]`.
-      sigma: σ above 0.
-      exists: bool `[classes, k]`, representatives that count; None: all. A class with none has the
-        posterior 0.
-
-    Returns:
-      A `RepresentativeOutput`, float32 (float64 if an input is).
-
-    Raises:
-      AssertionError: if the shapes don't agree.
-    """
-    chex.assert_rank([embeddings, representatives], [2, 3])
-    classes, k, dim = representatives.shape
-    squares = squared_euclidean(embeddings, representatives.reshape(classes * k, dim)).reshape(-1, classes, k)
-    if exists is not None:
-        chex.assert_shape(exists, (classes, k))
-        squares = jnp.where(exists, squares, jnp.inf)
-    of_class = jnp.min(squares, axis=2)
-    least = jnp.min(of_class, axis=1)
-    soft = jax.nn.logsumexp(log_posteriors(squares, sigma, relative_to=least[:, None, None]), axis=2)
-    place = jnp.argmin(squares.reshape(-1, classes * k), axis=1)
-    return RepresentativeOutput(
-        soft_posteriors=jax.nn.softmax(soft, axis=1),
-        hard_posteriors=jnp.exp(log_posteriors(of_class, sigma)),
-        background=-jnp.expm1(log_posteriors(least, sigma)),
-        predictions={
-            "soft_posterior": jnp.argmax(soft, axis=1).astype(jnp.int32),
-            "hard_posterior": jnp.argmax(least[:, None] - of_class, axis=1).astype(jnp.int32),
-            "nearest_representative": (place // k).astype(jnp.int32),
-        },
-        nearest=(place % k).astype(jnp.int32),
-    )
-
-
-def classify(
-    embeddings: jax.Array | np.ndarray,
-    representatives: jax.Array | np.ndarray,
-    *,
-    sigma: float,
-    exists: jax.Array | np.ndarray | None = None,
-) -> RepresentativeOutput:
-    """`compare` for any number of embeddings in compiled blocks, with arguments that are checked.
-
-    Raises:
-      UserError: if shapes don't agree, a value is not finite, σ is not above 0, or no representative exists.
-    """
-    rows = checked_rows(embeddings, "embeddings")
-    centres = np.asarray(representatives, np.float32)
-    if centres.ndim != 3 or 0 in centres.shape or centres.shape[2] != rows.shape[1]:
-        raise UserError(
-            f"The representatives are {list(centres.shape)}; for embeddings {list(rows.shape)} they must be "
-            f"[classes, k, {rows.shape[1]}], with 1 or more of each."
-        )
-    there = np.ones(centres.shape[:2], bool) if exists is None else np.asarray(exists, bool)
-    if there.shape != centres.shape[:2] or not there.any():
-        raise UserError(
-            f"exists is {list(there.shape)} with {int(there.sum())} representatives; it must be "
-            f"{list(centres.shape[:2])} with one at least."
-        )
-    checked_rows(centres[there], "representatives")
-    if not 0 < float(sigma) < np.inf:
-        raise UserError(f"sigma is {sigma}; it must be finite and above 0.")
-    size = max(1, min(len(rows), _FLOATS_A_BLOCK // there.size))
-    given = jnp.asarray(centres), jnp.float32(sigma), jnp.asarray(there)
-    outputs = [part for _, part in in_blocks(partial(_compare_block, given=given), rows, size=size)]
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
-
-
-@jax.jit
-def _compare_block(
-    embeddings: jax.Array, given: tuple[jax.Array, jax.Array, jax.Array]
-) -> RepresentativeOutput:
-    representatives, sigma, exists = given
-    return compare(embeddings, representatives, sigma=sigma, exists=exists)
 
 
 @dataclass(frozen=True)
@@ -204,66 +105,6 @@ class SupportRule:
         return output.predictions[self.rule].reshape(queries.shape[:2])
 
 
-def of_support(support: jax.Array, representatives: int = 0) -> jax.Array:
-    """Representatives of classes that were never trained: their support, or k-means of it.
-
-    Args:
-      support: `[way, shot, dim]`.
-      representatives: k, of each class; 0, or as many as the shot or more: the support itself.
-
-    Returns:
-      `[way, k, dim]`.
-    """
-    shot = support.shape[1]
-    if not 0 < representatives < shot:
-        return support
-    if representatives == 1:
-        return jnp.mean(support, axis=1, keepdims=True)
-    keys = jax.random.split(jax.random.key(0), len(support))
-    return jax.vmap(lambda key, points: kmeans(key, points, representatives).centroids)(keys, support)
-
-
-def fine_tuned(
-    representatives: jax.Array,
-    embeddings: jax.Array,
-    labels: jax.Array,
-    *,
-    steps: int,
-    rate: float,
-    sigma: float | jax.Array,
-    alpha: float = 1.0,
-    version: str = "v2",
-    squared: bool = False,
-) -> jax.Array:
-    """Representatives after a few steps of gradient descent on the RepMet loss, the network as it is.
-
-    A step subtracts rate · σ² · ∂(Σ ℓ)/∂R, the loss summed over the examples: with "v1" and "v2" it moves a
-    representative by about that share of its way to an example, whatever the scale of the embeddings.
-
-    Args:
-      representatives: `[classes, k, dim]`, of two classes or more.
-      embeddings: `[n, dim]`, of the examples to learn from.
-      labels: int `[n]`.
-      steps: how many.
-      rate: of the learning.
-      sigma, alpha, version, squared: of the loss.
-
-    Returns:
-      `[classes, k, dim]`.
-    """
-
-    def total(centres: jax.Array) -> jax.Array:
-        output = repmet_loss(
-            embeddings, labels, centres, sigma=sigma, alpha=alpha, version=version, squared=squared
-        )
-        return jnp.sum(output.example_losses)
-
-    step_size = rate * jnp.square(jnp.asarray(sigma, jnp.float32))
-    return jax.lax.fori_loop(
-        0, steps, lambda _, centres: centres - step_size * jax.grad(total)(centres), representatives
-    )
-
-
 def counts_in_use(nearest: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """How many examples each representative is the nearest of its class to.
 
@@ -293,3 +134,20 @@ def representative_purity(
     classes, per_class = representatives.shape[:2]
     nearest = Clusters(representatives, np.ones((classes, per_class), int)).nearest(embeddings, labels)
     return purity(labels.astype(np.int64) * per_class + nearest, fine_labels)
+
+
+__all__ = [
+    "RULES",
+    "STARTS",
+    "Loss",
+    "RepresentativeEval",
+    "RepresentativeOptions",
+    "RepresentativeOutput",
+    "SupportRule",
+    "classify",
+    "compare",
+    "counts_in_use",
+    "fine_tuned",
+    "of_support",
+    "representative_purity",
+]

@@ -21,6 +21,7 @@ from fsljax.classification.closed_set import (
 )
 from fsljax.classification.config import ClosedSet
 from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
+from fsljax.classification.heads import Head
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.evaluation import linear_probe, metrics
@@ -94,6 +95,7 @@ class Task:
         published: dict[str, dict[str, dict[str, float]]] | None = None,
         predict: Mapping[str, Callable[[Part], np.ndarray]] | None = None,
         report: Report | None = None,
+        head: Callable[[Part], tuple[Head, str]] | None = None,
     ) -> Evaluation:
         """Figures on the test part.
 
@@ -102,15 +104,17 @@ class Task:
           published: figures of others, `{data set: {setting: {source: value}}}`.
           predict: the method's own rules, `{setting: rule}`.
           report: what is shown instead of the training part's clusters.
+          head: makes the method's own rule, with its kind, of the training part; None: the part's clusters.
         """
-        test = self.part(variables, self.splits.test)
+        train, test = (self.part(variables, data) for data in (self.training_part, self.splits.test))
         return evaluate(
             self.config,
-            self.part(variables, self.training_part),
+            train,
             test,
             published=(published or {}).get(self.config.data.name, {}),
             predictions={setting: rule(test) for setting, rule in (predict or {}).items()},
             report=report,
+            head=None if head is None else head(train),
         )
 
     def probes(self, variables: Variables) -> dict[str, Callable[[Part], np.ndarray]]:

@@ -1,7 +1,6 @@
-"""RepMet (Karlinsky et al., 2019): classification by representatives that are learned with the network.
+"""RepMet (Karlinsky et al., 2019): representatives of classes that are learned with the network.
 
-Divided by examples, it is tested on the classes it was trained on; divided by classes, in episodes of classes
-that it never saw, whose representatives are made of their support.
+Divided by examples, it is tested on the classes it was trained on; by classes, in episodes of others.
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
-from fsljax.classification.closed_set import find_clusters
+from fsljax.classification.closed_set import class_labels, find_clusters
 from fsljax.classification.config import ClosedSet, ClosedSetTrain, FewShotValidation
 from fsljax.classification.embedder import Part
+from fsljax.classification.heads import Head, Representatives
 from fsljax.classification.report import report_sections
 from fsljax.classification.representatives import (
     RULES,
+    Loss,
     RepresentativeEval,
     RepresentativeOptions,
     SupportRule,
@@ -37,7 +38,7 @@ from fsljax.classification.task import (
     check_closed_set,
     check_labels,
     warn_of_small_classes,
-)
+)  # fmt: skip
 from fsljax.clustering import every_cluster
 from fsljax.config import Network, config_dict, field, section
 from fsljax.data.dataset import Splits
@@ -47,7 +48,6 @@ from fsljax.distances import normalize
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Classify
 from fsljax.losses import RepMetOutput, repmet_loss
-from fsljax.losses.repmet import VERSIONS
 from fsljax.networks.variables import Params, Variables
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
@@ -58,16 +58,6 @@ BATCHES = ("classes", "shuffled")
 PARAMS = ("representatives", "sigma")
 
 _RESET = 2  # folded into a step's key; what it is split into are the numbers before
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The RepMet loss."""
-
-    version: str = field("v2", "see `fsljax.losses.repmet_loss`", choices=VERSIONS)
-    sigma: float = field(0.5, "σ of the representatives", above=0)
-    alpha: float = field(1.0, "margin", least=0)
-    squared: bool = field(False, "squared distances, for the margin alone")
 
 
 @dataclass(frozen=True)
@@ -228,8 +218,10 @@ class RepMet:
             return self._evaluate_unseen(variables)
         representatives = np.asarray(self._representatives(variables["params"]))
         rules = {rule: partial(self._predictions, variables, rule) for rule in RULES}
-        report = partial(report_sections, representatives)
-        evaluation = self.task.evaluate(variables, published=PUBLISHED, predict=rules, report=report)
+        evaluation = self.task.evaluate(
+            variables, published=PUBLISHED, predict=rules, report=partial(report_sections, representatives),
+            head=partial(self._head, variables),
+        )  # fmt: skip
         test = self.task.splits.test
         if test.fine_labels is not None:
             embeddings = self.task.part(variables, test).embeddings
@@ -251,6 +243,12 @@ class RepMet:
             version=loss.version,
             squared=loss.squared,
         )
+
+    def _head(self, variables: Variables, train: Part) -> tuple[Head, str]:
+        sigma, per_class = self._sigma(variables["params"]), self.config.eval.support_representatives
+        head = Representatives(sigma=float(sigma), per_class=per_class)
+        head.hold(class_labels(train.data), np.asarray(self._representatives(variables["params"])))
+        return head, ""
 
     def _evaluate_unseen(self, variables: Variables) -> Evaluation:
         rules: dict[str, Classify | None] = {"": self.support_rule(variables)}

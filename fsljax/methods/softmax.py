@@ -13,8 +13,11 @@ import optax
 from chex import ArrayTree
 from ml_collections import ConfigDict
 
+from fsljax.classification.closed_set import class_labels
 from fsljax.classification.config import ClosedSet
 from fsljax.classification.embedder import Part
+from fsljax.classification.heads import Head
+from fsljax.classification.heads.learned import SoftmaxLayer
 from fsljax.classification.task import LabelledBatch, Task, build_task, check_batch, check_closed_set
 from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
@@ -113,11 +116,18 @@ class Softmax:
         rules: dict[str, Callable[[Part], np.ndarray]] = {"softmax": partial(_predictions, variables)}
         if self.task.embedder.frozen:
             rules |= self.task.probes(variables)
-        return self.task.evaluate(variables, predict=rules)
+        return self.task.evaluate(variables, predict=rules, head=partial(_head, variables))
 
 
 def _logits(params: Params, embeddings: jax.Array) -> jax.Array:
     return embeddings @ params["classifier"]["kernel"] + params["classifier"]["bias"]
+
+
+def _head(variables: Variables, train: Part) -> tuple[Head, str]:
+    layer = variables["params"]["classifier"]
+    kernel, bias = np.asarray(layer["kernel"]), np.asarray(layer["bias"])
+    labels = class_labels(train.data)
+    return SoftmaxLayer.of(labels, kernel, bias, train.embeddings, train.data.labels), "softmax"
 
 
 def _predictions(variables: Variables, part: Part) -> np.ndarray:

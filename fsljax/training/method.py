@@ -26,6 +26,7 @@ class Evaluation(NamedTuple):
       shown: those images, with their classes.
       correct: bool `[n]` of each setting, whether each test example was classified rightly, for paired
         comparisons of methods; empty where a setting has episodes of its own.
+      learned: the classes and what names new images by them, kept beside the checkpoint; None: nothing.
     """
 
     test: dict[str, dict[str, float]]
@@ -34,6 +35,19 @@ class Evaluation(NamedTuple):
     embeddings: np.ndarray
     shown: ImageDataset
     correct: dict[str, np.ndarray] = {}  # noqa: RUF012
+    learned: Learned | None = None
+
+
+class Learned(NamedTuple):
+    """The classes of a run, and what names new images by them.
+
+    Attributes:
+      labels: names of the classes.
+      arrays: what is kept of the rule; see `fsljax.classification.heads.kept.arrays_of`.
+    """
+
+    labels: list[str]
+    arrays: dict[str, np.ndarray]
 
 
 class TrainingData(NamedTuple):

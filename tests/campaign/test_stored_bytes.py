@@ -212,8 +212,8 @@ def test_saved_model(tmp_path: Path, config: Any, model: Model, name: str, round
 
     def read() -> Any:
         loaded = Classifier.load(saved)
-        arrays = loaded._enrolled.arrays()
-        return [repr(loaded.classes), loaded.unknown, *arrays.values(), repr(loaded._config)]
+        arrays = loaded._enrolled.head.arrays()
+        return [repr(loaded.classes), loaded.unknown, *arrays.values(), repr(loaded._network.config)]
 
     check(saved / name, read, rounds, caplog, samples=5)
 

@@ -159,7 +159,7 @@ def in_order(
 
 def test_a_classifier(classifier: Classifier, tmp_path: Path, rounds):
     embeddings = classifier.embed(PICTURES)
-    by_representatives = "supports" in classifier._enrolled.arrays()
+    by_representatives = "supports" in classifier._enrolled.head.arrays()
 
     def enroll(label: str, count: int) -> None:
         classifier.enroll(np.repeat(PICTURES[[picture_of(label)]], count, axis=0), label)
@@ -174,7 +174,7 @@ def test_a_classifier(classifier: Classifier, tmp_path: Path, rounds):
         assert (classifier.confidence(images) >= 0).all()
 
     def check(known: Classifier) -> Counter[str]:
-        arrays = known._enrolled.arrays()
+        arrays = known._enrolled.head.arrays()
         if not by_representatives:
             counts, means = arrays["counts"], arrays["sums"] / arrays["counts"][:, None]
         else:

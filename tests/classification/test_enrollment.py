@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fsljax.api import Classifier
-from fsljax.classification.enrollment import Prototypes, Representatives
+from fsljax.classification.heads import Prototypes, Representatives
 from fsljax.errors import UserError
 from fsljax.methods import protonet
 from fsljax.training.checkpoints import Model
@@ -112,7 +112,7 @@ def test_a_damaged_table_is_refused():
     [
         lambda c: c.enroll(np.zeros((2, 28, 28)), ["a", "b"], fine_tune_steps=3),
         lambda c: c.background(np.zeros((2, 28, 28))),
-        lambda c: Classifier(c._stored, c._model, representatives=2),
+        lambda c: Classifier(c._network._stored, c._network.model, representatives=2),
     ],
 )
 def test_prototypes_have_no_representatives(call):

@@ -93,7 +93,7 @@ def test_a_representative_that_does_not_exist_counts_for_nothing():
 def test_many_blocks_give_what_one_gives(monkeypatch: pytest.MonkeyPatch):
     embeddings, representatives = problem()
     whole = classify(embeddings, representatives, sigma=1.0)
-    monkeypatch.setattr("fsljax.classification.representatives._FLOATS_A_BLOCK", 7 * CLASSES * K)
+    monkeypatch.setattr("fsljax.classification.heads.comparison._FLOATS_A_BLOCK", 7 * CLASSES * K)
     parts = classify(embeddings, representatives, sigma=1.0)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, parts)
 

@@ -47,7 +47,7 @@ def use():
 in_child(lambda: use().classes)
 classifier = use()
 for work in (lambda: classifier.predict(np.zeros((1, 28, 28))), lambda: classifier.forget("a"),
-             lambda: Classifier(classifier._stored, classifier._model),
+             lambda: Classifier(classifier._network._stored, classifier._network.model),
              lambda: classifier.save(sys.argv[1]), lambda: Classifier.load(sys.argv[1])):
     in_child(work)
 print(classifier.classes)

@@ -10,6 +10,7 @@ import numpy as np
 
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     Supports,
     left_out,
     likeliest_temperature,
@@ -46,6 +47,9 @@ class Centered:
         if settled._temperature is None:  # which changes no distance
             settled._temperature, settled._fitted = 1.0, None
         return settled
+
+    def telling_unknown(self) -> Head:
+        return self.settled()
 
     @property
     def labels(self) -> list[Label]:

@@ -15,6 +15,7 @@ _SHORTEST = 1e-12
 _TEMPERATURES = np.geomspace(1e-3, 1.0, 25)
 _FEWEST_TOLD_APART = 1 / 8  # of the mean distance: a temperature where no class has two embeddings
 _MOST_FOLDS = 10
+_MOST_CLASSES_LEFT_OUT = 50
 
 
 class Compared(NamedTuple):
@@ -49,6 +50,9 @@ class Head(Protocol):
 
     def settled(self) -> Self:
         """The same classes; what was chosen from all embeddings (a temperature, σ, a strength) is fixed."""
+
+    def telling_unknown(self) -> Head:
+        """A settled head with the same distances, in the making of which nothing else is computed."""
 
     @property
     def labels(self) -> list[Label]:
@@ -179,7 +183,7 @@ def folds(labels: np.ndarray, most: int = _MOST_FOLDS) -> Iterator[np.ndarray]:
     for label in np.flatnonzero(counts):
         place[labels == label] = np.arange(counts[label]) % most
     alone = counts[labels] < 2
-    for fold in range(min(most, int(counts.max()) if len(counts) else 0)):
+    for fold in range(min(most, int(np.max(counts, initial=0)))):
         left_out = (place == fold) & ~alone
         if left_out.any():
             yield left_out
@@ -231,6 +235,26 @@ def left_out(head: Head) -> LeftOut:
         predictions[fold] = places[again.predictions]
         distances[np.ix_(fold, places)] = again.distances
     return LeftOut(labels, predictions, distances)
+
+
+def left_out_classes(head: Head) -> np.ndarray:
+    """Distances float32 `[n]` of enrolled embeddings to what is nearest once their own class is forgotten.
+
+    Of many classes several are left out at once.
+
+    Args:
+      head: of two classes or more, whose embeddings were kept.
+    """
+    settled, names = head.settled(), head.labels
+    parts = np.array_split(np.arange(len(names)), min(len(names), _MOST_CLASSES_LEFT_OUT))
+    nearest = []
+    for part in parts:
+        without = settled.copy()
+        for place in part:
+            without.forget(names[place])
+        rows = np.concatenate([head.supports[names[place]] for place in part])
+        nearest.append(without.compare(rows).nearest)
+    return np.concatenate(nearest)
 
 
 def likeliest_temperature(distances: np.ndarray, labels: np.ndarray) -> float:

@@ -11,12 +11,13 @@ import numpy as np
 
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     kept_rows,
     mean_radius,
     rows_to_keep,
 )
+from fsljax.classification.heads.comparison import of_support
 from fsljax.classification.heads.prototypes import Prototypes
-from fsljax.classification.representatives import of_support
 from fsljax.data.labels import Label
 from fsljax.evaluation import nearest_cluster
 
@@ -65,6 +66,9 @@ class SoftmaxLayer:
         return other
 
     def settled(self) -> Self:
+        return self.copy()
+
+    def telling_unknown(self) -> Head:
         return self.copy()
 
     @property
@@ -144,6 +148,9 @@ class NearestClusters:
         return other
 
     def settled(self) -> Self:
+        return self.copy()
+
+    def telling_unknown(self) -> Head:
         return self.copy()
 
     @property

@@ -8,9 +8,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from fsljax.classification.heads.centered import centre_and_means, centred
+from fsljax.classification.heads.centered import Centered, centre_and_means, centred
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     Supports,
     mean_radius,
     softmax,
@@ -71,6 +72,12 @@ class Logistic:
         settled = self.copy()
         settled._penalty = self._fit().penalty
         return settled
+
+    def telling_unknown(self) -> Head:
+        centered = Centered(temperature=1.0)
+        for label, rows in self.supports.items():
+            centered.add([label] * len(rows), rows)
+        return centered
 
     @property
     def labels(self) -> list[Label]:

@@ -9,15 +9,16 @@ from typing import NamedTuple, Self
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.classification import representatives as by_representatives
 from fsljax.classification.heads.centered import centre_and_means, centred
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     Supports,
     mean_radius,
     softmax,
     squared_distances,
 )
+from fsljax.classification.heads.comparison import of_support
 from fsljax.data.labels import Label
 
 _SIGMAS = np.geomspace(0.1, 1.0, 10)
@@ -68,6 +69,9 @@ class Posteriors:
         settled._sigma = self._fit().sigma
         return settled
 
+    def telling_unknown(self) -> Head:
+        return self.settled()
+
     @property
     def labels(self) -> list[Label]:
         return list(self._supports.of_class)
@@ -116,7 +120,7 @@ class Posteriors:
         return self._fitted
 
     def _representatives(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(by_representatives.of_support(jnp.asarray(rows)[None], self.per_class)[0])
+        return np.asarray(of_support(jnp.asarray(rows)[None], self.per_class)[0])
 
 
 def likeliest_sigma(rows: np.ndarray, labels: np.ndarray) -> float:

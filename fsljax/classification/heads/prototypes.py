@@ -12,6 +12,7 @@ import numpy as np
 
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     Supports,
     by_blocks,
     left_out,
@@ -60,6 +61,9 @@ class Prototypes:
         if settled._temperature is None:  # which changes no distance
             settled._temperature = 1.0
         return settled
+
+    def telling_unknown(self) -> Head:
+        return self.settled()
 
     @property
     def labels(self) -> list[Label]:

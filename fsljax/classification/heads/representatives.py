@@ -9,14 +9,15 @@ from typing import Self
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.classification import representatives as by_representatives
 from fsljax.classification.heads.common import (
     Compared,
+    Head,
     by_blocks,
     kept_rows,
     mean_radius,
     rows_to_keep,
 )
+from fsljax.classification.heads.comparison import RepresentativeOutput, classify, fine_tuned, of_support
 from fsljax.data.labels import Label
 from fsljax.errors import UserError
 
@@ -54,6 +55,9 @@ class Representatives:
     def settled(self) -> Self:
         return self.copy()
 
+    def telling_unknown(self) -> Head:
+        return self.settled()
+
     @property
     def labels(self) -> list[Label]:
         return list(self._supports)
@@ -66,8 +70,16 @@ class Representatives:
         for label in dict.fromkeys(labels):
             added = embeddings[[other == label for other in labels]]
             support = np.concatenate([self._supports.get(label, added[:0]), added])
-            made = by_representatives.of_support(jnp.asarray(support)[None], self.per_class)
-            self._supports[label], self._centres[label] = support, np.asarray(made[0])
+            made = np.asarray(of_support(jnp.asarray(support)[None], self.per_class)[0])
+            if label in self._centres and label not in self.supports:  # trained: what is enrolled is added
+                made = np.concatenate([self._centres[label], made])
+            self._supports[label], self._centres[label] = support, made
+
+    def hold(self, labels: Sequence[Label], representatives: np.ndarray) -> None:
+        """Takes classes that were trained, with their representatives `[classes, k, dim]`."""
+        self._centres |= dict(zip(labels, np.asarray(representatives, np.float32), strict=True))
+        none = np.zeros((0, representatives.shape[2]), np.float32)
+        self._supports |= dict.fromkeys(labels, none)
 
     def forget(self, label: Label) -> None:
         del self._supports[label], self._centres[label]
@@ -78,7 +90,7 @@ class Representatives:
             raise UserError("Two classes must be enrolled for their representatives to learn: there is one.")
         padded, exists = self._padded()
         supports = list(self._supports.values())
-        learned = by_representatives.fine_tuned(
+        learned = fine_tuned(
             jnp.asarray(padded),
             jnp.asarray(np.concatenate(supports)),
             jnp.repeat(jnp.arange(len(supports)), np.array([len(support) for support in supports])),
@@ -125,9 +137,9 @@ class Representatives:
             for name in ("supports", "representatives")
         )
 
-    def _classify(self, embeddings: np.ndarray) -> by_representatives.RepresentativeOutput:
+    def _classify(self, embeddings: np.ndarray) -> RepresentativeOutput:
         padded, exists = self._padded()
-        return by_representatives.classify(embeddings, padded, sigma=self._sigma, exists=exists)
+        return classify(embeddings, padded, sigma=self._sigma, exists=exists)
 
     def _padded(self) -> tuple[np.ndarray, np.ndarray]:
         """Representatives `[classes, k, dim]`, and which exist; the others are out of reach."""

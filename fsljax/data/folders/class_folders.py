@@ -21,8 +21,8 @@ _MOST_UNREADABLE = 0.01
 def prepared_classes(path: str | os.PathLike[str], data: Data) -> Iterator[tuple[np.ndarray, list[str]]]:
     """The photographs of a folder, some at a time, with the names of their classes.
 
-    Images of all its parts, `train/` and `test/` say, are taken. Up to 1 % of them may be unreadable: these are
-    left out, and a warning names them.
+    Images of all its parts, `train/` and `test/` say, are taken. Up to 1 % of them may be unreadable: these
+    are left out, and a warning names them.
 
     Args:
       path: the folder; see `fsljax.data.sources.folder.load_splits`.
@@ -55,7 +55,7 @@ def prepared_classes(path: str | os.PathLike[str], data: Data) -> Iterator[tuple
                 labels.append(label)
             except UserError as error:
                 unreadable.append(str(error))
-        if len(unreadable) > max(_MOST_UNREADABLE * len(files), 0):
+        if len(unreadable) > _MOST_UNREADABLE * len(files):
             raise UserError(f"{unreadable[0].rstrip('.')}: remove it from {root}, or replace it.")
         if images:
             yield np.concatenate(images), labels

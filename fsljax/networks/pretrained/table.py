@@ -92,8 +92,8 @@ KNOWN: dict[str, Entry] = {
             "models/efficientnet-lite0-57934424.pth",
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
-        # Pixels x from 0 to 255 become (x − 127) / 128. The whole square: of photographs of one's own the rim that
-        # ImageNet's evaluation cuts off (0.875) tells more than it disturbs.
+        # Pixels x from 0 to 255 become (x − 127) / 128. The whole square: of photographs of one's own the
+        # rim, which ImageNet's evaluation cuts off (0.875), tells more than it disturbs.
         _described("efficientnet_lite0", (127 / 255,) * 3, (128 / 255,) * 3, 224, 1.0, "bilinear"),
     ),
     "dinov2_small": _dinov2("vit_small_patch14_dinov2"),

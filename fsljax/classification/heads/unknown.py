@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
-from fsljax.classification.heads.common import Compared, Head, left_out
+from fsljax.classification.heads.common import Compared, Head, left_out, left_out_classes
 from fsljax.errors import UserError
 
 _FEWEST = 4  # embeddings of either kind, from which a scale is made
@@ -76,10 +77,9 @@ def left_out_distances(head: Head) -> Distances:
             "The embeddings of the enrolled images were not kept, which an earlier version did not do: enrol "
             "them again."
         )
-    without = left_out(head)
-    others = without.distances.copy()
-    others[np.arange(len(others)), without.labels] = np.inf
-    return Distances(without.distances[without.told].min(axis=1), others.min(axis=1))
+    telling = head.telling_unknown()
+    without = left_out(telling)
+    return Distances(without.distances[without.told].min(axis=1), left_out_classes(telling))
 
 
 def scale_of(distances: Distances) -> Scale | None:
@@ -142,3 +142,10 @@ def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
     below = np.searchsorted(np.sort(unknown), known, side="left")
     not_above = np.searchsorted(np.sort(unknown), known, side="right")
     return float(np.mean(below + not_above) / 2 / len(unknown))
+
+
+def checked_threshold(unknown: float | None) -> float | None:
+    """A threshold as it is, or a UserError: it is no confidence, nor None."""
+    if unknown is not None and not (isinstance(unknown, Real) and 0 <= unknown <= 1):
+        raise UserError(f"unknown is {unknown!r}; it must be from 0 to 1, or None.")
+    return unknown

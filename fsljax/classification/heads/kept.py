@@ -9,7 +9,7 @@ import numpy as np
 
 from fsljax.classification.heads import Head, new_head
 from fsljax.classification.heads.learned import NearestClusters, SoftmaxLayer
-from fsljax.classification.unknown import Distances, Scale, scale_of
+from fsljax.classification.heads.unknown import Distances, Scale, checked_threshold, scale_of
 from fsljax.data.labels import Label
 from fsljax.training import saved_model
 from fsljax.training.checkpoints import Model
@@ -36,7 +36,7 @@ class Kept:
     Attributes:
       head: with its classes.
       kind: see `arrays_of`.
-      unknown: the threshold; NaN: none.
+      unknown: the threshold, or None.
       scale: of the confidence, if it was kept.
     """
 
@@ -53,19 +53,19 @@ class Kept:
           UserError: if it cannot be read, or is of another network.
         """
         self.head, self.kind = own, ""
-        self.unknown, self.scale = float("nan"), None
+        self.unknown: float | None = None
+        self.scale: Scale | None = None
 
         def restore(labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
             self.kind = str(arrays[KIND]) if KIND in arrays else ""
             self.head = head_of_kind(self.kind) or own
             self.head.restore(labels, arrays)
-            self.unknown = float(arrays["unknown"]) if "unknown" in arrays else float("nan")
+            threshold = float(arrays["unknown"]) if "unknown" in arrays else float("nan")
+            self.unknown = None if np.isnan(threshold) else checked_threshold(threshold)
             if "scale" in arrays:
                 self.scale = Scale(*(float(value) for value in arrays["scale"]))
 
         saved_model.read_enrolled(path, model, dim, restore)
-
-    scale: Scale | None
 
 
 def head_of_kind(kind: str) -> Head | None:

@@ -1,0 +1,132 @@
+"""The network of a classifier: from a folder or from published weights, and what it makes of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fsljax import networks
+from fsljax.classification.stored_config import (
+    classifier_config,
+    pretrained_config,
+    pretrained_model,
+    read_classifier_config,
+)
+from fsljax.config import plain
+from fsljax.data.batches import batch_size, embed_in_batches
+from fsljax.data.folders.class_folders import prepared_classes
+from fsljax.data.labels import Label, listed_labels
+from fsljax.data.user_images import Images, prepare
+from fsljax.networks.forked import check_not_forked
+from fsljax.networks.variables import check_variables
+from fsljax.training import saved_model, workdir
+from fsljax.training.checkpoints import Checkpoints, Model
+
+
+class ImageNetwork:
+    """A network that embeds an application's images.
+
+    Attributes:
+      config: what is read of its config.
+      model: its variables.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | ConfigDict, model: Model):
+        check_not_forked()
+        self._stored = plain(config)
+        self.config, self.model = classifier_config(config), model
+        self._network = networks.build(self.config)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_embed_batch"}
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> ImageNetwork:
+        """That of a run's workdir, a shipped model, or a saved classifier.
+
+        Raises:
+          UserError: if the folder holds none, or nothing that can be read.
+        """
+        config = read_classifier_config(folder)
+        return cls(config, Checkpoints(folder).restore_model())
+
+    @classmethod
+    def of_weights(cls, weights: str) -> ImageNetwork:
+        """That of published weights.
+
+        Raises:
+          UserError: if they cannot be had, or are of a network that is not here.
+        """
+        config = pretrained_config(weights)
+        return cls(config, pretrained_model(config))
+
+    def dim(self, where: str) -> int:
+        """Dimensions of an embedding.
+
+        Raises:
+          UserError: if the model, which is from `where`, is of another network.
+        """
+        side, channels = self.config.data.image_size, self.config.data.channels
+        (dim,) = check_variables(self._network, self.model.variables, (side, side, channels), where)
+        return dim
+
+    def embed(self, images: Images) -> np.ndarray:
+        """Embeddings, float32 `[n, dim]`.
+
+        Raises:
+          UserError: if there are no images, or one cannot be read.
+        """
+        check_not_forked()
+        prepared = prepare(images, self.config.data)
+        return embed_in_batches(self._embed_batch, prepared, batch=batch_size(len(prepared)))
+
+    def labelled(
+        self, images: Images, labels: Label | Iterable[Label] | np.ndarray | None
+    ) -> tuple[list[Label], np.ndarray]:
+        """The label of each image, and the embeddings `[n, dim]`.
+
+        Args:
+          images: n of them; without labels the path of a folder with a folder of images for each class.
+          labels: n of them, or one for all.
+
+        Raises:
+          UserError: if they do not go together; or as `embed`.
+        """
+        if labels is not None or not isinstance(images, str | os.PathLike):
+            embeddings = self.embed(images)
+            return listed_labels(labels, len(embeddings)), embeddings
+        names: list[Label] = []
+        parts = []
+        for prepared, of_part in prepared_classes(images, self.config.data):
+            parts.append(self.embed(prepared))
+            names += of_part
+        return names, np.concatenate(parts)
+
+    def write(self, folder: Path, labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes it, with what is kept of classes, to a folder that `of_folder` reads.
+
+        Raises:
+          UserError: if the folder cannot be written, or holds another model.
+        """
+        saved_model.write(folder, self._stored, self.model, labels, arrays, self._is_config_of)
+
+    @cached_property
+    def _embed_batch(self) -> Any:
+        variables = jax.device_put(self.model.variables)
+
+        def embed(images: jax.Array) -> Any:
+            return self._network.apply(variables, images.astype(jnp.float32) / 255, running_average=True)
+
+        return jax.jit(embed)
+
+    def _is_config_of(self, folder: Path) -> bool:
+        there = classifier_config(read_classifier_config(folder))
+        return not workdir.differences(there, self.config)
