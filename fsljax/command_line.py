@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging as standard_logging
 import os
-import select
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -22,7 +20,7 @@ from fsljax.errors import UserError
 from fsljax.experiment import MODES, run
 from fsljax.reporting import streams
 from fsljax.storage.paths import given_path
-from fsljax.training.signals import Interruption, Stopped
+from fsljax.training.signals import Interruption, Stopped, say_at_once
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, such as configs/quickstart.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config name> by default.")
@@ -35,19 +33,26 @@ _HELP = [
 ]
 
 
-def main() -> None:
+_LAUNCH = "python launch.py"
+
+
+def main(program: str = _LAUNCH, typed: str | None = None) -> None:
     """Runs what the command line asks for.
 
     Exits with 0: done, or stopped; 1: diverged, or something was not written; 2: asked for the impossible.
+
+    Args:
+      program: how it is called, as help shows it.
+      typed: what is to be typed to call it so again; None: launch.py with the arguments that it has.
     """
     output = streams.use()
     _quiet_libraries()
-    ending = Ending()
+    ending = Ending(typed)
     interruption = Interruption(
         ending.at_once
     ).start()  # to the end of the process, past all handlers of exits
     try:
-        app.run(partial(_main, ending, interruption), flags_parser=_parse)
+        app.run(partial(_main, ending, interruption), flags_parser=partial(_parse, program=program))
     except SystemExit as ended:
         ending.status = ended.code if isinstance(ended.code, int) else 0
         if not ending.status and output.failure is not None:
@@ -60,24 +65,27 @@ class Ending:
     """How the program ends when a signal asks for that at once.
 
     Attributes:
+      typed: what is to be typed to go on; None: what this program was called by.
       begun: whether the run has begun.
       status: the exit status of a program that has said its last word; None before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, typed: str | None = None) -> None:
+        self.typed = typed
         self.begun = False
         self.status: int | None = None
 
     def at_once(self) -> None:
         """Says that the program was stopped, unless it is over, and ends it."""
         if self.status is None:
-            _say_at_once(stopped_sentence() if self.begun else "Stopped before anything began.")
+            say_at_once(stopped_sentence(self.typed) if self.begun else "Stopped before anything began.")
         os._exit(self.status or 0)
 
 
-def stopped_sentence() -> str:
-    """What is said of a run that was stopped."""
-    return f"Stopped. To go on, run the same command again:\n  python {' '.join(argv_as_typed())}"
+def stopped_sentence(typed: str | None = None) -> str:
+    """What is said of a run that was stopped; `typed` is the command that goes on, launch.py's by default."""
+    again = typed or f"python {' '.join(argv_as_typed())}"
+    return f"Stopped. To go on, run the same command again:\n  {again}"
 
 
 def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
@@ -95,17 +103,8 @@ def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> No
     except UserError as error:
         _fail(str(error), error.exit_status)
     except Stopped:
-        print(stopped_sentence(), file=sys.stderr)
+        print(stopped_sentence(ending.typed), file=sys.stderr)
         sys.exit(0)
-
-
-def _say_at_once(text: str) -> None:
-    """Writes to standard error past all buffers, whose locks another thread may hold, and without waiting."""
-    bar = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
-    shown = f"\x1b[?25h\n{text}\n" if bar else f"{text}\n"  # a bar has hidden the cursor
-    with contextlib.suppress(OSError):
-        if os.name == "nt" or select.select([], [2], [], 0)[1]:
-            os.write(2, shown.encode(sys.stderr.encoding or "ascii", "backslashreplace"))
 
 
 def argv_as_typed() -> list[str]:
@@ -115,13 +114,13 @@ def argv_as_typed() -> list[str]:
     return [shlex.quote(argument) for argument in sys.argv]
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], program: str = _LAUNCH) -> list[str]:
     """The arguments that are no flags: none. Where it ends the program instead, it says why, or helps."""
     asked = [argument for argument in argv if argument.partition("=")[0] not in _HELP]
     if len(asked) < len(argv):
-        print(_usage())
+        print(_usage(program))
         if _config_paths(asked):
-            _parse(asked)
+            _parse(asked, program)
             print(f"\nFields of {_config_paths(asked)[0]}:\n{_fields()}")
         sys.exit(0)
     try:
@@ -142,12 +141,13 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def _usage() -> str:
-    names = [flag.name for flag in (_CONFIG, _WORKDIR, _MODE, _OUTPUT_DIR)]
+def _usage(program: str) -> str:
+    asked = [_MODE] if flags.FLAGS["mode"].default == "train_and_evaluate" else []
+    names = [flag.name for flag in (_CONFIG, _WORKDIR, *asked, _OUTPUT_DIR)]
     lines = [f"  --{name:<12}{flags.FLAGS[name].help}" for name in names]
     return "\n".join(
         [
-            "python launch.py --config=FILE[:EXPERIMENT] [--config.FIELD=VALUE …]",
+            f"{program} --config=FILE[:EXPERIMENT] [--config.FIELD=VALUE …]",
             *lines,
             "  --help        This; with --config all fields of that config, too.",
         ]

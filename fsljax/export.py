@@ -1,4 +1,4 @@
-"""Ships a run: python -m fsljax.export --workdir=runs/NAME --to=models/NAME
+"""Ships a run: fsljax export --workdir=runs/NAME --to=models/NAME, or python -m fsljax.export
 
 Copies the config and the best checkpoint's parameters and batch statistics, without optimiser state: what
 `--mode=evaluate` and `fsljax.api.Classifier` need.
@@ -57,22 +57,31 @@ def export(run: Path, target: Path) -> Path:
     return shipped.path(model.step)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m fsljax.export", description=(__doc__ or "").split("\n")[0]
-    )
+def run(argv: list[str] | None = None, program: str = "python -m fsljax.export") -> int:
+    """Ships what the arguments name; the exit status.
+
+    Args:
+      argv: the arguments; None: those of this process.
+      program: how it is called, as help shows it.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True, help="the run")
     parser.add_argument("--to", type=Path, required=True, help="a new folder")
-    arguments = parser.parse_args()
-    streams.use()
+    arguments = parser.parse_args(argv)
     try:
         print(export(arguments.workdir, arguments.to))
     except UserError as error:
         print(f"fsljax: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        return error.exit_status
     except KeyboardInterrupt:
         print(f"Stopped: {arguments.to} may be there in part.", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    return 0
+
+
+def main() -> None:
+    streams.use()
+    sys.exit(run())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The tables of the README, made anew: `python -m fsljax.reproduce NAME [--config.x=y …]`.
 
-Runs every config of a table, `configs/tables/NAME.py`, with every seed, each in a workdir under
-runs/reproduce/NAME, then prints the table.
+`fsljax reproduce NAME …` is the same. Runs every config of a table, `configs/tables/NAME.py`, with every
+seed, each in a workdir under runs/reproduce/NAME, then prints the table.
 A run that is complete is not repeated, one that was cut off goes on. Overrides reach every run, and so does
 a signal to stop. Exit status: 0, 1 or 2 as of launch.py, 130 when stopped.
 """

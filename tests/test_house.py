@@ -28,9 +28,11 @@ FLOORS = [
     ["methods"],
     ["experiment", "export", "reproduce", "api"],
     ["command_line"],
+    ["cli"],
+    ["__main__"],
 ]
 ABOVE_ALL = ["fsljax"]
-TOP_LEVEL = {"api", "errors", "distances", "experiment", "command_line", "reproduce", "export"}
+TOP_LEVEL = {"api", "errors", "distances", "experiment", "command_line", "reproduce", "export", "__main__"}
 METHODS = {"protonet", "magnet", "softmax", "triplet", "repmet", "repmet_detector", "pretrained"}
 MOST_LINES = 300
 MOST_MODULES = 14

@@ -98,6 +98,16 @@ def params_of(method: object) -> tuple[str, ...]:
     return tuple(getattr(_module(method), "PARAMS", ()))
 
 
+def config_of(method: object) -> type[Experiment]:
+    """The config of a method, as `fsljax.config.read` takes it.
+
+    Raises:
+      UserError: if there is no such method.
+    """
+    kind: type[Experiment] = _module(method).Config
+    return kind
+
+
 def _module(method: object) -> ModuleType:
     return find(
         "fsljax.methods", method, field="method", needs=("Config", "default_config", "check", "build")

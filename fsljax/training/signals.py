@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -97,6 +100,15 @@ class Interruption:
             while received := receiver.recv(1):
                 if received[0] in SIGNALS and self._note():
                     self._end()
+
+
+def say_at_once(text: str) -> None:
+    """Writes to standard error past all buffers, whose locks another thread may hold, and without waiting."""
+    bar = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
+    shown = f"\x1b[?25h\n{text}\n" if bar else f"{text}\n"  # a bar has hidden the cursor
+    with contextlib.suppress(OSError):
+        if os.name == "nt" or select.select([], [2], [], 0)[1]:
+            os.write(2, shown.encode(sys.stderr.encoding or "ascii", "backslashreplace"))
 
 
 def _leave_to_the_listener(number: int, frame: FrameType | None) -> None:

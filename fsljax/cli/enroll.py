@@ -1,0 +1,109 @@
+"""`fsljax enroll MODEL DIR`: teaches a model classes, a folder of images each."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fsljax.cli.arguments import Parser
+from fsljax.errors import UserError
+
+if TYPE_CHECKING:
+    from fsljax.api import Classifier
+
+_HEAD = "logistic"  # of pretrained weights
+
+
+def main(arguments: list[str]) -> int:
+    """Enrolls a folder of class folders, saves the model, and prints its classes."""
+    parser = Parser("enroll", "Teaches a model classes, a folder of images each.")
+    parser.add_argument(
+        "model", metavar="MODEL",
+        help="a run's workdir, a shipped model, or a saved one; or pretrained weights by name, such as "
+        "efficientnet_lite0, by a repository of the hub or by a file: with --to",
+    )  # fmt: skip
+    parser.add_argument("folder", metavar="DIR", help="holds a folder of images for each class")
+    parser.add_argument("--to", metavar="FOLDER", help="where the model is saved; where it was by default")
+    parser.add_argument(
+        "--head", metavar="HEAD",
+        help="how classes are compared: prototype, centered, logistic or representatives",
+    )  # fmt: skip
+    given = parser.parse_intermixed_args(arguments)
+
+    from fsljax.cli.models import check_is, is_saved, is_weights
+
+    saved = is_saved(given.model)
+    if given.to is None and is_weights(given.model):
+        raise UserError(
+            f"{given.model} are pretrained weights: say where the model is to be saved, fsljax enroll "
+            f"{given.model} {given.folder} --to=FOLDER."
+        )
+    if saved or given.to is None:
+        check_is(given.model, detector=False)
+    target = _target(given.model, given.to)
+    classifier = _enrolled(given.model, given.folder, given.head, saved)
+    classifier.save(target)
+    _print_classes(classifier, target)
+    return 0
+
+
+def _target(model: str, to: str | None) -> Path:
+    """Where the model is saved.
+
+    Raises:
+      UserError: if that folder holds something: classes of another enrolment would be lost.
+    """
+    from fsljax.storage.paths import given_path
+
+    if to is None:
+        return given_path(model, "MODEL")
+    folder = given_path(to, "--to")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--to {folder} is a file: give a folder.")
+    try:
+        if (
+            folder.is_dir()
+            and any(folder.iterdir())
+            and folder.resolve() != Path(model).expanduser().resolve()
+        ):
+            raise UserError(
+                f"--to {folder} is not empty: give a new folder, or teach the model in it more classes with "
+                f"fsljax enroll {folder} DIR."
+            )
+    except OSError as error:
+        raise UserError(f"--to {folder} cannot be read ({error.strerror or error}): give another.") from error
+    return folder
+
+
+def _enrolled(model: str, folder: str, head: str | None, saved: bool) -> Classifier:
+    """The model with the classes of a folder."""
+    from fsljax.api import Classifier
+    from fsljax.classification.heads import HEADS
+    from fsljax.training.devices import use_compilation_cache
+
+    if head is not None and head not in HEADS:
+        raise UserError(f"--head is {head!r}; it can be {', '.join(HEADS)}.")
+    use_compilation_cache()
+    if saved:
+        classifier = Classifier.load(model)
+        if head is not None:
+            classifier.change_head(head)
+    else:
+        classifier = Classifier.pretrained(model, head=head or _HEAD)
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always", UserWarning)
+        classifier.enroll(folder)
+    for note in noted:
+        print(note.message, file=sys.stderr)
+    return classifier
+
+
+def _print_classes(classifier: Classifier, folder: Path) -> None:
+    from fsljax.cli.output import as_table
+
+    supports = classifier._enrolled.head.supports
+    rows = [[label, len(supports[label]) if label in supports else None] for label in classifier.classes]
+    as_table(["class", "images"], rows)
+    print(f"saved  {folder}")

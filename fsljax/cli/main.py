@@ -1,0 +1,153 @@
+"""`fsljax COMMAND …`: finds the command, and tells how it ended."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fsljax.cli import startup
+from fsljax.errors import UserError
+
+COMMANDS = {
+    "train": "Trains and evaluates an experiment.",
+    "evaluate": "Evaluates a run anew.",
+    "predict": "Names images by the classes that a model knows.",
+    "enroll": "Teaches a model classes, a folder of images each.",
+    "detect": "Finds objects of the classes that a detector knows.",
+    "reproduce": "Makes a table of the README anew.",
+    "export": "Ships a run as a model.",
+}
+_RUNS = ("train", "evaluate")
+_HEED_SIGNALS_THEMSELVES = ("reproduce", "export")
+
+
+def main() -> int:
+    """Runs the command that is asked for.
+
+    Returns:
+      the exit status, 0: done; 1: something was not done, or not written; 2: asked for the impossible; 130:
+      stopped by a signal (a run that is trained and can go on: 0).
+    """
+    typed = sys.argv[1:]
+    command, arguments = (typed[0], typed[1:]) if typed else ("", [])
+    startup.begin(0 if command in _RUNS else startup.INTERRUPTED)
+    if command in _RUNS:
+        from fsljax.cli.running import run
+
+        _begin_workers_with_main_of_package()
+        return run(command, arguments, called(), shlex.join([*called().split(), *typed]))
+    return _told(command, arguments)
+
+
+def called() -> str:
+    """How this program was called."""
+    return "python -m fsljax" if Path(sys.argv[0]).name == "__main__.py" else "fsljax"
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    if command in ("", "help", "-h", "--help", "-?"):
+        print(_help(), file=sys.stdout if command else sys.stderr)
+        return 0 if command else 2
+    if command == "--version":
+        from fsljax import __version__
+
+        print(f"fsljax {__version__}")
+        return 0
+    return _found(command)(arguments)
+
+
+def _found(command: str) -> Callable[[list[str]], int]:
+    # Each imports what it needs: none waits for what another would.
+    if command == "predict":
+        from fsljax.cli import predict
+
+        return predict.main
+    if command == "enroll":
+        from fsljax.cli import enroll
+
+        return enroll.main
+    if command == "detect":
+        from fsljax.cli import detect
+
+        return detect.main
+    if command == "reproduce":
+        return _reproduce
+    if command == "export":
+        return _export
+    from fsljax.config.reading import nearest
+
+    raise UserError(
+        f"There is no command {command!r}.{nearest(command, list(COMMANDS))} There are {', '.join(COMMANDS)}."
+    )
+
+
+def _reproduce(arguments: list[str]) -> int:
+    from fsljax import reproduce
+
+    startup.end()
+    return reproduce.main(arguments)
+
+
+def _export(arguments: list[str]) -> int:
+    from fsljax import export
+
+    startup.end()
+    return export.run(arguments, program=f"{called()} export")
+
+
+class _Ending:
+    """How the program ends when a signal asks for that.
+
+    Attributes:
+      status: the exit status of a program that has said its last word; None before.
+    """
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+
+    def at_once(self) -> None:
+        """Says that the program was stopped, unless it is over, and ends it."""
+        from fsljax.training.signals import say_at_once
+
+        if self.status is None:
+            say_at_once("Stopped.")
+        os._exit(startup.INTERRUPTED if self.status is None else self.status)
+
+
+def _told(command: str, arguments: list[str]) -> int:
+    """Exit status of a command; an error becomes a sentence."""
+    from fsljax.reporting import streams
+    from fsljax.training.signals import Interruption
+
+    output = streams.use()
+    ending = _Ending()
+    if command not in _HEED_SIGNALS_THEMSELVES:
+        Interruption(ending.at_once).start()  # to the end of the process
+    try:
+        status = _run(command, arguments)
+    except UserError as error:
+        print(f"fsljax: {error}", file=sys.stderr)
+        status = error.exit_status
+    except SystemExit as ended:  # argparse's
+        status = ended.code if isinstance(ended.code, int) else 0
+    output.flush()
+    if output.failure is not None:
+        print(f"fsljax: Standard output could not be written: {output.failure}.", file=sys.stderr)
+    ending.status = status or int(output.failure is not None)
+    return ending.status
+
+
+def _help() -> str:
+    lines = [f"  {name:<11}{meaning}" for name, meaning in COMMANDS.items()]
+    more = "More of each: fsljax COMMAND --help"
+    return "\n".join([f"{called()} COMMAND …", "", *lines, "", more])
+
+
+def _begin_workers_with_main_of_package() -> None:
+    """Processes that read images import the main file of this one; that of the package ignores signals."""
+    this = sys.modules["__main__"]
+    this.__spec__ = None
+    this.__file__ = str(Path(__file__).parents[1] / "__main__.py")

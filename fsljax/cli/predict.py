@@ -1,0 +1,137 @@
+"""`fsljax predict MODEL IMAGES…`: names images by the classes that a model knows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fsljax.cli.arguments import Parser, fraction, positive
+from fsljax.errors import UserError
+
+if TYPE_CHECKING:
+    from fsljax.api import Classifier
+    from fsljax.cli.images import GivenImage
+    from fsljax.data.labels import Label
+
+
+class Answer(NamedTuple):
+    """What a model says of an image.
+
+    Attributes:
+      label: None where the confidence is below the threshold.
+      likeliest: labels and probabilities, the likeliest first.
+      confidence: None where fewer than two classes are known.
+    """
+
+    label: Label | None
+    likeliest: list[tuple[Label, float]]
+    confidence: float | None
+
+
+def main(arguments: list[str]) -> int:
+    """Prints what a model says of images; 1: some could not be read."""
+    parser = Parser("predict", "Names images by the classes that a model knows.")
+    parser.add_argument("model", metavar="MODEL", help="a run's workdir, a shipped model, or a saved one")
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, or folders of them")
+    parser.add_argument(
+        "--unknown", type=fraction, metavar="CONFIDENCE",
+        help="below it an image has no label; as the model was saved by default",
+    )  # fmt: skip
+    parser.add_argument("--top", type=positive, metavar="N", help="show the N likeliest labels")
+    parser.add_formats()
+    given = parser.parse_intermixed_args(arguments)
+
+    from fsljax.cli.images import answers_to, images_of, say_what_failed
+
+    classifier = _load(given.model, given.unknown)
+    notes: list[str] = []
+    images = images_of(given.images, notes)
+    for note in notes:
+        print(note, file=sys.stderr)
+    top = min(given.top or 1, len(classifier.classes))
+    answers = answers_to(images, lambda paths: _ask(classifier, paths, top))
+    if given.json:
+        _as_json(images, answers, of_several=given.top is not None)
+    else:
+        _as_rows(images, answers, top, separated=given.csv)
+    return say_what_failed(images)
+
+
+def _load(model: str, unknown: float | None) -> Classifier:
+    """The model.
+
+    Raises:
+      UserError: if there is none, or none that knows classes.
+    """
+    from fsljax.api import Classifier
+    from fsljax.cli.models import check_is
+    from fsljax.training.devices import use_compilation_cache
+
+    check_is(model, detector=False)
+    use_compilation_cache()
+    classifier = Classifier.load(model, unknown=unknown)
+    if not classifier.classes:
+        raise UserError(
+            f"The model in {model} knows no class: teach it some with fsljax enroll {model} DIR, DIR holding "
+            "a folder of images for each class."
+        )
+    return classifier
+
+
+def _ask(classifier: Classifier, paths: list[str], top: int) -> list[Answer]:
+    labels = classifier.predict(paths)
+    probabilities = classifier.predict_proba(paths)
+    known = classifier.classes
+    confidences = classifier.confidence(paths) if len(known) > 1 else [None] * len(paths)
+    answers = []
+    for label, of_image, confidence in zip(labels.tolist(), probabilities, confidences, strict=True):
+        order = (-of_image).argsort(kind="stable")[:top].tolist()
+        likeliest = [(known[column], float(of_image[column])) for column in order]
+        answers.append(Answer(label, likeliest, None if confidence is None else float(confidence)))
+    return answers
+
+
+def _as_json(images: Sequence[GivenImage], answers: Sequence[Answer | None], *, of_several: bool) -> None:
+    from fsljax.cli.output import as_json, rounded
+
+    document: list[dict[str, Any]] = []
+    for image, answer in zip(images, answers, strict=True):
+        if answer is None:
+            nothing = dict.fromkeys(("label", "probability", "confidence"))
+            document.append({"file": image.path, **nothing, "error": image.failure})
+            continue
+        confidence = None if answer.confidence is None else rounded(answer.confidence)
+        entry: dict[str, Any] = {
+            "file": image.path,
+            "label": answer.label,
+            "probability": rounded(answer.likeliest[0][1]),
+            "confidence": confidence,
+        }
+        if of_several:
+            entry["top"] = [
+                {"label": label, "probability": rounded(probability)}
+                for label, probability in answer.likeliest
+            ]
+        document.append(entry)
+    as_json(document)
+
+
+def _as_rows(
+    images: Sequence[GivenImage], answers: Sequence[Answer | None], top: int, *, separated: bool
+) -> None:
+    from fsljax.cli.output import Cell, as_csv, as_table, rounded
+
+    header = ["file", "label", "probability", "confidence"]
+    header += [title for place in range(2, top + 1) for title in (f"label {place}", f"probability {place}")]
+    rows: list[list[Cell]] = []
+    for image, answer in zip(images, answers, strict=True):
+        if answer is None:
+            rows.append([image.path, *[None] * (len(header) - 1), image.failure])
+            continue
+        confidence = None if answer.confidence is None else rounded(answer.confidence)
+        row: list[Cell] = [image.path, answer.label, rounded(answer.likeliest[0][1]), confidence]
+        for label, probability in answer.likeliest[1:]:
+            row += [label, rounded(probability)]
+        rows.append([*row, None])
+    (as_csv if separated else as_table)([*header, "error"], rows)
