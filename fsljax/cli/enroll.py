@@ -103,7 +103,7 @@ def _enrolled(model: str, folder: str, head: str | None, saved: bool) -> Classif
 def _print_classes(classifier: Classifier, folder: Path) -> None:
     from fsljax.cli.output import as_table
 
-    supports = classifier._enrolled.supports
+    supports = classifier._enrolled.head.supports
     rows = [[label, len(supports[label]) if label in supports else None] for label in classifier.classes]
     as_table(["class", "images"], rows)
     print(f"saved  {folder}")
