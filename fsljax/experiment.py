@@ -92,6 +92,8 @@ def run(
         else:
             if not checkpoints.selections():
                 workdir.release(folder, config)
+            elif not config.train.steps:
+                workdir.forget_images(folder)
             workdir.claim(folder, config, images)
             train(method, config, folder, checkpoints, interruption, partial(_source_params, config))
             checkpoints.close()
@@ -128,6 +130,10 @@ def evaluate(
             f"{output} cannot be written ({error.strerror or error}): give another --output_dir."
         ) from error
     print(results_table(results, evaluation.published))
+    for remark in evaluation.remarks:
+        print(remark)
+    if evaluation.learned is not None and output == folder:
+        print(f"classifier  {folder}")
     print(f"report      {report}")
     print(f"checkpoint  {folder / FOLDER / str(model.step)}")
 
@@ -249,6 +255,7 @@ def _results(config: Experiment, model: Model, evaluation: Evaluation, images: s
         "images": images[:16],
         **({"weights": weights} if (weights := pretrained.identity(config.network)) else {}),
         "test": evaluation.test,
+        **evaluation.more,
     }
 
 

@@ -33,7 +33,7 @@ FLOORS = [
 ]
 ABOVE_ALL = ["fsljax"]
 TOP_LEVEL = {"api", "errors", "distances", "experiment", "command_line", "reproduce", "export", "__main__"}
-METHODS = {"protonet", "magnet", "softmax", "triplet", "repmet", "repmet_detector"}
+METHODS = {"protonet", "magnet", "softmax", "triplet", "repmet", "repmet_detector", "pretrained"}
 MOST_LINES = 300
 MOST_MODULES = 14
 

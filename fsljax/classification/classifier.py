@@ -230,7 +230,7 @@ class Classifier:
         if threshold is None:
             return label_array(known.labels)[compared.predictions]
         answers = np.array(known.labels, object)[compared.predictions]
-        answers[known.confidence(compared) < threshold] = None
+        answers[known.confidence(embeddings) < threshold] = None
         return answers
 
     def predict_proba(self, images: Images) -> np.ndarray:
@@ -257,7 +257,7 @@ class Classifier:
           UserError: if fewer than two classes are enrolled.
         """
         embeddings, known = self._embedded(images)
-        return known.confidence(known.head.compare(embeddings))
+        return known.confidence(embeddings)
 
     def calibrate(
         self,

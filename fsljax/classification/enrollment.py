@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fsljax.classification.heads import Compared, Head, Prototypes, Representatives, kept, new_head
+from fsljax.classification.heads import Head, Prototypes, Representatives, kept, new_head
 from fsljax.classification.heads.unknown import (
     Calibration,
     Scale,
@@ -110,9 +110,16 @@ class Enrolled:
             changed.add([label] * len(supports[label]), supports[label])
         return Enrolled(changed, f"{name}:{distance}")
 
-    def confidence(self, compared: Compared) -> np.ndarray:
-        """How sure it is of each of the embeddings that were compared, `[n]`."""
-        return confidence(self.head, self.scale, compared)
+    @cached_property
+    def telling(self) -> Head:
+        """By whose distances the unknown is told."""
+        return self.head.telling_unknown()
+
+    def confidence(self, embeddings: np.ndarray) -> np.ndarray:
+        """How sure it is of each of embeddings `[n, dim]`, `[n]`."""
+        if self.scale is not None and len(self.labels) > 1:
+            return self.scale.confidence(self.telling.compare(embeddings).nearest)
+        return confidence(self.head, None, embeddings)
 
     def calibrated(
         self, known: np.ndarray | None, unknown: np.ndarray | None, false_accept: float

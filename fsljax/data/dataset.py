@@ -27,6 +27,7 @@ class ImageDataset:
       fine_class_names: one name a fine class, the same in all parts; else None.
       source: the same images as they are encoded in their files, where they are of a prepared data set: what
         identifies them, whether they are decoded or not.
+      files: str `[n]`, names of the images below the folder that they are of, to be shown; else None.
     """
 
     images: np.ndarray
@@ -35,6 +36,7 @@ class ImageDataset:
     fine_labels: np.ndarray | None = None
     fine_class_names: tuple[str, ...] | None = None
     source: EncodedImages | None = None
+    files: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -145,7 +147,11 @@ def merge(first: ImageDataset, second: ImageDataset) -> ImageDataset:
         raise ValueError("One of the two data sets has fine labels and the other has none.")
     labels, names = _united(first.labels, first.class_names, second.labels, second.class_names)
     merged = ImageDataset(
-        _joined(first.images, second.images), labels, names, source=_joined_source(first, second)
+        _joined(first.images, second.images),
+        labels,
+        names,
+        source=_joined_source(first, second),
+        files=None if first.files is None or second.files is None else np.append(first.files, second.files),
     )
     if first.fine_labels is None or second.fine_labels is None:
         return merged
@@ -184,6 +190,7 @@ def take_rows(data: ImageDataset, rows: np.ndarray) -> ImageDataset:
         labels=data.labels[rows],
         fine_labels=None if data.fine_labels is None else data.fine_labels[rows],
         source=None if data.source is None else data.source.take(rows),
+        files=None if data.files is None else data.files[rows],
     )
 
 

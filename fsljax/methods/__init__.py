@@ -3,7 +3,8 @@
 A module `fsljax.methods.NAME` has a frozen dataclass `Config` (an `fsljax.config.Experiment` with sections
 of its own), `default_config()`, `check(config)` for what its fields must be to each other, and
 `build(config, data)`, which returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it
-trains on other data than images of a class each, it has `load(config)` too. A method of one's own is a
+trains on other data than images of a class each, it has `load(config)` too; where fields follow from others,
+`completed(config)`. A method of one's own is a
 module anywhere: `config.method` is its dotted name. `PARAMS` names the parameters, at the top of the tree,
 that are the method's and not its network's.
 """
@@ -22,7 +23,7 @@ from fsljax.config.modules import find
 from fsljax.config.reading import as_mapping
 from fsljax.deprecated import names_of
 from fsljax.errors import UserError
-from fsljax.networks import pretrained
+from fsljax.networks.pretrained import described, without_gaps
 from fsljax.training.method import Data, Method
 
 
@@ -40,13 +41,14 @@ def check(config: ConfigDict, *, kept: Collection[str] = (), find_weights: bool 
       UserError: for a config that cannot work.
     """
     module = _module(as_mapping(config).get("method"))
-    filled = pretrained.without_gaps(config)
+    filled = without_gaps(config)
     typed: Experiment = read(module.Config, filled)
     if typed.network.weights and not find_weights:
         return typed
     if typed.network.weights or typed.network.unless_described or filled is not config:
         images = not hasattr(module, "load")
-        typed = read(module.Config, pretrained.described(config, kept=kept, images=images))
+        typed = read(module.Config, described(config, kept=kept, images=images))
+    typed = getattr(module, "completed", lambda config: config)(typed)
     check_experiment(typed)
     source = None if hasattr(module, "load") else image_data.find_source(typed.data.name)
     if (typed.data.crop or typed.data.interpolation) and getattr(source, "HOLDS_DRAWINGS", source is None):

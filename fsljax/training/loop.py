@@ -66,6 +66,10 @@ def train(
         state = state.started_from(loaded, str(source))
     step = int(state.step)
     total = config.train.steps
+    if not total and restored is None:
+        checkpoints.save(state, 0.0)
+        checkpoints.check_saved(0)
+        return
     if step >= total:
         print(f"the training is complete: {step} of {total} steps", file=sys.stderr)
         return

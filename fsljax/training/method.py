@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -27,6 +29,8 @@ class Evaluation(NamedTuple):
       correct: bool `[n]` of each setting, whether each test example was classified rightly, for paired
         comparisons of methods; empty where a setting has episodes of its own.
       learned: the classes and what names new images by them, kept beside the checkpoint; None: nothing.
+      remarks: sentences that are printed under the table.
+      more: what `results.json` holds of it beside the figures.
     """
 
     test: dict[str, dict[str, float]]
@@ -36,6 +40,8 @@ class Evaluation(NamedTuple):
     shown: ImageDataset
     correct: dict[str, np.ndarray] = {}  # noqa: RUF012
     learned: Learned | None = None
+    remarks: tuple[str, ...] = ()
+    more: Mapping[str, Any] = MappingProxyType({})
 
 
 class Learned(NamedTuple):

@@ -138,6 +138,11 @@ def same_images(workdir: Path, images: dict[str, str]) -> bool:
         ) from error
 
 
+def forget_images(workdir: Path) -> None:
+    """Lets a run in which nothing is trained go on with other images."""
+    (workdir / IMAGES).unlink(missing_ok=True)
+
+
 def check_same(workdir: Path, config: Experiment) -> None:
     """Raises a UserError if the workdir holds the run of another config, naming what differs.
 

@@ -19,7 +19,10 @@ from fsljax.classification.heads.common import (
     squared_distances,
     unit,
 )
+from fsljax.classification.heads.prototypes import Prototypes
 from fsljax.data.labels import Label
+
+_FEWEST_CLASSES = 5
 
 
 class Centered:
@@ -49,7 +52,7 @@ class Centered:
         return settled
 
     def telling_unknown(self) -> Head:
-        return self.settled()
+        return telling_unknown_of(self._supports)
 
     @property
     def labels(self) -> list[Label]:
@@ -93,6 +96,15 @@ class Centered:
                 temperature = likeliest_temperature(without.distances, without.labels)
             self._fitted = mean, prototypes, temperature
         return self._fitted
+
+
+def telling_unknown_of(supports: Supports) -> Head:
+    """The head by whose distances the unknown is told best: of few classes the mean tells nothing."""
+    few = len(supports.of_class) < _FEWEST_CLASSES
+    head = Prototypes("cosine", 1.0, unit=True) if few else Centered(temperature=1.0)
+    for label, rows in supports.of_class.items():
+        head.add([label] * len(rows), rows)
+    return head
 
 
 def centred(embeddings: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ class Head(Protocol):
         """The same classes; what was chosen from all embeddings (a temperature, σ, a strength) is fixed."""
 
     def telling_unknown(self) -> Head:
-        """A settled head with the same distances, in the making of which nothing else is computed."""
+        """The head by whose distances it is told what belongs to no class, settled."""
 
     @property
     def labels(self) -> list[Label]:

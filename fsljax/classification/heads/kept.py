@@ -90,7 +90,7 @@ def trained_scale(head: Head, embeddings: np.ndarray, labels: np.ndarray) -> Sca
       embeddings: `[n, dim]`.
       labels: int `[n]`, places of their classes.
     """
-    distances = head.compare(embeddings).distances.astype(np.float64)
+    distances = head.telling_unknown().compare(embeddings).distances.astype(np.float64)
     own = distances[np.arange(len(labels)), labels].copy()
     distances[np.arange(len(labels)), labels] = np.inf
     return scale_of(Distances(own, distances.min(axis=1)))

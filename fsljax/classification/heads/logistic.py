@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from fsljax.classification.heads.centered import Centered, centre_and_means, centred
+from fsljax.classification.heads.centered import centre_and_means, centred, telling_unknown_of
 from fsljax.classification.heads.common import (
     Compared,
     Head,
@@ -74,10 +74,7 @@ class Logistic:
         return settled
 
     def telling_unknown(self) -> Head:
-        centered = Centered(temperature=1.0)
-        for label, rows in self.supports.items():
-            centered.add([label] * len(rows), rows)
-        return centered
+        return telling_unknown_of(self._supports)
 
     @property
     def labels(self) -> list[Label]:

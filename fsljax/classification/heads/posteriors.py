@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.classification.heads.centered import centre_and_means, centred
+from fsljax.classification.heads.centered import centre_and_means, centred, telling_unknown_of
 from fsljax.classification.heads.common import (
     Compared,
     Head,
@@ -21,8 +21,8 @@ from fsljax.classification.heads.common import (
 from fsljax.classification.heads.comparison import of_support
 from fsljax.data.labels import Label
 
-_SIGMAS = np.geomspace(0.1, 1.0, 10)
-_WITHOUT_CHOICE = 0.4
+SIGMAS = np.geomspace(0.1, 1.0, 10)
+SIGMA_WITHOUT_CHOICE = 0.4
 _MOST_ROWS = 4_000  # from which σ is chosen
 
 
@@ -70,7 +70,7 @@ class Posteriors:
         return settled
 
     def telling_unknown(self) -> Head:
-        return self.settled()
+        return telling_unknown_of(self._supports)
 
     @property
     def labels(self) -> list[Label]:
@@ -136,15 +136,14 @@ def likeliest_sigma(rows: np.ndarray, labels: np.ndarray) -> float:
     counts = np.bincount(labels)
     told = counts[labels] > 1
     if not told.any() or len(counts) < 2:
-        return _WITHOUT_CHOICE
+        return SIGMA_WITHOUT_CHOICE
     squares = np.maximum(2 - 2 * (rows @ rows.T), 0).astype(np.float64)
     np.fill_diagonal(squares, np.inf)
     own = np.where(labels[:, None] == labels, squares, np.inf)
     losses = [
-        np.mean(_log_sums(-squares[told] / (2 * s * s)) - _log_sums(-own[told] / (2 * s * s)))
-        for s in _SIGMAS
+        np.mean(_log_sums(-squares[told] / (2 * s * s)) - _log_sums(-own[told] / (2 * s * s))) for s in SIGMAS
     ]
-    return float(_SIGMAS[int(np.argmin(losses))])
+    return float(SIGMAS[int(np.argmin(losses))])
 
 
 def _log_sums(values: np.ndarray) -> np.ndarray:

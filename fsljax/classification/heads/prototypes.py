@@ -88,8 +88,9 @@ class Prototypes:
 
     def compare(self, embeddings: np.ndarray) -> Compared:
         distances = self._between(self._scaled(embeddings), self._means())
-        if self._temperature is None:
-            return Compared(np.argmin(distances, axis=1), softmax(-distances / self._scale()), distances)
+        if self._temperature is None or self._unit:
+            scale = self._scale() if self._temperature is None else self._temperature
+            return Compared(np.argmin(distances, axis=1), softmax(-distances / scale), distances)
         probabilities = jax.nn.softmax(-distances / self._temperature, axis=1)
         return Compared(np.argmin(distances, axis=1), np.asarray(probabilities), distances)
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsljax.classification.heads.common import Compared, Head, left_out, left_out_classes
+from fsljax.classification.heads.common import Head, left_out, left_out_classes
 from fsljax.errors import UserError
 
 _FEWEST = 4  # embeddings of either kind, from which a scale is made
+_MIDDLE_OF_FEW, _ODDS_OF_FEW = 0.78, 12.0  # where they are fewer, in units of the mean distance of none
 _MOST = 60.0  # log odds; beyond, all confidences were equal
 
 
@@ -83,25 +84,31 @@ def left_out_distances(head: Head) -> Distances:
 
 
 def scale_of(distances: Distances) -> Scale | None:
-    """The scale between two kinds of distances; None where they are too few, or do not tell them apart.
+    """The scale between two kinds of distances; None where there are none, or all of them are 0.
 
-    Log odds of two normal distributions of one variance, as likely as one another.
+    Log odds of two normal distributions of one variance, as likely as one another. Where either kind is too
+    few for that, or they are not told apart, what belongs to a class is taken to lie at half the distance of
+    what belongs to none, which is what networks make of classes they were not trained on.
     """
     known, unknown = (np.asarray(kind, np.float64) for kind in distances)
-    if min(len(known), len(unknown)) < _FEWEST:
+    if not len(unknown) or not unknown.mean() > 0:
         return None
-    apart = unknown.mean() - known.mean()
-    variance = (known.var() + unknown.var()) / 2
-    if not apart > 0 or not np.isfinite(apart / max(variance, 1e-30)):
-        return None
-    return Scale(float((known.mean() + unknown.mean()) / 2), float(apart / max(variance, apart**2 / _MOST)))
+    if min(len(known), len(unknown)) >= _FEWEST and unknown.mean() > known.mean():
+        apart, variance = unknown.mean() - known.mean(), (known.var() + unknown.var()) / 2
+        return Scale(float(known.mean() + unknown.mean()) / 2, float(apart / max(variance, apart**2 / _MOST)))
+    return Scale(_MIDDLE_OF_FEW * float(unknown.mean()), _ODDS_OF_FEW / float(unknown.mean()))
 
 
-def confidence(head: Head, scale: Scale | None, compared: Compared) -> np.ndarray:
+def confidence(head: Head, scale: Scale | None, embeddings: np.ndarray) -> np.ndarray:
     """How sure it is that embeddings belong to the class they are nearest to, float64 `[n]`.
 
     By the scale; without one p · r / (r + d): the class's probability p, the distance d to what is nearest,
     and r, half of that between a class and its nearest neighbour, in the mean.
+
+    Args:
+      head: with the classes.
+      scale: of the distances by which `head.telling_unknown` tells.
+      embeddings: `[n, dim]`.
 
     Raises:
       UserError: if fewer than two classes are enrolled.
@@ -109,8 +116,8 @@ def confidence(head: Head, scale: Scale | None, compared: Compared) -> np.ndarra
     if len(head.labels) < 2:
         raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
     if scale is not None:
-        return scale.confidence(compared.nearest)
-    radius = head.radius()
+        return scale.confidence(head.telling_unknown().compare(embeddings).nearest)
+    compared, radius = head.compare(embeddings), head.radius()
     sure: np.ndarray = (
         compared.probabilities.max(axis=1) * radius / np.maximum(radius + compared.nearest, 1e-30)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from fsljax.data.class_split import split_classes
@@ -44,6 +44,8 @@ def complete(
     notes: list[str],
 ) -> dict[str, Classes]:
     """Takes the parts that the folder does not name from train."""
+    asked = {part for part, share in zip(PARTS, fractions, strict=True) if share}
+    parts = {part: parts.get(part, {}) for part in PARTS if part in parts or part not in asked}
     missing = [part for part in PARTS if part not in parts]
     if not missing:
         return parts
@@ -82,14 +84,17 @@ def complete(
     return {part: taken[part] if part in ("train", *missing) else parts[part] for part in PARTS}
 
 
-def check_classes(root: Path, parts: Mapping[str, Classes], shared_classes: bool) -> None:
+def check_classes(
+    root: Path, parts: Mapping[str, Classes], shared_classes: bool, may_lack: Collection[str] = ()
+) -> None:
+    """Raises a UserError for parts that cannot be of use; those that may lack images are named."""
     train = parts["train"]
     if len(train) < _LEAST_CLASSES:
         raise UserError(
             f"{_classes_to_train_on(root, train)}, but at least {_LEAST_CLASSES} are needed: add classes."
         )
     for part in PARTS:
-        if not any(parts[part].values()):
+        if part not in may_lack and not any(parts[part].values()):
             raise UserError(f"{root} holds no images for {part}: add some.")
     if shared_classes:
         for part in PARTS[1:]:

@@ -89,7 +89,8 @@ def load_splits(
       image_size: side of the images; see `decode_image`.
       channels: 3 for RGB, 1 for luminance as it is: dark ink on white paper stays dark on white.
       fractions: shares of train, validation and test where the folder does not divide the classes;
-        each part gets at least 2 classes.
+        each part gets at least 2 classes. With shared classes that of validation may be 0: nothing is taken
+        for it, and a folder of one image a class has none for test either.
       seed: of that division.
       shared_classes: for classification: the parts share the classes of train, and are divided by
         images within each class (for CUB by its `train_test_split.txt`) where the folder does not
@@ -108,12 +109,13 @@ def load_splits(
         of the images or more are unreadable, or they do not fit into memory.
     """
     root = _existing_folder(path)
-    _check_options(image_size, channels, fractions, min_images_per_class)
+    _check_options(image_size, channels, fractions, min_images_per_class, shared_classes)
     notes: list[str] = []
     parts = list_images(root, shared_classes, notes)
     parts = drop_small(root, parts, min_images_per_class, shared_classes, notes)
     parts = complete(root, parts, fractions, seed, shared_classes, notes)
-    check_classes(root, parts, shared_classes)
+    may_lack = () if fractions[1] else PARTS[1:]
+    check_classes(root, parts, shared_classes, may_lack)
 
     fitting = Fitting().as_asked(crop, interpolation)
     files = [file for part in PARTS for of_class in parts[part].values() for file in of_class]
@@ -138,7 +140,7 @@ def load_splits(
             for part, classes in parts.items()
         }
         parts = drop_small(root, parts, min_images_per_class, shared_classes, notes)
-        check_classes(root, parts, shared_classes)
+        check_classes(root, parts, shared_classes, may_lack)
     equal = arrays["equal"] if "equal" in arrays else first_equals(root, files)
     note_copies(root, parts, {file: files[first] for file, first in zip(files, equal, strict=True)}, notes)
     names = {part: tuple(parts["train" if shared_classes else part]) for part in PARTS}
@@ -161,13 +163,16 @@ def _existing_folder(path: str | os.PathLike[str]) -> Path:
     raise UserError(f"The image folder {root} does not exist: correct --config.data.path=DIR.")
 
 
-def _check_options(image_size: int, channels: int, fractions: Sequence[float], min_images: int) -> None:
+def _check_options(
+    image_size: int, channels: int, fractions: Sequence[float], min_images: int, shared_classes: bool
+) -> None:
     if image_size < 1:
         raise UserError(f"image_size must be at least 1, not {image_size}.")
     if channels not in (1, 3):
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels}.")
     check_fractions(fractions)
-    if not all(fraction > 0 for fraction in fractions):
+    needed = (fractions[0], fractions[2]) if shared_classes else fractions
+    if not all(fraction > 0 for fraction in needed):
         raise UserError(
             f"Each of the fractions of train, validation and test must be above 0: {tuple(fractions)}."
         )
@@ -230,9 +235,10 @@ def _dataset(
     rows = [row_of[file] for name in names for file in classes.get(name, ())]
     counts = [len(classes.get(name, ())) for name in names]
     # A slice stays on disk where an index would load the images.
-    in_a_row = rows == list(range(rows[0], rows[0] + len(rows)))
+    in_a_row = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
     return ImageDataset(
         images=images[rows[0] : rows[0] + len(rows)] if in_a_row else images[rows],
         labels=np.repeat(np.arange(len(names), dtype=np.int32), counts),
         class_names=tuple(shown[name] for name in names),
+        files=np.array([as_text(file) for name in names for file in classes.get(name, ())], np.str_),
     )

@@ -165,8 +165,8 @@ def test_confidence_tells_known_from_unknown(name: str, rows):
     head = filled(name, rows)
     scale = scale_of(left_out_distances(head))
     _, queries, _ = support_and_queries(rows)
-    known = confidence(head, scale, head.compare(queries.astype(np.float32)))
-    unknown = confidence(head, scale, head.compare(rows[0][rows[1] >= CLASSES]))
+    known = confidence(head, scale, queries.astype(np.float32))
+    unknown = confidence(head, scale, rows[0][rows[1] >= CLASSES])
     assert np.median(unknown) < 0.5 < np.median(known)
     assert auroc(known, unknown) > 0.9
     calibration = calibrated(known, unknown, 0.1)

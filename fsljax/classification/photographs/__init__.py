@@ -1,0 +1,1 @@
+"""What is measured and looked for in photographs of classes, by the embeddings of a network and the heads."""

@@ -1,0 +1,253 @@
+"""Photographs named by a pretrained network that stays as it is: nothing is trained, or an embedding on top.
+
+All that is learned of the classes is a head (`fsljax.classification.heads`) of the features of their
+photographs. It is measured in episodes, on a held-out share, and on classes that were left out; the head that
+is best by cross-validation is kept, of all photographs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from types import MappingProxyType, ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from chex import ArrayTree
+from ml_collections import ConfigDict
+
+from fsljax.classification.config import ClosedSetTrain
+from fsljax.classification.embedder import Embedder, build_embedder, check_network
+from fsljax.classification.photographs.evaluation import PhotographEval, evaluate
+from fsljax.classification.photographs.pool import pool_of
+from fsljax.config import Data, Experiment, Network, config_dict, field, section
+from fsljax.config.fields import MOST_ROUNDS
+from fsljax.data.dataset import ImageDataset, Splits, merge, take_classes
+from fsljax.errors import UserError
+from fsljax.losses.prototypical import DISTANCES
+from fsljax.methods import magnet, protonet, repmet, softmax
+from fsljax.networks.variables import Variables
+from fsljax.training.method import Batch, Evaluation, Method, TrainingData
+from fsljax.training.state import TrainState
+
+PARAMS = ("classifier", "representatives", "sigma")
+METHODS: Mapping[str, ModuleType] = MappingProxyType(
+    {"softmax": softmax, "prototypical": protonet, "repmet": repmet, "magnet": magnet}
+)
+_DIMENSIONS = (256,)  # of an embedding that is trained, where the config does not say
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How classes are compared."""
+
+    distance: str = field("cosine", "of the head prototype", choices=tuple(DISTANCES))
+
+
+@dataclass(frozen=True)
+class EmbeddingTrain(ClosedSetTrain):
+    """An embedding on top of the features."""
+
+    steps: int = field(
+        0, "of training an embedding; 0: the features are the embedding", least=0, cap=MOST_ROUNDS
+    )
+    by: str = field("softmax", "the loss that it is trained by", choices=tuple(METHODS))
+
+
+@dataclass(frozen=True)
+class Config(Experiment):
+    """A frozen network and heads of its features."""
+
+    method: str = field("pretrained", "module of fsljax.methods")
+    data: Data = section(Data, split_by="examples", channels=3, fractions=(0.8, 0.0, 0.2))
+    network: Network = section(Network, trainable="head")
+    train: EmbeddingTrain = section(EmbeddingTrain)
+    loss: Loss = section(Loss)
+    eval: PhotographEval = section(PhotographEval, free=True)
+
+
+def default_config() -> ConfigDict:
+    """Defaults of a frozen network."""
+    return config_dict(Config())
+
+
+def completed(config: Config) -> Config:
+    """The config with the embedding that is trained, where it asks for steps and names none."""
+    if not config.train.steps:
+        return config
+    network = config.network
+    normalize = network.normalize or config.train.by == "repmet"
+    return replace(
+        config, network=replace(network, embedding=network.embedding or _DIMENSIONS, normalize=normalize)
+    )
+
+
+def check(config: Config) -> None:
+    """Raises a UserError for fields that cannot go together, whatever the data."""
+    if config.data.split_by != "examples":
+        raise UserError(
+            f"config.data.split_by is {config.data.split_by!r}, but pretrained names new photographs of the "
+            "classes that it is shown: set --config.data.split_by=examples."
+        )
+    if config.network.trainable != "head":
+        raise UserError(
+            f"config.network.trainable is {config.network.trainable!r}, but pretrained leaves the network as "
+            "it is: let it be 'head', or take another method, such as softmax."
+        )
+    if config.network.embedding and not config.train.steps:
+        raise UserError(
+            f"config.network.embedding is {config.network.embedding}, but without training it would be at "
+            "random: say how long to train it, --config.train.steps=500, or leave it empty."
+        )
+    if len(set(config.eval.heads)) < len(config.eval.heads):
+        raise UserError(f"config.eval.heads is {config.eval.heads}: name each head once.")
+    if any(way == 1 for way in config.eval.ways):
+        raise UserError("config.eval.ways has 1; an episode needs two classes to tell apart, and 0 is all.")
+    check_network(config)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A frozen network, and the method that trains an embedding on top; see `Method`.
+
+    Attributes:
+      config: of the experiment.
+      enrolled: the photographs that heads are made of, and that are trained on.
+      held_out: those that are named.
+      embedder: the network.
+      trained: by what the embedding is trained; None: there is none.
+    """
+
+    config: Config
+    enrolled: ImageDataset
+    held_out: ImageDataset
+    embedder: Embedder
+    trained: Method | None
+
+    @property
+    def refresh_every(self) -> int:
+        return self.trained.refresh_every if self.trained else 0
+
+    @property
+    def prefetchable(self) -> bool:
+        return self._trained.prefetchable
+
+    def init(self, key: jax.Array) -> TrainState:
+        return self.trained.init(key) if self.trained else self._blank(key)
+
+    def training_data(self, variables: Variables) -> TrainingData:
+        return self._trained.training_data(variables)
+
+    def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
+        return self._trained.refresh(state, data)
+
+    def draw(self, state: TrainState, index: ArrayTree) -> Batch:
+        return self._trained.draw(state, index)
+
+    def learn(
+        self, state: TrainState, batch: Batch, inputs: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        return self._trained.learn(state, batch, inputs)
+
+    def validate(self, variables: Variables) -> dict[str, float]:
+        return {}
+
+    def evaluate(self, variables: Variables) -> Evaluation:
+        pool, order = pool_of(self.enrolled, self.held_out)
+        inputs = np.concatenate([self._features(variables, part) for part in self._parts])[order]
+        trained = self.embedder.embed(variables, inputs) if self.trained else None
+        return evaluate(
+            self.config.eval,
+            pool.embedded(inputs[:, 0]),
+            None if trained is None else pool.embedded(trained),
+            distance=self.config.loss.distance,
+        )
+
+    def _blank(self, key: jax.Array) -> TrainState:
+        """A state of zeros, for what is loaded: to compile a random one takes longer than all features."""
+
+        def zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+            is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            return key if is_key else jnp.zeros(leaf.shape, leaf.dtype)
+
+        state: TrainState = jax.tree.map(zeros, jax.eval_shape(self.embedder.init, key))
+        return state
+
+    @property
+    def _trained(self) -> Method:
+        assert self.trained is not None  # without steps nothing asks for it
+        return self.trained
+
+    @cached_property
+    def _parts(self) -> list[ImageDataset]:
+        return [part for part in (self.enrolled, self.held_out) if len(part)]
+
+    def _features(self, variables: Variables, part: ImageDataset) -> np.ndarray:
+        """Float32 `[n, 1, features]`."""
+        return self.embedder.inputs(variables, part, training=False)
+
+
+def build(config: Config, splits: Splits) -> Pretrained:
+    """A frozen network on `splits`.
+
+    Raises:
+      UserError: if the network cannot be built, a class has no photograph to enrol, or an embedding cannot be
+        trained on so few.
+    """
+    enrolled = merge(splits.train, splits.validation) if len(splits.validation) else splits.train
+    counts = enrolled.class_counts()
+    if not counts.all():
+        name = enrolled.class_names[int(np.argmin(counts))]
+        raise UserError(f"The class {name} has no photograph to enrol: give it one, or leave the class out.")
+    embedder = build_embedder(config, enrolled.images.shape[1:])
+    trained = _method(config, enrolled) if config.train.steps else None
+    return Pretrained(config, enrolled, splits.test, embedder, trained)
+
+
+def _method(config: Config, enrolled: ImageDataset) -> Method:
+    """What trains the embedding, in batches that the photographs can give."""
+    module, train = METHODS[config.train.by], config.train
+    if module is protonet:
+        enrolled = take_classes(enrolled, enrolled.class_counts() > 1)
+        if enrolled.num_classes < 2:
+            raise UserError(
+                "Episodes to train on need two classes with two photographs each: give more, or let "
+                "--config.train.by be softmax."
+            )
+    base = module.Config()
+    classes = min(train.clusters, enrolled.num_classes)
+    examples = max(1, min(train.examples, len(enrolled) // classes))
+    batches = {"clusters": classes, "examples": examples}
+    split_by, options = "examples", {}
+    if module is protonet:
+        queries = min(train.examples - 1, int(enrolled.class_counts().min()) - 1)
+        batches = {"way": classes, "shot": 1, "queries": max(queries, 1)}
+        # What its own tests would take, which are never made.
+        split_by, smallest = "classes", {"queries": 1, "episodes": 1}
+        options = {
+            "validation": replace(base.validation, way=2, shot=1, **smallest),
+            "eval": replace(base.eval, ways=(2,), shots=(1,), **smallest),
+        }
+    shared = {one.name: getattr(train, one.name) for one in fields(base.train) if hasattr(train, one.name)}
+    derived = replace(
+        base,
+        name=config.name,
+        seed=config.seed,
+        data=replace(config.data, train_on="train", split_by=split_by),
+        network=config.network,
+        augment=config.augment,
+        train=replace(base.train, **{**shared, **batches}),
+        **options,
+    )
+    if examples < train.examples or classes < train.clusters:
+        print(
+            f"Batches to train on are of {classes} classes and {examples} photographs of each: there are "
+            f"{len(enrolled)} of {enrolled.num_classes} classes.",
+            file=sys.stderr,
+        )
+    module.check(derived)
+    trained: Method = module.build(derived, Splits(enrolled, enrolled, enrolled))
+    return trained
