@@ -80,15 +80,24 @@ def _load(model: str, unknown: float | None) -> Classifier:
 
 
 def _ask(classifier: Classifier, paths: list[str], top: int) -> list[Answer]:
-    labels = classifier.predict(paths)
-    probabilities = classifier.predict_proba(paths)
-    known = classifier.classes
-    confidences = classifier.confidence(paths) if len(known) > 1 else [None] * len(paths)
+    """What `predict`, `predict_proba` and `confidence` say, in one pass of the network instead of three."""
+    embeddings, known = classifier._embedded(paths)
+    compared = known.head.compare(embeddings)
+    confidences = None
+    if len(known.labels) > 1 or classifier.unknown is not None:
+        confidences = known.confidence(compared)
     answers = []
-    for label, of_image, confidence in zip(labels.tolist(), probabilities, confidences, strict=True):
-        order = (-of_image).argsort(kind="stable")[:top].tolist()
-        likeliest = [(known[column], float(of_image[column])) for column in order]
-        answers.append(Answer(label, likeliest, None if confidence is None else float(confidence)))
+    for row, predicted in enumerate(compared.predictions.tolist()):
+        probabilities = compared.probabilities[row]
+        others = [
+            column for column in (-probabilities).argsort(kind="stable").tolist() if column != predicted
+        ]
+        likeliest = [(known.labels[column], float(probabilities[column])) for column in [predicted, *others]]
+        confidence = None if confidences is None else float(confidences[row])
+        unknown = (
+            classifier.unknown is not None and confidence is not None and confidence < classifier.unknown
+        )
+        answers.append(Answer(None if unknown else known.labels[predicted], likeliest[:top], confidence))
     return answers
 
 

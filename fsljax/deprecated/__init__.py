@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any, cast
 
 MODULES = {
     "fsljax.data.annotation_xml": "fsljax.detection.data.annotations.voc_xml",
@@ -156,13 +156,17 @@ def names_of(module: str) -> Callable[[str], object]:
     return __getattr__
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder:  # a subclass of importlib.abc's would take longer to import than all that is here
     """Finds a module of before, whose names are those of the one it has become."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(fullname, self) if fullname in MODULES else None
+        loader = cast(Any, self)
+        return importlib.machinery.ModuleSpec(fullname, loader) if fullname in MODULES else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return None
 
     def exec_module(self, module: ModuleType) -> None:
         old, new = module.__name__, MODULES[module.__name__]

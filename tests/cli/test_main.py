@@ -125,9 +125,6 @@ def test_evaluation_needs_a_run(run: Run):
     done = run("evaluate", "--workdir=none")
     assert done.returncode == 2
     assert done.stderr == "fsljax: There is no run in none: give the --workdir of one, or its --config.\n"
-    assert run("evaluate", "--workdir=none", "--mode=train").stderr.endswith(
-        "takes no --mode: leave it out.\n"
-    )
 
 
 def test_the_sentence_of_a_stopped_run_names_the_command_that_goes_on(

@@ -59,6 +59,16 @@ def test_the_table_shows_a_dash_below_the_threshold(model: Path, photographs: Pa
     assert [row.split()[1] for row in rows] == ["–"] * 3
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 0.9, 1.0])
+def test_labels_are_those_of_the_library_at_every_threshold(
+    threshold: float, model: Path, photographs: Path, capsys
+):
+    paths = paths_in(photographs)
+    assert predict.main([str(model), *map(str, paths), f"--unknown={threshold}", "--json"]) == 0
+    told = [row["label"] for row in json.loads(capsys.readouterr().out)]
+    assert told == Classifier.load(model).predict(paths, unknown=threshold).tolist()
+
+
 def test_of_one_class_no_confidence_is_told(photographs: Path, tmp_path: Path, capsys):
     untrained().enroll(str(photographs / "dark/1.png"), [5]).save(tmp_path / "model")
     assert predict.main([str(tmp_path / "model"), str(photographs / "dark/2.png"), "--json"]) == 0
