@@ -85,7 +85,7 @@ def _ask(classifier: Classifier, paths: list[str], top: int) -> list[Answer]:
     compared = known.head.compare(embeddings)
     confidences = None
     if len(known.labels) > 1 or classifier.unknown is not None:
-        confidences = known.confidence(compared)
+        confidences = known.confidence(embeddings)
     answers = []
     for row, predicted in enumerate(compared.predictions.tolist()):
         probabilities = compared.probabilities[row]
