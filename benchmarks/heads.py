@@ -137,11 +137,9 @@ def cell(embeddings: np.ndarray, drawn: Episodes, shot: int, name: str) -> str:
 def unknown(
     embeddings: np.ndarray, labels: np.ndarray, classes: int = 20, shot: int = 5, draws: int = 40
 ) -> None:
-    """`classes` enrolled of `shot` photographs, as many others shown; the threshold is that of `calibrate`."""
+    """`classes` enrolled of `shot` photographs, as many others shown, with the threshold of `calibrate`."""
     enough = np.flatnonzero(np.bincount(labels) >= shot + QUERIES)
-    print(
-        f"{classes} classes of {shot} photographs, {classes} others shown, {draws} draws; wanted 5 % false accepts"
-    )
+    print(f"{classes} classes of {shot}, {classes} others shown, {draws} draws; 5 % of these may be accepted")
     for name in HEADS:
         random, figures = np.random.default_rng(0), []
         for _ in range(draws):
@@ -162,7 +160,7 @@ def unknown(
         area, false, true = np.mean(figures, axis=0)
         spread = 100 * np.std([one[1] for one in figures])
         print(
-            f"{name:17s} AUROC {area:.3f}   false accepts {100 * false:.1f} % (± {spread:.1f} from draw to draw)"
+            f"{name:17s} AUROC {area:.3f}   false accepts {100 * false:.1f} % (sd {spread:.1f})"
             f"   true accepts {100 * true:.1f} %",
             flush=True,
         )
