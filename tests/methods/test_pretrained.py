@@ -189,6 +189,6 @@ def test_one_command_names_photographs_by_published_weights(launch: Launch, tmp_
     test = json.loads((tmp_path / "runs/folder/results.json").read_text(encoding="utf-8"))["test"]
     assert max(figures.get("accuracy", 0) for figures in test.values()) > 0.9
     assert test["unknown_logistic"]["auroc"] > 0.8
-    later = [path for path in (tmp_path / "photographs").rglob("00.jpg")]
+    later = sorted((tmp_path / "photographs").rglob("00.jpg"))
     classifier = Classifier.load(tmp_path / "runs" / "folder")
     assert np.mean(classifier.predict(later) == [path.parent.name for path in later]) > 0.9
