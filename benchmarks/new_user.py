@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,7 @@ def make_folders(folder: Path, seed: int) -> tuple[Files, Files, Files]:
     random = np.random.default_rng(seed)
     train, validation, test = (photographs(split) for split in ("train", "validation", "test"))
     known = {label: train[label] + validation.get(label, []) for label in train if label in test}
-    enough = [label for label, images in sorted(known.items()) if len(images) >= MOST]
+    enough = [label for label, images in sorted(known.items()) if len(images) >= FEWEST]
     chosen = random.permutation(enough)[: CLASSES + NEW_CLASSES].tolist()
     first, new, later = {}, {}, {}
     for place, label in enumerate(chosen):
@@ -69,7 +70,7 @@ def make_folders(folder: Path, seed: int) -> tuple[Files, Files, Files]:
         images = [known[label][row] for row in random.permutation(len(known[label]))]
         if place < CLASSES:
             count = int(random.integers(FEWEST, MOST + 1))
-            first[name] = write(folder / "photographs", name, images[:count])
+            first[name] = write(folder / "photographs", name, images[:count])  # some have no more than 13
         else:
             new[name] = write(folder / "new", name, images[:NEW_PHOTOGRAPHS])
         later[name] = write(folder / "later", name, test[label][:LATER_A_CLASS])
@@ -116,10 +117,14 @@ def main() -> None:
         began = time.monotonic()
         subprocess.run(command, cwd=folder, env=os.environ | cache, check=True)
         seconds = time.monotonic() - began
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         classifier = Classifier.load(folder / "runs" / "folder")
         of_first = {name: later[name] for name in first}
         count = sum(map(len, first.values()))
-        print(f"\n{len(first)} classes, {count} photographs: {seconds:.0f} s from the command to the report")
+        print(
+            f"\n{len(first)} classes, {count} photographs: {seconds:.0f} s from the command to the report, "
+            f"{used.ru_utime + used.ru_stime:.0f} s of a core"
+        )
         print(f"{'':34}{'fsljax':>8}{'scikit-learn':>14}")
         row = "{:34}{:8.1f}{:14.1f}"
         asked = f"{sum(map(len, of_first.values()))} later photographs, %"

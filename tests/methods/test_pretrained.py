@@ -17,7 +17,9 @@ from fsljax.api import Classifier
 from fsljax.classification.heads import HEADS
 from fsljax.errors import UserError
 from fsljax.methods import pretrained
-from tests.classification.test_pretrained import random_weights
+from tests.classification.photographs import SHAPES, write_folder
+from tests.classification.test_pretrained import random_weights, with_weights
+from tests.tiny_runs import Launch
 
 CLASSES, SIDE = 5, 32
 
@@ -174,3 +176,19 @@ def test_a_folder_with_parts_of_its_own(parts: tuple[str, ...], folder: Path, we
 def test_what_cannot_be_is_said(fields: dict[str, Any], sentence: str, folder: Path, weights: Path):
     with pytest.raises(UserError, match=sentence):
         methods.check(config_of(folder, weights, **fields))
+
+
+@pytest.mark.slow
+@with_weights
+def test_one_command_names_photographs_by_published_weights(launch: Launch, tmp_path: Path):
+    write_folder(tmp_path / "photographs", SHAPES, 8)
+    config = Path(__file__).parents[2] / "configs" / "folder.py"
+    ended = launch(f"--config.data.path={tmp_path / 'photographs'}", config=config)
+    assert ended.returncode == 0, ended.stderr
+    assert "best head: " in ended.stdout
+    test = json.loads((tmp_path / "runs/folder/results.json").read_text(encoding="utf-8"))["test"]
+    assert max(figures.get("accuracy", 0) for figures in test.values()) > 0.9
+    assert test["unknown_logistic"]["auroc"] > 0.8
+    later = sorted((tmp_path / "photographs").rglob("00.jpg"))
+    classifier = Classifier.load(tmp_path / "runs" / "folder")
+    assert np.mean(classifier.predict(later) == [path.parent.name for path in later]) > 0.9

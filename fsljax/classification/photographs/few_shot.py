@@ -79,7 +79,9 @@ def possible_settings(
             found.setdefault(setting.name, Possible(setting, classes, number))
     too_many = [way for way in ways if way > pool.classes]
     if too_many:
-        sentences.append(f"There are {pool.classes} classes: {too_many[0]}-way episodes are of all, too.")
+        sentences.append(
+            f"There are {pool.classes} classes: episodes are {pool.classes}-way instead of {too_many[0]}-way."
+        )
     return list(found.values()), sentences
 
 
