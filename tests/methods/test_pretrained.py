@@ -115,7 +115,10 @@ def test_the_run_is_evaluated_again_and_goes_on_with_more_photographs(
     assert Classifier.load(tmp_path / "run").classes[-1] == "class9"
 
 
-@pytest.mark.parametrize("by", ["softmax", "prototypical", "repmet", "magnet"])
+@pytest.mark.parametrize(
+    "by",
+    ["softmax", *(pytest.param(by, marks=pytest.mark.slow) for by in ("prototypical", "repmet", "magnet"))],
+)
 def test_an_embedding_is_trained_on_top_and_reported_beside(
     by: str, folder: Path, weights: Path, tmp_path: Path, made: tuple[Path, dict]
 ):
@@ -129,6 +132,18 @@ def test_an_embedding_is_trained_on_top_and_reported_beside(
     classifier = Classifier.load(tmp_path)
     assert classifier.embed(folder / "class0" / "0.png").shape == (1, 16)
     assert classifier.predict(folder / "class0" / "0.png").tolist() == ["class0"]
+
+
+@pytest.mark.parametrize("by", pretrained.METHODS)
+def test_batches_are_lowered_to_what_there_is(
+    by: str, folder: Path, weights: Path, capsys: pytest.CaptureFixture
+):
+    config = methods.check(config_of(folder, weights, **{"train.steps": 3, "train.by": by}))
+    method = methods.build(config, methods.load(config))
+    train = method.trained.config.train
+    assert (train.way if by == "prototypical" else train.clusters) == CLASSES
+    assert method.trained.config.network == config.network and train.steps == 3
+    assert "Batches to train on are of 5 classes" in capsys.readouterr().err
 
 
 def test_training_without_a_named_embedding_has_one(folder: Path, weights: Path):
@@ -149,7 +164,10 @@ def test_classes_of_one_photograph_are_named_but_not_measured(
     assert Classifier.load(tmp_path / "run").classes == ["class0", "class1", "class2"]
 
 
-@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val", "test"), ("train", "val")])
+@pytest.mark.parametrize(
+    "parts",
+    [("train", "test"), pytest.param(("train", "val", "test"), marks=pytest.mark.slow), ("train", "val")],
+)
 def test_a_folder_with_parts_of_its_own(parts: tuple[str, ...], folder: Path, weights: Path, tmp_path: Path):
     for part in parts:
         shutil.copytree(folder, tmp_path / "photographs" / part)
