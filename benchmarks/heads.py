@@ -18,7 +18,7 @@ import numpy as np
 from fsljax.api import Classifier
 from fsljax.classification.heads import HEADS, new_head
 from fsljax.classification.heads.episodes import RULES
-from fsljax.classification.heads.unknown import auroc, left_out_distances
+from fsljax.classification.heads.unknown import UNBIASED, auroc, left_out_distances
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.evaluation import linear_probe
 from fsljax.evaluation.episodic import episode_accuracies, mean_and_ci95
@@ -149,7 +149,7 @@ def unknown(
             for place in range(classes):
                 head.add([place] * shot, embeddings[rows[place][:shot]])
             telling = head.telling_unknown()
-            threshold = np.quantile(left_out_distances(head).unknown, 0.05)
+            threshold = np.quantile(left_out_distances(head).unknown, 0.05, method=UNBIASED)
             known = telling.compare(embeddings[np.concatenate([of[shot:] for of in rows[:classes]])]).nearest
             strange = telling.compare(
                 embeddings[np.concatenate([of[shot:] for of in rows[classes:]])]

@@ -13,6 +13,7 @@ PENALTIES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 WITHOUT_CHOICE = 0.003
 _ITERATIONS = 100
 _FEWEST = 16  # rows and classes are filled up to powers of two, that few programs are compiled
+_QUARTERS_FROM = 512
 _MOST_OPERATIONS = 4e11  # that choosing may take: a few seconds
 
 
@@ -133,4 +134,7 @@ _of_penalties = jax.jit(jax.vmap(solved, in_axes=(None, None, None, None, 0)))
 
 
 def _filled_up(number: int) -> int:
-    return max(_FEWEST, 1 << (number - 1).bit_length())
+    """A power of two; beyond, in steps of a quarter of one, so that less is computed in vain."""
+    power = max(_FEWEST, 1 << (number - 1).bit_length())
+    step = power // 8 if power > _QUARTERS_FROM else power
+    return -(-number // step) * step

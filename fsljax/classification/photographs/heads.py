@@ -14,7 +14,7 @@ from fsljax.classification.heads.common import (
     likeliest_temperature,
     softmax,
 )
-from fsljax.classification.heads.unknown import auroc
+from fsljax.classification.heads.unknown import UNBIASED, auroc
 from fsljax.classification.photographs.pool import Pool
 from fsljax.evaluation.paired import accuracy_and_ci95
 
@@ -108,7 +108,7 @@ def unknown_figures(
         shown += int(tested.sum() + (~is_known).sum())
         for name in heads:
             head = pool.head(name, is_known & ~pool.held_out, distance=distance).telling_unknown()
-            threshold = np.quantile(left_out_classes(head), false_accept)
+            threshold = np.quantile(left_out_classes(head), false_accept, method=UNBIASED)
             ours = head.compare(pool.embeddings[tested]).nearest
             others = head.compare(pool.embeddings[~is_known]).nearest
             false, true = (float(np.mean(nearest <= threshold)) for nearest in (others, ours))
