@@ -18,7 +18,7 @@ import numpy as np
 from fsljax.api import Classifier
 from fsljax.classification.heads import HEADS, new_head
 from fsljax.classification.heads.episodes import RULES
-from fsljax.classification.heads.unknown import UNBIASED, auroc, left_out_distances
+from fsljax.classification.heads.unknown import auroc, left_out_distances, share_of_further
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.evaluation import linear_probe
 from fsljax.evaluation.episodic import episode_accuracies, mean_and_ci95
@@ -135,7 +135,7 @@ def cell(embeddings: np.ndarray, drawn: Episodes, shot: int, name: str) -> str:
 
 
 def unknown(
-    embeddings: np.ndarray, labels: np.ndarray, classes: int = 20, shot: int = 5, draws: int = 40
+    embeddings: np.ndarray, labels: np.ndarray, classes: int = 20, shot: int = 5, draws: int = 100
 ) -> None:
     """`classes` enrolled of `shot` photographs, as many others shown, with the threshold of `calibrate`."""
     enough = np.flatnonzero(np.bincount(labels) >= shot + QUERIES)
@@ -149,7 +149,9 @@ def unknown(
             for place in range(classes):
                 head.add([place] * shot, embeddings[rows[place][:shot]])
             telling = head.telling_unknown()
-            threshold = np.quantile(left_out_distances(head).unknown, 0.05, method=UNBIASED)
+            distances = left_out_distances(head)
+            share = share_of_further(distances.unknown, distances.classes, 0.05)
+            threshold = np.quantile(distances.unknown, share.level)
             known = telling.compare(embeddings[np.concatenate([of[shot:] for of in rows[:classes]])]).nearest
             strange = telling.compare(
                 embeddings[np.concatenate([of[shot:] for of in rows[classes:]])]

@@ -19,6 +19,7 @@ from fsljax.classification.heads.unknown import (
     confidence,
     left_out_distances,
     scale_of,
+    share_of_further,
 )
 from fsljax.classification.stored_config import PRETRAINED, ClassifierConfig
 from fsljax.data.labels import Label, spelled_as
@@ -131,6 +132,7 @@ class Enrolled:
         """
         if not isinstance(false_accept, Real) or not 0 < false_accept < 1:
             raise UserError(f"false_accept is {false_accept!r}; it must be between 0 and 1.")
+        share = None if unknown is None else share_of_further(unknown, None, float(false_accept))
         if known is None or unknown is None:
             distances = left_out_distances(self.head)
             if self.scale is None:
@@ -140,7 +142,9 @@ class Enrolled:
                 )
             known = self.scale.confidence(distances.known) if known is None else known
             unknown = self.scale.confidence(distances.unknown) if unknown is None else unknown
-        return calibrated(known, unknown, float(false_accept))
+            share = share or share_of_further(distances.unknown, distances.classes, float(false_accept))
+        assert share is not None
+        return calibrated(known, unknown, share)
 
     def arrays(self, unknown: float | None) -> dict[str, np.ndarray]:
         """What is to be kept of them, and of the threshold."""

@@ -7,6 +7,7 @@ from fsljax.classification.heads.common import Compared, Head
 from fsljax.classification.heads.logistic import Logistic
 from fsljax.classification.heads.posteriors import Posteriors
 from fsljax.classification.heads.prototypes import Prototypes
+from fsljax.classification.heads.refitted import Refitted
 from fsljax.classification.heads.representatives import Representatives
 from fsljax.errors import UserError
 
@@ -33,9 +34,9 @@ def new_head(name: str, *, distance: str = "cosine") -> Head:
     if name == "prototype":
         return Prototypes(distance, None, unit=distance == "cosine")
     if name == "centered":
-        return Centered()
-    return Logistic() if name == "logistic" else Posteriors()
+        return Refitted(Centered())
+    return Refitted(Logistic() if name == "logistic" else Posteriors())
 
 
-__all__ = ["HEADS", "Centered", "Compared", "Head", "Logistic", "Posteriors", "Prototypes", "Representatives",
-           "new_head"]  # fmt: skip
+__all__ = ["HEADS", "Centered", "Compared", "Head", "Logistic", "Posteriors", "Prototypes", "Refitted",
+           "Representatives", "new_head"]  # fmt: skip

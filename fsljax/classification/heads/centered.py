@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,88 +19,66 @@ from fsljax.classification.heads.common import (
     unit,
 )
 from fsljax.classification.heads.prototypes import Prototypes
-from fsljax.data.labels import Label
+from fsljax.classification.heads.refitted import Refitted
 
 _FEWEST_CLASSES = 5
 
 
+class CentredMeans(NamedTuple):
+    """What embeddings are compared with.
+
+    Attributes:
+      centre: `[dim]`, what is taken off them.
+      means: `[classes, dim]`.
+      temperature: by which distances are divided.
+    """
+
+    centre: np.ndarray
+    means: np.ndarray
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Centered:
     """The nearest class mean, once the mean of all enrolled embeddings is taken off.
 
     Embeddings are brought to length 1, the mean is subtracted, and they are brought to length 1 again; the
-    distance is the squared Euclidean one. Probabilities are softmax(−distance / T), T the likeliest, each
-    embedding left out.
+    distance is the squared Euclidean one. Probabilities are softmax(−distance / T).
+
+    Attributes:
+      temperature: T; None: the likeliest, each embedding left out.
     """
 
+    temperature: float | None = None
     name = "centered"
 
-    def __init__(self, temperature: float | None = None):
-        self._temperature = temperature
-        self._supports = Supports()
-        self._fitted: tuple[np.ndarray, np.ndarray, float] | None = None
+    def fitted(self, supports: Supports) -> CentredMeans:
+        centre, means = centre_and_means(supports)
+        if self.temperature is not None:
+            return CentredMeans(centre, means, self.temperature)
+        without = left_out(Refitted(Centered(1.0), supports))
+        return CentredMeans(centre, means, likeliest_temperature(without.distances, without.labels))
 
-    def copy(self) -> Self:
-        other = copy.copy(self)
-        other._supports = self._supports.copy()
-        return other
+    def settled(self, fitted: CentredMeans) -> Centered:
+        return replace(self, temperature=fitted.temperature)
 
-    def settled(self) -> Self:
-        settled = self.copy()
-        if settled._temperature is None:  # which changes no distance
-            settled._temperature, settled._fitted = 1.0, None
-        return settled
+    def telling_unknown(self, supports: Supports) -> Head:
+        return telling_unknown_of(supports)
 
-    def telling_unknown(self) -> Head:
-        return telling_unknown_of(self._supports)
+    def compare(self, fitted: CentredMeans, embeddings: np.ndarray) -> Compared:
+        distances = squared_distances(centred(embeddings, fitted.centre), fitted.means)
+        return Compared(np.argmin(distances, axis=1), softmax(-distances / fitted.temperature), distances)
 
-    @property
-    def labels(self) -> list[Label]:
-        return list(self._supports.of_class)
-
-    @property
-    def supports(self) -> Mapping[Label, np.ndarray]:
-        return self._supports.of_class
-
-    def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
-        self._supports.add(labels, embeddings)
-        self._fitted = None
-
-    def forget(self, label: Label) -> None:
-        del self._supports.of_class[label]
-        self._fitted = None
-
-    def compare(self, embeddings: np.ndarray) -> Compared:
-        mean, prototypes, temperature = self._fit()
-        distances = squared_distances(centred(embeddings, mean), prototypes)
-        return Compared(np.argmin(distances, axis=1), softmax(-distances / temperature), distances)
-
-    def radius(self) -> float:
-        _, prototypes, _ = self._fit()
-        return mean_radius(squared_distances(prototypes, prototypes))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self._supports.arrays()
-
-    def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
-        self._supports.restore(labels, arrays)
-        self._fitted = None
-
-    def _fit(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """The mean that is taken off, the prototypes `[classes, dim]`, and the temperature."""
-        if self._fitted is None:
-            mean, prototypes = centre_and_means(self._supports)
-            temperature = self._temperature
-            if temperature is None:
-                without = left_out(self)
-                temperature = likeliest_temperature(without.distances, without.labels)
-            self._fitted = mean, prototypes, temperature
-        return self._fitted
+    def radius(self, fitted: CentredMeans) -> float:
+        return mean_radius(squared_distances(fitted.means, fitted.means))
 
 
 def telling_unknown_of(supports: Supports) -> Head:
     """The head by whose distances the unknown is told best: of few classes the mean tells nothing."""
     few = len(supports.of_class) < _FEWEST_CLASSES
-    head = Prototypes("cosine", 1.0, unit=True) if few else Centered(temperature=1.0)
+    if not few:
+        return Refitted(Centered(1.0), supports)
+    head = Prototypes("cosine", 1.0, unit=True)
     for label, rows in supports.of_class.items():
         head.add([label] * len(rows), rows)
     return head

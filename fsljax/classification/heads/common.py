@@ -48,7 +48,7 @@ class Head(Protocol):
     def copy(self) -> Self:
         """The same classes; what changes one of the two does not change the other."""
 
-    def settled(self) -> Self:
+    def settled(self) -> Head:
         """The same classes; what was chosen from all embeddings (a temperature, σ, a strength) is fixed."""
 
     def telling_unknown(self) -> Head:

@@ -93,4 +93,4 @@ def trained_scale(head: Head, embeddings: np.ndarray, labels: np.ndarray) -> Sca
     distances = head.telling_unknown().compare(embeddings).distances.astype(np.float64)
     own = distances[np.arange(len(labels)), labels].copy()
     distances[np.arange(len(labels)), labels] = np.inf
-    return scale_of(Distances(own, distances.min(axis=1)))
+    return scale_of(Distances(own, distances.min(axis=1), labels))

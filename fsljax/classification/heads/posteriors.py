@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from fsljax.classification.heads.centered import centre_and_means, centred, telling_unknown_of
@@ -18,8 +16,6 @@ from fsljax.classification.heads.common import (
     softmax,
     squared_distances,
 )
-from fsljax.classification.heads.comparison import of_support
-from fsljax.data.labels import Label
 
 SIGMAS = np.geomspace(0.1, 1.0, 10)
 SIGMA_WITHOUT_CHOICE = 0.4
@@ -42,85 +38,41 @@ class _Fitted(NamedTuple):
     sigma: float
 
 
+@dataclass(frozen=True)
 class Posteriors:
-    """RepMet's soft posteriors, Σ_j p_ij / Σ_i Σ_j p_ij, of representatives that were enrolled.
+    """RepMet's soft posteriors, Σ_j p_ij / Σ_i Σ_j p_ij, each enrolled embedding a representative.
 
-    Embeddings are centred as those of `Centered`; σ is the likeliest of several, each embedding left out.
+    Embeddings are centred as those of `Centered`.
 
     Attributes:
-      per_class: representatives of a class at most, by k-means; 0: every embedding is one.
+      sigma: σ; None: the likeliest of several, each embedding left out.
     """
 
+    sigma: float | None = None
     name = "representatives"
 
-    def __init__(self, per_class: int = 0, sigma: float | None = None):
-        self.per_class = per_class
-        self._sigma = sigma
-        self._supports = Supports()
-        self._fitted: _Fitted | None = None
+    def fitted(self, supports: Supports) -> _Fitted:
+        rows, labels = supports.stacked()
+        centre, _ = centre_and_means(supports)
+        moved = centred(rows, centre)
+        sigma = likeliest_sigma(moved, labels) if self.sigma is None else self.sigma
+        return _Fitted(centre, moved, labels, sigma)
 
-    def copy(self) -> Self:
-        other = copy.copy(self)
-        other._supports = self._supports.copy()
-        return other
+    def settled(self, fitted: _Fitted) -> Posteriors:
+        return replace(self, sigma=fitted.sigma)
 
-    def settled(self) -> Self:
-        settled = self.copy()
-        settled._sigma = self._fit().sigma
-        return settled
+    def telling_unknown(self, supports: Supports) -> Head:
+        return telling_unknown_of(supports)
 
-    def telling_unknown(self) -> Head:
-        return telling_unknown_of(self._supports)
-
-    @property
-    def labels(self) -> list[Label]:
-        return list(self._supports.of_class)
-
-    @property
-    def supports(self) -> Mapping[Label, np.ndarray]:
-        return self._supports.of_class
-
-    def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
-        self._supports.add(labels, embeddings)
-        self._fitted = None
-
-    def forget(self, label: Label) -> None:
-        del self._supports.of_class[label]
-        self._fitted = None
-
-    def compare(self, embeddings: np.ndarray) -> Compared:
-        fitted = self._fit()
+    def compare(self, fitted: _Fitted, embeddings: np.ndarray) -> Compared:
         squares = squared_distances(centred(embeddings, fitted.centre), fitted.centres)
         logits = _of_classes(-squares / (2 * fitted.sigma**2), fitted.owners, np.logaddexp)
         distances = _of_classes(squares, fitted.owners, np.minimum)
         return Compared(np.argmax(logits, axis=1), softmax(logits), distances.astype(np.float32))
 
-    def radius(self) -> float:
-        fitted = self._fit()
+    def radius(self, fitted: _Fitted) -> float:
         columns = _of_classes(squared_distances(fitted.centres, fitted.centres), fitted.owners, np.minimum)
         return mean_radius(_of_classes(columns.T, fitted.owners, np.minimum).T)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {**self._supports.arrays(), "per_class": np.array(self.per_class)}
-
-    def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
-        self.per_class = int(arrays["per_class"])
-        self._supports.restore(labels, arrays)
-        self._fitted = None
-
-    def _fit(self) -> _Fitted:
-        if self._fitted is None:
-            rows, labels = self._supports.stacked()
-            centre, _ = centre_and_means(self._supports)
-            moved = centred(rows, centre)
-            made = [self._representatives(moved[labels == place]) for place in range(labels[-1] + 1)]
-            owners = np.repeat(np.arange(len(made)), [len(of_class) for of_class in made])
-            sigma = likeliest_sigma(moved, labels) if self._sigma is None else self._sigma
-            self._fitted = _Fitted(centre, np.concatenate(made), owners, sigma)
-        return self._fitted
-
-    def _representatives(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(of_support(jnp.asarray(rows)[None], self.per_class)[0])
 
 
 def likeliest_sigma(rows: np.ndarray, labels: np.ndarray) -> float:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fsljax.classification.heads.common import Head, left_out, left_out_classes
 from fsljax.errors import UserError
 
-UNBIASED: Final = "weibull"
-"""Of quantiles: of a further image the share beyond it is the one that was asked for, in the mean."""
 _FEWEST = 4  # embeddings of either kind, from which a scale is made
 _MIDDLE_OF_FEW, _ODDS_OF_FEW = 0.78, 12.0  # where they are fewer, in units of the mean distance of none
 _MOST = 60.0  # log odds; beyond, all confidences were equal
@@ -41,10 +39,12 @@ class Distances(NamedTuple):
     Attributes:
       known: each without itself.
       unknown: each without its class.
+      classes: int `[n]`, the classes of `unknown`.
     """
 
     known: np.ndarray
     unknown: np.ndarray
+    classes: np.ndarray
 
 
 class Calibration(NamedTuple):
@@ -82,7 +82,8 @@ def left_out_distances(head: Head) -> Distances:
         )
     telling = head.telling_unknown()
     without = left_out(telling)
-    return Distances(without.distances[without.told].min(axis=1), left_out_classes(telling))
+    known = without.distances[without.told].min(axis=1)
+    return Distances(known, left_out_classes(telling), without.labels)
 
 
 def scale_of(distances: Distances) -> Scale | None:
@@ -92,7 +93,7 @@ def scale_of(distances: Distances) -> Scale | None:
     few for that, or they are not told apart, what belongs to a class is taken to lie at half the distance of
     what belongs to none, which is what networks make of classes they were not trained on.
     """
-    known, unknown = (np.asarray(kind, np.float64) for kind in distances)
+    known, unknown = (np.asarray(kind, np.float64) for kind in distances[:2])
     if not len(unknown) or not unknown.mean() > 0:
         return None
     if min(len(known), len(unknown)) >= _FEWEST and unknown.mean() > known.mean():
@@ -126,18 +127,60 @@ def confidence(head: Head, scale: Scale | None, embeddings: np.ndarray) -> np.nd
     return sure
 
 
-def calibrated(known: np.ndarray, unknown: np.ndarray, false_accept: float) -> Calibration:
+class Share(NamedTuple):
+    """A share of values that is taken for a wanted one of further values.
+
+    Attributes:
+      level: the share.
+      expected: of further values, in the mean.
+    """
+
+    level: float
+    expected: float
+
+
+def share_of_further(values: np.ndarray, classes: np.ndarray | None, wanted: float) -> Share:
+    """How large a share of values lies beyond a threshold beyond which a wanted share of further ones lies.
+
+    Images of a class lie about as near as one another, and say little more than a single one: by the
+    correlation within classes they count for fewer. Of n independent values one in n + 1 further ones lies
+    beyond all of them.
+
+    Args:
+      values: `[n]`.
+      classes: int `[n]`, a further value is of none of them; None: all values are independent.
+      wanted: the share.
+    """
+    count = len(values) if classes is None else _independent(np.asarray(values, np.float64), classes)
+    level = max(((count + 1) * wanted - 1) / count, 0.5 / len(values))
+    return Share(level, (level * count + 1) / (count + 1))
+
+
+def _independent(values: np.ndarray, classes: np.ndarray) -> float:
+    """For how many independent values they count, by one-way analysis of variance."""
+    names, of, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    count, size = len(values), len(values) / len(names)
+    if len(names) < 2 or size <= 1:
+        return float(len(names))
+    means = np.bincount(of, values) / sizes
+    between = size * means.var(ddof=1)
+    within = np.sum(np.square(values - means[of])) / (count - len(names))
+    correlation = (between - within) / max(between + (size - 1) * within, 1e-30)
+    return float(count / (1 + (size - 1) * np.clip(correlation, 0, 1)))
+
+
+def calibrated(known: np.ndarray, unknown: np.ndarray, share: Share) -> Calibration:
     """The threshold that accepts a share of what is unknown.
 
     Args:
       known, unknown: confidences of images of the classes, and of none, `[n]`.
-      false_accept: that share.
+      share: of `unknown`.
     """
-    threshold = float(np.quantile(unknown, 1 - false_accept, method=UNBIASED))
+    threshold = float(np.quantile(unknown, 1 - share.level))
     return Calibration(
         threshold,
         auroc(known, unknown),
-        float(np.mean(unknown >= threshold)),
+        share.expected,
         float(np.mean(known >= threshold)) if len(known) else float("nan"),
         len(known),
         len(unknown),

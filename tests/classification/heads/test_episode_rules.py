@@ -8,6 +8,7 @@ import pytest
 from fsljax.classification.heads import HEADS, new_head
 from fsljax.classification.heads.episodes import RULES
 from fsljax.classification.heads.logistic import Logistic
+from fsljax.classification.heads.refitted import Refitted
 from fsljax.classification.heads.regression import WITHOUT_CHOICE
 
 WAY, QUERIES, DIM = 6, 40, 24
@@ -28,7 +29,7 @@ def episode(shot: int, *, negative: bool, seed: int = 0) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("name", HEADS)
 def test_a_rule_names_queries_as_its_head_does(name: str, shot: int, negative: bool):
     support, queries = episode(shot, negative=negative)
-    head = Logistic(WITHOUT_CHOICE) if name == "logistic" else new_head(name)
+    head = Refitted(Logistic(WITHOUT_CHOICE)) if name == "logistic" else new_head(name)
     head.add(np.repeat(np.arange(WAY), shot).tolist(), support.reshape(-1, DIM))
     wanted = head.compare(queries.reshape(-1, DIM)).predictions.reshape(WAY, QUERIES)
     named = np.asarray(RULES[name](support, queries))

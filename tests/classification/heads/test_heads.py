@@ -10,7 +10,14 @@ from sklearn.metrics import roc_auc_score
 from fsljax.classification.heads import HEADS, new_head
 from fsljax.classification.heads.common import left_out, left_out_classes
 from fsljax.classification.heads.regression import fit_regression
-from fsljax.classification.heads.unknown import auroc, calibrated, confidence, left_out_distances, scale_of
+from fsljax.classification.heads.unknown import (
+    auroc,
+    calibrated,
+    confidence,
+    left_out_distances,
+    scale_of,
+    share_of_further,
+)
 from fsljax.errors import UserError
 
 CLASSES, SHOTS, DIM = 6, 5, 32
@@ -81,7 +88,7 @@ def test_centred_means(rows):
 def test_representatives_give_soft_posteriors(rows):
     support, queries, _ = support_and_queries(rows)
     head = filled("representatives", rows)
-    sigma = head._fit().sigma
+    sigma = head.fitted().sigma
     mean = unit(support).reshape(-1, DIM).mean(axis=0)
     squares = ((unit(unit(queries) - mean)[:, None, None] - unit(unit(support) - mean)) ** 2).sum(axis=-1)
     weights = np.exp(-squares / (2 * sigma**2)).sum(axis=2)
@@ -169,8 +176,26 @@ def test_confidence_tells_known_from_unknown(name: str, rows):
     unknown = confidence(head, scale, rows[0][rows[1] >= CLASSES])
     assert np.median(unknown) < 0.5 < np.median(known)
     assert auroc(known, unknown) > 0.9
-    calibration = calibrated(known, unknown, 0.1)
-    assert calibration.false_accept == pytest.approx(0.1, abs=0.02)
+    calibration = calibrated(known, unknown, share_of_further(unknown, None, 0.1))
+    assert calibration.false_accept == pytest.approx(0.1)
+    assert np.mean(unknown >= calibration.threshold) == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("classes, size, spread", [(20, 5, 1.0), (15, 10, 0.7), (30, 3, 0.0)])
+def test_a_threshold_accepts_what_was_wanted_of_further_classes(classes: int, size: int, spread: float):
+    """Of values that are alike within a class: in the mean over many draws, to two points."""
+    generator = np.random.default_rng(5)
+
+    def drawn(count: int) -> np.ndarray:
+        return spread * generator.normal(size=(count, 1)) + generator.normal(size=(count, size))
+
+    beyond = []
+    for _ in range(1500):
+        values = drawn(classes)
+        share = share_of_further(values.ravel(), np.repeat(np.arange(classes), size), 0.05)
+        assert share.expected >= 0.05 - 1e-9 and share.level > 0
+        beyond.append(np.mean(drawn(20) <= np.quantile(values, share.level)))
+    assert np.mean(beyond) == pytest.approx(0.05, abs=0.02)
 
 
 def test_the_area_under_the_curve_is_that_of_scikit_learn():
