@@ -55,6 +55,7 @@ class ImageNetwork:
         Raises:
           UserError: if the folder holds none, or nothing that can be read.
         """
+        check_not_forked()
         config = read_classifier_config(folder)
         return cls(config, Checkpoints(folder).restore_model())
 
@@ -65,6 +66,7 @@ class ImageNetwork:
         Raises:
           UserError: if they cannot be had, or are of a network that is not here.
         """
+        check_not_forked()
         config = pretrained_config(weights)
         return cls(config, pretrained_model(config))
 
