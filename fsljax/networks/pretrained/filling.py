@@ -230,7 +230,8 @@ def _gaps(config: ConfigDict) -> list[str]:
 
 
 def _is_empty(value: object) -> bool:
-    return value in ("", (), 0) and not isinstance(value, bool)
+    """Whether it is "", () or 0; of other types, arrays too, nothing is."""
+    return type(value) in (str, tuple, int, float) and not value
 
 
 def _copied(config: ConfigDict) -> ConfigDict:
