@@ -14,6 +14,7 @@ import numpy as np
 from fsljax.classification.heads import Head, Prototypes, Representatives, kept, new_head
 from fsljax.classification.heads.unknown import (
     Calibration,
+    Distances,
     Scale,
     calibrated,
     confidence,
@@ -56,7 +57,12 @@ class Enrolled:
     def scale(self) -> Scale | None:
         """Of the confidence; None where too little is known for one."""
         has_all = len(self.labels) > 1 and set(self.head.supports) == set(self.labels)
-        return scale_of(left_out_distances(self.head)) if has_all else self.kept_scale
+        return scale_of(self.distances) if has_all else self.kept_scale
+
+    @cached_property
+    def distances(self) -> Distances:
+        """Of the enrolled embeddings, each left out."""
+        return left_out_distances(self.head)
 
     def check_fine_tuning(self, steps: int, rate: float, method: str) -> None:
         """Raises a UserError for impossible fine-tuning: of a number, or of another method's network."""
@@ -118,9 +124,7 @@ class Enrolled:
 
     def confidence(self, embeddings: np.ndarray) -> np.ndarray:
         """How sure it is of each of embeddings `[n, dim]`, `[n]`."""
-        if self.scale is not None and len(self.labels) > 1:
-            return self.scale.confidence(self.telling.compare(embeddings).nearest)
-        return confidence(self.head, None, embeddings)
+        return confidence(self.head, self.scale, embeddings, telling=self.telling)
 
     def calibrated(
         self, known: np.ndarray | None, unknown: np.ndarray | None, false_accept: float
@@ -134,7 +138,7 @@ class Enrolled:
             raise UserError(f"false_accept is {false_accept!r}; it must be between 0 and 1.")
         share = None if unknown is None else share_of_further(unknown, None, float(false_accept))
         if known is None or unknown is None:
-            distances = left_out_distances(self.head)
+            distances = self.distances
             if self.scale is None:
                 raise UserError(
                     "The enrolled images are too few, or too much alike, to choose a threshold by: enrol "

@@ -237,13 +237,16 @@ def left_out(head: Head) -> LeftOut:
     return LeftOut(labels, predictions, distances)
 
 
-def left_out_classes(head: Head) -> np.ndarray:
-    """Distances float32 `[n]` of enrolled embeddings to what is nearest once their own class is forgotten.
+def left_out_classes(head: Head) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of enrolled embeddings to what is nearest once their own class is forgotten.
 
     Of many classes several are left out at once.
 
     Args:
       head: of two classes or more, whose embeddings were kept.
+
+    Returns:
+      distances float32 `[n]`, and the places of their own classes int `[n]`.
     """
     settled, names = head.settled(), head.labels
     parts = np.array_split(np.arange(len(names)), min(len(names), _MOST_CLASSES_LEFT_OUT))
@@ -254,7 +257,8 @@ def left_out_classes(head: Head) -> np.ndarray:
             without.forget(names[place])
         rows = np.concatenate([head.supports[names[place]] for place in part])
         nearest.append(without.compare(rows).nearest)
-    return np.concatenate(nearest)
+    counts = [len(head.supports[name]) for name in names]
+    return np.concatenate(nearest), np.repeat(np.arange(len(names)), counts)
 
 
 def likeliest_temperature(distances: np.ndarray, labels: np.ndarray) -> float:

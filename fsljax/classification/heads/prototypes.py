@@ -41,7 +41,7 @@ class Prototypes:
           temperature: by which distances are divided; None: the likeliest, each embedding left out.
           unit: embeddings are brought to length 1 before they are averaged.
         """
-        self._distance_name, self._distance = distance, DISTANCES[distance]
+        self._distance = DISTANCES[distance]
         self._takes_differences = distance == "squared_euclidean"
         self._temperature = temperature
         self._likeliest: float | None = None

@@ -82,8 +82,7 @@ def left_out_distances(head: Head) -> Distances:
         )
     telling = head.telling_unknown()
     without = left_out(telling)
-    known = without.distances[without.told].min(axis=1)
-    return Distances(known, left_out_classes(telling), without.labels)
+    return Distances(without.distances[without.told].min(axis=1), *left_out_classes(telling))
 
 
 def scale_of(distances: Distances) -> Scale | None:
@@ -102,7 +101,9 @@ def scale_of(distances: Distances) -> Scale | None:
     return Scale(_MIDDLE_OF_FEW * float(unknown.mean()), _ODDS_OF_FEW / float(unknown.mean()))
 
 
-def confidence(head: Head, scale: Scale | None, embeddings: np.ndarray) -> np.ndarray:
+def confidence(
+    head: Head, scale: Scale | None, embeddings: np.ndarray, *, telling: Head | None = None
+) -> np.ndarray:
     """How sure it is that embeddings belong to the class they are nearest to, float64 `[n]`.
 
     By the scale; without one p · r / (r + d): the class's probability p, the distance d to what is nearest,
@@ -112,6 +113,7 @@ def confidence(head: Head, scale: Scale | None, embeddings: np.ndarray) -> np.nd
       head: with the classes.
       scale: of the distances by which `head.telling_unknown` tells.
       embeddings: `[n, dim]`.
+      telling: what `head.telling_unknown` gives, where it is at hand.
 
     Raises:
       UserError: if fewer than two classes are enrolled.
@@ -119,7 +121,7 @@ def confidence(head: Head, scale: Scale | None, embeddings: np.ndarray) -> np.nd
     if len(head.labels) < 2:
         raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
     if scale is not None:
-        return scale.confidence(head.telling_unknown().compare(embeddings).nearest)
+        return scale.confidence((telling or head.telling_unknown()).compare(embeddings).nearest)
     compared, radius = head.compare(embeddings), head.radius()
     sure: np.ndarray = (
         compared.probabilities.max(axis=1) * radius / np.maximum(radius + compared.nearest, 1e-30)

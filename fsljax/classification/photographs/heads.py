@@ -10,10 +10,11 @@ import numpy as np
 from fsljax.classification.heads.common import (
     LeftOut,
     left_out,
+    left_out_classes,
     likeliest_temperature,
     softmax,
 )
-from fsljax.classification.heads.unknown import auroc, left_out_distances, share_of_further
+from fsljax.classification.heads.unknown import auroc, share_of_further
 from fsljax.classification.photographs.pool import Pool
 from fsljax.evaluation.paired import accuracy_and_ci95
 
@@ -107,9 +108,8 @@ def unknown_figures(
         shown += int(tested.sum() + (~is_known).sum())
         for name in heads:
             head = pool.head(name, is_known & ~pool.held_out, distance=distance).telling_unknown()
-            distances = left_out_distances(head)
-            share = share_of_further(distances.unknown, distances.classes, false_accept)
-            threshold = np.quantile(distances.unknown, share.level)
+            without, classes = left_out_classes(head)
+            threshold = np.quantile(without, share_of_further(without, classes, false_accept).level)
             ours = head.compare(pool.embeddings[tested]).nearest
             others = head.compare(pool.embeddings[~is_known]).nearest
             false, true = (float(np.mean(nearest <= threshold)) for nearest in (others, ours))

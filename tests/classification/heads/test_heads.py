@@ -163,7 +163,8 @@ def test_what_an_embedding_is_without_itself(rows):
 def test_what_an_embedding_is_without_its_class(rows):
     support, _, _ = support_and_queries(rows)
     expected = 1 - unit(support[1]) @ unit(unit(np.delete(support, 1, axis=0)).mean(axis=1)).T
-    nearest = left_out_classes(filled("prototype", rows))
+    nearest, classes = left_out_classes(filled("prototype", rows))
+    assert classes.tolist() == np.repeat(np.arange(CLASSES), SHOTS).tolist()
     np.testing.assert_allclose(nearest[SHOTS : 2 * SHOTS], expected.min(axis=1), atol=1e-6)
 
 
