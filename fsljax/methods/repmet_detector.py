@@ -114,6 +114,10 @@ class RepMetDetector:
         return options.reset_every if self._has_representatives and options.reset_until else 0
 
     @property
+    def episodes_per_step(self) -> int:
+        return 1
+
+    @property
     def prefetchable(self) -> bool:
         return True
 

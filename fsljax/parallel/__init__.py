@@ -1,0 +1,1 @@
+"""Work divided over devices and processes."""
