@@ -141,7 +141,7 @@ class RepMet:
         representatives = normalize(jax.random.normal(representatives_key, shape))
         params = {"representatives": representatives}
         if options.learn_sigma:
-            params["sigma"] = jnp.log(jnp.expm1(jnp.float32(self.config.loss.sigma)))
+            params["sigma"] = jnp.log(jnp.expm1(jnp.asarray(self.config.loss.sigma, float)))
         state = self.task.embedder.init(
             network_key,
             more_params=params,
@@ -283,7 +283,7 @@ def _reset(state: TrainState, centroids: jax.Array, counts: jax.Array) -> TrainS
     """Puts the representatives at centroids, and keeps where that was."""
     representatives = every_cluster(centroids, counts)
     state = state.with_parameter("representatives", representatives)
-    return state.replace(method_state=jnp.copy(representatives))
+    return state.replace(method_state=jnp.copy(state.params["representatives"]))
 
 
 def build(config: Config, splits: Splits) -> RepMet:

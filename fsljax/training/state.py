@@ -89,6 +89,7 @@ class TrainState(train_state.TrainState):
 
     def with_parameter(self, name: str, value: jax.Array) -> TrainState:
         """This state with another value of a parameter, of which the optimiser remembers nothing."""
+        value = value.astype(self.params[name].dtype)
 
         def forgotten(path: tuple[Any, ...], moment: jax.Array) -> jax.Array:
             is_of_parameter = any(getattr(key, "key", None) == name for key in path)
