@@ -94,6 +94,7 @@ class RepMetDetector:
 
     config: Config
     data: DetectionData
+    episodes_per_step = 1
 
     @property
     def classes(self) -> int:
@@ -112,10 +113,6 @@ class RepMetDetector:
     def refresh_every(self) -> int:
         options = self.config.representatives
         return options.reset_every if self._has_representatives and options.reset_until else 0
-
-    @property
-    def episodes_per_step(self) -> int:
-        return 1
 
     @property
     def prefetchable(self) -> bool:

@@ -18,6 +18,7 @@ from fsljax.networks.variables import Variables
 from fsljax.parallel.devices import chosen
 from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
+from fsljax.training.devices import collected, how_spread, spread
 from fsljax.training.host_memory import release_freed_memory
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
@@ -85,8 +86,10 @@ def train(
         data = method.training_data(state.inference_variables())
         on_devices = placed(data, config.data.device_budget_gb, devices)
         check_batch(method, state, on_devices.index, devices)
-        run_steps = stack.enter_context(Steps(method, config, on_devices, progress, devices))
-        state = devices.replicate(state)
+        run_steps = stack.enter_context(
+            Steps(method, config, on_devices, progress, devices, how_spread(state))
+        )
+        state = spread(state, devices)
         rate = learning_rate(config)
         while step < total:
             spans = [config.train.log_every, config.checkpoint.every]
@@ -95,7 +98,7 @@ def train(
             goal = min(*(_next_multiple(step, span) for span in spans), total)
             began = time.monotonic()
             if method.refresh_every and step % method.refresh_every == 0:
-                state = devices.replicate(method.refresh(devices.local(state), data))
+                state = spread(method.refresh(collected(state, devices), data), devices)
             state, metrics = run_steps(state, step, goal, interruption)
             first, step = step, step + len(metrics["loss"])
             _check_finite(metrics["loss"], first, checkpoints)
@@ -107,12 +110,12 @@ def train(
                 | {"learning_rate": float(rate(step)), "steps_per_second": speed},
             )
             if step % config.checkpoint.every == 0 or step == total:
-                here = devices.local(state)
+                here = collected(state, devices)
                 _validate_and_save(method, here, step, checkpoints, log, progress, figures)
             else:
                 progress.update(step, figures)
             if interruption.requested and step < total:
-                checkpoints.save(devices.local(state), None)
+                checkpoints.save(collected(state, devices), None)
                 checkpoints.check_saved(step)
                 raise Stopped
         checkpoints.check_saved(total)
