@@ -1,7 +1,6 @@
 """RepMet (Karlinsky et al., 2019): representatives of classes that are learned with the network.
 
-Divided by examples, it is tested on the classes it was trained on; by classes, in episodes of others.
-"""
+Divided by examples, it is tested on the classes it was trained on; by classes, in episodes of others."""
 
 from __future__ import annotations
 
@@ -191,9 +190,8 @@ class RepMet:
                 params, state.batch_stats, inputs, change_key, state.step
             )
             representatives, sigma = self._representatives(params), self._sigma(params)
-            output = batch_loss(
-                embeddings, batch.labels, representatives, self._classes, sigma, self.config.loss
-            )
+            loss = self.config.loss
+            output = batch_loss(embeddings, batch.labels, representatives, self._classes, sigma, loss)
             return output.loss, (output, batch_stats)
 
         (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

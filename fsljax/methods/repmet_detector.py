@@ -153,7 +153,9 @@ class RepMetDetector:
         key = jax.random.fold_in(state.step_key(), _REGION)
         region_key, change_key = jax.random.split(key)
         images = self.data.augmented(change_key, batch, inputs)
-        images = images._replace(images=images.images.astype(jnp.result_type(*jax.tree.leaves(state.params))))
+        images = images._replace(
+            images=jnp.asarray(images.images, jnp.result_type(*jax.tree.leaves(state.params)))
+        )
 
         def loss_of(params: Params) -> tuple[jax.Array, Any]:
             learned = detector_losses(

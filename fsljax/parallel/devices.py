@@ -35,7 +35,7 @@ class Devices:
     With one device every array stays as it is, and programs are those of one device.
     """
 
-    every: tuple[jax.Device | None, ...]
+    every: tuple[Any, ...]
 
     def __len__(self) -> int:
         return len(self.every)
