@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "fsljax"
 FLOORS = [
     ["errors", "deprecated"],
     ["storage"],
+    ["parallel"],
     ["distances"],
     ["config"],
     ["losses"],

@@ -1,0 +1,1 @@
+"""A run on several devices and by several processes."""
