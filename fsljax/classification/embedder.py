@@ -22,6 +22,8 @@ from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
 from fsljax.networks.variables import Embed, Params, Variables
+from fsljax.parallel import shares
+from fsljax.parallel.shares import drawn
 from fsljax.training.state import TrainState, create_train_state
 from fsljax.training.state_items import digest
 
@@ -122,33 +124,40 @@ class Embedder:
 
         Args:
           params, batch_stats: of the network.
-          inputs: `[batch, …]`, as `inputs` gives them.
+          inputs: `[…, *input]`, as `inputs` gives them, this device's share of the batch.
           key: of the changes.
           step: of the training.
-          episodes: parts of equal size into which the batch is divided, each normalised by statistics of its
-            own; None: it is one.
+          episodes: parts of equal size into which the whole batch is divided, each normalised by statistics of
+            its own; None: it is one.
           of_class: how far classes are moved, `class_size` images in a row alike; None: not at all.
           class_size: images of a class.
 
         Returns:
-          embeddings `[batch, dim]`, and batch statistics.
+          embeddings `[n, dim]` of this device's share, and batch statistics.
         """
+        inputs = inputs.reshape(-1, *inputs.shape[-2 if self.frozen else -3 :])
+        among = shares.among(len(inputs), episodes=episodes or 1)
+        kind = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
         if self.frozen:
             view_key, drop_key = jax.random.split(key)
-            view = jax.random.randint(view_key, (len(inputs),), 0, inputs.shape[1])
-            features = inputs[jnp.arange(len(inputs)), view]
+            views = inputs.shape[1]
+            view = drawn(lambda n: jax.random.randint(view_key, (n,), 0, views), len(inputs), among)
+            features = inputs[jnp.arange(len(inputs)), view].astype(kind)
             if dropped := self.config.network.feature_dropout:
-                kept = jax.random.bernoulli(drop_key, 1 - dropped, features.shape)
+                units = features.shape[1:]
+                kept = drawn(
+                    lambda n: jax.random.bernoulli(drop_key, 1 - dropped, (n, *units)), len(inputs), among
+                )
                 features = jnp.where(kept, features / (1 - dropped), 0)
             embedded: Any = self.network.apply({"params": params}, features, method="embed_features")
             return embedded, batch_stats
-        images, amounts = inputs.astype(jnp.float32) / 255, self.config.augment
+        images, amounts = inputs.astype(kind) / 255, self.config.augment
         if of_class is not None and of_class.moves():
-            images = augment_classes_at_step(step, key, images, amounts, of_class, class_size)
+            images = augment_classes_at_step(step, key, images, amounts, of_class, class_size, among)
         else:
-            images = augment_at_step(step, key, images, amounts)
+            images = augment_at_step(step, key, images, amounts, among)
         if episodes is not None:
-            images = images.reshape(episodes, -1, *images.shape[1:])
+            images = images.reshape(shares.own(episodes), -1, *images.shape[1:])
         embeddings, changed = self.network.apply(
             {"params": params, "batch_stats": batch_stats},
             images,

@@ -203,6 +203,19 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Mesh:
+    """The devices that a run divides its work over; they change how fast it is, and not what it finds."""
+
+    devices: int = field(
+        -1, "of all processes together; 0: all there are; -1: all accelerators, or one CPU of each process",
+        least=-1, cap=MOST_ROUNDS,
+    )  # fmt: skip
+    divide_classes: bool = field(
+        False, "the representatives of RepMet and the clusters of Magnet are divided over the devices, too"
+    )
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What every config holds."""
 
@@ -214,3 +227,4 @@ class Experiment:
     train: Train = section(Train)
     augment: Augmentation = section(Augmentation)
     checkpoint: Checkpoint = section(Checkpoint, free=True)
+    mesh: Mesh = section(Mesh, free=True)

@@ -9,17 +9,22 @@ import jax.numpy as jnp
 
 from fsljax.config.sections import Augmentation
 from fsljax.data.photographic_augmentation import change_colours, random_resized_crop
+from fsljax.parallel.shares import Among, drawn
 
 __all__ = ["Augmentation", "augment", "augment_at_step", "augment_classes_at_step", "moved_by"]
 
 
 def augment_at_step(
-    step: jax.Array | int, key: jax.Array, images: jax.Array, amounts: Augmentation
+    step: jax.Array | int,
+    key: jax.Array,
+    images: jax.Array,
+    amounts: Augmentation,
+    among: Among | None = None,
 ) -> jax.Array:
     """`augment` in training steps before `amounts.stop_at`; from then on, images as they are."""
     if not amounts.stop_at:
-        return augment(key, images, amounts)
-    change = partial(augment, key, amounts=amounts)
+        return augment(key, images, amounts, among=among)
+    change = partial(augment, key, amounts=amounts, among=among)
     return jax.lax.cond(step < amounts.stop_at, change, lambda same: same, images)
 
 
@@ -37,6 +42,7 @@ def augment_classes_at_step(
     amounts: Augmentation,
     of_class: Augmentation,
     class_size: int,
+    among: Among | None = None,
 ) -> jax.Array:
     """`augment_at_step` of images of which each class is moved and bent first, all of its images alike.
 
@@ -49,20 +55,32 @@ def augment_classes_at_step(
       amounts: how far each image is changed, before `amounts.stop_at`.
       of_class: how far each class is moved and bent, before `of_class.stop_at`.
       class_size: images of a class.
+      among: which images of a batch these are; None: all of them.
     """
     _, height, width, _ = images.shape
-    moved = _coordinates(jax.random.fold_in(key, 5), (len(images) // class_size, height, width, 1), of_class)
+    class_key = jax.random.fold_in(key, 5)
+    if among is None:
+        moved = _coordinates(class_key, (len(images) // class_size, height, width, 1), of_class)
+    else:
+        of_classes = Among(among.places // class_size, among.count // class_size)
+        moved = _coordinates(class_key, images.shape, of_class, of_classes)
     if of_class.stop_at:
         moved = jnp.where(step < of_class.stop_at, moved, _in_place(height, width))
-    moved = jnp.repeat(moved, class_size, axis=1)
-    change = partial(augment, key, amounts=amounts, first=moved)
+    if among is None:
+        moved = jnp.repeat(moved, class_size, axis=1)
+    change = partial(augment, key, amounts=amounts, first=moved, among=among)
     if not amounts.stop_at:
         return change(images)
     return jax.lax.cond(step < amounts.stop_at, change, lambda same: _resample(same, moved), images)
 
 
 def augment(
-    key: jax.Array, images: jax.Array, amounts: Augmentation, *, first: jax.Array | None = None
+    key: jax.Array,
+    images: jax.Array,
+    amounts: Augmentation,
+    *,
+    first: jax.Array | None = None,
+    among: Among | None = None,
 ) -> jax.Array:
     """Changes each image by amounts of its own.
 
@@ -72,6 +90,7 @@ def augment(
       amounts: how far.
       first: where each pixel's value comes from before that, `[2, n, height, width]` in pixels; None: from
         its own place.
+      among: which images of a batch these are, for each is changed as it would be there; None: all of them.
 
     Returns:
       images of the same shape; what comes in from beyond the border repeats the border.
@@ -83,32 +102,41 @@ def augment(
     # Numbers that give other keys than the three above, which must stay what they were.
     crop_key, colour_key = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
     if amounts.crop_scale < 1:
-        images = random_resized_crop(crop_key, images, amounts.crop_scale)
+        images = random_resized_crop(crop_key, images, amounts.crop_scale, among)
     if amounts.moves():
-        coordinates = _coordinates(move_key, images.shape, amounts)
+        coordinates = _coordinates(move_key, images.shape, amounts, among)
         if first is not None:
             coordinates = jnp.moveaxis(_resample(jnp.moveaxis(first, 0, -1), coordinates), -1, 0)
         images = _resample(images, coordinates)
     elif first is not None:
         images = _resample(images, first)
     if amounts.flip:
-        mirrored = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
+        flip = partial(jax.random.bernoulli, flip_key)
+        mirrored = drawn(lambda count: flip(shape=(count, 1, 1, 1)), len(images), among)
         images = jnp.where(mirrored, images[:, :, ::-1], images)
     if amounts.brightness or amounts.contrast:
-        bright, strong = jax.random.uniform(light_key, (2, len(images), 1, 1, 1), minval=-1.0)
+        bright, strong = drawn(
+            lambda count: jax.random.uniform(light_key, (2, count, 1, 1, 1), minval=-1.0),
+            len(images), among, axis=1,
+        )  # fmt: skip
         mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
         images = mean + (images - mean) * (1 + amounts.contrast * strong) + amounts.brightness * bright
         images = jnp.clip(images, 0.0, 1.0)
     if amounts.saturation or amounts.hue:
-        images = change_colours(colour_key, images, saturation=amounts.saturation, hue=amounts.hue)
+        turns = {"saturation": amounts.saturation, "hue": amounts.hue}
+        images = change_colours(colour_key, images, **turns, among=among)
     return images
 
 
-def _coordinates(key: jax.Array, shape: tuple[int, ...], amounts: Augmentation) -> jax.Array:
+def _coordinates(
+    key: jax.Array, shape: tuple[int, ...], amounts: Augmentation, among: Among | None = None
+) -> jax.Array:
     """Where each pixel's value comes from: rows and columns, `[2, n, height, width]`, in pixels."""
     count, height, width, _ = shape
     affine_key, elastic_key = jax.random.split(key)
-    angle, scale, stretch, shear, up, left = jax.random.uniform(affine_key, (6, count, 1, 1), minval=-1.0)
+    angle, scale, stretch, shear, up, left = drawn(
+        lambda count: jax.random.uniform(affine_key, (6, count, 1, 1), minval=-1.0), count, among, axis=1
+    )
     angle = jnp.deg2rad(amounts.rotation) * angle
     row_scale = 1 + amounts.scale * scale
     column_scale = row_scale * (1 + amounts.stretch * stretch)
@@ -122,7 +150,10 @@ def _coordinates(key: jax.Array, shape: tuple[int, ...], amounts: Augmentation) 
     moved = jnp.stack([from_rows, from_columns])
     if amounts.elastic:
         points = amounts.elastic_points
-        coarse = jax.random.uniform(elastic_key, (2, count, points, points), minval=-1.0)
+        coarse = drawn(
+            lambda count: jax.random.uniform(elastic_key, (2, count, points, points), minval=-1.0),
+            count, among, axis=1,
+        )  # fmt: skip
         field = jax.image.resize(coarse, (2, count, height, width), "cubic")
         moved = moved + amounts.elastic * field
     return moved

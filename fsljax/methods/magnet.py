@@ -26,6 +26,7 @@ from fsljax.data.samplers.neighbourhoods import (
 from fsljax.errors import UserError
 from fsljax.losses import MagnetOutput, magnet_loss
 from fsljax.networks.variables import Params, Variables
+from fsljax.parallel import shares
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -90,6 +91,10 @@ class Magnet:
         return self.config.train.refresh_every
 
     @property
+    def episodes_per_step(self) -> int:
+        return 1
+
+    @property
     def prefetchable(self) -> bool:
         return False  # the losses of a step decide on the next batch
 
@@ -131,13 +136,12 @@ class Magnet:
         self, state: TrainState, batch: Neighbourhood, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         _, change_key = jax.random.split(state.step_key())
-        inputs = inputs.reshape(-1, *inputs.shape[2:])
 
         def loss_of(params: Params) -> tuple[jax.Array, tuple[MagnetOutput, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )
-            embeddings = embeddings.reshape(*batch.rows.shape, -1)
+            embeddings = shares.gathered(embeddings).reshape(*batch.rows.shape, -1)
             output = magnet_loss(embeddings, batch.classes, alpha=self.config.loss.alpha)
             return output.loss, (output, batch_stats)
 

@@ -132,6 +132,10 @@ class Pretrained:
         return self.trained.refresh_every if self.trained else 0
 
     @property
+    def episodes_per_step(self) -> int:
+        return self._trained.episodes_per_step
+
+    @property
     def prefetchable(self) -> bool:
         return self._trained.prefetchable
 

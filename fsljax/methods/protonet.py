@@ -24,6 +24,7 @@ from fsljax.evaluation.episodic import Setting
 from fsljax.losses import prototypical_loss
 from fsljax.losses.prototypical import DISTANCES
 from fsljax.networks.variables import Params, Variables
+from fsljax.parallel import shares
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -171,6 +172,10 @@ class ProtoNet:
         return 0
 
     @property
+    def episodes_per_step(self) -> int:
+        return self.config.train.episodes_per_step
+
+    @property
     def prefetchable(self) -> bool:
         return True
 
@@ -204,7 +209,7 @@ class ProtoNet:
         self, state: TrainState, batch: Batch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         _, change_key = jax.random.split(state.step_key())
-        inputs = inputs.reshape(-1, *inputs.shape[batch.rows.ndim :])
+        episodes, way, drawn = batch.rows.shape
 
         def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.embedder.embed_for_training(
@@ -213,11 +218,12 @@ class ProtoNet:
                 inputs,
                 change_key,
                 state.step,
-                episodes=len(batch.rows),
+                episodes=episodes,
                 of_class=self.config.class_augment,
-                class_size=batch.rows.shape[-1],
+                class_size=drawn,
             )
-            loss, accuracy = self.loss(embeddings.reshape(*batch.rows.shape, -1))
+            embeddings = shares.gathered(embeddings, episodes=episodes)
+            loss, accuracy = self.loss(embeddings.reshape(-1, way, drawn, embeddings.shape[-1]))
             return loss, (accuracy, batch_stats)
 
         (loss, (accuracy, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

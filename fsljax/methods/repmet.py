@@ -49,6 +49,7 @@ from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Classify
 from fsljax.losses import RepMetOutput, repmet_loss
 from fsljax.networks.variables import Params, Variables
+from fsljax.parallel import shares
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -126,6 +127,10 @@ class RepMet:
         return self.config.train.steps if options.start == "clusters" else 0
 
     @property
+    def episodes_per_step(self) -> int:
+        return 1
+
+    @property
     def prefetchable(self) -> bool:
         return True
 
@@ -136,7 +141,7 @@ class RepMet:
         representatives = normalize(jax.random.normal(representatives_key, shape))
         params = {"representatives": representatives}
         if options.learn_sigma:
-            params["sigma"] = jnp.log(jnp.expm1(jnp.float32(self.config.loss.sigma)))
+            params["sigma"] = jnp.log(jnp.expm1(jnp.asarray(self.config.loss.sigma, float)))
         state = self.task.embedder.init(
             network_key,
             more_params=params,
@@ -174,7 +179,7 @@ class RepMet:
         self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         _, change_key = jax.random.split(state.step_key())
-        options = self.config.loss
+        options, labels = self.config.loss, shares.share(batch.labels)
 
         def loss_of(params: Params) -> tuple[jax.Array, tuple[RepMetOutput, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
@@ -182,7 +187,7 @@ class RepMet:
             )
             output = repmet_loss(
                 embeddings,
-                batch.labels,
+                labels,
                 self._representatives(params),
                 sigma=self._sigma(params),
                 alpha=options.alpha,
@@ -193,7 +198,7 @@ class RepMet:
 
         (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
-        right = jnp.argmax(output.posteriors, axis=-1) == batch.labels
+        right = jnp.argmax(output.posteriors, axis=-1) == labels
         moved = self._representatives(state.params) - self._scaled(state.method_state)
         figures = {
             "loss": loss,
@@ -278,7 +283,7 @@ def _reset(state: TrainState, centroids: jax.Array, counts: jax.Array) -> TrainS
     """Puts the representatives at centroids, and keeps where that was."""
     representatives = every_cluster(centroids, counts)
     state = state.with_parameter("representatives", representatives)
-    return state.replace(method_state=jnp.copy(representatives))
+    return state.replace(method_state=jnp.copy(state.params["representatives"]))
 
 
 def build(config: Config, splits: Splits) -> RepMet:

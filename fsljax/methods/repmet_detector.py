@@ -114,6 +114,10 @@ class RepMetDetector:
         return options.reset_every if self._has_representatives and options.reset_until else 0
 
     @property
+    def episodes_per_step(self) -> int:
+        return 1
+
+    @property
     def prefetchable(self) -> bool:
         return True
 
@@ -152,6 +156,7 @@ class RepMetDetector:
         key = jax.random.fold_in(state.step_key(), _REGION)
         region_key, change_key = jax.random.split(key)
         images = self.data.augmented(change_key, batch, inputs)
+        images = images._replace(images=images.images.astype(jnp.result_type(*jax.tree.leaves(state.params))))
 
         def loss_of(params: Params) -> tuple[jax.Array, Any]:
             learned = detector_losses(

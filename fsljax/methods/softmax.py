@@ -23,6 +23,7 @@ from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
 from fsljax.data.samplers.batches import shuffled_rows
 from fsljax.networks.variables import Params, Variables
+from fsljax.parallel import shares
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -70,6 +71,10 @@ class Softmax:
         return 0
 
     @property
+    def episodes_per_step(self) -> int:
+        return 1
+
+    @property
     def prefetchable(self) -> bool:
         return True
 
@@ -94,16 +99,18 @@ class Softmax:
     def learn(
         self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
+        labels = shares.share(batch.labels)
+
         def loss_of(params: Params) -> tuple[jax.Array, tuple[jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, state.step_key(), state.step
             )
             logits = _logits(params, embeddings)
             targets = optax.smooth_labels(
-                jax.nn.one_hot(batch.labels, logits.shape[-1]), self.config.loss.label_smoothing
+                jax.nn.one_hot(labels, logits.shape[-1]), self.config.loss.label_smoothing
             )
             loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
-            return loss, (jnp.mean(jnp.argmax(logits, -1) == batch.labels, dtype=jnp.float32), batch_stats)
+            return loss, (jnp.mean(jnp.argmax(logits, -1) == labels, dtype=jnp.float32), batch_stats)
 
         (loss, (accuracy, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         state = state.updated(gradients, batch_stats, ema=self.config.train.ema)

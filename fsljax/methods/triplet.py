@@ -19,6 +19,7 @@ from fsljax.errors import UserError
 from fsljax.losses import triplet_loss
 from fsljax.losses.triplet import MINING
 from fsljax.networks.variables import Params, Variables
+from fsljax.parallel import shares
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -74,6 +75,10 @@ class Triplet:
         return 0
 
     @property
+    def episodes_per_step(self) -> int:
+        return 1
+
+    @property
     def prefetchable(self) -> bool:
         return True
 
@@ -102,6 +107,7 @@ class Triplet:
                 params, state.batch_stats, inputs, change_key, state.step
             )
             loss = self.config.loss
+            embeddings = shares.gathered(embeddings)
             output = triplet_loss(embeddings, batch.labels, margin=loss.margin, mining=loss.mining)
             return output.loss, (output.active, batch_stats)
 

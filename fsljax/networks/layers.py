@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from fsljax.config import Network
 from fsljax.networks import cpu_kernels
 from fsljax.networks.cpu_kernels import Padding
+from fsljax.parallel import shares
 
 EPSILON = 1e-5
 
@@ -175,7 +176,7 @@ class Norm(nn.Module):
         else:
             values = x.reshape(statistics.groups, -1, *shape).astype(jnp.promote_types(x.dtype, jnp.float32))
             mean = jnp.mean(values, axis=1)
-            variance = variance_about(values, mean)
+            mean, variance = shares.moments(mean, variance_about(values, mean))
             if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
                 keep = self.settings.momentum
                 for average, now in ((average_mean, mean), (average_variance, variance)):

@@ -1,1 +1,1 @@
-"""A run on several devices and by several processes."""
+"""Work divided over devices and processes."""

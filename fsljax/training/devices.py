@@ -8,6 +8,7 @@ import jax
 from chex import ArrayTree
 
 from fsljax.data.io.cache import usable_cache_folder
+from fsljax.parallel.devices import ONE, WHOLE, Devices
 from fsljax.training.state import TrainState
 
 StepFunction = Callable[[TrainState, ArrayTree], tuple[TrainState, dict[str, jax.Array]]]
@@ -32,8 +33,23 @@ def steps_per_dispatch(wanted: int) -> int:
     return 1 if jax.default_backend() == "cpu" else wanted
 
 
-def compile_steps(train_step: StepFunction, count: int) -> StepFunction:
-    """Compiles `count` steps into one call that reuses the state's buffers; metrics are `[count]` each."""
+def compile_steps(
+    train_step: StepFunction,
+    count: int,
+    devices: Devices = ONE,
+    *,
+    episodes: int = 1,
+    data: ArrayTree = WHOLE,
+) -> StepFunction:
+    """Compiles `count` steps into one call that reuses the state's buffers; metrics are `[count]` each.
+
+    Args:
+      train_step: a step; where several devices share it, that of each of them.
+      count: of steps.
+      devices: that share them.
+      episodes: of a batch, which devices take whole.
+      data: how the data lie on the devices, a `PartitionSpec` or a tree of them.
+    """
 
     def steps(state: TrainState, data: ArrayTree) -> tuple[TrainState, dict[str, jax.Array]]:
         if count == 1:
@@ -41,4 +57,8 @@ def compile_steps(train_step: StepFunction, count: int) -> StepFunction:
             return state, jax.tree.map(lambda value: value[None], metrics)
         return jax.lax.scan(lambda carry, _: train_step(carry, data), state, length=count)
 
+    if len(devices) > 1:
+        steps = jax.shard_map(
+            steps, mesh=devices.mesh(episodes), in_specs=(WHOLE, data), out_specs=WHOLE, check_vma=False
+        )
     return jax.jit(steps, donate_argnums=0)

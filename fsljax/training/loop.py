@@ -15,6 +15,7 @@ from fsljax.config import Experiment
 from fsljax.errors import DivergedError, UserError
 from fsljax.networks import has_folded_norm, load_weights, pretrained
 from fsljax.networks.variables import Variables
+from fsljax.parallel.devices import chosen
 from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.host_memory import release_freed_memory
@@ -24,7 +25,7 @@ from fsljax.training.optimizer import learning_rate
 from fsljax.training.progress import Progress
 from fsljax.training.signals import Interruption, Stopped
 from fsljax.training.state import TrainState, without_params
-from fsljax.training.steps import Steps, placed
+from fsljax.training.steps import Steps, check_batch, placed
 
 
 def train(
@@ -51,6 +52,7 @@ def train(
       NotSavedError: if the last state cannot be written.
       Stopped: if a signal asked for it; the state is on disk.
     """
+    devices = chosen(config.mesh.devices)
     state = jax.jit(method.init)(jax.random.key(config.seed))
     restored = checkpoints.restore_last(state)
     if restored is not None:
@@ -80,8 +82,11 @@ def train(
     ):
         if step:
             progress.say(f"going on from step {step} of {total}")
-        data = placed(method.training_data(state.inference_variables()), config.data.device_budget_gb)
-        run_steps = stack.enter_context(Steps(method, config, data, progress))
+        data = method.training_data(state.inference_variables())
+        on_devices = placed(data, config.data.device_budget_gb, devices)
+        check_batch(method, state, on_devices.index, devices)
+        run_steps = stack.enter_context(Steps(method, config, on_devices, progress, devices))
+        state = devices.replicate(state)
         rate = learning_rate(config)
         while step < total:
             spans = [config.train.log_every, config.checkpoint.every]
@@ -90,7 +95,7 @@ def train(
             goal = min(*(_next_multiple(step, span) for span in spans), total)
             began = time.monotonic()
             if method.refresh_every and step % method.refresh_every == 0:
-                state = method.refresh(state, data)
+                state = devices.replicate(method.refresh(devices.local(state), data))
             state, metrics = run_steps(state, step, goal, interruption)
             first, step = step, step + len(metrics["loss"])
             _check_finite(metrics["loss"], first, checkpoints)
@@ -102,11 +107,12 @@ def train(
                 | {"learning_rate": float(rate(step)), "steps_per_second": speed},
             )
             if step % config.checkpoint.every == 0 or step == total:
-                _validate_and_save(method, state, step, checkpoints, log, progress, figures)
+                here = devices.local(state)
+                _validate_and_save(method, here, step, checkpoints, log, progress, figures)
             else:
                 progress.update(step, figures)
             if interruption.requested and step < total:
-                checkpoints.save(state, None)
+                checkpoints.save(devices.local(state), None)
                 checkpoints.check_saved(step)
                 raise Stopped
         checkpoints.check_saved(total)

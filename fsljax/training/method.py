@@ -95,6 +95,10 @@ class Method(Protocol):
         """Steps between calls of `refresh`; 0: it is never called."""
 
     @property
+    def episodes_per_step(self) -> int:
+        """Equal parts of a batch that have nothing to do with each other, which devices take whole; 1: it is one."""
+
+    @property
     def prefetchable(self) -> bool:
         """Whether `draw` reads nothing of the state but its key and step: batches are then known before."""
 
@@ -118,7 +122,9 @@ class Method(Protocol):
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One step on a batch and its inputs, those at `batch.rows`, `[*rows.shape, …]`; a pure function.
 
-        The metrics are scalars and "loss" is one of them.
+        Where several devices share the step, each runs it with the whole batch and the inputs of its own share
+        of it, `[n, …]` at `shares.share(rows)`; see `fsljax.parallel.shares`. Metrics are averaged over the
+        devices. They are scalars and "loss" is one of them.
         """
 
     def validate(self, variables: Variables) -> dict[str, float]:

@@ -18,6 +18,7 @@ from fsljax.config import Experiment
 from fsljax.deprecated import names_of
 from fsljax.errors import UserError
 from fsljax.networks.variables import Params, Variables
+from fsljax.parallel import shares
 from fsljax.training.optimizer import make_optimizer
 
 
@@ -88,6 +89,7 @@ class TrainState(train_state.TrainState):
 
     def with_parameter(self, name: str, value: jax.Array) -> TrainState:
         """This state with another value of a parameter, of which the optimiser remembers nothing."""
+        value = value.astype(self.params[name].dtype)
 
         def forgotten(path: tuple[Any, ...], moment: jax.Array) -> jax.Array:
             is_of_parameter = any(getattr(key, "key", None) == name for key in path)
@@ -100,7 +102,14 @@ class TrainState(train_state.TrainState):
         )
 
     def updated(self, gradients: ArrayTree, batch_stats: ArrayTree, *, ema: float) -> TrainState:
-        """The state after one optimiser step."""
+        """The state after one optimiser step.
+
+        Args:
+          gradients: of the loss of this device's share of the batch.
+          batch_stats: of that share.
+          ema: share of the averaged parameters that is kept; see `config.train.ema`.
+        """
+        gradients, batch_stats = shares.mean((gradients, batch_stats))
         state = self.apply_gradients(grads=gradients, batch_stats=batch_stats)
         if state.ema_params is None:
             return state

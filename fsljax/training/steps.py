@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from chex import ArrayTree
 
 from fsljax.config import Experiment
 from fsljax.data.io.streaming import fits, read, stream
-from fsljax.training import devices
-from fsljax.training.devices import StepFunction
+from fsljax.errors import UserError
+from fsljax.parallel import shares
+from fsljax.parallel.devices import DIVIDED, ONE, WHOLE, Devices
+from fsljax.training.devices import StepFunction, compile_steps, steps_per_dispatch
 from fsljax.training.host_memory import release_freed_memory
 from fsljax.training.method import Batch, Method, TrainingData
 from fsljax.training.progress import Progress
@@ -30,21 +34,68 @@ _DRAWN_FOR_PROCESSES = 1024
 _IN_FLIGHT = 2
 
 
-def placed(data: TrainingData, budget_gb: float) -> TrainingData:
-    """Data with their index on the device, and their inputs too where these fit into so many 10⁹ bytes."""
+def placed(data: TrainingData, budget_gb: float, devices: Devices = ONE) -> TrainingData:
+    """Data with their index on the devices, and their inputs too where these fit.
+
+    Args:
+      data: as a method gives them.
+      budget_gb: 10⁹ bytes of a device that inputs may take. Where they take more, each device gets a part;
+        where that is more, too, they stay on the host.
+      devices: that share the steps.
+    """
     if isinstance(data.inputs, jax.Array) or fits(data.inputs, budget_gb):
-        return jax.device_put(data._replace(inputs=np.asarray(data.inputs)))
-    return data._replace(index=jax.device_put(data.index))
+        whole = data._replace(inputs=np.asarray(data.inputs))
+        return devices.replicate(jax.device_put(whole))
+    index = devices.replicate(jax.device_put(data.index))
+    size = -(-len(data.inputs) // len(devices))
+    if len(devices) > 1 and fits(data.inputs, budget_gb * len(data.inputs) / size):
+        rows = devices.share(size * len(devices)) % len(data.inputs)  # the last part is filled up
+        inputs = devices.put_rows(read(data.inputs, rows))
+        return TrainingData(inputs, index)
+    return TrainingData(data.inputs, index)
 
 
-def on_device(method: Method) -> StepFunction:
-    """A method's whole step, a pure function of its state and of data that lie on the device."""
+def on_device(method: Method, *, divided: bool = False) -> StepFunction:
+    """A method's whole step, a pure function of its state and of data that lie on the device.
+
+    Args:
+      method: whose step it is.
+      divided: whether the device has only its part of the inputs.
+    """
 
     def step(state: TrainState, data: TrainingData) -> tuple[TrainState, Metrics]:
         batch = method.draw(state, data.index)
-        return method.learn(state, batch, jnp.asarray(data.inputs)[batch.rows])
+        inputs = jnp.asarray(data.inputs)
+        if shares.count() == 1:
+            return method.learn(state, batch, inputs[batch.rows])
+        if not method.prefetchable:
+            batch = shares.of_first(batch)
+        rows, episodes = batch.rows.reshape(-1), method.episodes_per_step
+        if divided:
+            own = shares.rows_of_divided(inputs, rows, episodes=episodes)
+        else:
+            own = inputs[shares.share(rows, episodes=episodes)]
+        state, metrics = method.learn(state, batch, own)
+        return state, shares.mean(metrics)
 
     return step
+
+
+def check_batch(method: Method, state: TrainState, index: ArrayTree, devices: Devices) -> None:
+    """Raises a UserError if the devices cannot share a batch evenly."""
+    rows, episodes = jax.eval_shape(method.draw, state, index).rows, method.episodes_per_step
+    along, size = devices.mesh(episodes).devices.shape[1], math.prod(rows.shape) // episodes
+    if not size % along:
+        return
+    if episodes > 1:
+        has = f"{episodes} episodes of {size} images"
+        wanted = f"episodes be a multiple of {len(devices)}, or that of an episode's images one of {along}"
+    else:
+        has, wanted = f"{size} images", f"images be a multiple of {along}"
+    raise UserError(
+        f"A step's batch has {has}, which {len(devices)} devices cannot divide: let the number of {wanted}, "
+        "or take other devices (--config.mesh.devices=N)."
+    )
 
 
 class Steps:
@@ -57,20 +108,28 @@ class Steps:
       config: of the run.
       data: as `placed` left them.
       progress: shows streaming and compilation.
+      devices: that share the steps.
     """
 
-    def __init__(self, method: Method, config: Experiment, data: TrainingData, progress: Progress):
+    def __init__(
+        self,
+        method: Method,
+        config: Experiment,
+        data: TrainingData,
+        progress: Progress,
+        devices: Devices = ONE,
+    ):
         self._progress = progress
         self._warm = False
         self._advance: _InMemory | _Streamed
         if isinstance(data.inputs, jax.Array):
-            self._advance = _InMemory(method, config, data)
+            self._advance = _InMemory(method, config, data, devices)
         else:
             progress.say(
                 f"the training data take {data.inputs.nbytes / 1e9:.3g} GB, more than "
                 "config.data.device_budget_gb: they are streamed"
             )
-            self._advance = _Streamed(method, config, data)
+            self._advance = _Streamed(method, config, data, devices)
 
     def __enter__(self) -> Steps:
         return self
@@ -104,11 +163,18 @@ class Steps:
 class _InMemory:
     """Several steps in one call, where the device likes that."""
 
-    def __init__(self, method: Method, config: Experiment, data: TrainingData):
+    def __init__(self, method: Method, config: Experiment, data: TrainingData, devices: Devices):
+        assert isinstance(data.inputs, jax.Array)
         self._data = data
-        self._count = devices.steps_per_dispatch(config.train.steps_per_dispatch)
-        step = on_device(method)
-        self._compiled = {count: devices.compile_steps(step, count) for count in {1, self._count}}
+        self._count = steps_per_dispatch(config.train.steps_per_dispatch)
+        divided = not data.inputs.is_fully_replicated
+        step = on_device(method, divided=divided)
+        lies = TrainingData(DIVIDED, WHOLE) if divided else WHOLE  # type: ignore[arg-type]
+        episodes = method.episodes_per_step
+        self._compiled = {
+            count: compile_steps(step, count, devices, episodes=episodes, data=lies)
+            for count in {1, self._count}
+        }
 
     def __call__(self, state: TrainState, step: int, left: int) -> tuple[TrainState, Metrics, int]:
         count = self._count if left >= self._count else 1
@@ -121,30 +187,41 @@ class _InMemory:
 class _Streamed:
     """Draws on the device, reads on the host, and learns on the device; reads ahead where draws allow it."""
 
-    def __init__(self, method: Method, config: Experiment, data: TrainingData):
+    def __init__(self, method: Method, config: Experiment, data: TrainingData, devices: Devices):
         assert not isinstance(data.inputs, jax.Array)
         self._method, self._config, self._inputs, self._index = method, config, data.inputs, data.index
+        self._devices = devices
         self._draw = jax.jit(method.draw)
-        self._learn = jax.jit(self._one_step, donate_argnums=0)
+        lies = (WHOLE, DIVIDED)
+        self._learn = compile_steps(
+            self._one_step, 1, devices, episodes=method.episodes_per_step, data=lies
+        )
         self._ahead: _Batches | None = None
 
     def __call__(self, state: TrainState, step: int, left: int) -> tuple[TrainState, Metrics, int]:
         if not self._method.prefetchable:
             batch = self._draw(state, self._index)
-            inputs = read(self._inputs, np.asarray(batch.rows))
+            inputs = read(self._inputs, self._rows(batch))
         else:
             if self._ahead is None:
                 self._ahead = self._read_ahead(_key_alone(state), step)
             batch, inputs = next(self._ahead)
-        return *self._learn(state, batch, inputs), 1
+        return *self._learn(state, (batch, self._devices.put_rows(inputs))), 1
 
     def close(self) -> None:
         if self._ahead is not None:
             self._ahead.close()
 
-    def _one_step(self, state: TrainState, batch: Batch, inputs: jax.Array) -> tuple[TrainState, Metrics]:
-        state, metrics = self._method.learn(state, batch, inputs)
-        return state, jax.tree.map(lambda value: value[None], metrics)
+    def _rows(self, batch: Batch) -> np.ndarray:
+        """The rows of the inputs that this process reads."""
+        rows = np.asarray(batch.rows)
+        if len(self._devices) == 1:
+            return rows
+        return rows.reshape(-1)[self._devices.share(rows.size, self._method.episodes_per_step)]
+
+    def _one_step(self, state: TrainState, data: tuple[Batch, jax.Array]) -> tuple[TrainState, Metrics]:
+        state, metrics = self._method.learn(state, *data)
+        return state, shares.mean(metrics)
 
     def _read_ahead(self, state: TrainState, first: int) -> _Batches:
         """Batches and their inputs, from a step on."""
@@ -153,7 +230,7 @@ class _Streamed:
         for start in range(first, total, count):
             steps = range(start, min(start + count, total))
             drawn = [self._draw(state.replace(step=np.int32(step)), self._index) for step in steps]
-            rows = [np.asarray(batch.rows) for batch in drawn]
+            rows = [self._rows(batch) for batch in drawn]
             reading = stream(self._inputs, rows, workers=options.workers, prefetch=options.prefetch)
             with contextlib.closing(reading):
                 yield from zip(drawn, reading, strict=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from fsljax.config import Network
 from fsljax.networks import cpu_kernels, grey_kernels, winograd
 from fsljax.networks.layers import variance_about
+from fsljax.parallel import shares
 
 EPSILON = 1e-5
 
@@ -111,6 +112,7 @@ class ConvBlock(nn.Module):
 
         sign = jax.lax.stop_gradient(jnp.where(scale < 0, -1, 1).astype(x.dtype))
         pooled, mean, variance = self._pooled_and_moments(x, kernel * sign, groups)
+        mean, variance = shares.moments(mean, variance)
         if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
             keep = self.momentum
             average_mean.value = keep * average_mean.value + (1 - keep) * jnp.mean(mean, 0) * sign

@@ -55,7 +55,9 @@ class LeNet(nn.Module):
             x = max_pool(x, settings, window=2, valid=True)
         x = into_last_stage(x, settings).reshape(len(x), -1)
         for number, units in ((3, 120), (4, 84)):
-            x = nn.Dense(units, use_bias=False, dtype=x.dtype, name=f"dense{number}")(x)
+            x = nn.Dense(
+                units, use_bias=False, dtype=x.dtype, param_dtype=jnp.result_type(float), name=f"dense{number}"
+            )(x)
             x = nn.relu(Norm(settings, name=f"bn{number}")(x, last))
         return x.reshape(*leading, -1)
 

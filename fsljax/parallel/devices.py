@@ -1,0 +1,170 @@
+"""The devices of a run, of one process or several, and arrays that lie on them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fsljax.errors import UserError
+from fsljax.parallel.shares import AXES
+
+UNASKED = -1
+"""As a number of devices: all accelerators, or one CPU device of each process."""
+
+_ROWS = "rows"  # another axis than those of a step: what is mapped over it is each device's own business
+
+WHOLE, DIVIDED = PartitionSpec(), PartitionSpec(AXES)
+"""How arrays lie on the devices of a step: all of each on all of them, or the rows divided."""
+
+Tree = TypeVar("Tree")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices over which work is divided, those of a process together.
+
+    With one device every array stays as it is, and programs are those of one device.
+    """
+
+    every: tuple[jax.Device | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.every)
+
+    def mesh(self, episodes: int = 1) -> Mesh:
+        """The mesh of a step: as many devices apart as episodes allow, the others share each episode."""
+        across = math.gcd(episodes, len(self))
+        return Mesh(np.array(self.every).reshape(across, -1), AXES)
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Arrays, from the host or from one device, whole on every device."""
+        if len(self) == 1:
+            return tree
+        sharding = NamedSharding(self.mesh(), WHOLE)
+        whole: Tree = jax.tree.map(partial(_put, sharding), tree)
+        return whole
+
+    def local(self, tree: Tree) -> Tree:
+        """Arrays that lie whole on every device as arrays of one device of this process."""
+        if len(self) == 1:
+            return tree
+        here: Tree = jax.tree.map(lambda array: array.addressable_data(0), tree)
+        return here
+
+    def share(self, count: int, episodes: int = 1) -> np.ndarray:
+        """Positions int `[n]` of the rows of this process's devices, in their order, among those of a batch.
+
+        Args:
+          count: rows of the batch.
+          episodes: of it; see `fsljax.parallel.shares.share`.
+        """
+        across, along = self.mesh(episodes).devices.shape
+        blocks = np.arange(count).reshape(across, episodes // across, along, -1)
+        of_devices = np.moveaxis(blocks, 2, 1).reshape(len(self), -1)
+        here = jax.process_index()
+        return of_devices[[device.process_index == here for device in self.every]].reshape(-1)
+
+    def put_rows(self, own: np.ndarray) -> jax.Array | np.ndarray:
+        """Rows of this process, as many for each of its devices, as a part of an array of all processes.
+
+        Args:
+          own: `[n, …]`, in the order of `share`.
+        """
+        if len(self) == 1:
+            return own
+        sharding = NamedSharding(self.mesh(), DIVIDED)
+        processes = len({device.process_index for device in self.every})
+        shape = (len(own) * processes, *own.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, np.asarray(own), shape)
+
+    def over_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a function of rows, which each device applies to its own.
+
+        Args:
+          function: of a tree and of arrays `[n, …]`; its results are arrays `[n, …]`, row by row.
+
+        Returns:
+          a function of the tree and of arrays as `put_rows` or the host has them; results lie on one device
+          of this process, with the rows of all.
+        """
+        if len(self) == 1:
+            return jax.jit(function)
+        mesh = Mesh(np.array(self.every), (_ROWS,))
+        rows = PartitionSpec(_ROWS)
+        mapped = jax.shard_map(
+            function, mesh=mesh, in_specs=(WHOLE, rows), out_specs=rows, check_vma=False
+        )
+        compiled = jax.jit(mapped, out_shardings=NamedSharding(mesh, WHOLE))
+        return lambda tree, *arrays: self.local(compiled(self.replicate(tree), *arrays))
+
+
+ONE = Devices((None,))
+"""The device that JAX computes on where nothing else is said."""
+
+
+def chosen(count: int) -> Devices:
+    """The devices that `config.mesh.devices` asks for.
+
+    Args:
+      count: of all processes; 0: all there are; `UNASKED`: all accelerators, or one CPU of each process.
+
+    Raises:
+      UserError: there are fewer, or the processes cannot have equally many.
+    """
+    processes = jax.process_count()
+    of_process: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        of_process.setdefault(device.process_index, []).append(device)
+    least = min(map(len, of_process.values()))
+    if count == UNASKED:
+        each = 1 if jax.default_backend() == "cpu" else least
+    elif count == 0:
+        each = least
+    else:
+        if count % processes:
+            raise UserError(
+                f"config.mesh.devices is {count}, which {processes} processes cannot divide: give a multiple "
+                f"of {processes}, or 0 for all."
+            )
+        each = count // processes
+    if each > least:
+        whose = "of each process" if processes > 1 else "here"
+        raise UserError(
+            f"config.mesh.devices is {count}, but there are {least} devices {whose}: ask for "
+            f"{least * processes} at most, or for 0, all of them."
+        )
+    return Devices(tuple(device for number in sorted(of_process) for device in of_process[number][:each]))
+
+
+def prepare(count: int, processes: int = 1) -> None:
+    """Makes as many devices of a CPU as are asked for; once JAX has begun to compute, there are those it has.
+
+    Args:
+      count: as of `chosen`.
+      processes: of the run.
+    """
+    forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if count > 1 and not forced:
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", max(1, count // processes))
+
+
+def _put(sharding: NamedSharding, leaf: Any) -> Any:
+    if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+        data = _put(sharding, jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])

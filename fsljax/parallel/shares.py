@@ -1,0 +1,181 @@
+"""What code within a divided step sees of the other devices.
+
+The batch of a step lies on a mesh of two axes: its episodes are divided over `EPISODES`, the examples of each
+over `EXAMPLES`; a batch that has no episodes counts as one. Every device holds the whole state, draws the
+whole batch with the same keys, and takes its share of it.
+
+The loss of a step is the mean over devices of what each of them computes, whether that is the loss of its
+share or, from gathered embeddings, that of all. Its gradient is then the mean of theirs: derivatives flow
+back through what was gathered and summed.
+
+Outside of a divided step there is one device, and every function here gives back what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+EPISODES, EXAMPLES = AXES = ("episodes", "examples")
+
+Tree = TypeVar("Tree")
+
+
+class Among(NamedTuple):
+    """Which rows of a batch these are.
+
+    Attributes:
+      places: int32 `[n]`, their positions.
+      count: rows of the whole batch.
+    """
+
+    places: jax.Array
+    count: int
+
+
+def count() -> int:
+    """Devices that share a step."""
+    return _along(EPISODES) * _along(EXAMPLES)
+
+
+def number() -> jax.Array:
+    """Which of them this one is, int32 `[]`."""
+    return _place(EPISODES) * _along(EXAMPLES) + _place(EXAMPLES)
+
+
+def share(tree: Tree, *, episodes: int = 1) -> Tree:
+    """This device's rows of a batch.
+
+    Args:
+      tree: arrays `[episodes · n, …]`, of a number of episodes that `EPISODES` divides, each of a number of
+        examples that `EXAMPLES` divides.
+      episodes: of the batch.
+
+    Returns:
+      arrays `[own episodes · own n, …]`.
+    """
+    if count() == 1:
+        return tree
+    across, along = _along(EPISODES), _along(EXAMPLES)
+
+    def here(rows: jax.Array) -> jax.Array:
+        rows = jnp.asarray(rows)
+        size = len(rows) // episodes // along
+        blocks = rows.reshape(across, episodes // across, along, size, *rows.shape[1:])
+        return blocks[_place(EPISODES), :, _place(EXAMPLES)].reshape(-1, *rows.shape[1:])
+
+    shared: Tree = jax.tree.map(here, tree)
+    return shared
+
+
+def own(episodes: int) -> int:
+    """How many of the episodes of a batch this device has a share in."""
+    return episodes // _along(EPISODES)
+
+
+def among(size: int, *, episodes: int = 1) -> Among | None:
+    """Which rows of the batch this device's `size` rows are; None: all of them."""
+    whole = size * count()
+    return None if whole == size else Among(share(jnp.arange(whole), episodes=episodes), whole)
+
+
+def drawn(
+    draw: Callable[[int], jax.Array], size: int, among: Among | None = None, *, axis: int = 0
+) -> jax.Array:
+    """What is drawn at random for `size` rows: the same for each of them whoever else shares the batch.
+
+    Args:
+      draw: of a number of rows, which `axis` counts.
+      size: rows here.
+      among: which of a batch they are; None: all of it.
+      axis: of rows.
+    """
+    return draw(size) if among is None else jnp.take(draw(among.count), among.places, axis=axis)
+
+
+def gathered(tree: Tree, *, episodes: int = 1) -> Tree:
+    """The rows of all devices that share this device's episodes, in the order of the batch.
+
+    Args:
+      tree: arrays `[own episodes · own n, …]`, as `share` gives them.
+      episodes: of the whole batch.
+
+    Returns:
+      arrays `[own episodes · n, …]`.
+    """
+    if _along(EXAMPLES) == 1:
+        return tree
+    of_device = own(episodes)
+
+    def whole(rows: jax.Array) -> jax.Array:
+        parts = jax.lax.all_gather(rows, EXAMPLES)
+        parts = parts.reshape(len(parts), of_device, -1, *rows.shape[1:])
+        return jnp.moveaxis(parts, 0, 1).reshape(-1, *rows.shape[1:])
+
+    joined: Tree = jax.tree.map(whole, tree)
+    return joined
+
+
+def mean(tree: Tree) -> Tree:
+    """Means over all devices of arrays of any shape."""
+    averaged: Tree = tree if count() == 1 else jax.lax.pmean(tree, AXES)
+    return averaged
+
+
+def total(tree: Tree) -> Tree:
+    """Sums over all devices of arrays of any shape."""
+    summed: Tree = tree if count() == 1 else jax.lax.psum(tree, AXES)
+    return summed
+
+
+def of_first(tree: Tree) -> Tree:
+    """Arrays as the first device has them, on all: what float arithmetic decided may differ between them."""
+    if count() == 1:
+        return tree
+    agreed: Tree = jax.tree.map(
+        lambda array: jax.lax.psum(jnp.where(number() == 0, array, jnp.zeros_like(array)), AXES), tree
+    )
+    return agreed
+
+
+def moments(average: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of the examples of whole episodes, from those of equal shares; any shape."""
+    if _along(EXAMPLES) == 1:
+        return average, variance
+    averages, variances = jax.lax.all_gather((average, variance), EXAMPLES)
+    middle = jnp.mean(averages, axis=0)
+    return middle, jnp.mean(variances + jnp.square(averages - middle), axis=0)
+
+
+def rows_of_divided(own: jax.Array, rows: jax.Array, *, episodes: int = 1) -> jax.Array:
+    """This device's share of rows of data that are divided over the devices.
+
+    Args:
+      own: `[size, …]`, this device's part of the data: rows number · size and on.
+      rows: int `[episodes · n]`, of the whole batch, positions in all data.
+      episodes: of the batch.
+
+    Returns:
+      `[own episodes · own n, …]`.
+    """
+    places = rows - number() * len(own)
+    here = (places >= 0) & (places < len(own))
+    found = own[jnp.clip(places, 0, len(own) - 1)]
+    found = jnp.where(here.reshape(-1, *(1,) * (own.ndim - 1)), found, jnp.zeros_like(found))
+    # Each row comes from one device and from the others as zeros: a sum is a copy.
+    return share(jax.lax.psum(found, AXES), episodes=episodes)
+
+
+def _along(axis: str) -> int:
+    """Devices along an axis; 1 where nothing is divided over it."""
+    try:
+        return int(jax.lax.axis_size(axis))
+    except NameError:
+        return 1
+
+
+def _place(axis: str) -> jax.Array:
+    return jax.lax.axis_index(axis) if _along(axis) > 1 else jnp.int32(0)
