@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging as standard_logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from fsljax.errors import UserError
 from fsljax.experiment import MODES, run
 from fsljax.parallel import flags as process_flags
 from fsljax.parallel import processes
+from fsljax.parallel.devices import UNASKED
 from fsljax.reporting import streams
 from fsljax.storage.paths import given_path
 from fsljax.training.signals import Interruption, Stopped, say_at_once
@@ -95,7 +96,7 @@ def stopped_sentence(typed: str | None = None) -> str:
 def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
     ending.begun = True
     try:
-        process_flags.begin(say_at_once)
+        process_flags.begin(_devices_asked_for(), say_at_once)
         with processes.failures_told():
             _run(interruption)
         processes.end()
@@ -106,6 +107,13 @@ def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> No
         print(stopped_sentence(ending.typed), file=sys.stderr)
         processes.end()
         sys.exit(0)
+
+
+def _devices_asked_for() -> int:
+    """What the config has, which is not checked yet: devices begin before data and weights are looked at."""
+    asked = as_mapping(_CONFIG.value).get("mesh")
+    count = asked.get("devices") if isinstance(asked, Mapping) else None
+    return count if isinstance(count, int) else UNASKED
 
 
 def _run(interruption: Interruption) -> None:

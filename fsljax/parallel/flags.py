@@ -19,17 +19,20 @@ _WAIT = flags.DEFINE_integer("wait", 120, "Seconds to wait for the others.", low
 NAMES = [flag.name for flag in (_COORDINATOR, _PROCESSES, _PROCESS, _WAIT)]
 
 
-def begin(say: Callable[[str], None]) -> None:
+def begin(devices: int, say: Callable[[str], None]) -> None:
     """Begins a run of several processes, where the command line asks for one.
 
     Args:
+      devices: of all processes, as `config.mesh.devices` asks for them.
       say: writes a sentence to standard error at once, from any thread.
 
     Raises:
       UserError: as of `processes.begin`.
     """
     if _COORDINATOR.value:
-        processes.begin(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, wait=_WAIT.value, say=say)
+        processes.begin(
+            _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, devices=devices, wait=_WAIT.value, say=say
+        )
     elif given := [flag.name for flag in (_PROCESSES, _PROCESS) if flag.value is not None]:
         raise UserError(
             f"--{given[0]} needs --coordinator: several processes take --coordinator=HOST:PORT "

@@ -27,6 +27,7 @@ from fsljax.parallel.agreement import (
     is_first,
     together,
 )
+from fsljax.parallel.devices import UNASKED, prepare
 from fsljax.parallel.meeting import call, place_of, receive, versions
 from fsljax.parallel.watch import Watch
 
@@ -47,6 +48,7 @@ def begin(
     processes: int | None = None,
     process: int | None = None,
     *,
+    devices: int = UNASKED,
     wait: float = _WAIT,
     say: Callable[[str], None] | None = None,
 ) -> None:
@@ -57,20 +59,21 @@ def begin(
         Cloud TPU), as `jax.distributed` reads it.
       processes: how many; None with "auto".
       process: which one this is, from 0; None with "auto".
+      devices: of all processes, as `config.mesh.devices` asks for them.
       wait: seconds to wait for the others.
       say: writes a sentence at once, from any thread; None: to standard error.
 
     Raises:
       UserError: if the arguments do not fit, or the processes do not find each other, or are not alike.
     """
-    devices: Sequence[int] | None = None
+    visible: Sequence[int] | None = None
     if coordinator == "auto":
         if processes is not None or process is not None:
             raise UserError(
                 "--coordinator=auto takes the number of processes and of this one from the cluster: leave "
                 "out --processes and --process, or give --coordinator=HOST:PORT."
             )
-        coordinator, processes, process, devices = quiet_start.of_the_cluster(wait)
+        coordinator, processes, process, visible = quiet_start.of_the_cluster(wait)
     if processes is None or process is None:
         missing = "--processes" if processes is None else "--process"
         raise UserError(
@@ -86,6 +89,7 @@ def begin(
     place = place_of(coordinator)
     if processes == 1:
         return
+    prepare(devices, processes)
     say = say or _say
     facts = versions()
     if process == 0:
@@ -96,7 +100,7 @@ def begin(
     _watches.append(watch)
     with _failures_told(watch):
         quiet_start.initialize(
-            (place[0], meeting.port), processes, process, devices, meeting.address, max(wait, 60.0)
+            (place[0], meeting.port), processes, process, visible, meeting.address, max(wait, 60.0)
         )
         with quiet_start.nothing_on_standard_output():
             gathered(process)  # gloo wants it within 30 seconds of the first; loading data may take longer

@@ -49,7 +49,7 @@ def initialize(
     service: tuple[str, int],
     processes: int,
     process: int,
-    devices: Sequence[int] | None,
+    visible: Sequence[int] | None,
     address: str,
     wait: float,
 ) -> None:
@@ -58,7 +58,7 @@ def initialize(
     Args:
       service: host and port of the coordination service, which process 0 starts.
       processes, process: how many there are, and which one this is.
-      devices: of this process, as the cluster says; None: all.
+      visible: devices of this host that are this process's, as the cluster says; None: all.
       address: of this host, as the others reach it.
       wait: seconds for the others.
 
@@ -77,7 +77,7 @@ def initialize(
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             processes,
             process,
-            local_device_ids=devices,
+            local_device_ids=visible,
             cluster_detection_method="deactivate",
             initialization_timeout=int(wait),
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
