@@ -97,6 +97,8 @@ def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> No
     ending.begun = True
     try:
         process_flags.begin(_devices_asked_for(), say_at_once)
+        if not processes.is_first():
+            logging.set_verbosity(logging.ERROR)  # process 0 warns
         with processes.failures_told():
             _run(interruption)
         processes.end()

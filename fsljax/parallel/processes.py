@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import jax
@@ -141,11 +142,18 @@ def tell_stopped() -> None:
 
 @contextlib.contextmanager
 def failures_told() -> Iterator[None]:
-    """Within it an unforeseen error ends all processes: with a sentence, where it came of another's end."""
+    """Within it an unforeseen error ends all processes: with a sentence, where it came of another's end.
+
+    What is printed by others than process 0 is not shown.
+    """
     if not _watches:
         yield
         return
-    with _failures_told(_watches[0]):
+    with _failures_told(_watches[0]), contextlib.ExitStack() as stack:
+        if not is_first():
+            nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
         yield
 
 
