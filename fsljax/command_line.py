@@ -55,7 +55,7 @@ def main(program: str = _LAUNCH, typed: str | None = None) -> None:
         ending.at_once
     ).start()  # to the end of the process, past all handlers of exits
     try:
-        app.run(partial(_main, ending, interruption), flags_parser=partial(_parse, program=program))
+        app.run(partial(_main, output, ending, interruption), flags_parser=partial(_parse, program=program))
     except SystemExit as ended:
         ending.status = ended.code if isinstance(ended.code, int) else 0
         if not ending.status and output.failure is not None:
@@ -93,9 +93,11 @@ def stopped_sentence(typed: str | None = None) -> str:
     return f"Stopped. To go on, run the same command again{where}:\n  {again}"
 
 
-def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
+def _main(output: streams.Output, ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
     ending.begun = True
     try:
+        if process_flags.are_given():
+            output.keep_from_libraries()  # gloo says there who is connected
         process_flags.begin(_devices_asked_for(), say_at_once)
         if not processes.is_first():
             logging.set_verbosity(logging.ERROR)  # process 0 warns

@@ -95,7 +95,7 @@ def run(
                 print(note, file=sys.stderr)
             method = methods.build(config, data)
             images = data.fingerprints()
-        processes.check_alike("on other images", dict(images))
+        processes.check_alike("on other images", {part: digest[:16] for part, digest in images.items()})
         _check_stop(interruption)
         with processes.together():
             if first:

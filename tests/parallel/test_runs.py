@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,3 +165,23 @@ def test_images_that_one_does_not_have(start_two, tmp_path):
 def test_some_of_the_flags(config_file, tmp_path):
     [one] = outcomes(start([command(config_file, "--processes=2", "--process=0")], cwd=tmp_path))
     assert one.status == 2 and one.err.startswith("fsljax: --processes needs --coordinator: ")
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_ends_a_process_and_whenever_the_run_comes_to_the_same(
+    seed, start_two, undisturbed, tmp_path
+):
+    generator = random.Random(seed)
+    for _ in range(10):
+        started = start_two("--wait=15")
+        asked, number = generator.choice(started), generator.choice([signal.SIGKILL, signal.SIGTERM])
+        time.sleep(generator.uniform(0, 14))
+        asked.send_signal(number)
+        for one in outcomes(started):
+            assert one.status in ((0, 1, 2, -signal.SIGKILL) if number == signal.SIGKILL else (0, 2)), one
+            assert "Traceback" not in one.err and "***" not in one.err
+            assert one.status not in (1, 2) or one.err.splitlines()[-1].startswith("fsljax: "), one
+    assert [one.status for one in outcomes(start_two())] == [0, 0]
+    assert (tmp_path / "run" / "results.json").read_text() == (undisturbed / "results.json").read_text()
+    assert digests(tmp_path / "run")["40"] == digests(undisturbed)["40"]
