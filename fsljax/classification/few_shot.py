@@ -21,6 +21,7 @@ from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Classify, Setting
 from fsljax.evaluation.transductive import transductive_accuracies
+from fsljax.parallel.devices import ONE, Devices
 from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
 from fsljax.storage.paths import given_path
 from fsljax.training.method import Evaluation
@@ -114,8 +115,9 @@ def validation_accuracy(
     classify: Classify | None = None,
     *,
     distance: str = "squared_euclidean",
+    devices: Devices = ONE,
 ) -> float:
-    """Mean accuracy over the validation episodes, always the same ones."""
+    """Mean accuracy over the validation episodes, always the same ones, which devices share."""
     setting = _validation_setting(options)
     episodes = sample(
         jax.random.key(0),
@@ -125,7 +127,12 @@ def validation_accuracy(
         within_alphabet=options.within_alphabet,
     )
     accuracies = episodic.episode_accuracies(
-        validation.embeddings, episodes, shot=setting.shot, distance=distance, classify=classify
+        validation.embeddings,
+        episodes,
+        shot=setting.shot,
+        distance=distance,
+        classify=classify,
+        devices=devices,
     )
     return float(np.mean(accuracies))
 
@@ -137,8 +144,9 @@ def evaluate(
     *,
     distance: str = "squared_euclidean",
     published: dict[str, dict[str, float]] | None = None,
-    embed_episodes: Callable[[np.ndarray], jax.Array] | None = None,
+    embed_episodes: Callable[[np.ndarray | jax.Array], jax.Array] | None = None,
     fixed: FixedByName = MappingProxyType({}),
+    devices: Devices = ONE,
 ) -> Evaluation:
     """Figures in every setting, with a few episodes and a map of a few classes.
 
@@ -151,6 +159,7 @@ def evaluate(
       embed_episodes: embeds the images of whole episodes by their own statistics
         (`fsljax.evaluation.transductive`), for transductive figures of prototypes; None: of `test`.
       fixed: episodes that the data set comes with: they take the place of those that `options` describe.
+      devices: that share the episodes.
     """
     if fixed:
         sets = {
@@ -166,13 +175,13 @@ def evaluate(
     for name, (drawn, shot, unit) in sets.items():
         if embed_episodes is not None:
             accuracies = transductive_accuracies(
-                embed_episodes, test.data.images, drawn, shot=shot, distance=distance
+                embed_episodes, test.data.images, drawn, shot=shot, distance=distance, devices=devices
             )
             results[f"{name}_transductive"] = _figures(accuracies, drawn, shot, unit)
             continue
         for suffix, classify in rules.items():
             accuracies = episodic.episode_accuracies(
-                test.embeddings, drawn, shot=shot, distance=distance, classify=classify
+                test.embeddings, drawn, shot=shot, distance=distance, classify=classify, devices=devices
             )
             results[name + suffix] = _figures(accuracies, drawn, shot, unit)
     labels, names = test.data.labels, test.data.class_names

@@ -17,11 +17,13 @@ from fsljax.classification.closed_set import (
     Report,
     evaluate,
     evaluation_clusters,
+    find_clusters,
     nearest_cluster_predictions,
 )
 from fsljax.classification.config import ClosedSet
 from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
 from fsljax.classification.heads import Head
+from fsljax.clustering import KMeansResult
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.evaluation import linear_probe, metrics
@@ -74,6 +76,12 @@ class Task:
         inputs = self.embedder.inputs(variables, data, training=False)
         return Part(data, self.embedder.embed(variables, inputs))
 
+    def find_clusters(self, key: jax.Array, embeddings: np.ndarray, clusters_per_class: int) -> KMeansResult:
+        """k-means of embeddings `[n, dim]` of the training part, class by class; devices share the classes."""
+        return find_clusters(
+            key, Part(self.training_part, embeddings), clusters_per_class, self.embedder.devices
+        )
+
     def validate(
         self, variables: Variables, predict: Callable[[Part], np.ndarray] | None = None
     ) -> dict[str, float]:
@@ -82,7 +90,9 @@ class Task:
             return {}
         part = self.part(variables, self.splits.validation)
         if predict is None:
-            clusters = evaluation_clusters(self.config, self.part(variables, self.splits.train))
+            clusters = evaluation_clusters(
+                self.config, self.part(variables, self.splits.train), self.embedder.devices
+            )
             predicted = nearest_cluster_predictions(self.config, clusters, part)
         else:
             predicted = predict(part)
@@ -115,6 +125,7 @@ class Task:
             predictions={setting: rule(test) for setting, rule in (predict or {}).items()},
             report=report,
             head=None if head is None else head(train),
+            devices=self.embedder.devices,
         )
 
     def probes(self, variables: Variables) -> dict[str, Callable[[Part], np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -43,6 +44,8 @@ class Space(NamedTuple):
       at: indices `[c]` of points to centroids that lie there.
       distances_to: indices `[c]` of points to squared distances `[c, n]`.
       coordinates: centroids to `[k, dim]`.
+      own: numbers `[n]` of all points to those of this device's points.
+      total: a number of each device to their sum.
     """
 
     weights: jax.Array
@@ -51,9 +54,11 @@ class Space(NamedTuple):
     at: Callable[[jax.Array], jax.Array]
     distances_to: Callable[[jax.Array], jax.Array]
     coordinates: Callable[[jax.Array], jax.Array]
+    own: Callable[[jax.Array], jax.Array] = lambda values: values
+    total: Callable[[jax.Array], jax.Array] = lambda value: value
 
 
-def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
+def coordinate_space(points: jax.Array, mask: jax.Array | None, axes: tuple[str, ...] = ()) -> Space:
     """Distances from matrix products of points with centroids, a block of points at a time.
 
     Products are those of differences from the points' mean, so that a large common offset costs no digits.
@@ -63,6 +68,8 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
     Args:
       points: `[n, dim]`.
       mask: bool `[n]`, points that count; None: all.
+      axes: of the mesh of devices over which points and mask are divided, each of which has `[n / devices]`:
+        they learn the sums of all, and numbers of each point, but not each other's points. (): all are here.
     """
     count, dim = points.shape
     kind = jnp.promote_types(points.dtype, jnp.float32)
@@ -76,14 +83,14 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
         return (part if mask is None else jnp.where(weight[:, None] > 0, part, 0)), weight
 
     # From one of them: where all points are equal, so is their centre.
-    first = points[jnp.argmax(weights)].astype(kind)
+    first = _of_first(points[jnp.argmax(weights)].astype(kind), weights, axes)
 
     def add_to_sum(total: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
         part, weight = block(start)
         return total + jnp.sum((part - first) * (weight * fresh)[:, None], axis=0)
 
     total = _over_blocks(count, rows, add_to_sum, jnp.zeros(dim, kind))
-    centre = first + total / jnp.maximum(jnp.sum(weights), 1)
+    centre = first + _total(total, axes) / jnp.maximum(_total(jnp.sum(weights), axes), 1)
 
     small = count * dim <= _FLOATS_TO_COPY
     centred = jnp.where(weights[:, None] > 0, points.astype(kind) - centre, 0) if small else points
@@ -128,10 +135,20 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
             jnp.zeros(len(centroids), kind),
         )
         swept = _over_blocks(count, rows, add_block, nothing)
-        return swept._replace(distances=jnp.maximum(squares + 2 * swept.distances, 0) * weights)
+        return Sweep(
+            _of_all(swept.assignments, axes),
+            _of_all(jnp.maximum(squares + 2 * swept.distances, 0) * weights, axes),
+            _total(swept.sums, axes),
+            _total(swept.counts, axes),
+        )
 
     def at(indices: jax.Array) -> jax.Array:
-        return points[indices].astype(kind) - centre
+        if not axes:
+            return points[indices].astype(kind) - centre
+        places = indices - jax.lax.axis_index(axes) * count
+        here = (places >= 0) & (places < count)
+        own = points[jnp.clip(places, 0, count - 1)].astype(kind) - centre
+        return _total(jnp.where(here[:, None], own, 0), axes)
 
     def distances_to(indices: jax.Array) -> jax.Array:
         chosen = at(indices)
@@ -143,12 +160,27 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
             )
 
         products = _over_blocks(count, rows, put_block, jnp.zeros((len(indices), count), kind))
-        return jnp.maximum(squares + chosen_squares[:, None] - 2 * products, 0) * weights
+        distances = jnp.maximum(squares + chosen_squares[:, None] - 2 * products, 0) * weights
+        return _of_all(distances, axes, axis=1)
 
     def sweep_from(coordinates: jax.Array) -> Sweep:
         return sweep(coordinates.astype(kind) - centre)
 
-    return Space(weights, sweep, sweep_from, at, distances_to, lambda centroids: centroids + centre)
+    def own(values: jax.Array) -> jax.Array:
+        if not axes:
+            return values
+        return jax.lax.dynamic_slice(values, (jax.lax.axis_index(axes) * count,), (count,))
+
+    return Space(
+        _of_all(weights, axes),
+        sweep,
+        sweep_from,
+        at,
+        distances_to,
+        lambda centroids: centroids + centre,
+        own,
+        partial(_total, axes=axes),
+    )
 
 
 def product_space(points: jax.Array, mask: jax.Array) -> Space:
@@ -219,6 +251,24 @@ def squared_differences(
 
     distances = _over_blocks(count, rows, put_block, jnp.zeros(count, centroids.dtype))
     return distances if mask is None else jnp.where(mask, distances, 0)
+
+
+def _total(values: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    total: jax.Array = jax.lax.psum(values, axes) if axes else values  # type: ignore[no-untyped-call]
+    return total
+
+
+def _of_all(values: jax.Array, axes: tuple[str, ...], axis: int = 0) -> jax.Array:
+    """Numbers of all points, from those of each device's points."""
+    return jax.lax.all_gather(values, axes, axis=axis, tiled=True) if axes else values
+
+
+def _of_first(row: jax.Array, weights: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """The row of the first device that has a point that counts."""
+    if not axes:
+        return row
+    first = jnp.argmax(jax.lax.all_gather(jnp.any(weights > 0), axes))
+    return _total(jnp.where(jax.lax.axis_index(axes) == first, row, 0), axes)
 
 
 def _over_blocks(

@@ -256,6 +256,7 @@ class ProtoNet:
             self.config.validation,
             self._embedded(variables, self.splits.validation),
             distance=self.config.loss.distance,
+            devices=self.embedder.devices,
         )
         return {"accuracy": accuracy}
 
@@ -279,6 +280,7 @@ class ProtoNet:
             embed_episodes=partial(self.embedder.embed_by_batch_statistics, variables)
             if transductive
             else None,
+            devices=self.embedder.devices,
         )
 
     def _embedded(self, variables: Variables, data: ImageDataset) -> Part:

@@ -16,7 +16,7 @@ from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
-from fsljax.classification.closed_set import class_labels, find_clusters
+from fsljax.classification.closed_set import class_labels
 from fsljax.classification.config import ClosedSet, ClosedSetTrain, FewShotValidation
 from fsljax.classification.embedder import Part
 from fsljax.classification.heads import Head, Representatives
@@ -162,7 +162,7 @@ class RepMet:
         embeddings = self.task.embedder.embed_as_in_training(
             state.inference_variables(), data.inputs, shuffle_key
         )
-        clusters = find_clusters(cluster_key, Part(self.task.training_part, embeddings), options.per_class)
+        clusters = self.task.find_clusters(cluster_key, embeddings, options.per_class)
         return _reset(state, clusters.centroids, clusters.counts)
 
     def draw(self, state: TrainState, index: Index) -> LabelledBatch:
@@ -215,7 +215,9 @@ class RepMet:
         if self.config.data.train_on == "train_and_validation":
             return {}
         part = self.task.part(variables, self.task.splits.validation)
-        accuracy = few_shot.validation_accuracy(self.config.validation, part, self.support_rule(variables))
+        accuracy = few_shot.validation_accuracy(
+            self.config.validation, part, self.support_rule(variables), devices=self.task.embedder.devices
+        )
         return {"accuracy": accuracy}
 
     def evaluate(self, variables: Variables) -> Evaluation:
@@ -261,7 +263,9 @@ class RepMet:
             rules[f"_ft{steps}"] = self.support_rule(variables, fine_tune_steps=steps)
         splits = self.task.splits
         test = self.task.part(variables, splits.test)
-        return few_shot.evaluate(self.config.eval, test, rules, fixed=splits.episodes)
+        return few_shot.evaluate(
+            self.config.eval, test, rules, fixed=splits.episodes, devices=self.task.embedder.devices
+        )
 
     def _representatives(self, params: Params) -> jax.Array:
         return self._scaled(params["representatives"])

@@ -67,6 +67,8 @@ class Devices:
           count: rows of the batch.
           episodes: of it; see `fsljax.parallel.shares.share`.
         """
+        if len(self) == 1:
+            return np.arange(count)
         across, along = self.mesh(episodes).devices.shape
         blocks = np.arange(count).reshape(across, episodes // across, along, -1)
         of_devices = np.moveaxis(blocks, 2, 1).reshape(len(self), -1)
@@ -94,17 +96,23 @@ class Devices:
 
         Returns:
           a function of the tree and of arrays as `put_rows` or the host has them; results lie on one device
-          of this process, with the rows of all.
+          of this process, with the rows of all. All processes must call it alike, in the same order.
         """
         if len(self) == 1:
             return jax.jit(function)
         mesh = Mesh(np.array(self.every), (_ROWS,))
         rows = PartitionSpec(_ROWS)
-        mapped = jax.shard_map(
-            function, mesh=mesh, in_specs=(WHOLE, rows), out_specs=rows, check_vma=False
-        )
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=(WHOLE, rows), out_specs=rows, check_vma=False)
         compiled = jax.jit(mapped, out_shardings=NamedSharding(mesh, WHOLE))
         return lambda tree, *arrays: self.local(compiled(self.replicate(tree), *arrays))
+
+    def agreed(self, said: bool) -> bool:
+        """Whether all processes say so; all must ask, in the same order as they call what is divided."""
+        if jax.process_count() == 1:
+            return said
+        here = jax.process_index()
+        own = np.full(sum(device.process_index == here for device in self.every), said)  # type: ignore[union-attr]
+        return bool(np.all(self.over_rows(lambda _, rows: rows)((), self.put_rows(own))))
 
 
 ONE = Devices((None,))

@@ -1,0 +1,19 @@
+"""What needs several devices is tested in a process that has eight: a processor can have so many."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FLAG = "--xla_force_host_platform_device_count=8"
+
+
+def test_eight_devices():
+    folder = Path(__file__).parent / "eight_devices"
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", str(folder)],
+        capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": FLAG}, timeout=500,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
