@@ -21,7 +21,6 @@ from fsljax.data.labels import Label
 from fsljax.errors import DivergedError
 from fsljax.evaluation import metrics, nearest_cluster, retrieval
 from fsljax.evaluation.paired import accuracy_and_ci95
-from fsljax.parallel.devices import ONE, Devices
 from fsljax.reporting.embedding_map import Clusters
 from fsljax.reporting.sections import Section, embedding_map_section
 from fsljax.training.method import Evaluation, Learned
@@ -34,10 +33,8 @@ Report = Callable[[Part, Part, np.ndarray], list[Section]]
 """Sections of a training part, a test part and its predicted classes."""
 
 
-def find_clusters(
-    key: jax.Array, part: Part, clusters_per_class: int, devices: Devices = ONE
-) -> KMeansResult:
-    """k-means of each class's embeddings, by devices that share the classes.
+def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeansResult:
+    """k-means of each class's embeddings.
 
     Raises:
       DivergedError: if an embedding is not a finite number.
@@ -56,7 +53,7 @@ def find_clusters(
             num_classes=part.data.num_classes,
             clusters_per_class=clusters_per_class,
             num_restarts=_RESTARTS,
-            devices=devices,
+            devices=part.devices,
         )
 
 
@@ -90,7 +87,6 @@ def evaluate(
     predictions: dict[str, np.ndarray] | None = None,
     report: Report | None = None,
     head: tuple[Head, str] | None = None,
-    devices: Devices = ONE,
 ) -> Evaluation:
     """Figures of the embeddings of a part of classes that were trained on.
 
@@ -102,11 +98,10 @@ def evaluate(
       predictions: the method's own, `{setting: classes [n]}`, to be reported first.
       report: what is shown instead of the training part's clusters.
       head: the method's own rule with the classes, and its kind; None: the training part's clusters.
-      devices: that share the classes where these are clustered.
     """
     labels = test.data.labels
     predicted_by = dict(predictions or {})
-    clusters = evaluation_clusters(config, train, devices)
+    clusters = evaluation_clusters(config, train)
     predicted_by["nearest_cluster"] = nearest_cluster_predictions(config, clusters, test)
     predicted_by["nearest_neighbour"] = retrieval.knn_predictions(
         test.embeddings, train.embeddings, train.data.labels, neighbours=config.eval.neighbours
@@ -155,9 +150,9 @@ def _cluster_sections(clusters: Clusters, train: Part, test: Part, predicted: np
     ]
 
 
-def evaluation_clusters(config: ClosedSet, train: Part, devices: Devices = ONE) -> KMeansResult:
-    """The clusters of the training part that classify, by `config.eval`; devices share the classes."""
-    return find_clusters(jax.random.key(config.eval.seed), train, config.eval.clusters_per_class, devices)
+def evaluation_clusters(config: ClosedSet, train: Part) -> KMeansResult:
+    """The clusters of the training part that classify, by `config.eval`."""
+    return find_clusters(jax.random.key(config.eval.seed), train, config.eval.clusters_per_class)
 
 
 def _recovered(config: ClosedSet, train: Part, test: Part) -> np.ndarray:

@@ -23,7 +23,7 @@ from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
 from fsljax.networks.variables import Embed, Params, Variables
 from fsljax.parallel import shares
-from fsljax.parallel.devices import Devices, chosen
+from fsljax.parallel.devices import ONE, Devices, chosen
 from fsljax.parallel.shares import drawn
 from fsljax.training.state import TrainState, create_train_state
 from fsljax.training.state_items import digest
@@ -37,10 +37,11 @@ _VIT_FIELDS = ("patch_size", "width", "depth", "heads", "mlp_ratio", "layer_scal
 
 
 class Part(NamedTuple):
-    """A part of the data set and its embeddings `[n, dim]`."""
+    """A part of the data set and its embeddings `[n, dim]`; devices share what is computed of these."""
 
     data: ImageDataset
     embeddings: np.ndarray
+    devices: Devices = ONE
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,11 @@ class Embedder:
         if episodes is not None:
             embeddings = embeddings.reshape(-1, embeddings.shape[-1])
         return embeddings, changed.get("batch_stats", batch_stats)
+
+    def part(self, variables: Variables, data: ImageDataset) -> Part:
+        """A part and its embeddings, by running averages."""
+        inputs = self.inputs(variables, data, training=False)
+        return Part(data, self.embed(variables, inputs), self.devices)
 
     def embed(self, variables: Variables, inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""

@@ -21,7 +21,6 @@ from fsljax.errors import UserError
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Classify, Setting
 from fsljax.evaluation.transductive import transductive_accuracies
-from fsljax.parallel.devices import ONE, Devices
 from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
 from fsljax.storage.paths import given_path
 from fsljax.training.method import Evaluation
@@ -115,9 +114,8 @@ def validation_accuracy(
     classify: Classify | None = None,
     *,
     distance: str = "squared_euclidean",
-    devices: Devices = ONE,
 ) -> float:
-    """Mean accuracy over the validation episodes, always the same ones, which devices share."""
+    """Mean accuracy over the validation episodes, always the same ones."""
     setting = _validation_setting(options)
     episodes = sample(
         jax.random.key(0),
@@ -132,7 +130,7 @@ def validation_accuracy(
         shot=setting.shot,
         distance=distance,
         classify=classify,
-        devices=devices,
+        devices=validation.devices,
     )
     return float(np.mean(accuracies))
 
@@ -146,7 +144,6 @@ def evaluate(
     published: dict[str, dict[str, float]] | None = None,
     embed_episodes: Callable[[np.ndarray | jax.Array], jax.Array] | None = None,
     fixed: FixedByName = MappingProxyType({}),
-    devices: Devices = ONE,
 ) -> Evaluation:
     """Figures in every setting, with a few episodes and a map of a few classes.
 
@@ -159,7 +156,6 @@ def evaluate(
       embed_episodes: embeds the images of whole episodes by their own statistics
         (`fsljax.evaluation.transductive`), for transductive figures of prototypes; None: of `test`.
       fixed: episodes that the data set comes with: they take the place of those that `options` describe.
-      devices: that share the episodes.
     """
     if fixed:
         sets = {
@@ -172,6 +168,7 @@ def evaluate(
             for setting, drawn in test_episodes(options, test.data).items()
         }
     results = {}
+    devices = test.devices
     for name, (drawn, shot, unit) in sets.items():
         if embed_episodes is not None:
             accuracies = transductive_accuracies(

@@ -73,14 +73,12 @@ class Task:
 
     def part(self, variables: Variables, data: ImageDataset) -> Part:
         """A part and its embeddings."""
-        inputs = self.embedder.inputs(variables, data, training=False)
-        return Part(data, self.embedder.embed(variables, inputs))
+        return self.embedder.part(variables, data)
 
     def find_clusters(self, key: jax.Array, embeddings: np.ndarray, clusters_per_class: int) -> KMeansResult:
-        """k-means of embeddings `[n, dim]` of the training part, class by class; devices share the classes."""
-        return find_clusters(
-            key, Part(self.training_part, embeddings), clusters_per_class, self.embedder.devices
-        )
+        """k-means of embeddings `[n, dim]` of the training part, class by class."""
+        part = Part(self.training_part, embeddings, self.embedder.devices)
+        return find_clusters(key, part, clusters_per_class)
 
     def validate(
         self, variables: Variables, predict: Callable[[Part], np.ndarray] | None = None
@@ -90,9 +88,7 @@ class Task:
             return {}
         part = self.part(variables, self.splits.validation)
         if predict is None:
-            clusters = evaluation_clusters(
-                self.config, self.part(variables, self.splits.train), self.embedder.devices
-            )
+            clusters = evaluation_clusters(self.config, self.part(variables, self.splits.train))
             predicted = nearest_cluster_predictions(self.config, clusters, part)
         else:
             predicted = predict(part)
@@ -125,7 +121,6 @@ class Task:
             predictions={setting: rule(test) for setting, rule in (predict or {}).items()},
             report=report,
             head=None if head is None else head(train),
-            devices=self.embedder.devices,
         )
 
     def probes(self, variables: Variables) -> dict[str, Callable[[Part], np.ndarray]]:

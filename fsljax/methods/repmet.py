@@ -215,9 +215,7 @@ class RepMet:
         if self.config.data.train_on == "train_and_validation":
             return {}
         part = self.task.part(variables, self.task.splits.validation)
-        accuracy = few_shot.validation_accuracy(
-            self.config.validation, part, self.support_rule(variables), devices=self.task.embedder.devices
-        )
+        accuracy = few_shot.validation_accuracy(self.config.validation, part, self.support_rule(variables))
         return {"accuracy": accuracy}
 
     def evaluate(self, variables: Variables) -> Evaluation:
@@ -263,9 +261,7 @@ class RepMet:
             rules[f"_ft{steps}"] = self.support_rule(variables, fine_tune_steps=steps)
         splits = self.task.splits
         test = self.task.part(variables, splits.test)
-        return few_shot.evaluate(
-            self.config.eval, test, rules, fixed=splits.episodes, devices=self.task.embedder.devices
-        )
+        return few_shot.evaluate(self.config.eval, test, rules, fixed=splits.episodes)
 
     def _representatives(self, params: Params) -> jax.Array:
         return self._scaled(params["representatives"])
