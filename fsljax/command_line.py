@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging as standard_logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from fsljax.config.help import as_text
 from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
 from fsljax.experiment import MODES, run
+from fsljax.parallel import flags as process_flags
+from fsljax.parallel import processes
+from fsljax.parallel.devices import UNASKED
 from fsljax.reporting import streams
 from fsljax.storage.paths import given_path
 from fsljax.training.signals import Interruption, Stopped, say_at_once
@@ -52,7 +55,7 @@ def main(program: str = _LAUNCH, typed: str | None = None) -> None:
         ending.at_once
     ).start()  # to the end of the process, past all handlers of exits
     try:
-        app.run(partial(_main, ending, interruption), flags_parser=partial(_parse, program=program))
+        app.run(partial(_main, output, ending, interruption), flags_parser=partial(_parse, program=program))
     except SystemExit as ended:
         ending.status = ended.code if isinstance(ended.code, int) else 0
         if not ending.status and output.failure is not None:
@@ -78,6 +81,7 @@ class Ending:
     def at_once(self) -> None:
         """Says that the program was stopped, unless it is over, and ends it."""
         if self.status is None:
+            processes.tell_stopped()
             say_at_once(stopped_sentence(self.typed) if self.begun else "Stopped before anything began.")
         os._exit(self.status or 0)
 
@@ -85,26 +89,47 @@ class Ending:
 def stopped_sentence(typed: str | None = None) -> str:
     """What is said of a run that was stopped; `typed` is the command that goes on, launch.py's by default."""
     again = typed or f"python {' '.join(argv_as_typed())}"
-    return f"Stopped. To go on, run the same command again:\n  {again}"
+    where = " on all hosts" if process_flags.are_given() else ""
+    return f"Stopped. To go on, run the same command again{where}:\n  {again}"
 
 
-def _main(ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
+def _main(output: streams.Output, ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
     ending.begun = True
     try:
-        config = _CONFIG.value
-        if not isinstance(config.name, str):
-            raise UserError(f"config.name is {config.name!r}; it must be text.")
-        folder = given_path(_WORKDIR.value or Path("runs") / config.name, "--workdir")
-        results = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
-        run(
-            config, mode=_MODE.value, folder=folder, output=results, interruption=interruption,
-            kept=_set_fields(sys.argv),
-        )  # fmt: skip
+        if process_flags.are_given():
+            output.keep_from_libraries()  # gloo says there who is connected
+        process_flags.begin(_devices_asked_for(), say_at_once)
+        if not processes.is_first():
+            logging.set_verbosity(logging.ERROR)  # process 0 warns
+        with processes.failures_told():
+            _run(interruption)
+        processes.end()
     except UserError as error:
+        processes.fail(str(error), error.exit_status)
         _fail(str(error), error.exit_status)
     except Stopped:
         print(stopped_sentence(ending.typed), file=sys.stderr)
+        processes.end()
         sys.exit(0)
+
+
+def _devices_asked_for() -> int:
+    """What the config has, which is not checked yet: devices begin before data and weights are looked at."""
+    asked = as_mapping(_CONFIG.value).get("mesh")
+    count = asked.get("devices") if isinstance(asked, Mapping) else None
+    return count if isinstance(count, int) else UNASKED
+
+
+def _run(interruption: Interruption) -> None:
+    config = _CONFIG.value
+    if not isinstance(config.name, str):
+        raise UserError(f"config.name is {config.name!r}; it must be text.")
+    folder = given_path(_WORKDIR.value or Path("runs") / config.name, "--workdir")
+    results = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
+    run(
+        config, mode=_MODE.value, folder=folder, output=results, interruption=interruption,
+        kept=_set_fields(sys.argv),
+    )  # fmt: skip
 
 
 def argv_as_typed() -> list[str]:
@@ -143,7 +168,7 @@ def _parse(argv: list[str], program: str = _LAUNCH) -> list[str]:
 
 def _usage(program: str) -> str:
     asked = [_MODE] if flags.FLAGS["mode"].default == "train_and_evaluate" else []
-    names = [flag.name for flag in (_CONFIG, _WORKDIR, *asked, _OUTPUT_DIR)]
+    names = [flag.name for flag in (_CONFIG, _WORKDIR, *asked, _OUTPUT_DIR)] + process_flags.NAMES
     lines = [f"  --{name:<12}{flags.FLAGS[name].help}" for name in names]
     return "\n".join(
         [
@@ -211,7 +236,9 @@ def _is_known(name: str) -> bool:
 
 def _unknown_flag(name: str) -> str:
     known = [flag.name for flag in (_CONFIG, _WORKDIR, _MODE, _OUTPUT_DIR)]
-    return f"Unknown flag --{name}.{nearest(name, known)} There are {', '.join(f'--{one}' for one in known)}."
+    meant = nearest(name, [*known, *process_flags.NAMES])
+    there, beside = (", ".join(f"--{one}" for one in names) for names in (known, process_flags.NAMES))
+    return f"Unknown flag --{name}.{meant} There are {there}. For several processes: {beside}."
 
 
 def _wrong_flag(argv: list[str], config: ConfigDict, error: Exception) -> str:

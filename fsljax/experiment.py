@@ -11,21 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from fsljax import methods
-from fsljax.config import Experiment, plain
+from fsljax.config import Experiment, flat, plain
 from fsljax.config.modules import check_imported
 from fsljax.errors import UserError
 from fsljax.networks import pretrained
+from fsljax.parallel import processes
 from fsljax.reporting.environment import describe_environment
 from fsljax.reporting.report import write_report
 from fsljax.reporting.sections import config_section, curves_section, environment_section, results_section
 from fsljax.reporting.tables import headline, results_table
 from fsljax.storage.json_files import write_json
 from fsljax.storage.paths import given_path
-from fsljax.storage.replacing import replacing
 from fsljax.training import devices, workdir
 from fsljax.training.checkpoints import FOLDER, Checkpoints, Model
 from fsljax.training.logs import read_history, write_embeddings
@@ -36,6 +35,10 @@ from fsljax.training.signals import Interruption, Stopped
 from fsljax.training.state_items import digest
 
 MODES = ("train_and_evaluate", "train", "evaluate")
+
+# Fields whose values may be others in other processes of a run: where a host keeps what is read, and how.
+_OF_A_HOST = {"data.data_dir", "data.path", "data.workers", "data.prefetch", "network.weights",
+              "network.weights_revision", "network.init_from"}  # fmt: skip
 
 
 def run(
@@ -49,6 +52,8 @@ def run(
 ) -> None:
     """Trains, evaluates, or both, in the workdir `folder`; evaluation writes to `output`, else there.
 
+    Of several processes (`fsljax.parallel.processes`) all call it; the first alone opens the workdir.
+
     Args:
       given: the config, as its file and the command line made it.
       mode: one of `MODES`.
@@ -61,47 +66,48 @@ def run(
       UserError: if something asked for is impossible, said in one sentence.
       Stopped: if a signal ended the run early; what it had is on disk.
     """
-    config = methods.check(_as_begun(given, folder, kept), kept=kept)
-    folder = given_path(folder, "--workdir")
-    output = folder if output is None else given_path(output, "--output_dir")
-    for used in (folder, output):
-        _check_name(used)
+    first = processes.is_first()
+    begun = processes.from_first(_begun(folder) if first else None)
+    with processes.together():
+        config = methods.check(_as_begun(given, begun, kept), kept=kept)
+        folder = given_path(folder, "--workdir")
+        output = folder if output is None else given_path(output, "--output_dir")
+        for used in (folder, output):
+            workdir.check_name(used)
+    facts = {"--mode": mode} | {name: v for name, v in flat(plain(config)).items() if name not in _OF_A_HOST}
+    processes.check_alike("another config", facts)
     checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
-    if mode == "evaluate":
-        _check_trained(folder, config)
-    elif workdir.has_config(folder) and checkpoints.selections():
-        workdir.check_same(folder, config)
-    if mode != "evaluate" and not checkpoints.selections():
-        _check_source(config)
+    with processes.together():
+        if first:
+            _check_workdir(folder, config, checkpoints, mode)
     devices.use_compilation_cache()
     devices.use_random_kernel()
     with contextlib.ExitStack() as stack:
         if interruption is None:
             interruption = stack.enter_context(Interruption())
-        for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
-            stack.enter_context(workdir.exclusive(used))
-        data = methods.load(config)
-        for note in data.notes:
-            print(note, file=sys.stderr)
-        method = methods.build(config, data)
-        images = data.fingerprints()
-        interruption.check()
-        if mode == "evaluate":
-            if not workdir.same_images(folder, images):
-                print(f"These are other images than those that {folder} was made with.", file=sys.stderr)
-        else:
-            if not checkpoints.selections():
-                workdir.release(folder, config)
-            elif not config.train.steps:
-                workdir.forget_images(folder)
-            workdir.claim(folder, config, images)
+        with processes.together():
+            if first:
+                for used in {"train": {folder}, "evaluate": {output}}.get(mode, {folder, output}):
+                    stack.enter_context(workdir.exclusive(used))
+        with processes.together():
+            data = methods.load(config)
+            for note in data.notes if first else ():
+                print(note, file=sys.stderr)
+            method = methods.build(config, data)
+            images = data.fingerprints()
+        processes.check_alike("on other images", {part: digest[:16] for part, digest in images.items()})
+        _check_stop(interruption)
+        with processes.together():
+            if first:
+                _open_workdir(folder, config, checkpoints, images, mode)
+        if mode != "evaluate":
             train(method, config, folder, checkpoints, interruption, partial(_source_params, config))
             checkpoints.close()
-        interruption.check()  # in the last steps, too, when there was nothing left to stop
-        if mode == "train":
-            print(f"checkpoint  {folder / FOLDER / str(_best(checkpoints))}")
-        else:
+        _check_stop(interruption)  # in the last steps, too, when there was nothing left to stop
+        if mode != "train":
             evaluate(method, config, checkpoints, folder, output, images["test"])
+        elif first:
+            print(f"checkpoint  {folder / FOLDER / str(_best(checkpoints))}")
 
 
 def evaluate(
@@ -118,10 +124,17 @@ def evaluate(
     Raises:
       UserError: if there is no checkpoint, or a file cannot be written; the results are printed all the same.
     """
-    model = checkpoints.restore_best(jax.jit(method.init)(jax.random.key(config.seed)))
-    print(f"evaluating the checkpoint of step {model.step} …", file=sys.stderr)
-    evaluation = method.evaluate(jax.device_put(model.variables))
-    results = _merged(workdir.read_results(output), _results(config, model, evaluation, images))
+    template = jax.jit(method.init)(jax.random.key(config.seed))
+    model = Model(0, template.inference_variables())
+    with processes.together():
+        if processes.is_first():
+            model = checkpoints.restore_best(template)
+            print(f"evaluating the checkpoint of step {model.step} …", file=sys.stderr)
+    variables = processes.arrays_from_first(model.variables, like=template.inference_variables())
+    evaluation = method.evaluate(jax.device_put(variables))
+    if not processes.is_first():
+        return
+    results = workdir.merged(workdir.read_results(output), _results(config, model, evaluation, images))
     try:
         report = _write(results, evaluation, config, model, folder, output)
     except OSError as error:
@@ -151,7 +164,7 @@ def _write(
     if evaluation.learned is not None and output == folder:
         write_classes(folder / LEARNED, model, *evaluation.learned)
     if evaluation.correct:
-        _write_correct(output / workdir.CORRECT, evaluation.correct)
+        workdir.write_correct(output / workdir.CORRECT, evaluation.correct)
     names = [evaluation.shown.class_names[label] for label in evaluation.shown.labels]
     write_embeddings(output, evaluation.embeddings, names, evaluation.shown.images)
     report = output / "report.html"
@@ -171,21 +184,54 @@ def _write(
     return report
 
 
-def _write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
-    """Which test examples each setting classified rightly, for paired comparisons."""
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **correct)
-
-
-def _as_begun(given: ConfigDict, folder: Path, kept: Collection[str]) -> ConfigDict:
-    """The config, filled as that of the run in its workdir: if it has begun, no weights are looked for."""
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """The config of the run in a workdir, if it has begun."""
     try:
         folder = given_path(folder, "--workdir")
         if workdir.has_config(folder) and Checkpoints(folder).selections():
-            return pretrained.as_begun(given, workdir.read_config(folder), kept)
+            return workdir.read_config(folder)
     except UserError:  # which is told of where the workdir is opened
         pass
-    return given
+    return None
+
+
+def _as_begun(given: ConfigDict, begun: dict[str, Any] | None, kept: Collection[str]) -> ConfigDict:
+    """The config, filled as that of the run in its workdir: if it has begun, no weights are looked for."""
+    try:
+        return given if begun is None else pretrained.as_begun(given, begun, kept)
+    except UserError:  # as above
+        return given
+
+
+def _check_stop(interruption: Interruption) -> None:
+    """Raises `Stopped`, in all processes, if one was asked to stop."""
+    if processes.any_of(interruption.requested):
+        raise Stopped
+
+
+def _check_workdir(folder: Path, config: Experiment, checkpoints: Checkpoints, mode: str) -> None:
+    """Raises a UserError if the workdir is another run's, or what the network begins with is missing."""
+    if mode == "evaluate":
+        _check_trained(folder, config)
+    elif workdir.has_config(folder) and checkpoints.selections():
+        workdir.check_same(folder, config)
+    if mode != "evaluate" and not checkpoints.selections():
+        _check_source(config)
+
+
+def _open_workdir(
+    folder: Path, config: Experiment, checkpoints: Checkpoints, images: dict[str, str], mode: str
+) -> None:
+    """Makes the workdir this run's, or says that its images are others than those to evaluate on."""
+    if mode == "evaluate":
+        if not workdir.same_images(folder, images):
+            print(f"These are other images than those that {folder} was made with.", file=sys.stderr)
+        return
+    if not checkpoints.selections():
+        workdir.release(folder, config)
+    elif not config.train.steps:
+        workdir.forget_images(folder)
+    workdir.claim(folder, config, images)
 
 
 def _environment(config: Experiment) -> dict[str, str]:
@@ -193,16 +239,6 @@ def _environment(config: Experiment) -> dict[str, str]:
     weights = pretrained.identity(config.network)
     told = {"weights": ", ".join(f"{name} {value}" for name, value in weights.items())} if weights else {}
     return {**describe_environment(), **told}
-
-
-def _check_name(folder: Path) -> None:
-    """Raises a UserError if the name of a folder has no UTF-8, in which checkpoints are filed."""
-    try:
-        str(folder.absolute()).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"The name of {folder} is not UTF-8: give another --workdir or --output_dir."
-        ) from None
 
 
 def _check_source(config: Experiment) -> None:
@@ -257,13 +293,6 @@ def _results(config: Experiment, model: Model, evaluation: Evaluation, images: s
         "test": evaluation.test,
         **evaluation.more,
     }
-
-
-def _merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Settings of an earlier evaluation of the same checkpoint and images stay beside those of this one."""
-    if any(before.get(name) != now[name] for name in now if name != "test"):
-        return now
-    return {**now, "test": {**before.get("test", {}), **now["test"]}}
 
 
 __all__ = ["MODES", "Stopped", "evaluate", "run"]

@@ -138,8 +138,8 @@ class Embedder:
           inputs: `[…, *input]`, as `inputs` gives them, this device's share of the batch.
           key: of the changes.
           step: of the training.
-          episodes: parts of equal size of the whole batch, each normalised by its own statistics; None: it is
-            one.
+          episodes: parts of equal size into which the whole batch is divided, each normalised by statistics
+            of its own; None: it is one.
           of_class: how far classes are moved, `class_size` images in a row alike; None: not at all.
           class_size: images of a class.
 
@@ -224,10 +224,7 @@ class Embedder:
         return embed_in_order(embed, _on_host(inputs), order, batch=_IMAGES_A_BATCH, devices=self.devices)
 
     def embed_by_batch_statistics(self, variables: Variables, images: np.ndarray | jax.Array) -> jax.Array:
-        """Embeddings `[…, dim]` of uint8 images `[…, height, width, channel]`, by their own statistics.
-
-        Several devices take parts of the first axis, as `devices.put_rows` gives them, each by itself.
-        """
+        """Embeddings `[…, dim]` of uint8 images `[…, height, width, channel]`, by their own statistics."""
         embeddings: jax.Array = self._embeddings_of_batch(variables, images)
         return embeddings
 

@@ -18,6 +18,7 @@ from fsljax.data.batches import own_batches, read_filled
 from fsljax.data.io.cache import cached_arrays
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
+from fsljax.parallel import agreement
 from fsljax.parallel.devices import ONE, Devices
 
 _VERSION = 1  # to be raised whenever equal fingerprints would give other features
@@ -71,10 +72,13 @@ def frozen_features(
         embed = embed if variables is None else partial(embed, variables)
         features_of = _by_one(embed, augment, keys)
 
+    def agreed(found: bool) -> bool:
+        return found if len(devices) == 1 else not agreement.any_of(not found)
+
     def make() -> dict[str, np.ndarray]:
         return {"features": _compute(features_of, images, batch, devices)}
 
-    return cached_arrays("features", full, make, agreed=devices.agreed)["features"]
+    return cached_arrays("features", full, make, agreed=agreed)["features"]
 
 
 def fingerprint_of(*parts: object) -> str:
@@ -143,7 +147,7 @@ def _compute(
         if not start:  # what compiling took is no measure of the time left
             began, first = now, done
         due = now - last_line >= _SECONDS_BETWEEN_LINES or done == count
-        if due and not jax.process_index():
+        if due and agreement.is_first():
             last_line = now
             speed = (done - first) / (now - began) if now > began else 0.0
             left = timedelta(seconds=round((count - done) / speed)) if speed else "?"

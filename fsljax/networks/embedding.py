@@ -65,7 +65,7 @@ class Head(nn.Module):
         for number, units in enumerate(self.dense):
             if number:
                 x = nn.relu(x)
-            x = nn.Dense(units, dtype=x.dtype, name=str(number))(x)
+            x = nn.Dense(units, dtype=x.dtype, param_dtype=jnp.result_type(float), name=str(number))(x)
         return x
 
 

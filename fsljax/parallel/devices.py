@@ -35,7 +35,7 @@ class Devices:
     With one device every array stays as it is, and programs are those of one device.
     """
 
-    every: tuple[jax.Device | None, ...]
+    every: tuple[Any, ...]
 
     def __len__(self) -> int:
         return len(self.every)
@@ -59,6 +59,22 @@ class Devices:
             return tree
         here: Tree = jax.tree.map(lambda array: array.addressable_data(0), tree)
         return here
+
+    def divide(self, array: jax.Array) -> jax.Array:
+        """An array, from one device, with its rows divided; those that are missing for that are zeros."""
+        rows = np.asarray(array)
+        size = -(-len(rows) // len(self))
+        filled = np.zeros((size * len(self), *rows.shape[1:]), rows.dtype)
+        filled[: len(rows)] = rows
+        return jax.make_array_from_callback(
+            filled.shape, NamedSharding(self.mesh(), DIVIDED), lambda index: filled[index]
+        )
+
+    def whole(self, array: jax.Array) -> jax.Array:
+        """An array with its rows divided, whole on every device."""
+        gather = jax.jit(lambda rows: rows, out_shardings=NamedSharding(self.mesh(), WHOLE))
+        gathered: jax.Array = gather(array)
+        return gathered
 
     def share(self, count: int, episodes: int = 1) -> np.ndarray:
         """Positions int `[n]` of the rows of this process's devices, in their order, among those of a batch.
@@ -106,14 +122,6 @@ class Devices:
         compiled = jax.jit(mapped, out_shardings=NamedSharding(mesh, WHOLE))
         return lambda tree, *arrays: self.local(compiled(self.replicate(tree), *arrays))
 
-    def agreed(self, said: bool) -> bool:
-        """Whether all processes say so; all must ask, in the same order as they call what is divided."""
-        if jax.process_count() == 1:
-            return said
-        here = jax.process_index()
-        own = np.full(sum(device.process_index == here for device in self.every), said)  # type: ignore[union-attr]
-        return bool(np.all(self.over_rows(lambda _, rows: rows)((), self.put_rows(own))))
-
 
 ONE = Devices((None,))
 """The device that JAX computes on where nothing else is said."""
@@ -146,9 +154,15 @@ def chosen(count: int) -> Devices:
         each = count // processes
     if each > least:
         whose = "of each process" if processes > 1 else "here"
+        there = "is 1 device" if least == 1 else f"are {least} devices"
+        virtual = (
+            " A CPU has as many as XLA_FLAGS=--xla_force_host_platform_device_count=N says."
+            if jax.default_backend() == "cpu"
+            else ""
+        )
         raise UserError(
-            f"config.mesh.devices is {count}, but there are {least} devices {whose}: ask for "
-            f"{least * processes} at most, or for 0, all of them."
+            f"config.mesh.devices is {count}, but there {there} {whose}: ask for {least * processes} at "
+            f"most, or for 0, all of them.{virtual}"
         )
     return Devices(tuple(device for number in sorted(of_process) for device in of_process[number][:each]))
 

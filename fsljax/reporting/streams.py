@@ -42,6 +42,14 @@ class Output:
         except OSError as error:
             self._give_up(error)
 
+    def keep_from_libraries(self) -> None:
+        """Leaves this stream to Python alone: what libraries write past it goes nowhere from now on."""
+        self.flush()
+        descriptor = self._stream.fileno()
+        copy = os.fdopen(os.dup(descriptor), "w", encoding=self._stream.encoding, errors=_ERRORS, buffering=1)
+        _to_nowhere(descriptor)
+        self._stream = copy
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
@@ -49,9 +57,13 @@ class Output:
         if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter where Windows means the former
             self.failure = self.failure or error.strerror or str(error)
         # What still lies in buffers goes there too, and what libraries write past Python.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        _to_nowhere(self._stream.fileno())
+
+
+def _to_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def use() -> Output:

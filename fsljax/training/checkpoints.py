@@ -21,12 +21,13 @@ from fsljax.training.state import TrainState
 from fsljax.training.state_items import (
     Items,
     assembled,
+    by_this_process,
     checked_about,
     digest,
     items_of,
     on_host,
     save_args,
-)  # fmt: skip
+)
 
 FOLDER = "checkpoints"
 
@@ -289,7 +290,7 @@ class Checkpoints:
         if self._manager is None:
             handlers = {"model": ocp.StandardCheckpointHandler(), "training": ocp.StandardCheckpointHandler(),
                         "about": ocp.JsonCheckpointHandler()}  # fmt: skip
-            options = ocp.CheckpointManagerOptions(create=False, read_only=not self.folder.is_dir())
+            options = by_this_process(create=False, read_only=not self.folder.is_dir())
             self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
         return self._manager
 

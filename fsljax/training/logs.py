@@ -43,14 +43,18 @@ class MetricsLog:
       workdir: the folder of the run.
       resume_step: the step the run goes on from: rows beyond it, left by a run that was killed, are dropped.
         0 starts a new history; None drops nothing.
+      writes: False: nothing is written.
     """
 
-    def __init__(self, workdir: Path, *, resume_step: int | None = None):
+    def __init__(self, workdir: Path, *, resume_step: int | None = None, writes: bool = True):
+        self._writes = writes
         now = time.time()
         name = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}"
         self._history = _AppendedFile(Path(workdir) / HISTORY)
         self._events = _AppendedFile(Path(workdir) / METRICS / name)
         self._warned = False
+        if not writes:
+            return
         try:
             _cut(self._history.path, resume_step)
         except OSError as error:
@@ -70,6 +74,8 @@ class MetricsLog:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes named figures of a step; those that are not finite are `null` in the history."""
+        if not self._writes:
+            return
         figures = {name: float(value) for name, value in values.items()}
         row = {"step": int(step)} | {n: v if math.isfinite(v) else None for n, v in figures.items()}
         self._history.add(json.dumps(sealed(row)).encode() + b"\n")
@@ -81,7 +87,7 @@ class MetricsLog:
 
     def flush(self) -> None:
         """Hands everything to the operating system."""
-        for file in (self._history, self._events):
+        for file in (self._history, self._events) if self._writes else ():
             try:
                 file.flush()
             except OSError as error:

@@ -15,9 +15,11 @@ from fsljax.config import Experiment
 from fsljax.errors import DivergedError, UserError
 from fsljax.networks import has_folded_norm, load_weights, pretrained
 from fsljax.networks.variables import Variables
+from fsljax.parallel import processes
 from fsljax.parallel.devices import chosen
 from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
+from fsljax.training.devices import collected, how_spread, spread, steps_per_dispatch
 from fsljax.training.host_memory import release_freed_memory
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
@@ -25,6 +27,7 @@ from fsljax.training.optimizer import learning_rate
 from fsljax.training.progress import Progress
 from fsljax.training.signals import Interruption, Stopped
 from fsljax.training.state import TrainState, without_params
+from fsljax.training.state_items import state_of_first
 from fsljax.training.steps import Steps, check_batch, placed
 
 
@@ -54,30 +57,24 @@ def train(
     """
     devices = chosen(config.mesh.devices)
     state = jax.jit(method.init)(jax.random.key(config.seed))
-    restored = checkpoints.restore_last(state)
-    if restored is not None:
-        state = restored
-    elif config.network.init_from:
-        source = given_path(config.network.init_from, "config.network.init_from")
-        there = without_params(Checkpoints(source).restore_model().variables, source_params())
-        state = state.started_from(there, str(source))
-    elif config.network.weights:
-        source = pretrained.located(config.network)
-        loaded = load_weights(source, state.network_variables())
-        _check_norm(config, loaded, source)
-        state = state.started_from(loaded, str(source))
+    writes, is_new = processes.is_first(), False
+    with processes.together():
+        if writes:
+            state, is_new = _begun(state, config, checkpoints, source_params)
+    state, is_new = state_of_first(state), processes.from_first(is_new)
     step = int(state.step)
     total = config.train.steps
-    if not total and restored is None:
-        checkpoints.save(state, 0.0)
-        checkpoints.check_saved(0)
+    if not total and is_new:
+        _save(checkpoints, state, 0.0, at_once=True)
         return
     if step >= total:
-        print(f"the training is complete: {step} of {total} steps", file=sys.stderr)
+        if writes:
+            print(f"the training is complete: {step} of {total} steps", file=sys.stderr)
         return
+    stop = AgreedStop(interruption, steps_per_dispatch(config.train.steps_per_dispatch))
     with (
-        Progress(total, step) as progress,
-        MetricsLog(workdir, resume_step=step) as log,
+        Progress(total, step, shown=writes) as progress,
+        MetricsLog(workdir, resume_step=step, writes=writes) as log,
         contextlib.ExitStack() as stack,
     ):
         if step:
@@ -85,8 +82,10 @@ def train(
         data = method.training_data(state.inference_variables())
         on_devices = placed(data, config.data.device_budget_gb, devices)
         check_batch(method, state, on_devices.index, devices)
-        run_steps = stack.enter_context(Steps(method, config, on_devices, progress, devices))
-        state = devices.replicate(state)
+        run_steps = stack.enter_context(
+            Steps(method, config, on_devices, progress, devices, how_spread(state))
+        )
+        state = spread(state, devices)
         rate = learning_rate(config)
         while step < total:
             spans = [config.train.log_every, config.checkpoint.every]
@@ -95,8 +94,8 @@ def train(
             goal = min(*(_next_multiple(step, span) for span in spans), total)
             began = time.monotonic()
             if method.refresh_every and step % method.refresh_every == 0:
-                state = devices.replicate(method.refresh(devices.local(state), data))
-            state, metrics = run_steps(state, step, goal, interruption)
+                state = spread(method.refresh(collected(state, devices), data), devices)
+            state, metrics = stop.run(run_steps, state, step, goal)
             first, step = step, step + len(metrics["loss"])
             _check_finite(metrics["loss"], first, checkpoints)
             figures = {name: float(np.mean(values)) for name, values in metrics.items()}
@@ -107,16 +106,91 @@ def train(
                 | {"learning_rate": float(rate(step)), "steps_per_second": speed},
             )
             if step % config.checkpoint.every == 0 or step == total:
-                here = devices.local(state)
+                here = collected(state, devices)
                 _validate_and_save(method, here, step, checkpoints, log, progress, figures)
             else:
                 progress.update(step, figures)
-            if interruption.requested and step < total:
-                checkpoints.save(devices.local(state), None)
-                checkpoints.check_saved(step)
+            if stop.requested and step < total:
+                _save(checkpoints, collected(state, devices), None, at_once=True)
                 raise Stopped
-        checkpoints.check_saved(total)
+        if writes:
+            checkpoints.check_saved(total)
         interruption.polled = False
+
+
+class AgreedStop:
+    """Runs steps so that all processes stop after the same one, though one alone may be asked to.
+
+    Attributes:
+      requested: whether to stop.
+
+    Args:
+      interruption: of this process.
+      dispatched: steps that reach the device in one call.
+    """
+
+    def __init__(self, interruption: Interruption, dispatched: int) -> None:
+        self._interruption, self._dispatched = interruption, dispatched
+        self._steps = 1
+        self._agreed = False
+
+    @property
+    def requested(self) -> bool:
+        return self._agreed or (processes.count() == 1 and self._interruption.requested)
+
+    def run(
+        self, run_steps: Steps, state: TrainState, step: int, goal: int
+    ) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """The state after step `goal`, and the metrics of all steps; of fewer if asked to stop."""
+        if processes.count() == 1:
+            return run_steps(state, step, goal, self._interruption)
+        collected: list[dict[str, np.ndarray]] = []
+        while step < goal and not (self._agreed and collected):
+            began, until = time.monotonic(), min(step + self._steps, goal)
+            never = Interruption()
+            state, metrics = run_steps(state, step, until, never)
+            self._interruption.polled |= never.polled
+            collected.append(metrics)
+            wanted = self._steps_of_a_second((until - step) / (time.monotonic() - began))
+            self._agreed, self._steps = processes.agreed(self._interruption.requested, wanted)
+            step = until
+        return state, {name: np.concatenate([part[name] for part in collected]) for name in collected[0]}
+
+    def _steps_of_a_second(self, speed: float) -> int:
+        steps = int(min(max(speed, 1), 1e6))
+        return steps // self._dispatched * self._dispatched or steps
+
+
+def _begun(
+    state: TrainState,
+    config: Experiment,
+    checkpoints: Checkpoints,
+    source_params: Callable[[], Sequence[str]],
+) -> tuple[TrainState, bool]:
+    """The newest state in the workdir, or the first one that this is, and whether it is new."""
+    restored = checkpoints.restore_last(state)
+    if restored is not None:
+        return restored, False
+    if config.network.init_from:
+        source = given_path(config.network.init_from, "config.network.init_from")
+        there = without_params(Checkpoints(source).restore_model().variables, source_params())
+        state = state.started_from(there, str(source))
+    elif config.network.weights:
+        source = pretrained.located(config.network)
+        loaded = load_weights(source, state.network_variables())
+        _check_norm(config, loaded, source)
+        state = state.started_from(loaded, str(source))
+    return state, True
+
+
+def _save(
+    checkpoints: Checkpoints, state: TrainState, selection: float | None, *, at_once: bool = False
+) -> None:
+    """Writes a checkpoint, in the first process; `at_once`: it is there when this returns."""
+    if processes.is_first():
+        checkpoints.save(state, selection)
+        if at_once:
+            checkpoints.check_saved(int(state.step))
 
 
 def _validate_and_save(
@@ -132,7 +206,7 @@ def _validate_and_save(
     if validation:
         log.scalars(step, {f"validation/{name}": value for name, value in validation.items()})
     # Without a validation part the last state is the one to keep.
-    checkpoints.save(state, next(iter(validation.values()), float(step)))
+    _save(checkpoints, state, next(iter(validation.values()), float(step)))
     log.flush()
     named = {f"validation {name}": value for name, value in validation.items()}
     release_freed_memory()
@@ -151,9 +225,10 @@ def _check_norm(config: Experiment, variables: Variables, source: Path) -> None:
 def _check_finite(losses: np.ndarray, first: int, checkpoints: Checkpoints) -> None:
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad):
+        last = f"{checkpoints.describe_last()} " if processes.is_first() else ""
         raise DivergedError(
             f"The loss is {losses[bad[0]]} at step {first + bad[0] + 1}: the run stops. "
-            f"{checkpoints.describe_last()} Try a lower config.train.learning_rate."
+            f"{last}Try a lower config.train.learning_rate."
         )
 
 

@@ -22,9 +22,11 @@ class Progress:
       total: steps of the run.
       done: steps that lie behind already.
       stream: where to; standard error by default.
+      shown: False: nothing is.
     """
 
-    def __init__(self, total: int, done: int = 0, stream: TextIO | None = None):
+    def __init__(self, total: int, done: int = 0, stream: TextIO | None = None, *, shown: bool = True):
+        self._shown = shown
         self._total, self._done = total, done
         self._stream = stream or sys.stderr
         self._console = rich.console.Console(file=self._stream)
@@ -35,7 +37,12 @@ class Progress:
 
     def __enter__(self) -> Progress:
         console = self._console
-        if console.is_terminal and not console.is_dumb_terminal and console.width >= _NARROWEST_BAR:
+        if (
+            self._shown
+            and console.is_terminal
+            and not console.is_dumb_terminal
+            and console.width >= _NARROWEST_BAR
+        ):
             columns = rich.progress
             self._bar = columns.Progress(
                 columns.TextColumn("{task.description}"),
@@ -57,7 +64,7 @@ class Progress:
         """Prints a line."""
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)
-        else:
+        elif self._shown:
             print(text, file=self._stream, flush=True)
 
     def start_clock(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from chex import ArrayTree
 
+from fsljax.parallel import processes
 from fsljax.storage.json_files import sealed, unsealed
 from fsljax.training.state import TrainState
 
@@ -52,6 +53,14 @@ def assembled(template: TrainState, items: Items) -> TrainState:
     )
 
 
+def state_of_first(state: TrainState) -> TrainState:
+    """The state that process 0 has, in every process; all must call this."""
+    if processes.count() == 1:
+        return state
+    items = items_of(state)
+    return assembled(state, processes.arrays_from_first(items, like=items))
+
+
 def on_host(tree: ArrayTree) -> Any:
     """Copies of all arrays in host memory: the next step may overwrite the buffers they had."""
     return jax.tree.map(lambda leaf: np.array(leaf), tree)
@@ -62,6 +71,16 @@ def save_args(items: Items, selection: float | None) -> ocp.args.Composite:
     about = {"selection": selection, "digests": {name: digest(item) for name, item in items.items()}}
     args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     return ocp.args.Composite(**args, about=ocp.args.JsonSave(sealed(about)))
+
+
+def by_this_process(**options: Any) -> ocp.CheckpointManagerOptions:
+    """Options of orbax with which a process of several reads and writes without waiting for the others."""
+    if processes.count() > 1:
+        this = processes.index()
+        options["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+            primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process{this}"
+        )
+    return ocp.CheckpointManagerOptions(**options)
 
 
 def checked_about(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fsljax.errors import UserError
 from fsljax.storage.array_files import read_arrays
 from fsljax.storage.json_files import read_checked, write_json
 from fsljax.storage.paths import is_there
+from fsljax.storage.replacing import replacing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,6 +52,16 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_name(folder: Path) -> None:
+    """Raises a UserError if the name of a folder has no UTF-8, in which checkpoints are filed."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"The name of {folder} is not UTF-8: give another --workdir or --output_dir."
+        ) from None
 
 
 def claim(workdir: Path, config: Experiment, images: dict[str, str]) -> None:
@@ -210,6 +221,13 @@ def results_of(folder: Path) -> dict[str, Any]:
     return results
 
 
+def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an earlier evaluation of the same checkpoint and images stay beside those of this one."""
+    if any(before.get(name) != now[name] for name in now if name != "test"):
+        return now
+    return {**now, "test": {**before.get("test", {}), **now["test"]}}
+
+
 def settings_of(workdir: Path) -> dict[str, dict[str, float]]:
     """Figures of each setting of a run.
 
@@ -221,6 +239,12 @@ def settings_of(workdir: Path) -> dict[str, dict[str, float]]:
     except FileNotFoundError:
         raise UserError(f"There are no results in {workdir}: evaluate it anew.") from None
     return settings
+
+
+def write_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
+    """Which test examples each setting classified rightly, for paired comparisons."""
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **correct)
 
 
 def correct_of(workdir: Path, setting: str) -> np.ndarray:

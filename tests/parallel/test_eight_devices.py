@@ -7,13 +7,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FLAG = "--xla_force_host_platform_device_count=8"
 
 
-def test_eight_devices():
+def run_with_eight_devices(selected: str) -> None:
     folder = Path(__file__).parent / "eight_devices"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", str(folder)],
-        capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": FLAG}, timeout=500,
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", selected, str(folder)],
+        capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": FLAG}, timeout=570,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_quick_ones():
+    run_with_eight_devices("not slow")
+
+
+@pytest.mark.slow
+def test_slow_ones():
+    run_with_eight_devices("slow")

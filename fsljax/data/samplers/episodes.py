@@ -71,14 +71,15 @@ def draw_distinct(key: jax.Array, limit: jax.Array | int, count: int) -> jax.Arr
     chex.assert_rank(limit, 0)
     if isinstance(limit, int) and limit < count:
         raise ValueError(f"{count} distinct integers below {limit} do not exist.")
-    steps = jnp.arange(count)
-    ranks = jax.random.randint(key, (count,), 0, jnp.maximum(limit - steps, 1))
+    steps = jnp.arange(count, dtype=jnp.int32)
+    limits = jnp.maximum(jnp.asarray(limit, jnp.int32) - steps, 1)
+    ranks = jax.random.randint(key, (count,), 0, limits, jnp.int32)
 
     def draw(taken: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         # `taken` is sorted and filled up with integers out of reach. The r-th integer not taken is r plus
         # the number of those taken that lie before it.
         _, rank = step
-        before = jnp.sum(taken - steps <= rank)
+        before = jnp.sum(taken - steps <= rank, dtype=jnp.int32)
         drawn = rank + before
         return jnp.sort(taken.at[-1].set(drawn)), drawn
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL.Image import Resampling
 
 from fsljax.detection.data.structures import DetectionSet, GroundTruth, ImageBatch, pad_ground_truth
+from fsljax.parallel import shares
 
 Bucket = tuple[int, int]
 """Height and width of the images of a batch."""
@@ -99,11 +100,13 @@ def flip_some(
 
     Args:
       key: draws which.
-      images: `[batch, height, width, channel]`.
+      images: `[batch, height, width, channel]`, this device's share of a step's.
       ground_truth: of them.
       sizes: int32 `[batch, 2]`, heights and widths without padding.
     """
-    flipped = jax.random.bernoulli(key, shape=(len(images),))
+    flipped = shares.drawn(
+        lambda count: jax.random.bernoulli(key, shape=(count,)), len(images), shares.among(len(images))
+    )
     width = jnp.asarray(sizes)[:, 1, None]
     columns = jnp.arange(images.shape[2])[None]
     source = jnp.where(flipped[:, None] & (columns < width), width - 1 - columns, columns)

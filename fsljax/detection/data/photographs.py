@@ -21,6 +21,7 @@ from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_bat
 from fsljax.detection.data.set_operations import take_classes
 from fsljax.detection.data.structures import DetectionSet, ImageBatch, pad_ground_truth
 from fsljax.errors import UserError, first_few
+from fsljax.parallel import shares
 from fsljax.training.method import TrainingData
 
 _IMAGES_A_BATCH = 8
@@ -110,7 +111,7 @@ class Photographs:
         return batch._replace(rows=rows)
 
     def augmented(self, key: jax.Array, batch: ImageBatch, inputs: jax.Array) -> ImageBatch:
-        ground_truth, sizes = batch.ground_truth, batch.sizes
+        ground_truth, sizes = shares.share((batch.ground_truth, batch.sizes))
         if self.flip:
             inputs, ground_truth = flip_some(key, inputs, ground_truth, jnp.asarray(sizes))
         return ImageBatch(inputs.astype(jnp.float32) / 255, ground_truth, sizes)

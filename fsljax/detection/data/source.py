@@ -68,11 +68,18 @@ class DetectionData(Protocol):
     ) -> ImageBatch:
         """The batch of a step, by its key, or by the run's and the step's number.
 
-        Its `rows` are positions in the inputs; its images are None where these are the images.
+        Its `rows` are positions in the inputs; its images are None where these are the images. Where it makes
+        the images itself, they and their ground truth are those of this device's share.
         """
 
     def augmented(self, key: jax.Array, batch: ImageBatch, inputs: jax.Array) -> ImageBatch:
-        """What a step learns from, of a batch and its inputs: float images, changed at random by the key."""
+        """What a step learns from: float images, changed at random by the key, and their ground truth.
+
+        Args:
+          key: of the changes.
+          batch: as `draw` gives it.
+          inputs: at this device's share of its rows.
+        """
 
     def training_images(self, key: jax.Array, data: TrainingData, count: int) -> Iterator[ImageBatch]:
         """Batches of about so many training images."""

@@ -24,6 +24,7 @@ from fsljax.detection.ops.boxes import encode, iou
 from fsljax.detection.ops.matching import hardest
 from fsljax.losses import repmet_loss
 from fsljax.networks.variables import Params
+from fsljax.parallel import shares
 
 
 class Learned(NamedTuple):
@@ -60,7 +61,7 @@ def detector_losses(
       params, batch_stats: of it.
       representatives: `[classes, k, dim]`; None: there are none.
       key: draws anchors and regions.
-      batch: images `[b, height, width, channel]` in [0, 1].
+      batch: images `[b, height, width, channel]` in [0, 1], this device's share of a step's.
       options: of the losses; which regions are learned from is the network's `options.rois`.
     """
     variables = {"params": params, "batch_stats": batch_stats}
@@ -79,7 +80,10 @@ def detector_losses(
     if batch.ground_truth.difficult is not None:
         difficult = present & jnp.asarray(batch.ground_truth.difficult)
         mask = jnp.asarray(batch.ground_truth.non_difficult_mask())
-    keys_of_images = partial(jax.random.split, num=len(images))
+
+    def keys_of_images(key: jax.Array) -> jax.Array:
+        return shares.share(jax.random.split(key, len(images) * shares.count()))
+
     proposed = jax.vmap(partial(proposal_losses, anchors=anchors, options=network.options.proposals))(
         keys_of_images(anchor_key),
         jnp.concatenate(outputs.logits, axis=1),
@@ -185,4 +189,7 @@ def _shares(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> dict[str,
 
 
 def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)
+    """Of the images of all devices."""
+    of_share = jnp.sum(jnp.where(mask, values, 0)), jnp.sum(mask)
+    summed, count = shares.total(of_share)
+    return summed / jnp.maximum(count, 1)

@@ -5,6 +5,7 @@ RepMet: Karlinsky et al., 2019, https://arxiv.org/abs/1806.04728.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -39,12 +40,13 @@ class RoIHead(nn.Module):
 
     def setup(self) -> None:
         start = nn.initializers.he_normal()
-        self.hidden0 = nn.Dense(self.hidden, kernel_init=start)
-        self.hidden1 = nn.Dense(self.hidden, kernel_init=start)
-        self.embedding = nn.Dense(self.dim)
-        self.changes = nn.Dense(4, kernel_init=nn.initializers.normal(0.001))
+        dense = partial(nn.Dense, param_dtype=jnp.result_type(float))
+        self.hidden0 = dense(self.hidden, kernel_init=start)
+        self.hidden1 = dense(self.hidden, kernel_init=start)
+        self.embedding = dense(self.dim)
+        self.changes = dense(4, kernel_init=nn.initializers.normal(0.001))
         if self.classes:
-            self.linear = nn.Dense(1 + self.classes, kernel_init=nn.initializers.normal(0.01))
+            self.linear = dense(1 + self.classes, kernel_init=nn.initializers.normal(0.01))
 
     def __call__(self, pooled: jax.Array) -> jax.Array:
         """Features `[..., hidden]` of pooled regions `[..., output, output, channels]`."""

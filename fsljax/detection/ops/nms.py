@@ -94,7 +94,7 @@ def nms(
         chosen = _greedy(left, _overlap(block, block, iou_threshold))
         slots = jnp.where(chosen, taken + jnp.cumsum(chosen) - 1, keep)
         kept = jax.tree.map(lambda into, part: into.at[slots].set(part, mode="drop"), kept, block)
-        return at + 1, taken + jnp.sum(chosen), kept
+        return at + 1, taken + jnp.sum(chosen, dtype=jnp.int32), kept
 
     zero = jnp.zeros((), jnp.int32)
     *_, kept = jax.lax.while_loop(unfinished, add_block, (zero, zero, kept))

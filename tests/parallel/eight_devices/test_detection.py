@@ -17,6 +17,7 @@ from fsljax.training.steps import placed
 from ...detection.evaluation.test_few_shot import make_method
 
 DEVICES = 8
+pytestmark = pytest.mark.slow
 
 
 def by(method: RepMetDetector, devices: int) -> RepMetDetector:

@@ -13,7 +13,6 @@ from fsljax.classification.embedder import Embedder, build_embedder
 from fsljax.config import Augmentation
 from fsljax.data.dataset import ImageDataset
 from fsljax.methods import protonet, softmax
-from fsljax.parallel.devices import Devices
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (300, 16, 16, 1), np.uint8)
 
@@ -72,8 +71,3 @@ def test_features_of_a_frozen_network(monkeypatch: pytest.MonkeyPatch, tmp_path:
         np.testing.assert_allclose(features, found[0], rtol=1e-5, atol=1e-5)
     for embeddings in embedded[1:]:
         np.testing.assert_allclose(embeddings, embedded[0], rtol=1e-5, atol=1e-5)
-
-
-def test_processes_agree_as_one_does():
-    for said in (True, False):
-        assert Devices(tuple(jax.devices())).agreed(said) is said

@@ -19,6 +19,7 @@ from fsljax.detection.data.scenes.drawings import SceneDrawings
 from fsljax.detection.data.scenes.novel import NovelScenes
 from fsljax.detection.data.structures import GroundTruth, ImageBatch
 from fsljax.errors import UserError
+from fsljax.parallel import shares
 from fsljax.training.method import TrainingData
 
 _SCENES_A_BATCH = 16
@@ -67,8 +68,9 @@ class Scenes:
     def draw(
         self, key: jax.Array, run_key: jax.Array, step: jax.Array | int, index: SceneIndex, count: int
     ) -> ImageBatch:
-        scenes = self._draw(jax.random.split(key, count), index.base, jnp.arange(len(self.class_names)))
-        return _batch(scenes)._replace(rows=jnp.zeros(1, jnp.int32))
+        keys = shares.share(jax.random.split(key, count))
+        scenes = self._draw(keys, index.base, jnp.arange(len(self.class_names)))
+        return _batch(scenes)._replace(rows=jnp.zeros(count, jnp.int32))
 
     def augmented(self, key: jax.Array, batch: ImageBatch, inputs: jax.Array) -> ImageBatch:
         return batch
