@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.clustering.exchange import of_all, of_first, sum_of
+
 _ROWS_A_BLOCK = 5000  # at most
 _FLOATS_TO_COPY = 2**23  # 32 MB
 _ZERO = np.int32(0)  # of the starts' own type, where 64 bits are allowed, too
@@ -83,14 +85,14 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None, axes: tuple[str,
         return (part if mask is None else jnp.where(weight[:, None] > 0, part, 0)), weight
 
     # From one of them: where all points are equal, so is their centre.
-    first = _of_first(points[jnp.argmax(weights)].astype(kind), weights, axes)
+    first = of_first(points[jnp.argmax(weights)].astype(kind), weights, axes)
 
     def add_to_sum(total: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
         part, weight = block(start)
         return total + jnp.sum((part - first) * (weight * fresh)[:, None], axis=0)
 
     total = _over_blocks(count, rows, add_to_sum, jnp.zeros(dim, kind))
-    centre = first + _total(total, axes) / jnp.maximum(_total(jnp.sum(weights), axes), 1)
+    centre = first + sum_of(total, axes) / jnp.maximum(sum_of(jnp.sum(weights), axes), 1)
 
     small = count * dim <= _FLOATS_TO_COPY
     centred = jnp.where(weights[:, None] > 0, points.astype(kind) - centre, 0) if small else points
@@ -136,10 +138,10 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None, axes: tuple[str,
         )
         swept = _over_blocks(count, rows, add_block, nothing)
         return Sweep(
-            _of_all(swept.assignments, axes),
-            _of_all(jnp.maximum(squares + 2 * swept.distances, 0) * weights, axes),
-            _total(swept.sums, axes),
-            _total(swept.counts, axes),
+            of_all(swept.assignments, axes),
+            of_all(jnp.maximum(squares + 2 * swept.distances, 0) * weights, axes),
+            sum_of(swept.sums, axes),
+            sum_of(swept.counts, axes),
         )
 
     def at(indices: jax.Array) -> jax.Array:
@@ -148,7 +150,7 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None, axes: tuple[str,
         places = indices - jax.lax.axis_index(axes) * count
         here = (places >= 0) & (places < count)
         own = points[jnp.clip(places, 0, count - 1)].astype(kind) - centre
-        return _total(jnp.where(here[:, None], own, 0), axes)
+        return sum_of(jnp.where(here[:, None], own, 0), axes)
 
     def distances_to(indices: jax.Array) -> jax.Array:
         chosen = at(indices)
@@ -161,7 +163,7 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None, axes: tuple[str,
 
         products = _over_blocks(count, rows, put_block, jnp.zeros((len(indices), count), kind))
         distances = jnp.maximum(squares + chosen_squares[:, None] - 2 * products, 0) * weights
-        return _of_all(distances, axes, axis=1)
+        return of_all(distances, axes, axis=1)
 
     def sweep_from(coordinates: jax.Array) -> Sweep:
         return sweep(coordinates.astype(kind) - centre)
@@ -172,14 +174,14 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None, axes: tuple[str,
         return jax.lax.dynamic_slice(values, (jax.lax.axis_index(axes) * count,), (count,))
 
     return Space(
-        _of_all(weights, axes),
+        of_all(weights, axes),
         sweep,
         sweep_from,
         at,
         distances_to,
         lambda centroids: centroids + centre,
         own,
-        partial(_total, axes=axes),
+        partial(sum_of, axes=axes),
     )
 
 
@@ -251,24 +253,6 @@ def squared_differences(
 
     distances = _over_blocks(count, rows, put_block, jnp.zeros(count, centroids.dtype))
     return distances if mask is None else jnp.where(mask, distances, 0)
-
-
-def _total(values: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    total: jax.Array = jax.lax.psum(values, axes) if axes else values  # type: ignore[no-untyped-call]
-    return total
-
-
-def _of_all(values: jax.Array, axes: tuple[str, ...], axis: int = 0) -> jax.Array:
-    """Numbers of all points, from those of each device's points."""
-    return jax.lax.all_gather(values, axes, axis=axis, tiled=True) if axes else values
-
-
-def _of_first(row: jax.Array, weights: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """The row of the first device that has a point that counts."""
-    if not axes:
-        return row
-    first = jnp.argmax(jax.lax.all_gather(jnp.any(weights > 0), axes))
-    return _total(jnp.where(jax.lax.axis_index(axes) == first, row, 0), axes)
 
 
 def _over_blocks(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def main(port: str, processes: int, process: int, results: Path) -> None:
@@ -20,7 +21,10 @@ def main(port: str, processes: int, process: int, results: Path) -> None:
     else:
         jax.config.update("jax_num_cpu_devices", 2)
 
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+    from fsljax.parallel import agreement
+
+    # The first of what processes do together must begin in all within half a minute.
+    assert agreement.any_of(process > 0) == (processes > 1)
 
     from fsljax.classification.embedder import build_embedder
     from fsljax.clustering import kmeans, kmeans_per_class

@@ -33,7 +33,7 @@ def test_two_processes_find_what_one_with_two_devices_does(tmp_path: Path):
         )  # fmt: skip
     try:
         for process in running:
-            said, _ = process.communicate(timeout=120)
+            said, _ = process.communicate(timeout=400)
             assert process.returncode == 0, said
     finally:
         for process in running:
