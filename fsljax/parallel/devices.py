@@ -83,6 +83,8 @@ class Devices:
           count: rows of the batch.
           episodes: of it; see `fsljax.parallel.shares.share`.
         """
+        if len(self) == 1:
+            return np.arange(count)
         across, along = self.mesh(episodes).devices.shape
         blocks = np.arange(count).reshape(across, episodes // across, along, -1)
         of_devices = np.moveaxis(blocks, 2, 1).reshape(len(self), -1)
@@ -110,7 +112,7 @@ class Devices:
 
         Returns:
           a function of the tree and of arrays as `put_rows` or the host has them; results lie on one device
-          of this process, with the rows of all.
+          of this process, with the rows of all. All processes must call it alike, in the same order.
         """
         if len(self) == 1:
             return jax.jit(function)
