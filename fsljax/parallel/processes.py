@@ -100,9 +100,7 @@ def begin(
     watch = Watch(process, meeting.connections, lambda sentence: say(f"fsljax: {sentence}"))
     _watches.append(watch)
     with _failures_told(watch):
-        quiet_start.initialize(
-            (place[0], meeting.port), processes, process, visible, meeting.address, max(wait, 60.0)
-        )
+        quiet_start.initialize(place, processes, process, visible, meeting.address, max(wait, 60.0))
         with quiet_start.nothing_on_standard_output():
             gathered(process)  # gloo wants it within 30 seconds of the first; loading data may take longer
 
