@@ -127,8 +127,8 @@ class Embedder:
           inputs: `[…, *input]`, as `inputs` gives them, this device's share of the batch.
           key: of the changes.
           step: of the training.
-          episodes: parts of equal size into which the whole batch is divided, each normalised by statistics of
-            its own; None: it is one.
+          episodes: parts of equal size into which the whole batch is divided, each normalised by statistics
+            of its own; None: it is one.
           of_class: how far classes are moved, `class_size` images in a row alike; None: not at all.
           class_size: images of a class.
 

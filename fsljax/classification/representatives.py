@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,10 @@ from fsljax.classification.heads.comparison import (
 )
 from fsljax.config import field
 from fsljax.evaluation.agreement import purity
+from fsljax.losses import repmet_loss
+from fsljax.losses.divided_repmet import divided_repmet_loss
 from fsljax.losses.repmet import VERSIONS
+from fsljax.parallel import shares
 from fsljax.reporting.embedding_map import Clusters
 
 STARTS = ("clusters", "random")
@@ -57,6 +61,51 @@ class RepresentativeEval(ClosedSetEval, FewShotEval):
     support_rule: str = field("soft_posterior", "by which they are told apart", choices=RULES)
     fine_tune_steps: int = field(0, "of these representatives, in a setting of its own", least=0)
     fine_tune_rate: float = field(0.1, "of fine-tuning", least=0)
+
+
+class BatchLoss(NamedTuple):
+    """Of a batch: the loss `[]`, this device's or all devices', and who is named rightly, bool `[n]`."""
+
+    loss: jax.Array
+    right: jax.Array
+
+
+def batch_loss(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    representatives: jax.Array,
+    classes: int,
+    sigma: float | jax.Array,
+    options: Loss,
+) -> BatchLoss:
+    """The RepMet loss of a step.
+
+    Args:
+      embeddings: `[n, dim]`, of this device's share of the batch.
+      labels: int `[batch]`, of the whole batch.
+      representatives: `[classes, k, dim]`, or this device's part of them.
+      classes: of all devices.
+      sigma: σ.
+      options: of the loss.
+    """
+    form: dict[str, Any] = {"sigma": sigma, "alpha": options.alpha, "version": options.version,
+                            "squared": options.squared}  # fmt: skip
+    if len(representatives) < classes:
+        embeddings = shares.gathered(embeddings)
+        divided = divided_repmet_loss(embeddings, labels, representatives, classes=classes, **form)
+        return BatchLoss(divided.loss, divided.right)
+    labels = shares.share(labels)
+    output = repmet_loss(embeddings, labels, representatives, **form)
+    return BatchLoss(output.loss, jnp.argmax(output.posteriors, axis=-1) == labels)
+
+
+def mean_length(moved: jax.Array, classes: int) -> jax.Array:
+    """Mean length of vectors `[classes, k, dim]`, or of those of all devices, zeros beyond the classes."""
+    lengths = jnp.linalg.norm(moved, axis=-1)
+    if len(moved) == classes:
+        return jnp.mean(lengths)
+    summed: jax.Array = shares.total(jnp.sum(lengths))
+    return summed / (classes * moved.shape[1])
 
 
 @dataclass(frozen=True)

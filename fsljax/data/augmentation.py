@@ -62,7 +62,7 @@ def augment_classes_at_step(
     if among is None:
         moved = _coordinates(class_key, (len(images) // class_size, height, width, 1), of_class)
     else:
-        of_classes = Among(among.places // class_size, among.count // class_size)
+        of_classes = Among(among.places // class_size, among.whole // class_size)
         moved = _coordinates(class_key, images.shape, of_class, of_classes)
     if of_class.stop_at:
         moved = jnp.where(step < of_class.stop_at, moved, _in_place(height, width))

@@ -77,7 +77,7 @@ def repmet_loss(
     labels = jnp.asarray(labels, jnp.int32)
     labels = jnp.where(labels < 0, classes, labels)  # no class's, where it would be the last one's
     flat = representatives.reshape(classes * k, dim)
-    squares = _squared_distances(embeddings, flat).reshape(-1, classes, k)
+    squares = squared_distances(embeddings, flat).reshape(-1, classes, k)
     nearest = jnp.min(squares, axis=(1, 2))
     logs = log_posteriors(squares, sigma, relative_to=jax.lax.stop_gradient(nearest)[:, None, None])
     others = jnp.arange(classes) != labels[:, None]
@@ -96,7 +96,7 @@ def repmet_loss(
             jnp.sum(jnp.square(embeddings - jnp.take(flat, chosen, axis=0)), axis=-1)
             for chosen in (own_nearest, jnp.argmin(foreign, axis=1))
         )
-        ratios = near - far if squared else _root(near) - _root(far)
+        ratios = near - far if squared else root(near) - root(far)
     losses = jnp.where(labels < classes, jax.nn.relu(ratios + alpha), jnp.nan)
     return RepMetOutput(
         loss=jnp.mean(losses),
@@ -125,7 +125,7 @@ def log_posteriors(
 
 
 @jax.custom_jvp
-def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
+def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
     """`squared_euclidean`, whose gradient is taken as matrix products about one of the points.
 
     The sum over differences, derived as it is written, passes over `[n, m, dim]` numbers three times.
@@ -133,7 +133,7 @@ def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
     return squared_euclidean(x, y)
 
 
-@_squared_distances.defjvp
+@squared_distances.defjvp
 def _squared_distances_jvp(
     primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
@@ -145,7 +145,7 @@ def _squared_distances_jvp(
         return jnp.matmul(rows, others.T, precision="highest")
 
     diagonal_terms = jnp.sum(x * dx, axis=1)[:, None] + jnp.sum(y * dy, axis=1)
-    return _squared_distances(*primals), 2 * (diagonal_terms - product(x, dy) - product(dx, y))
+    return squared_distances(*primals), 2 * (diagonal_terms - product(x, dy) - product(dx, y))
 
 
 def _of_own_class(values: jax.Array, labels: jax.Array) -> jax.Array:
@@ -153,7 +153,7 @@ def _of_own_class(values: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, labels[:, None, None], axis=1, mode="fill")[:, 0]
 
 
-def _root(squares: jax.Array) -> jax.Array:
+def root(squares: jax.Array) -> jax.Array:
     """Square roots whose gradient at 0 is 0, not infinite."""
     zero = squares == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))

@@ -85,14 +85,11 @@ class Magnet:
 
     config: Config
     task: Task
+    episodes_per_step = 1
 
     @property
     def refresh_every(self) -> int:
         return self.config.train.refresh_every
-
-    @property
-    def episodes_per_step(self) -> int:
-        return 1
 
     @property
     def prefetchable(self) -> bool:
@@ -105,7 +102,8 @@ class Magnet:
             len(self.task.training_part),
             self.task.embedder.dim(),
         )
-        return self.task.embedder.init(key).replace(method_state=index)
+        divided = (("centroids", len(index.centroids)),) if self.config.mesh.divide_classes else ()
+        return self.task.embedder.init(key).replace(method_state=index, divided=divided)
 
     def training_data(self, variables: Variables) -> TrainingData:
         return self.task.training_data(variables, self.task.training_part.labels)

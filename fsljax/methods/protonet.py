@@ -240,12 +240,8 @@ class ProtoNet:
         turns = jnp.stack(
             [jnp.roll(embeddings, -turn, axis=2) for turn in range(self.config.train.support_turns)]
         )
-        shot = self.config.train.shot
-        episode_loss = partial(
-            prototypical_loss,
-            distance=self.config.loss.distance,
-            temperature=self.config.loss.temperature,
-        )
+        shot, options = self.config.train.shot, self.config.loss
+        episode_loss = partial(prototypical_loss, distance=options.distance, temperature=options.temperature)
         output = jax.vmap(jax.vmap(episode_loss))(turns[..., :shot, :], turns[..., shot:, :])
         return jnp.mean(output.loss), jnp.mean(output.accuracy)
 

@@ -1,7 +1,6 @@
 """RepMet (Karlinsky et al., 2019): representatives of classes that are learned with the network.
 
-Divided by examples, it is tested on the classes it was trained on; by classes, in episodes of others.
-"""
+Divided by examples, it is tested on the classes it was trained on; by classes, in episodes of others."""
 
 from __future__ import annotations
 
@@ -23,11 +22,14 @@ from fsljax.classification.heads import Head, Representatives
 from fsljax.classification.report import report_sections
 from fsljax.classification.representatives import (
     RULES,
+    BatchLoss,
     Loss,
     RepresentativeEval,
     RepresentativeOptions,
     SupportRule,
+    batch_loss,
     classify,
+    mean_length,
     representative_purity,
 )
 from fsljax.classification.task import (
@@ -47,9 +49,7 @@ from fsljax.data.samplers.episodes import ClassTable, class_table
 from fsljax.distances import normalize
 from fsljax.errors import UserError
 from fsljax.evaluation.episodic import Classify
-from fsljax.losses import RepMetOutput, repmet_loss
 from fsljax.networks.variables import Params, Variables
-from fsljax.parallel import shares
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState
 
@@ -118,6 +118,7 @@ class RepMet:
 
     config: Config
     task: Task
+    episodes_per_step = 1
 
     @property
     def refresh_every(self) -> int:
@@ -127,17 +128,13 @@ class RepMet:
         return self.config.train.steps if options.start == "clusters" else 0
 
     @property
-    def episodes_per_step(self) -> int:
-        return 1
-
-    @property
     def prefetchable(self) -> bool:
         return True
 
     def init(self, key: jax.Array) -> TrainState:
         options = self.config.representatives
         network_key, representatives_key = jax.random.split(key)
-        shape = (self.task.training_part.num_classes, options.per_class, self.task.embedder.dim())
+        shape = (self._classes, options.per_class, self.task.embedder.dim())
         representatives = normalize(jax.random.normal(representatives_key, shape))
         params = {"representatives": representatives}
         if options.learn_sigma:
@@ -147,7 +144,15 @@ class RepMet:
             more_params=params,
             rates={"representatives": options.rate, "sigma": options.sigma_rate},
         )
-        return state.replace(method_state=jnp.copy(representatives))
+        divided = (("representatives", shape[0]), ("method_state", shape[0]))
+        return state.replace(
+            method_state=jnp.copy(representatives),
+            divided=divided if self.config.mesh.divide_classes else (),
+        )
+
+    @property
+    def _classes(self) -> int:
+        return self.task.training_part.num_classes
 
     def training_data(self, variables: Variables) -> TrainingData:
         labels = self.task.training_part.labels
@@ -179,31 +184,23 @@ class RepMet:
         self, state: TrainState, batch: LabelledBatch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         _, change_key = jax.random.split(state.step_key())
-        options, labels = self.config.loss, shares.share(batch.labels)
 
-        def loss_of(params: Params) -> tuple[jax.Array, tuple[RepMetOutput, ArrayTree]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[BatchLoss, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )
-            output = repmet_loss(
-                embeddings,
-                labels,
-                self._representatives(params),
-                sigma=self._sigma(params),
-                alpha=options.alpha,
-                version=options.version,
-                squared=options.squared,
-            )
+            representatives, sigma = self._representatives(params), self._sigma(params)
+            loss = self.config.loss
+            output = batch_loss(embeddings, batch.labels, representatives, self._classes, sigma, loss)
             return output.loss, (output, batch_stats)
 
         (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
-        right = jnp.argmax(output.posteriors, axis=-1) == labels
         moved = self._representatives(state.params) - self._scaled(state.method_state)
         figures = {
             "loss": loss,
-            "accuracy": jnp.mean(right, dtype=jnp.float32),
-            "movement": jnp.mean(jnp.linalg.norm(moved, axis=-1)),
+            "accuracy": jnp.mean(output.right, dtype=jnp.float32),
+            "movement": mean_length(moved, self._classes),
         }
         if self.config.representatives.learn_sigma:
             figures["sigma"] = jnp.asarray(self._sigma(state.params))

@@ -94,6 +94,7 @@ class RepMetDetector:
 
     config: Config
     data: DetectionData
+    episodes_per_step = 1
 
     @property
     def classes(self) -> int:
@@ -112,10 +113,6 @@ class RepMetDetector:
     def refresh_every(self) -> int:
         options = self.config.representatives
         return options.reset_every if self._has_representatives and options.reset_until else 0
-
-    @property
-    def episodes_per_step(self) -> int:
-        return 1
 
     @property
     def prefetchable(self) -> bool:
@@ -156,7 +153,9 @@ class RepMetDetector:
         key = jax.random.fold_in(state.step_key(), _REGION)
         region_key, change_key = jax.random.split(key)
         images = self.data.augmented(change_key, batch, inputs)
-        images = images._replace(images=images.images.astype(jnp.result_type(*jax.tree.leaves(state.params))))
+        images = images._replace(
+            images=jnp.asarray(images.images, jnp.result_type(*jax.tree.leaves(state.params)))
+        )
 
         def loss_of(params: Params) -> tuple[jax.Array, Any]:
             learned = detector_losses(

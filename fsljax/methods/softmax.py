@@ -65,14 +65,11 @@ class Softmax:
 
     config: Config
     task: Task
+    episodes_per_step = 1
 
     @property
     def refresh_every(self) -> int:
         return 0
-
-    @property
-    def episodes_per_step(self) -> int:
-        return 1
 
     @property
     def prefetchable(self) -> bool:

@@ -35,7 +35,7 @@ class Devices:
     With one device every array stays as it is, and programs are those of one device.
     """
 
-    every: tuple[jax.Device | None, ...]
+    every: tuple[Any, ...]
 
     def __len__(self) -> int:
         return len(self.every)
@@ -59,6 +59,22 @@ class Devices:
             return tree
         here: Tree = jax.tree.map(lambda array: array.addressable_data(0), tree)
         return here
+
+    def divide(self, array: jax.Array) -> jax.Array:
+        """An array, from one device, with its rows divided; those that are missing for that are zeros."""
+        rows = np.asarray(array)
+        size = -(-len(rows) // len(self))
+        filled = np.zeros((size * len(self), *rows.shape[1:]), rows.dtype)
+        filled[: len(rows)] = rows
+        return jax.make_array_from_callback(
+            filled.shape, NamedSharding(self.mesh(), DIVIDED), lambda index: filled[index]
+        )
+
+    def whole(self, array: jax.Array) -> jax.Array:
+        """An array with its rows divided, whole on every device."""
+        gather = jax.jit(lambda rows: rows, out_shardings=NamedSharding(self.mesh(), WHOLE))
+        gathered: jax.Array = gather(array)
+        return gathered
 
     def share(self, count: int, episodes: int = 1) -> np.ndarray:
         """Positions int `[n]` of the rows of this process's devices, in their order, among those of a batch.
@@ -100,9 +116,7 @@ class Devices:
             return jax.jit(function)
         mesh = Mesh(np.array(self.every), (_ROWS,))
         rows = PartitionSpec(_ROWS)
-        mapped = jax.shard_map(
-            function, mesh=mesh, in_specs=(WHOLE, rows), out_specs=rows, check_vma=False
-        )
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=(WHOLE, rows), out_specs=rows, check_vma=False)
         compiled = jax.jit(mapped, out_shardings=NamedSharding(mesh, WHOLE))
         return lambda tree, *arrays: self.local(compiled(self.replicate(tree), *arrays))
 

@@ -29,11 +29,11 @@ class Among(NamedTuple):
 
     Attributes:
       places: int32 `[n]`, their positions.
-      count: rows of the whole batch.
+      whole: rows of the batch.
     """
 
     places: jax.Array
-    count: int
+    whole: int
 
 
 def count() -> int:
@@ -93,7 +93,7 @@ def drawn(
       among: which of a batch they are; None: all of it.
       axis: of rows.
     """
-    return draw(size) if among is None else jnp.take(draw(among.count), among.places, axis=axis)
+    return draw(size) if among is None else jnp.take(draw(among.whole), among.places, axis=axis)
 
 
 def gathered(tree: Tree, *, episodes: int = 1) -> Tree:

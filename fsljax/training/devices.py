@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import jax
 from chex import ArrayTree
+from jax.tree_util import KeyPath
 
 from fsljax.data.io.cache import usable_cache_folder
-from fsljax.parallel.devices import ONE, WHOLE, Devices
+from fsljax.parallel.devices import DIVIDED, ONE, WHOLE, Devices
 from fsljax.training.state import TrainState
 
 StepFunction = Callable[[TrainState, ArrayTree], tuple[TrainState, dict[str, jax.Array]]]
@@ -33,12 +34,53 @@ def steps_per_dispatch(wanted: int) -> int:
     return 1 if jax.default_backend() == "cpu" else wanted
 
 
+def spread(state: TrainState, devices: Devices) -> TrainState:
+    """A state of one device on several: each holds all of it, but for what `state.divided` names."""
+    if len(devices) == 1:
+        return state
+
+    def put(path: KeyPath, leaf: jax.Array) -> jax.Array:
+        return devices.divide(leaf) if _rows_if_divided(state, path) else devices.replicate(leaf)
+
+    spread: TrainState = jax.tree_util.tree_map_with_path(put, state)
+    return spread
+
+
+def collected(state: TrainState, devices: Devices) -> TrainState:
+    """A state that `spread` put on several devices on one of this process."""
+    if len(devices) == 1:
+        return state
+
+    def get(path: KeyPath, leaf: jax.Array) -> jax.Array:
+        rows = _rows_if_divided(state, path)
+        here: jax.Array = devices.local(leaf if rows is None else devices.whole(leaf))
+        return here if rows is None else here[:rows]
+
+    state = jax.tree_util.tree_map_with_path(get, state)
+    return state
+
+
+def how_spread(state: TrainState) -> ArrayTree:
+    """How the arrays of a state lie on devices, a tree of `PartitionSpec`."""
+    if not state.divided:
+        return WHOLE
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: DIVIDED if _rows_if_divided(state, path) else WHOLE, state
+    )
+
+
+def _rows_if_divided(state: TrainState, path: KeyPath) -> int | None:
+    names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+    return next((rows for name, rows in state.divided if name in names), None)
+
+
 def compile_steps(
     train_step: StepFunction,
     count: int,
     devices: Devices = ONE,
     *,
     episodes: int = 1,
+    state: ArrayTree = WHOLE,
     data: ArrayTree = WHOLE,
 ) -> StepFunction:
     """Compiles `count` steps into one call that reuses the state's buffers; metrics are `[count]` each.
@@ -48,8 +90,10 @@ def compile_steps(
       count: of steps.
       devices: that share them.
       episodes: of a batch, which devices take whole.
-      data: how the data lie on the devices, a `PartitionSpec` or a tree of them.
+      state, data: how they lie on the devices, a `PartitionSpec` or a tree of them.
     """
+
+    lies = state
 
     def steps(state: TrainState, data: ArrayTree) -> tuple[TrainState, dict[str, jax.Array]]:
         if count == 1:
@@ -59,6 +103,10 @@ def compile_steps(
 
     if len(devices) > 1:
         steps = jax.shard_map(
-            steps, mesh=devices.mesh(episodes), in_specs=(WHOLE, data), out_specs=WHOLE, check_vma=False
+            steps,
+            mesh=devices.mesh(episodes),
+            in_specs=(lies, data),
+            out_specs=(lies, WHOLE),
+            check_vma=False,
         )
     return jax.jit(steps, donate_argnums=0)

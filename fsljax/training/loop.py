@@ -19,7 +19,7 @@ from fsljax.parallel import processes
 from fsljax.parallel.devices import chosen
 from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
-from fsljax.training.devices import steps_per_dispatch
+from fsljax.training.devices import collected, how_spread, spread, steps_per_dispatch
 from fsljax.training.host_memory import release_freed_memory
 from fsljax.training.logs import MetricsLog
 from fsljax.training.method import Method
@@ -82,8 +82,10 @@ def train(
         data = method.training_data(state.inference_variables())
         on_devices = placed(data, config.data.device_budget_gb, devices)
         check_batch(method, state, on_devices.index, devices)
-        run_steps = stack.enter_context(Steps(method, config, on_devices, progress, devices))
-        state = devices.replicate(state)
+        run_steps = stack.enter_context(
+            Steps(method, config, on_devices, progress, devices, how_spread(state))
+        )
+        state = spread(state, devices)
         rate = learning_rate(config)
         while step < total:
             spans = [config.train.log_every, config.checkpoint.every]
@@ -92,7 +94,7 @@ def train(
             goal = min(*(_next_multiple(step, span) for span in spans), total)
             began = time.monotonic()
             if method.refresh_every and step % method.refresh_every == 0:
-                state = devices.replicate(method.refresh(devices.local(state), data))
+                state = spread(method.refresh(collected(state, devices), data), devices)
             state, metrics = stop.run(run_steps, state, step, goal)
             first, step = step, step + len(metrics["loss"])
             _check_finite(metrics["loss"], first, checkpoints)
@@ -104,12 +106,12 @@ def train(
                 | {"learning_rate": float(rate(step)), "steps_per_second": speed},
             )
             if step % config.checkpoint.every == 0 or step == total:
-                here = devices.local(state)
+                here = collected(state, devices)
                 _validate_and_save(method, here, step, checkpoints, log, progress, figures)
             else:
                 progress.update(step, figures)
             if stop.requested and step < total:
-                _save(checkpoints, devices.local(state), None, at_once=True)
+                _save(checkpoints, collected(state, devices), None, at_once=True)
                 raise Stopped
         if writes:
             checkpoints.check_saved(total)

@@ -96,7 +96,7 @@ class Method(Protocol):
 
     @property
     def episodes_per_step(self) -> int:
-        """Equal parts of a batch that have nothing to do with each other, which devices take whole; 1: it is one."""
+        """Equal parts of a batch that devices take whole, each normalised by itself; 1: it is one."""
 
     @property
     def prefetchable(self) -> bool:
@@ -122,8 +122,8 @@ class Method(Protocol):
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One step on a batch and its inputs, those at `batch.rows`, `[*rows.shape, …]`; a pure function.
 
-        Where several devices share the step, each runs it with the whole batch and the inputs of its own share
-        of it, `[n, …]` at `shares.share(rows)`; see `fsljax.parallel.shares`. Metrics are averaged over the
+        Where several devices share the step, each runs it with the whole batch and the inputs of its own
+        share, `[n, …]` at `shares.share(rows)`; see `fsljax.parallel.shares`. Metrics are averaged over the
         devices. They are scalars and "loss" is one of them.
         """
 

@@ -32,6 +32,8 @@ class TrainState(train_state.TrainState):
       method_state: what a method keeps besides, such as Magnet's clusters; None: nothing.
       method_params: names of the parameters, at the top of the tree, that are the method's and not its
         network's.
+      divided: names, anywhere in the tree, of arrays whose rows are divided over devices, and how many rows
+        each has; see `config.mesh.divide_classes`.
     """
 
     batch_stats: ArrayTree
@@ -39,6 +41,7 @@ class TrainState(train_state.TrainState):
     key: jax.Array
     method_state: Any = None
     method_params: tuple[str, ...] = struct.field(pytree_node=False, default=())
+    divided: tuple[tuple[str, int], ...] = struct.field(pytree_node=False, default=())
 
     def step_key(self) -> jax.Array:
         """The random key of this step alone."""
@@ -101,7 +104,7 @@ class TrainState(train_state.TrainState):
             opt_state=jax.tree_util.tree_map_with_path(forgotten, self.opt_state),
         )
 
-    def updated(self, gradients: ArrayTree, batch_stats: ArrayTree, *, ema: float) -> TrainState:
+    def updated(self, gradients: Params, batch_stats: ArrayTree, *, ema: float) -> TrainState:
         """The state after one optimiser step.
 
         Args:
@@ -109,7 +112,12 @@ class TrainState(train_state.TrainState):
           batch_stats: of that share.
           ema: share of the averaged parameters that is kept; see `config.train.ema`.
         """
-        gradients, batch_stats = shares.mean((gradients, batch_stats))
+        names = [name for name, _ in self.divided]
+        # Each device has the gradient of all devices' losses for what it alone holds.
+        alone = {name: gradients[name] / shares.count() for name in names if name in gradients}
+        others = {name: tree for name, tree in gradients.items() if name not in alone}
+        others, batch_stats = shares.mean((others, batch_stats))
+        gradients = {name: (alone | others)[name] for name in gradients} if alone else others
         state = self.apply_gradients(grads=gradients, batch_stats=batch_stats)
         if state.ema_params is None:
             return state

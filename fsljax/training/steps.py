@@ -109,6 +109,7 @@ class Steps:
       data: as `placed` left them.
       progress: shows streaming and compilation.
       devices: that share the steps.
+      state: how it lies on them; see `fsljax.training.devices.how_spread`.
     """
 
     def __init__(
@@ -118,18 +119,19 @@ class Steps:
         data: TrainingData,
         progress: Progress,
         devices: Devices = ONE,
+        state: ArrayTree = WHOLE,
     ):
         self._progress = progress
         self._warm = False
         self._advance: _InMemory | _Streamed
         if isinstance(data.inputs, jax.Array):
-            self._advance = _InMemory(method, config, data, devices)
+            self._advance = _InMemory(method, config, data, devices, state)
         else:
             progress.say(
                 f"the training data take {data.inputs.nbytes / 1e9:.3g} GB, more than "
                 "config.data.device_budget_gb: they are streamed"
             )
-            self._advance = _Streamed(method, config, data, devices)
+            self._advance = _Streamed(method, config, data, devices, state)
 
     def __enter__(self) -> Steps:
         return self
@@ -163,7 +165,9 @@ class Steps:
 class _InMemory:
     """Several steps in one call, where the device likes that."""
 
-    def __init__(self, method: Method, config: Experiment, data: TrainingData, devices: Devices):
+    def __init__(
+        self, method: Method, config: Experiment, data: TrainingData, devices: Devices, state: ArrayTree
+    ):
         assert isinstance(data.inputs, jax.Array)
         self._data = data
         self._count = steps_per_dispatch(config.train.steps_per_dispatch)
@@ -172,7 +176,7 @@ class _InMemory:
         lies = TrainingData(DIVIDED, WHOLE) if divided else WHOLE  # type: ignore[arg-type]
         episodes = method.episodes_per_step
         self._compiled = {
-            count: compile_steps(step, count, devices, episodes=episodes, data=lies)
+            count: compile_steps(step, count, devices, episodes=episodes, state=state, data=lies)
             for count in {1, self._count}
         }
 
@@ -187,14 +191,16 @@ class _InMemory:
 class _Streamed:
     """Draws on the device, reads on the host, and learns on the device; reads ahead where draws allow it."""
 
-    def __init__(self, method: Method, config: Experiment, data: TrainingData, devices: Devices):
+    def __init__(
+        self, method: Method, config: Experiment, data: TrainingData, devices: Devices, state: ArrayTree
+    ):
         assert not isinstance(data.inputs, jax.Array)
         self._method, self._config, self._inputs, self._index = method, config, data.inputs, data.index
         self._devices = devices
         self._draw = jax.jit(method.draw)
         lies = (WHOLE, DIVIDED)
         self._learn = compile_steps(
-            self._one_step, 1, devices, episodes=method.episodes_per_step, data=lies
+            self._one_step, 1, devices, episodes=method.episodes_per_step, state=state, data=lies
         )
         self._ahead: _Batches | None = None
 

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 
 from fsljax.clustering import KMeansResult
 from fsljax.distances import squared_euclidean
+from fsljax.parallel import shares
 
 
 class ClusterIndex(NamedTuple):
     """The training set's clusters and the last loss of each example; `clusters` counts those of all classes.
 
     Attributes:
-      centroids: `[clusters, dim]`; those of a class lie together.
+      centroids: `[clusters, dim]`, or this device's part of them; those of a class lie together.
       classes: int32 `[clusters]`, the class of each.
       counts: int32 `[clusters]`, members of each; one of 0 does not exist.
       assignments: int32 `[n]`, the cluster of each example.
@@ -126,9 +127,8 @@ def draw_neighbourhood(
     losses = cluster_losses(index)
     shares = jnp.where(jnp.any(losses > 0), losses, exists)
     seed = jax.random.categorical(seed_key, jnp.log(shares))
-    distances = squared_euclidean(index.centroids[seed][None], index.centroids)[0]
     eligible = exists & (index.classes != index.classes[seed])
-    _, nearest = jax.lax.top_k(jnp.where(eligible, -distances, -jnp.inf), clusters - 1)
+    nearest = _nearest(index.centroids, seed, eligible, clusters - 1)
     # Equal points may leave fewer clusters than were asked for: the nearest then stands in for them.
     nearest = jnp.where(eligible[nearest], nearest, nearest[0])
     chosen = jnp.concatenate([seed[None], nearest]).astype(jnp.int32)
@@ -143,3 +143,28 @@ def draw_neighbourhood(
     places = jnp.where(counts[:, None] >= examples, distinct, any_member)
     rows = index.order[starts[chosen][:, None] + places]
     return Neighbourhood(chosen, index.classes[chosen], rows)
+
+
+def _nearest(centroids: jax.Array, seed: jax.Array, eligible: jax.Array, count: int) -> jax.Array:
+    """The eligible clusters that lie nearest to a seed, int `[count]`, nearest first.
+
+    Args:
+      centroids: `[clusters, dim]`, or this device's part of them: from cluster number · part on.
+      seed: int `[]`.
+      eligible: bool `[clusters]`.
+      count: how many.
+    """
+    clusters, part = len(eligible), len(centroids)
+    if shares.count() == 1 or part == clusters:
+        distances = squared_euclidean(centroids[seed][None], centroids[:clusters])[0]
+        return jax.lax.top_k(jnp.where(eligible, -distances, -jnp.inf), count)[1]
+    first = shares.number() * part
+    place = seed - first
+    is_here = (place >= 0) & (place < part)
+    own = jnp.where(is_here, centroids[jnp.clip(place, 0, part - 1)], 0)
+    distances = squared_euclidean(shares.total(own)[None], centroids)[0]
+    numbers = first + jnp.arange(part)
+    may = (numbers < clusters) & eligible[jnp.minimum(numbers, clusters - 1)]
+    nearness, places = jax.lax.top_k(jnp.where(may, -distances, -jnp.inf), min(count, part))
+    of_all, numbers_of_all = shares.gathered((nearness, jnp.minimum(numbers[places], clusters - 1)))
+    return numbers_of_all[jax.lax.top_k(of_all, count)[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from fsljax.config import Network
 from fsljax.networks.layers import Conv, Norm, Settings, into_last_stage, max_pool, of_stages, settings_of
@@ -56,7 +57,11 @@ class LeNet(nn.Module):
         x = into_last_stage(x, settings).reshape(len(x), -1)
         for number, units in ((3, 120), (4, 84)):
             x = nn.Dense(
-                units, use_bias=False, dtype=x.dtype, param_dtype=jnp.result_type(float), name=f"dense{number}"
+                units,
+                use_bias=False,
+                dtype=x.dtype,
+                param_dtype=jnp.result_type(float),
+                name=f"dense{number}",
             )(x)
             x = nn.relu(Norm(settings, name=f"bn{number}")(x, last))
         return x.reshape(*leading, -1)

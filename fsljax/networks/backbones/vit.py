@@ -248,4 +248,6 @@ def _norm(x: jax.Array, name: str) -> jax.Array:
 
 
 def _dense(x: jax.Array, units: int, name: str) -> jax.Array:
-    return nn.Dense(units, dtype=x.dtype, param_dtype=jnp.result_type(float), kernel_init=_SMALL, name=name)(x)
+    return nn.Dense(units, dtype=x.dtype, param_dtype=jnp.result_type(float), kernel_init=_SMALL, name=name)(
+        x
+    )
