@@ -37,7 +37,7 @@ __all__ = ["agreed", "any_of", "arrays_from_first", "begin", "check_alike", "cou
            "together"]  # fmt: skip
 
 _WAIT = 120.0
-_OF_OTHERS = ("gloo", "nccl", "coordination", "connection", "barrier", "unavailable", "heartbeat")
+_OF_OTHERS = ("gloo", "nccl", "coordination service", "heartbeat")
 _SECONDS_OF_DOUBT = 2.0
 _SECONDS_OF_SILENCE = 110.0
 

@@ -73,6 +73,7 @@ def test_all_know_what_each_gave_and_stdout_is_theirs_alone():
         print("done")
     """,
         count=3,
+        env={"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"},
     )
     assert ended == [Outcome(0, "done\n", "")] * 3
 
