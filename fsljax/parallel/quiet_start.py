@@ -96,8 +96,9 @@ def first_line_of(error: Exception) -> str:
 
 def _go_by_no_proxy(*hosts: str) -> None:
     """Processes reach each other as they did when they met, whatever the environment says of proxies."""
-    besides = os.environ.get("no_grpc_proxy") or os.environ.get("no_proxy")
-    os.environ["no_grpc_proxy"] = ",".join([*([besides] if besides else []), *hosts])
+    ours = "no_grpc_proxy"
+    besides = os.environ.get(ours) or os.environ.get("no_proxy")
+    os.environ[ours] = ",".join([*([besides] if besides else []), *hosts])
 
 
 def _use_address(address: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 SILENCE = 80.0
 """After so many seconds without a word a process counts as ended."""
 
-_SECONDS_BETWEEN_WORDS = 5.0
+_WORDS_IN_A_SILENCE = 10
 _GRACE = 15.0  # for the main thread, which may be about to say the same
 _SECONDS_OF_A_LOOK = 1.0
 
@@ -107,7 +107,7 @@ class Watch:
             for key, _ in selector.select(timeout=_SECONDS_OF_A_LOOK):
                 self._receive(selector, key.data)
             now = time.monotonic()
-            if now - spoken >= _SECONDS_BETWEEN_WORDS:
+            if now - spoken >= self._silence / _WORDS_IN_A_SILENCE:
                 spoken = now
                 for number in self._connections:
                     self._send(number, {})

@@ -130,7 +130,7 @@ def test_a_killed_process_ends_the_others_with_a_sentence(victim):
     began = time.monotonic()
     started[victim].send_signal(signal.SIGKILL)
     ended = outcomes(started)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     for number, one in enumerate(ended):
         if number != victim:
             assert (one.status, one.err) == (1, LOST.format(victim))
@@ -139,7 +139,7 @@ def test_a_killed_process_ends_the_others_with_a_sentence(victim):
 def test_a_process_that_falls_silent_ends_the_others():
     started = start_script("""
         from fsljax.parallel import watch
-        watch.Watch.__init__.__defaults__ = (4.0,)
+        watch.Watch.__init__.__defaults__ = (10.0,)
         begin()
         print("begun", flush=True)
         time.sleep(100)
@@ -269,13 +269,11 @@ def test_processes_that_do_not_come():
     assert said == ["waiting for 2 of 3 processes …"]
 
 
-def refusals(changes: dict[int, str], count: int = 2) -> list[Outcome]:
+def refusals(changes: dict[int, str], count: int = 2, wait: float = 60) -> list[Outcome]:
     """What processes say that begin otherwise than they should."""
     cases = "\n".join(f"if process == {number}: {change}" for number, change in changes.items())
-    return run_script(
-        f"{cases}\ntry: begin(wait=5)\nexcept UserError as error: print(error); sys.exit(error.exit_status)",
-        count,
-    )
+    begun = f"try: begin(wait={wait})\nexcept UserError as error: print(error); sys.exit(error.exit_status)"
+    return run_script(f"{cases}\n{begun}", count)
 
 
 def test_two_that_say_they_are_the_same():
@@ -287,8 +285,10 @@ def test_two_that_say_they_are_the_same():
 
 
 def test_two_that_say_they_are_the_first():
-    ended = refusals({1: "process = 0; time.sleep(1)"})
-    assert ended[1].status == 2 and "Process 0 cannot listen at port" in ended[1].out
+    early, late = sorted(one.out for one in refusals({1: "process = 0"}, wait=5))
+    assert early.startswith("Only 1 of 2 processes came") and late.startswith(
+        "Process 0 cannot listen at port"
+    )
 
 
 def test_one_that_counts_others():
