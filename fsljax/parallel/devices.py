@@ -152,9 +152,15 @@ def chosen(count: int) -> Devices:
         each = count // processes
     if each > least:
         whose = "of each process" if processes > 1 else "here"
+        there = "is 1 device" if least == 1 else f"are {least} devices"
+        virtual = (
+            " A CPU has as many as XLA_FLAGS=--xla_force_host_platform_device_count=N says."
+            if jax.default_backend() == "cpu"
+            else ""
+        )
         raise UserError(
-            f"config.mesh.devices is {count}, but there are {least} devices {whose}: ask for "
-            f"{least * processes} at most, or for 0, all of them."
+            f"config.mesh.devices is {count}, but there {there} {whose}: ask for {least * processes} at "
+            f"most, or for 0, all of them.{virtual}"
         )
     return Devices(tuple(device for number in sorted(of_process) for device in of_process[number][:each]))
 

@@ -8,6 +8,7 @@ from absl import flags
 
 from fsljax.errors import UserError
 from fsljax.parallel import processes
+from fsljax.parallel.devices import prepare
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "Of several processes: HOST:PORT of process 0, or auto on a cluster."
@@ -20,7 +21,7 @@ NAMES = [flag.name for flag in (_COORDINATOR, _PROCESSES, _PROCESS, _WAIT)]
 
 
 def begin(devices: int, say: Callable[[str], None]) -> None:
-    """Begins a run of several processes, where the command line asks for one.
+    """Begins a run, of several processes where the command line asks for them.
 
     Args:
       devices: of all processes, as `config.mesh.devices` asks for them.
@@ -38,6 +39,8 @@ def begin(devices: int, say: Callable[[str], None]) -> None:
             f"--{given[0]} needs --coordinator: several processes take --coordinator=HOST:PORT "
             "--processes=N --process=I, or --coordinator=auto on a cluster."
         )
+    else:
+        prepare(devices)
 
 
 def are_given() -> bool:
