@@ -11,7 +11,6 @@ import json
 import os
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -113,6 +112,7 @@ class Watch:
                     self._send(number, {})
             for number, heard in self._heard.items():
                 if now - heard > self._silence:
+                    self._heard[number] = float("inf")
                     self._lost(number)
         for connection in self._connections.values():
             connection.close()
@@ -165,9 +165,7 @@ class Watch:
             self._asked.wait(_GRACE)
         if self.claims_the_end():
             self._say(ended)
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-            os._exit(status)
+            os._exit(status)  # without flushing: whoever reads standard output may have stopped to
 
     def _send(self, number: int, message: dict[str, Any]) -> None:
         with self._sending, contextlib.suppress(OSError):
