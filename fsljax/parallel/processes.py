@@ -124,14 +124,14 @@ def fail(sentence: str, status: int) -> None:
       status: the exit status.
     """
     for watch in _watches:
-        _leave(watch, f"fsljax: {sentence}\n", as_others_say(index(), sentence), status)
+        _leave(watch, f"fsljax: {sentence}\n", as_others_say(watch.index, sentence), status)
 
 
 def tell_stopped() -> None:
     """Says to the others that this process is being stopped at once; they end too."""
     for watch in _watches:
         watch.tell(
-            f"Process {index()} of this run was stopped, and with it all. To go on, run the same command "
+            f"Process {watch.index} of this run was stopped, and with it all. To go on, run the same command "
             "again on all hosts.",
             0,
             at_once=True,
@@ -166,7 +166,7 @@ def _failures_told(watch: Watch) -> Iterator[None]:
         watch.explains(_SECONDS_OF_SILENCE if any(word in text for word in _OF_OTHERS) else _SECONDS_OF_DOUBT)
         reason = quiet_start.first_line_of(error)
         sentence = f"it failed with {type(error).__name__} ({reason}), as it shows itself"
-        _leave(watch, traceback.format_exc(), as_others_say(index(), sentence), 1)
+        _leave(watch, traceback.format_exc(), as_others_say(watch.index, sentence), 1)
 
 
 def _leave(watch: Watch, own: str, others: str, status: int) -> NoReturn:

@@ -27,8 +27,11 @@ _SECONDS_OF_A_LOOK = 1.0
 class Watch:
     """Holds the connections to the other processes, in a thread of its own, until `close`.
 
-    Args:
+    Attributes:
       index: number of this process.
+
+    Args:
+      index: as above.
       connections: by the numbers of the others, as `Meeting` has them.
       say: writes a sentence to standard error, without waiting for any lock.
       silence: as `SILENCE`.
@@ -41,7 +44,7 @@ class Watch:
         say: Callable[[str], None],
         silence: float = SILENCE,
     ) -> None:
-        self._index, self._say, self._silence = index, say, silence
+        self.index, self._say, self._silence = index, say, silence
         self._connections = dict(connections)
         self._sending, self._deciding = threading.Lock(), threading.Lock()
         self._buffers = dict.fromkeys(connections, b"")
@@ -61,7 +64,7 @@ class Watch:
         Returns:
           Whether all are still there; if not, nothing may be done together.
         """
-        if self._index:
+        if self.index:
             self._send(0, {"ready": True})
             self._all_ready.wait()
         else:
@@ -154,7 +157,7 @@ class Watch:
 
     def _over(self, number: int, message: dict[str, Any]) -> None:
         """Ends this process, after the others know, unless its main thread does."""
-        if not self._index:
+        if not self.index:
             for other in self._connections:
                 if other != number:
                     self._send(other, message)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fsljax.errors import UserError
-from fsljax.parallel import processes
+from fsljax.parallel import meeting, processes
 from fsljax.parallel.meeting import place_of
 
 from .starting import Outcome, free_port, outcomes, run_script, start, start_script
@@ -136,6 +136,7 @@ def test_a_killed_process_ends_the_others_with_a_sentence(victim):
             assert (one.status, one.err) == (1, LOST.format(victim))
 
 
+@pytest.mark.slow
 def test_a_process_that_falls_silent_ends_the_others():
     started = start_script("""
         from fsljax.parallel import watch
@@ -172,7 +173,7 @@ def test_the_first_may_take_its_time_at_the_end_and_the_others_may_be_gone():
     ended = run_script("""
         begin()
         if process == 0:
-            time.sleep(3)
+            time.sleep(1.5)
         print("done", flush=True)
         processes.end()
         if process == 0:
@@ -245,10 +246,11 @@ def test_places():
     assert place_of("[fe80::1]:80") == ("fe80::1", 80)
 
 
-def test_a_coordinator_that_is_not_there():
+def test_a_coordinator_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(meeting, "_SECONDS_BEFORE_A_WORD", 0.1)
     said: list[str] = []
     with pytest.raises(UserError) as caught:
-        processes.begin(f"127.0.0.1:{(port := free_port())}", 2, 1, wait=4, say=said.append)
+        processes.begin(f"127.0.0.1:{(port := free_port())}", 2, 1, wait=1, say=said.append)
     assert said == [f"waiting for the coordinator at 127.0.0.1:{port} …"]
     assert str(caught.value).startswith(f"There is no coordinator at 127.0.0.1:{port} (")
     assert caught.value.exit_status == 2
@@ -262,10 +264,11 @@ def test_something_else_listens_there():
             processes.begin(f"127.0.0.1:{port}", 2, 0, wait=1)
 
 
-def test_processes_that_do_not_come():
+def test_processes_that_do_not_come(monkeypatch):
+    monkeypatch.setattr(meeting, "_SECONDS_BEFORE_A_WORD", 0.1)
     said: list[str] = []
-    with pytest.raises(UserError, match="Only 1 of 3 processes came within 4 seconds; missing: 1, 2"):
-        processes.begin(f"127.0.0.1:{free_port()}", 3, 0, wait=4, say=said.append)
+    with pytest.raises(UserError, match="Only 1 of 3 processes came within 1 seconds; missing: 1, 2"):
+        processes.begin(f"127.0.0.1:{free_port()}", 3, 0, wait=1, say=said.append)
     assert said == ["waiting for 2 of 3 processes …"]
 
 
@@ -312,7 +315,7 @@ def test_one_with_other_versions():
 def test_a_cluster_says_who_is_who():
     port = free_port()
     script = """
-from fsljax.parallel import processes
+from fsljax.parallel import meeting, processes
 processes.begin("auto")
 print(processes.index(), processes.count())
 processes.end()
