@@ -15,7 +15,7 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many they are.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-_WAIT = flags.DEFINE_integer("wait", 120, "Seconds to wait for the others.", lower_bound=0)
+_WAIT = flags.DEFINE_integer("wait", 120, "Seconds to wait for the others; 120 by default.", lower_bound=0)
 
 NAMES = [flag.name for flag in (_COORDINATOR, _PROCESSES, _PROCESS, _WAIT)]
 
@@ -30,7 +30,7 @@ def begin(devices: int, say: Callable[[str], None]) -> None:
     Raises:
       UserError: as of `processes.begin`.
     """
-    if _COORDINATOR.value:
+    if _COORDINATOR.value is not None:
         processes.begin(
             _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, devices=devices, wait=_WAIT.value, say=say
         )
@@ -45,4 +45,4 @@ def begin(devices: int, say: Callable[[str], None]) -> None:
 
 def are_given() -> bool:
     """Whether the command line asks for several processes."""
-    return flags.FLAGS.is_parsed() and bool(_COORDINATOR.value)
+    return flags.FLAGS.is_parsed() and _COORDINATOR.value is not None
