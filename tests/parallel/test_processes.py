@@ -331,3 +331,17 @@ processes.end()
         own = {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
         started += start([[sys.executable, "-c", script]], env=shared | own)
     assert outcomes(started) == [Outcome(0, "0 2\n", ""), Outcome(0, "1 2\n", "")]
+
+
+def test_devices_that_were_used_before():
+    ended = run_script("""
+        import jax
+        jax.devices()
+        try:
+            begin()
+        except UserError as error:
+            processes.fail(str(error), error.exit_status)
+    """)
+    for one in ended:
+        assert one.status == 2
+        assert one.err == "fsljax: Several processes must begin before any device is used, and only once.\n"
