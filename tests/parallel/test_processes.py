@@ -165,7 +165,8 @@ def test_an_error_of_one_is_told_to_the_others():
     assert [one.status for one in ended] == [1, 1]
     assert "ZeroDivisionError: by zero" in ended[0].err and "Traceback" in ended[0].err
     assert ended[1].err == (
-        "fsljax: Process 0 cannot go on: it failed with ZeroDivisionError (by zero): what it printed says more.\n"
+        "fsljax: Process 0 cannot go on: it failed with ZeroDivisionError (by zero): what it printed says "
+        "more.\n"
     )
 
 
