@@ -165,7 +165,7 @@ def _failures_told(watch: Watch) -> Iterator[None]:
         text = str(error).lower()
         watch.explains(_SECONDS_OF_SILENCE if any(word in text for word in _OF_OTHERS) else _SECONDS_OF_DOUBT)
         reason = quiet_start.first_line_of(error)
-        sentence = f"it failed with {type(error).__name__} ({reason}), as it shows itself"
+        sentence = f"it failed with {type(error).__name__} ({reason}): what it printed says more."
         _leave(watch, traceback.format_exc(), as_others_say(watch.index, sentence), 1)
 
 

@@ -66,7 +66,8 @@ def initialize(
       UserError: if a device was used before.
     """
     # It would take SIGTERM from the handlers of this program.
-    jax.config.update("jax_enable_preemption_service", False)
+    if hasattr(jax.config, "jax_enable_preemption_service"):
+        jax.config.update("jax_enable_preemption_service", False)
     _use_address(address)
     host, port = service
     if process and not getattr(jax.config, "jax_mtls_cert_file", None):  # which is made out to that host
@@ -84,7 +85,7 @@ def initialize(
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
     except RuntimeError as error:
-        if "before" not in str(error) and "once" not in str(error):
+        if type(error) is not RuntimeError:  # but what jax's service says
             raise
         raise UserError("Several processes must begin before any device is used, and only once.") from error
 
@@ -103,12 +104,11 @@ def _go_by_no_proxy(*hosts: str) -> None:
 
 def _use_address(address: str) -> None:
     """gloo would take the address that the host's name has, which may be one of the loopback."""
-    from jax._src.lib import _jax
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src.lib import _jax  # jax itself passes no host on
 
-    if hasattr(_jax, "make_gloo_tcp_collectives"):
-        _jax.make_gloo_tcp_collectives = functools.partial(
-            getattr(_jax.make_gloo_tcp_collectives, "func", _jax.make_gloo_tcp_collectives), hostname=address
-        )
+        made = _jax.make_gloo_tcp_collectives
+        _jax.make_gloo_tcp_collectives = functools.partial(getattr(made, "func", made), hostname=address)
 
 
 @contextlib.contextmanager

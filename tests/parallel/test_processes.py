@@ -165,7 +165,8 @@ def test_an_error_of_one_is_told_to_the_others():
     assert [one.status for one in ended] == [1, 1]
     assert "ZeroDivisionError: by zero" in ended[0].err and "Traceback" in ended[0].err
     assert ended[1].err == (
-        "fsljax: Process 0 cannot go on: it failed with ZeroDivisionError (by zero), as it shows itself\n"
+        "fsljax: Process 0 cannot go on: it failed with ZeroDivisionError (by zero): what it printed says "
+        "more.\n"
     )
 
 
@@ -331,3 +332,17 @@ processes.end()
         own = {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
         started += start([[sys.executable, "-c", script]], env=shared | own)
     assert outcomes(started) == [Outcome(0, "0 2\n", ""), Outcome(0, "1 2\n", "")]
+
+
+def test_devices_that_were_used_before():
+    ended = run_script("""
+        import jax
+        jax.devices()
+        try:
+            begin()
+        except UserError as error:
+            processes.fail(str(error), error.exit_status)
+    """)
+    for one in ended:
+        assert one.status == 2
+        assert one.err == "fsljax: Several processes must begin before any device is used, and only once.\n"
