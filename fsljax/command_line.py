@@ -236,7 +236,7 @@ def _is_known(name: str) -> bool:
 
 def _unknown_flag(name: str) -> str:
     known = [flag.name for flag in (_CONFIG, _WORKDIR, _MODE, _OUTPUT_DIR)]
-    meant = nearest(name, [*known, *process_flags.NAMES])
+    meant = nearest(name, known + [one for one in process_flags.NAMES if one[:3] == name[:3]])
     there, beside = (", ".join(f"--{one}" for one in names) for names in (known, process_flags.NAMES))
     return f"Unknown flag --{name}.{meant} There are {there}. For several processes: {beside}."
 
@@ -246,6 +246,8 @@ def _wrong_flag(argv: list[str], config: ConfigDict, error: Exception) -> str:
     fields = flat(as_mapping(config))
     for argument in argv[1:]:
         name, _, value = argument.lstrip("-").partition("=")
+        if name in process_flags.NAMES and f"--{name}={value}:" in str(error):
+            return f"--{name}={value} cannot be read: it must be a whole number, 0 or more."
         if not _flag_name(argument).startswith(("config.", "noconfig.")):
             continue
         field = name.partition(".")[2]

@@ -53,6 +53,7 @@ def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeans
             num_classes=part.data.num_classes,
             clusters_per_class=clusters_per_class,
             num_restarts=_RESTARTS,
+            devices=part.devices,
         )
 
 
@@ -103,8 +104,9 @@ def evaluate(
     clusters = evaluation_clusters(config, train)
     predicted_by["nearest_cluster"] = nearest_cluster_predictions(config, clusters, test)
     predicted_by["nearest_neighbour"] = retrieval.knn_predictions(
-        test.embeddings, train.embeddings, train.data.labels, neighbours=config.eval.neighbours
-    )
+        test.embeddings, train.embeddings, train.data.labels,
+        neighbours=config.eval.neighbours, devices=test.devices,
+    )  # fmt: skip
     correct = {setting: predicted == labels for setting, predicted in predicted_by.items()}
     if test.data.fine_labels is not None:
         correct["hierarchy_recovery"] = _recovered(config, train, test)
@@ -167,4 +169,5 @@ def _recovered(config: ClosedSet, train: Part, test: Part) -> np.ndarray:
         train.embeddings,
         fine,
         neighbours=config.eval.neighbours,
+        devices=test.devices,
     ).correct

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,13 +16,14 @@ from chex import ArrayTree
 from fsljax import networks
 from fsljax.config import Augmentation, Experiment, plain
 from fsljax.data.augmentation import augment, augment_at_step, augment_classes_at_step, moved_by
-from fsljax.data.batches import batches_of, embed_in_batches
+from fsljax.data.batches import embed_in_batches, embed_in_order
 from fsljax.data.dataset import ImageDataset
 from fsljax.data.features import fingerprint_of, frozen_features
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
 from fsljax.networks.variables import Embed, Params, Variables
 from fsljax.parallel import shares
+from fsljax.parallel.devices import ONE, Devices, chosen
 from fsljax.parallel.shares import drawn
 from fsljax.training.state import TrainState, create_train_state
 from fsljax.training.state_items import digest
@@ -36,10 +37,11 @@ _VIT_FIELDS = ("patch_size", "width", "depth", "heads", "mlp_ratio", "layer_scal
 
 
 class Part(NamedTuple):
-    """A part of the data set and its embeddings `[n, dim]`."""
+    """A part of the data set and its embeddings `[n, dim]`; devices share what is computed of these."""
 
     data: ImageDataset
     embeddings: np.ndarray
+    devices: Devices = ONE
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Embedder:
 
     Inputs are uint8 images `[n, height, width, channel]`, or float32 features `[n, views, features]`,
     computed once and kept in the user's cache folder.
+
+    Outside of training the devices of `config.mesh` share batches, and embeddings come back whole: what is
+    divided must be called by all processes alike.
 
     Attributes:
       config: of the experiment.
@@ -62,6 +67,10 @@ class Embedder:
     @property
     def frozen(self) -> bool:
         return self.config.network.trainable == "head"
+
+    @cached_property
+    def devices(self) -> Devices:
+        return chosen(self.config.mesh.devices)
 
     def init(
         self,
@@ -101,8 +110,10 @@ class Embedder:
         fields = _BACKBONE_FIELDS + (_VIT_FIELDS if self.config.network.name == "vit" else ())
         backbone_fields = [plain(self.config.network)[name] for name in fields]
         return frozen_features(
-            partial(self._features, variables),
+            self._features,
             part.images,
+            variables=variables,
+            devices=self.devices,
             fingerprint=fingerprint_of(part.cache_key(), digest(backbone), backbone_fields, amounts),
             views=max(views, 1),
             augment=partial(augment, amounts=self.config.augment) if views else None,
@@ -168,10 +179,16 @@ class Embedder:
             embeddings = embeddings.reshape(-1, embeddings.shape[-1])
         return embeddings, changed.get("batch_stats", batch_stats)
 
+    def part(self, variables: Variables, data: ImageDataset) -> Part:
+        """A part and its embeddings, by running averages."""
+        inputs = self.inputs(variables, data, training=False)
+        return Part(data, self.embed(variables, inputs), self.devices)
+
     def embed(self, variables: Variables, inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray:
         """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
         batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else _IMAGES_A_BATCH
-        return embed_in_batches(partial(self._embeddings, variables), _on_host(inputs), batch=batch)
+        embed = partial(self._embeddings, self.devices.replicate(variables))
+        return embed_in_batches(embed, _on_host(inputs), batch=batch, devices=self.devices)
 
     def embed_views(self, variables: Variables, images: np.ndarray, views: int, share: float) -> np.ndarray:
         """Mean embeddings float32 `[n, dim]` of images and of moved views of each, by running averages.
@@ -184,10 +201,12 @@ class Embedder:
           views: beside the image as it is.
           share: of the amounts in `config.augment`.
         """
+        variables = self.devices.replicate(variables)
         total = self.embed(variables, images).astype(np.float64)
         for view in range(views):
-            embed = partial(self._embeddings_of_view, variables, share, jax.random.key(view))
-            total += embed_in_batches(embed, _on_host(images), batch=_IMAGES_A_BATCH)
+            given = self.devices.replicate((variables, jax.random.key(view)))
+            embed = partial(self._embeddings_of_view(share), given)
+            total += embed_in_batches(embed, _on_host(images), batch=_IMAGES_A_BATCH, devices=self.devices)
         return (total / (views + 1)).astype(np.float32)
 
     def embed_as_in_training(
@@ -200,19 +219,12 @@ class Embedder:
         """
         if self.frozen or self.config.network.frozen_statistics:
             return self.embed(variables, inputs)
-        images = _on_host(inputs)
-        order = np.asarray(jax.random.permutation(key, len(images)))
-        batch = min(_IMAGES_A_BATCH, len(images))
-        embeddings: dict[int, np.ndarray] = {}
-        for places, _ in batches_of(len(images), batch):
-            # The last batch is filled up with other images: an empty one would be part of its statistics.
-            rows = order[places]
-            of_batch = np.asarray(self._embeddings_of_batch(variables, images[rows]), np.float32)
-            embeddings |= dict(zip(rows.tolist(), of_batch, strict=True))
-        return np.stack([embeddings[row] for row in range(len(images))])
+        order = np.asarray(jax.random.permutation(key, len(inputs)))
+        embed = partial(self._embeddings_of_batch, self.devices.replicate(variables))
+        return embed_in_order(embed, _on_host(inputs), order, batch=_IMAGES_A_BATCH, devices=self.devices)
 
-    def embed_by_batch_statistics(self, variables: Variables, images: jax.Array) -> jax.Array:
-        """Embeddings `[n, dim]` of uint8 images `[n, height, width, channel]`, by their own statistics."""
+    def embed_by_batch_statistics(self, variables: Variables, images: np.ndarray | jax.Array) -> jax.Array:
+        """Embeddings `[…, dim]` of uint8 images `[…, height, width, channel]`, by their own statistics."""
         embeddings: jax.Array = self._embeddings_of_batch(variables, images)
         return embeddings
 
@@ -229,17 +241,23 @@ class Embedder:
             pixels = images.astype(jnp.float32) / 255
             return self.network.apply(variables, pixels, running_average=False, mutable=["batch_stats"])[0]
 
-        return jax.jit(embed)
+        return self.devices.over_rows(embed)
 
     @cached_property
-    def _embeddings_of_view(self) -> Callable[..., jax.Array]:
-        def embed(variables: Variables, share: float, key: jax.Array, images: jax.Array) -> Any:
+    def _embeddings_of_view(self) -> Callable[[float], Callable[..., jax.Array]]:
+        @cache
+        def of_share(share: float) -> Callable[..., jax.Array]:
             amounts = moved_by(self.config.augment, share)
-            pixels = images.astype(jnp.float32) / 255
-            moved = jax.vmap(lambda image: augment(key, image[None], amounts)[0])(pixels)
-            return self.network.apply(variables, moved, running_average=True)
 
-        return jax.jit(embed, static_argnums=1)
+            def embed(given: tuple[Variables, jax.Array], images: jax.Array) -> Any:
+                variables, key = given
+                pixels = images.astype(jnp.float32) / 255
+                moved = jax.vmap(lambda image: augment(key, image[None], amounts)[0])(pixels)
+                return self.network.apply(variables, moved, running_average=True)
+
+            return self.devices.over_rows(embed)
+
+        return of_share
 
     @cached_property
     def _embeddings(self) -> Embed:
@@ -248,7 +266,7 @@ class Embedder:
                 return self.network.apply(variables, inputs[:, 0], method="embed_features")
             return self.network.apply(variables, inputs.astype(jnp.float32) / 255, running_average=True)
 
-        return jax.jit(embed)
+        return self.devices.over_rows(embed)
 
 
 def _on_host(inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray | EncodedImages:

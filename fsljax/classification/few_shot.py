@@ -125,7 +125,12 @@ def validation_accuracy(
         within_alphabet=options.within_alphabet,
     )
     accuracies = episodic.episode_accuracies(
-        validation.embeddings, episodes, shot=setting.shot, distance=distance, classify=classify
+        validation.embeddings,
+        episodes,
+        shot=setting.shot,
+        distance=distance,
+        classify=classify,
+        devices=validation.devices,
     )
     return float(np.mean(accuracies))
 
@@ -137,7 +142,7 @@ def evaluate(
     *,
     distance: str = "squared_euclidean",
     published: dict[str, dict[str, float]] | None = None,
-    embed_episodes: Callable[[np.ndarray], jax.Array] | None = None,
+    embed_episodes: Callable[[np.ndarray | jax.Array], jax.Array] | None = None,
     fixed: FixedByName = MappingProxyType({}),
 ) -> Evaluation:
     """Figures in every setting, with a few episodes and a map of a few classes.
@@ -163,16 +168,17 @@ def evaluate(
             for setting, drawn in test_episodes(options, test.data).items()
         }
     results = {}
+    devices = test.devices
     for name, (drawn, shot, unit) in sets.items():
         if embed_episodes is not None:
             accuracies = transductive_accuracies(
-                embed_episodes, test.data.images, drawn, shot=shot, distance=distance
+                embed_episodes, test.data.images, drawn, shot=shot, distance=distance, devices=devices
             )
             results[f"{name}_transductive"] = _figures(accuracies, drawn, shot, unit)
             continue
         for suffix, classify in rules.items():
             accuracies = episodic.episode_accuracies(
-                test.embeddings, drawn, shot=shot, distance=distance, classify=classify
+                test.embeddings, drawn, shot=shot, distance=distance, classify=classify, devices=devices
             )
             results[name + suffix] = _figures(accuracies, drawn, shot, unit)
     labels, names = test.data.labels, test.data.class_names

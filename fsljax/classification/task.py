@@ -17,11 +17,13 @@ from fsljax.classification.closed_set import (
     Report,
     evaluate,
     evaluation_clusters,
+    find_clusters,
     nearest_cluster_predictions,
 )
 from fsljax.classification.config import ClosedSet
 from fsljax.classification.embedder import Embedder, Part, build_embedder, check_network
 from fsljax.classification.heads import Head
+from fsljax.clustering import KMeansResult
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.evaluation import linear_probe, metrics
@@ -71,8 +73,12 @@ class Task:
 
     def part(self, variables: Variables, data: ImageDataset) -> Part:
         """A part and its embeddings."""
-        inputs = self.embedder.inputs(variables, data, training=False)
-        return Part(data, self.embedder.embed(variables, inputs))
+        return self.embedder.part(variables, data)
+
+    def find_clusters(self, key: jax.Array, embeddings: np.ndarray, clusters_per_class: int) -> KMeansResult:
+        """k-means of embeddings `[n, dim]` of the training part, class by class."""
+        part = Part(self.training_part, embeddings, self.embedder.devices)
+        return find_clusters(key, part, clusters_per_class)
 
     def validate(
         self, variables: Variables, predict: Callable[[Part], np.ndarray] | None = None

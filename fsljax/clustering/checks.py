@@ -59,6 +59,6 @@ def checked_mask(mask: Array | None) -> Array | None:
     """A mask as booleans; whatever else it holds is no share of a point."""
     if mask is None or mask.dtype == bool:
         return mask
-    if not traced(mask) and not np.isin(np.asarray(mask), (0, 1)).all():
+    if not traced(mask) and not ((mask == 0) | (mask == 1)).all():
         raise ValueError("The mask holds other numbers than 0 and 1: give True for each point that counts.")
     return mask.astype(bool)

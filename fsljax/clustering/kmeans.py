@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.clustering import lloyd
+from fsljax.clustering.by_devices import (
+    divided_axes,
+    first_not_finite,
+    kmeans_of_classes_by_devices,
+    kmeans_of_divided,
+)
 from fsljax.clustering.checks import (
     check_labels,
     check_numbers,
@@ -19,12 +23,11 @@ from fsljax.clustering.checks import (
     checked_points,
     warn_of_small_classes,
 )
+from fsljax.clustering.compiled import kmeans_of_all, kmeans_of_classes
 from fsljax.clustering.precision import Found, precise, traced
-from fsljax.clustering.spaces import Space, coordinate_space, product_space, squared_differences, together
+from fsljax.parallel.devices import ONE, Devices
 
 Array = jax.Array | np.ndarray
-_AS_GOOD = 1e-4  # share by which the inertia of the best restart may be above the least
-_FLOATS_AT_ONCE = 2**25
 
 
 class KMeansResult(NamedTuple):
@@ -66,7 +69,10 @@ def kmeans(
       key: a JAX random key, for the seeds.
       points: `[n, dim]`; computed in float32. Where values are at hand, not traced: NumPy's float64, and
         whole numbers that float32 would round, lose their mean first, and clusters that are too tight against
-        their distance for products in float32 are found in float64.
+        their distance for products in float32 are found in float64. A `jax.Array` whose rows a
+        NamedSharding divides over devices, of one process or several, stays divided: no device gets another's
+        points, the centroids are those of the same points undivided but for rounding, and assignments come
+        back divided likewise. JAX divides rows evenly: where n is no multiple, fill up and mask.
       num_clusters: k, at most the number of points.
       mask: `[n]`, True or 1 for points that count, else False or 0; None: all count.
       max_iterations: Lloyd's iterations at most, 1 or more.
@@ -89,15 +95,23 @@ def kmeans(
     if initial_centroids is not None:
         chex.assert_shape(initial_centroids, (num_clusters, points.shape[1]))
     check_numbers(num_clusters, max_iterations, tolerance, num_restarts)
-    points, mask = checked_points(points), checked_mask(mask)
-    count = len(points) if mask is None or traced(mask) else int(np.sum(np.asarray(mask)))
+    points, axes = checked_points(points), divided_axes(points)
+    mask = checked_mask(mask)
+    count = len(points) if mask is None or traced(mask) else int(mask.sum())
     if num_clusters > count:
         raise ValueError(
             f"kmeans is asked for {num_clusters} clusters of {count} points: ask for {count} at most."
         )
 
+    if axes and not any(map(traced, (key, mask, initial_centroids))):
+        found = kmeans_of_divided(
+            key, points, mask, initial_centroids, max_iterations, tolerance,
+            axes=axes, k=num_clusters, restarts=num_restarts,
+        )  # fmt: skip
+        return _result(points, found)
+
     def run(points: Array, initial: Array | None) -> Found:
-        found: Found = _kmeans(
+        found: Found = kmeans_of_all(
             key, points, mask, initial, max_iterations, tolerance, k=num_clusters, restarts=num_restarts
         )
         return found
@@ -117,6 +131,7 @@ def kmeans_per_class(
     tolerance: float = 1e-4,
     initial_centroids: jax.Array | np.ndarray | None = None,
     num_restarts: int = 1,
+    devices: Devices = ONE,
 ) -> KMeansResult:
     """`kmeans` of the points of each class by themselves, all classes in one compiled call.
 
@@ -133,6 +148,8 @@ def kmeans_per_class(
         where they are traced, n, which makes more work.
       max_iterations, tolerance, num_restarts: as in `kmeans`.
       initial_centroids: `[classes, k, dim]` to begin with, instead of seeds.
+      devices: that share the classes, where nothing is traced: each is sent the points of its own. Results
+        are those of one device but for rounding, and lie on one.
 
     Returns:
       A `KMeansResult` with a leading axis of classes; assignments are local to the class.
@@ -160,48 +177,15 @@ def kmeans_per_class(
     size = min(max_points_per_class or len(points), len(points))
 
     def run(points: Array, initial: Array | None) -> Found:
-        found: Found = _kmeans_per_class(
+        divided = len(devices) > 1 and not any(map(traced, (key, points, labels, initial)))
+        compiled = partial(kmeans_of_classes_by_devices, devices) if divided else kmeans_of_classes
+        found: Found = compiled(
             key, points, labels, initial, max_iterations, tolerance,
             classes=num_classes, k=clusters_per_class, restarts=num_restarts, size=size,
         )  # fmt: skip
         return found
 
     return _result(points, precise(run, points, initial_centroids, labels=labels))
-
-
-@partial(jax.jit, static_argnames=("k", "restarts"))
-def _kmeans(
-    key: jax.Array,
-    points: jax.Array,
-    mask: jax.Array | None,
-    initial: jax.Array | None,
-    max_iterations: jax.Array,
-    tolerance: jax.Array,
-    *,
-    k: int,
-    restarts: int,
-) -> Found:
-    if len(points) <= points.shape[1]:
-        space = product_space(points, jnp.ones(len(points), bool) if mask is None else mask.astype(bool))
-    else:
-        space = coordinate_space(points, mask)
-
-    def once(key: jax.Array) -> Found:
-        if initial is not None:
-            first = space.sweep_from(initial)
-        else:
-            first = space.sweep(space.at(lloyd.seed(key, space, k)))
-        return _found(points, mask, space, lloyd.iterate(space, first, max_iterations, tolerance))
-
-    if restarts == 1 or initial is not None:
-        return once(key)
-    results = jax.lax.map(once, jax.random.split(key, restarts))
-    # The least by products, as iterations compare them, unless these were too coarse for it.
-    least = jnp.argmin(results.from_products)
-    close = results.inertia[least] <= (1 + _AS_GOOD) * jnp.min(results.inertia)
-    chosen = jnp.where(close, least, jnp.argmin(results.inertia))
-    best: Found = jax.tree.map(lambda values: values[chosen], results)
-    return best
 
 
 def every_cluster(centroids: jax.Array, counts: jax.Array) -> jax.Array:
@@ -215,79 +199,20 @@ def every_cluster(centroids: jax.Array, counts: jax.Array) -> jax.Array:
     return jnp.where(counts[..., None] > 0, centroids, jnp.take_along_axis(centroids, first, axis=1))
 
 
-def _found(points: jax.Array, mask: jax.Array | None, space: Space, state: lloyd.LloydState) -> Found:
-    assignments = state.sweep.assignments
-    centroids = space.coordinates(state.centroids)
-    distances = squared_differences(points, mask, centroids, assignments)
-    return Found(
-        centroids=centroids,
-        assignments=assignments if mask is None else jnp.where(mask, assignments, -1),
-        counts=state.sweep.counts.astype(jnp.int32),
-        inertia=_sum(distances),
-        iterations=state.iterations,
-        from_products=jnp.sum(state.sweep.distances),
-    )
-
-
-def _sum(values: jax.Array) -> jax.Array:
-    """A sum of sums: of a million numbers in float32 one after another, the last digits are lost."""
-    side = max(1, math.isqrt(len(values)))
-    return jnp.sum(jnp.sum(jnp.pad(values, (0, -len(values) % side)).reshape(-1, side), axis=1))
-
-
-@partial(jax.jit, static_argnames=("classes", "k", "restarts", "size"))
-def _kmeans_per_class(
-    key: jax.Array,
-    points: jax.Array,
-    labels: jax.Array,
-    initial: jax.Array | None,
-    max_iterations: jax.Array,
-    tolerance: jax.Array,
-    *,
-    classes: int,
-    k: int,
-    restarts: int,
-    size: int,
-) -> Found:
-    order = jnp.argsort(labels, stable=True)
-    counts = jnp.bincount(labels, length=classes)
-    starts = jnp.cumsum(counts) - counts
-    padded = max(size, k)
-
-    def of_class(
-        of_one: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None],
-    ) -> Found:
-        key, start, count, initial = of_one
-        places = jnp.arange(padded)
-        rows = order[jnp.minimum(start + places, len(points) - 1)]
-        # Copied as whole rows; fused into the arithmetic, the copying would be done number by number.
-        members = together(points[rows])
-        clusters: Found = _kmeans(
-            key, members, places < count, initial, max_iterations, tolerance, k=k, restarts=restarts
-        )
-        return clusters
-
-    classes_at_once = max(1, _FLOATS_AT_ONCE // (padded * points.shape[1]))
-    inputs = (jax.random.split(key, classes), starts, counts, initial)
-    if classes_at_once >= classes:
-        results = jax.vmap(of_class)(inputs)
-    else:
-        results = jax.lax.map(of_class, inputs, batch_size=classes_at_once)
-    place = jnp.zeros(len(points), jnp.int32).at[order].set(jnp.arange(len(points), dtype=jnp.int32))
-    assignments = results.assignments[labels, place - starts[labels]]
-    return results._replace(assignments=assignments)
-
-
 def _result(points: Array, found: Found) -> KMeansResult:
     """What was found, unless a point is not finite: it makes the inertia so, and is looked for only then."""
     result = KMeansResult(*found[:-1])  # type: ignore[arg-type]
     if traced(result.inertia) or np.isfinite(result.inertia).all():
         return result
-    with np.errstate(over="ignore"):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(points, np.float32)).all(axis=1))
+    if divided_axes(points):
+        bad = first_not_finite(points)
+    else:
+        with np.errstate(over="ignore"):
+            rows = np.flatnonzero(~np.isfinite(np.asarray(points, np.float32)).all(axis=1))
+        bad = int(rows[0]) if len(rows) else None
     where = (
-        f"Point {bad[0]} is NaN or infinite"
-        if len(bad)
+        f"Point {bad} is NaN or infinite"
+        if bad is not None
         else "An initial centroid is NaN or infinite, or points are too far apart for float32"
     )
     raise ValueError(f"{where}: k-means needs finite numbers.")

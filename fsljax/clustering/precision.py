@@ -61,7 +61,7 @@ def precise(
     found = run(moved.points, moved.initial)
     if traced(found.inertia):  # by the key
         return found
-    if not _too_coarse(found, moved):
+    if not too_coarse(found, np.size(moved.points), moved.rounding):
         return _moved_back(found, moved)
     with float64():
         start = None if moved.initial is None else np.asarray(moved.initial, np.float64)
@@ -119,13 +119,17 @@ def _moved(points: Array, initial: Array | None, mask: Array | None, labels: Arr
                 points = np.where(np.asarray(mask)[:, None], points, 0)
             initial = None if initial is None else np.asarray(initial, np.float64) - centre
             extent = largest = float(np.abs(points).max())
-    scale = 1.0
-    if 0 < extent < _SMALLEST_EXTENT:
-        scale = math.ldexp(1.0, -math.frexp(extent)[1])  # a power of two: nothing is rounded
+    scale = scale_of(extent)
+    if scale != 1:
         points = np.asarray(points, np.float64) * scale
         initial = None if initial is None else np.asarray(initial, np.float64) * scale
     rounding = largest * scale * float(np.finfo(np.float32).eps)
     return _Moved(points, initial, centre, scale, wide, rounding)
+
+
+def scale_of(extent: float) -> float:
+    """What points of an extent are multiplied by, a power of two: nothing is rounded."""
+    return math.ldexp(1.0, -math.frexp(extent)[1]) if 0 < extent < _SMALLEST_EXTENT else 1.0
 
 
 def _is_wide(points: Array) -> bool:
@@ -138,12 +142,18 @@ def _allows_64_bits() -> bool:
     return np.dtype(jax.dtypes.canonicalize_dtype(np.float64)) == np.float64
 
 
-def _too_coarse(found: Found, moved: _Moved) -> bool:
-    """Whether products in float32 missed the inertia by so much that they cannot have told clusters apart."""
+def too_coarse(found: Found, size: int, rounding: float) -> bool:
+    """Whether products in float32 missed the inertia by so much that they cannot have told clusters apart.
+
+    Args:
+      found: of points.
+      size: numbers of all points.
+      rounding: of each of them.
+    """
     inertia, roughly = np.asarray(found.inertia), np.asarray(found.from_products)
     if found.centroids.dtype == np.float64 or not np.isfinite(inertia).all():
         return False
-    least = np.size(moved.points) * moved.rounding**2
+    least = size * rounding**2
     return bool(((np.abs(roughly - inertia) > _COARSE * inertia) & (inertia > least)).any())
 
 

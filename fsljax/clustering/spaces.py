@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fsljax.clustering.exchange import of_all, of_first, sum_of
 
 _ROWS_A_BLOCK = 5000  # at most
 _FLOATS_TO_COPY = 2**23  # 32 MB
@@ -43,6 +46,8 @@ class Space(NamedTuple):
       at: indices `[c]` of points to centroids that lie there.
       distances_to: indices `[c]` of points to squared distances `[c, n]`.
       coordinates: centroids to `[k, dim]`.
+      own: numbers `[n]` of all points to those of this device's points.
+      total: a number of each device to their sum.
     """
 
     weights: jax.Array
@@ -51,9 +56,11 @@ class Space(NamedTuple):
     at: Callable[[jax.Array], jax.Array]
     distances_to: Callable[[jax.Array], jax.Array]
     coordinates: Callable[[jax.Array], jax.Array]
+    own: Callable[[jax.Array], jax.Array] = lambda values: values
+    total: Callable[[jax.Array], jax.Array] = lambda value: value
 
 
-def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
+def coordinate_space(points: jax.Array, mask: jax.Array | None, axes: tuple[str, ...] = ()) -> Space:
     """Distances from matrix products of points with centroids, a block of points at a time.
 
     Products are those of differences from the points' mean, so that a large common offset costs no digits.
@@ -63,6 +70,8 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
     Args:
       points: `[n, dim]`.
       mask: bool `[n]`, points that count; None: all.
+      axes: of the mesh of devices over which points and mask are divided, each of which has `[n / devices]`:
+        they learn the sums of all, and numbers of each point, but not each other's points. (): all are here.
     """
     count, dim = points.shape
     kind = jnp.promote_types(points.dtype, jnp.float32)
@@ -76,14 +85,14 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
         return (part if mask is None else jnp.where(weight[:, None] > 0, part, 0)), weight
 
     # From one of them: where all points are equal, so is their centre.
-    first = points[jnp.argmax(weights)].astype(kind)
+    first = of_first(points[jnp.argmax(weights)].astype(kind), weights, axes)
 
     def add_to_sum(total: jax.Array, start: jax.Array, fresh: jax.Array) -> jax.Array:
         part, weight = block(start)
         return total + jnp.sum((part - first) * (weight * fresh)[:, None], axis=0)
 
     total = _over_blocks(count, rows, add_to_sum, jnp.zeros(dim, kind))
-    centre = first + total / jnp.maximum(jnp.sum(weights), 1)
+    centre = first + sum_of(total, axes) / jnp.maximum(sum_of(jnp.sum(weights), axes), 1)
 
     small = count * dim <= _FLOATS_TO_COPY
     centred = jnp.where(weights[:, None] > 0, points.astype(kind) - centre, 0) if small else points
@@ -128,10 +137,20 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
             jnp.zeros(len(centroids), kind),
         )
         swept = _over_blocks(count, rows, add_block, nothing)
-        return swept._replace(distances=jnp.maximum(squares + 2 * swept.distances, 0) * weights)
+        return Sweep(
+            of_all(swept.assignments, axes),
+            of_all(jnp.maximum(squares + 2 * swept.distances, 0) * weights, axes),
+            sum_of(swept.sums, axes),
+            sum_of(swept.counts, axes),
+        )
 
     def at(indices: jax.Array) -> jax.Array:
-        return points[indices].astype(kind) - centre
+        if not axes:
+            return points[indices].astype(kind) - centre
+        places = indices - jax.lax.axis_index(axes) * count
+        here = (places >= 0) & (places < count)
+        own = points[jnp.clip(places, 0, count - 1)].astype(kind) - centre
+        return sum_of(jnp.where(here[:, None], own, 0), axes)
 
     def distances_to(indices: jax.Array) -> jax.Array:
         chosen = at(indices)
@@ -143,12 +162,27 @@ def coordinate_space(points: jax.Array, mask: jax.Array | None) -> Space:
             )
 
         products = _over_blocks(count, rows, put_block, jnp.zeros((len(indices), count), kind))
-        return jnp.maximum(squares + chosen_squares[:, None] - 2 * products, 0) * weights
+        distances = jnp.maximum(squares + chosen_squares[:, None] - 2 * products, 0) * weights
+        return of_all(distances, axes, axis=1)
 
     def sweep_from(coordinates: jax.Array) -> Sweep:
         return sweep(coordinates.astype(kind) - centre)
 
-    return Space(weights, sweep, sweep_from, at, distances_to, lambda centroids: centroids + centre)
+    def own(values: jax.Array) -> jax.Array:
+        if not axes:
+            return values
+        return jax.lax.dynamic_slice(values, (jax.lax.axis_index(axes) * count,), (count,))
+
+    return Space(
+        of_all(weights, axes),
+        sweep,
+        sweep_from,
+        at,
+        distances_to,
+        lambda centroids: centroids + centre,
+        own,
+        partial(sum_of, axes=axes),
+    )
 
 
 def product_space(points: jax.Array, mask: jax.Array) -> Space:

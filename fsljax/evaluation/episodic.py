@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.data.batches import fill_rows
+from fsljax.data.batches import fill_rows, own_batches, read_filled
 from fsljax.data.samplers.episodes import Episodes
 from fsljax.deprecated import names_of
 from fsljax.distances import float64, normalize, squared_euclidean
 from fsljax.errors import UserError
 from fsljax.evaluation.arrays import checked_rows, is_real
+from fsljax.parallel.devices import ONE, Devices
 
 _FLOATS_A_CHUNK = 4_000_000
 _SHORTEST = 1e-30  # of a prototype's square, that it can be divided by
@@ -72,6 +73,7 @@ def episode_accuracies(
     shot: int,
     distance: str = "squared_euclidean",
     classify: Classify | None = None,
+    devices: Devices = ONE,
 ) -> np.ndarray:
     """Accuracy in each episode, by the nearest prototype unless another rule is given.
 
@@ -81,6 +83,7 @@ def episode_accuracies(
       shot: how many of each class's images are its support.
       distance: "squared_euclidean" or "cosine"; the former with a rule of one's own.
       classify: the rule, hashable, for it is compiled in; None: `predict`.
+      devices: that share the episodes.
 
     Returns:
       float64 `[episodes]`.
@@ -99,8 +102,13 @@ def episode_accuracies(
         rows = rows - jnp.mean(rows, axis=0)
     count, way, drawn = images.shape
     chunk = max(1, min(count, _FLOATS_A_CHUNK // (way * drawn * rows.shape[1])))
-    chunks = [fill_rows(images[start : start + chunk], chunk) for start in range(0, count, chunk)]
-    parts = [_chunk_accuracies(rows, part, shot, distance, classify) for part in chunks]
+    each = min(chunk, -(-count // len(devices)))
+    of_devices = _shares_of_chunks(devices, shot, distance, classify)
+    everywhere = devices.replicate(rows)
+    parts = [
+        of_devices(everywhere, devices.put_rows(read_filled(images, numbers)))
+        for numbers in own_batches(count, each, devices)
+    ]
     accuracies, open_still = (
         np.concatenate([np.asarray(part[place]) for part in parts])[:count] for place in (0, 1)
     )
@@ -131,7 +139,13 @@ def _checked_images(episodes: Episodes, count: int) -> np.ndarray:
     return images
 
 
-@partial(jax.jit, static_argnames=("shot", "distance", "classify"))
+@cache
+def _shares_of_chunks(
+    devices: Devices, shot: int, distance: str, classify: Classify | None
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    return devices.over_rows(partial(_chunk_accuracies, shot=shot, distance=distance, classify=classify))
+
+
 def _chunk_accuracies(
     embeddings: jax.Array, images: jax.Array, shot: int, distance: str, classify: Classify | None
 ) -> tuple[jax.Array, jax.Array]:

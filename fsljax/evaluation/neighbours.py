@@ -10,8 +10,8 @@ where that leaves it open too, differences from the whole gallery do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ import numpy as np
 from fsljax.data.batches import fill_rows
 from fsljax.distances import float64
 from fsljax.errors import UserError
+from fsljax.parallel.devices import ONE, Devices
 
 # Candidates beyond those asked for: rounding of the product may push a neighbour a few places back.
 _SPARE = 16
@@ -30,7 +31,7 @@ _UNDERFLOW = 1e-30  # of lengths 1 at most: what products may lose below float32
 
 
 def in_order(
-    queries: np.ndarray, gallery: np.ndarray | None, count: int
+    queries: np.ndarray, gallery: np.ndarray | None, count: int, devices: Devices = ONE
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of queries with their nearest neighbours, nearest first; of equally near ones the lower index.
 
@@ -38,6 +39,7 @@ def in_order(
       queries: float32 or float64 `[n, dim]`, finite.
       gallery: the same `[m, dim]`; None: each query's neighbours are the other queries, itself left out.
       count: how many.
+      devices: that share the queries of a block, each with the whole gallery.
 
     Yields:
       Where the block lies in the queries, and indices int32 `[block, count]` into the gallery.
@@ -54,10 +56,11 @@ def in_order(
             "or give more examples."
         )
     candidates = min(count + _SPARE, others)
-    size = max(1, min(len(queries), _FLOATS_A_BLOCK // (2 * len(gallery) + candidates * (dim + 4))))
+    most = _FLOATS_A_BLOCK // (2 * len(gallery) + candidates * (dim + 4))
+    size = max(1, min(-(-len(queries) // len(devices)), most)) * len(devices)
     themselves = np.arange(len(queries), dtype=np.int32) if alone else np.full(len(queries), -1, np.int32)
     with float64():
-        search = _Search(gallery, count, candidates)
+        search = _Search(gallery, count, candidates, devices)
     for start in range(0, len(queries), size):
         where = slice(start, min(start + size, len(queries)))
         # Entered anew for each block: it holds for the thread, and so for who takes the block.
@@ -74,15 +77,17 @@ class _Points(NamedTuple):
 
 
 class _Search:
-    """A gallery on the device, and the ways to look through it."""
+    """A gallery on the devices, and the ways to look through it."""
 
-    def __init__(self, gallery: np.ndarray, count: int, candidates: int) -> None:
+    def __init__(self, gallery: np.ndarray, count: int, candidates: int, devices: Devices) -> None:
         small = gallery.size <= _FLOATS_TO_WIDEN
         self._gallery = jnp.asarray(gallery, jnp.float64 if small else gallery.dtype)
         self._centre, longest = _extent(self._gallery)
         # By a power of two nothing is rounded, and the squares of very short vectors stay in range.
         self._scale = math.ldexp(1.0, -math.frexp(float(longest))[1])
-        self._count, self._candidates = count, candidates
+        self._count, self._devices = count, devices
+        self._compiled = _nearest_by(devices, count, candidates)
+        self._everywhere = devices.replicate((self._gallery, self._centre, self._scale))
 
     def nearest(self, queries: np.ndarray, themselves: np.ndarray, size: int) -> np.ndarray:
         """Indices int32 `[n, count]`; `size` is what queries are filled up to."""
@@ -102,44 +107,42 @@ class _Search:
         self, points: _Points, queries: np.ndarray, themselves: np.ndarray, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Indices int32 `[n, count]`, and which rows they may be wrong in."""
-        ordered, proven = _nearest(
-            fill_rows(queries, size),
-            fill_rows(themselves, size),
-            self._gallery,
-            points,
-            self._centre,
-            self._scale,
-            count=self._count,
-            candidates=self._candidates,
+        own = self._devices.share(size)
+        rows = (fill_rows(column, size)[own] for column in (queries, themselves))
+        ordered, proven = self._compiled(
+            (points, *self._everywhere), tuple(map(self._devices.put_rows, rows))
         )
         return np.array(ordered)[: len(queries)], np.flatnonzero(~np.asarray(proven)[: len(queries)])
 
     @cached_property
     def _single(self) -> _Points:
-        return _points(self._gallery, self._centre, self._scale, kind=jnp.float32)
+        points = _points(self._gallery, self._centre, self._scale, kind=jnp.float32)
+        return self._devices.replicate(points)
 
     @cached_property
     def _double(self) -> _Points:
-        return _points(self._gallery, self._centre, self._scale, kind=jnp.float64)
+        points = _points(self._gallery, self._centre, self._scale, kind=jnp.float64)
+        return self._devices.replicate(points)
 
 
-@partial(jax.jit, static_argnames=("count", "candidates"))
+@cache
+def _nearest_by(devices: Devices, count: int, candidates: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    return devices.over_rows(partial(_nearest, count=count, candidates=candidates))
+
+
 def _nearest(
-    queries: jax.Array,
-    themselves: jax.Array,
-    gallery: jax.Array,
-    points: _Points,
-    centre: jax.Array,
-    scale: jax.Array,
+    searched: tuple[_Points, jax.Array, jax.Array, jax.Array],
+    rows: tuple[jax.Array, jax.Array],
     *,
     count: int,
     candidates: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Indices int32 `[n, count]`, and bool `[n]`, whether no other row can be as near as the last of them."""
+    (points, gallery, centre, scale), (queries, themselves) = searched, rows
     offsets = _offsets(queries, centre, scale)
-    kind, rows = points.offsets.dtype, jnp.arange(len(gallery), dtype=jnp.int32)
+    kind, places = points.offsets.dtype, jnp.arange(len(gallery), dtype=jnp.int32)
     scores = jnp.matmul(offsets.astype(kind), points.offsets.T, precision="highest") - points.half_squares
-    scores = jnp.where(rows == themselves[:, None], -jnp.inf, scores)
+    scores = jnp.where(places == themselves[:, None], -jnp.inf, scores)
     greatest = jnp.max(scores, axis=1, keepdims=True)
     # The largest of float32 are found much faster; below the greatest score they lose few of its digits.
     best, nearest = jax.lax.top_k((scores - greatest).astype(jnp.float32), candidates)

@@ -16,6 +16,7 @@ from fsljax.errors import UserError
 from fsljax.evaluation.arrays import checked_labels, checked_rows
 from fsljax.evaluation.neighbours import in_order
 from fsljax.evaluation.paired import accuracy_and_ci95, bootstrap_ci95
+from fsljax.parallel.devices import ONE, Devices
 
 RECALL_AT = (1, 2, 4, 8)
 
@@ -59,13 +60,16 @@ class HierarchyRecovery(NamedTuple):
     coarse_correct: np.ndarray
 
 
-def nearest_neighbours(queries: Array, gallery: Array | None = None, *, count: int) -> np.ndarray:
+def nearest_neighbours(
+    queries: Array, gallery: Array | None = None, *, count: int, devices: Devices = ONE
+) -> np.ndarray:
     """The nearest rows of a gallery, nearest first.
 
     Args:
       queries: `[n, dim]`.
       gallery: `[m, dim]`; None: each query's neighbours are the other queries, itself left out.
       count: how many.
+      devices: that share the queries.
 
     Returns:
       int32 `[n, count]`, indices into the gallery.
@@ -75,13 +79,18 @@ def nearest_neighbours(queries: Array, gallery: Array | None = None, *, count: i
     """
     queries, gallery = _checked(queries, gallery)
     neighbours = np.empty((len(queries), count), np.int32)
-    for where, nearest in in_order(queries, gallery, count):
+    for where, nearest in in_order(queries, gallery, count, devices):
         neighbours[where] = nearest
     return neighbours
 
 
 def knn_predictions(
-    queries: Array, gallery: Array | None, gallery_labels: Array, *, neighbours: int = 1
+    queries: Array,
+    gallery: Array | None,
+    gallery_labels: Array,
+    *,
+    neighbours: int = 1,
+    devices: Devices = ONE,
 ) -> np.ndarray:
     """The commonest class of each query's nearest neighbours; of equally common ones that of the nearest.
 
@@ -90,6 +99,7 @@ def knn_predictions(
       gallery: `[m, dim]`; None: the queries themselves, each query left out of its own neighbours.
       gallery_labels: `[m]`, classes.
       neighbours: how many have a vote.
+      devices: that share the queries.
 
     Returns:
       int32 `[n]`, int64 where labels need it: predicted classes. Their accuracy over all queries, also those
@@ -99,7 +109,7 @@ def knn_predictions(
       UserError: as for `nearest_neighbours`, or if the labels are not one a row.
     """
     labels = checked_labels(gallery_labels, len(queries if gallery is None else gallery), "gallery's labels")
-    voters = labels[nearest_neighbours(queries, gallery, count=neighbours)]
+    voters = labels[nearest_neighbours(queries, gallery, count=neighbours, devices=devices)]
     votes = np.zeros(voters.shape, np.int32)
     for place in range(neighbours):
         votes += voters == voters[:, place, None]
@@ -170,6 +180,7 @@ def hierarchy_recovery(
     gallery_fine_labels: Array | None = None,
     *,
     neighbours: int = 1,
+    devices: Devices = ONE,
 ) -> HierarchyRecovery:
     """How well fine classes are told apart by an embedding that was trained on coarse ones alone.
 
@@ -187,6 +198,7 @@ def hierarchy_recovery(
         None: the queries themselves, each query left out of its own neighbours.
       gallery_fine_labels: `[m]`; given with the gallery.
       neighbours: how many have a vote.
+      devices: that share the queries.
 
     Raises:
       UserError: as for `knn_predictions`, or if a fine label has no coarse class.
@@ -201,7 +213,7 @@ def hierarchy_recovery(
     else:
         name = "gallery's fine labels"
         answers = checked_labels(gallery_fine_labels, len(gallery), name, num_classes=fine)
-    predictions = knn_predictions(queries, gallery, answers, neighbours=neighbours)
+    predictions = knn_predictions(queries, gallery, answers, neighbours=neighbours, devices=devices)
     return HierarchyRecovery(
         predictions, predictions == labels, coarse_of_fine[predictions] == coarse_of_fine[labels]
     )

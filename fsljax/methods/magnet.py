@@ -10,9 +10,7 @@ import numpy as np
 from chex import ArrayTree
 from ml_collections import ConfigDict
 
-from fsljax.classification.closed_set import find_clusters
 from fsljax.classification.config import ClosedSet, ClosedSetTrain
-from fsljax.classification.embedder import Part
 from fsljax.classification.task import Task, build_task, check_closed_set, warn_of_small_classes
 from fsljax.config import config_dict, field, section
 from fsljax.data.dataset import Splits
@@ -111,12 +109,8 @@ class Magnet:
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
         """Clusters the embeddings of the whole training set."""
         embeddings = self.task.embedder.embed(state.inference_variables(), data.inputs)
-        part = Part(self.task.training_part, embeddings)
-        clusters = find_clusters(
-            jax.random.fold_in(state.step_key(), _REFRESH),
-            part,
-            self.config.train.clusters_per_class,
-        )
+        key = jax.random.fold_in(state.step_key(), _REFRESH)
+        clusters = self.task.find_clusters(key, embeddings, self.config.train.clusters_per_class)
         return state.replace(method_state=jax.jit(refreshed)(state.method_state, data.index, clusters))
 
     def draw(self, state: TrainState, index: jax.Array) -> Neighbourhood:

@@ -168,6 +168,7 @@ class Pretrained:
             pool.embedded(inputs[:, 0]),
             None if trained is None else pool.embedded(trained),
             distance=self.config.loss.distance,
+            devices=self.embedder.devices,
         )
 
     def _blank(self, key: jax.Array) -> TrainState:
@@ -242,6 +243,7 @@ def _method(config: Config, enrolled: ImageDataset) -> Method:
         seed=config.seed,
         data=replace(config.data, train_on="train", split_by=split_by),
         network=config.network,
+        mesh=config.mesh,
         augment=config.augment,
         train=replace(base.train, **{**shared, **batches}),
         **options,

@@ -250,7 +250,7 @@ class ProtoNet:
             return {}
         accuracy = few_shot.validation_accuracy(
             self.config.validation,
-            self._embedded(variables, self.splits.validation),
+            self.embedder.part(variables, self.splits.validation),
             distance=self.config.loss.distance,
         )
         return {"accuracy": accuracy}
@@ -259,11 +259,10 @@ class ProtoNet:
         transductive = self.config.eval.batch_statistics == "episode"
         test, options = self.splits.test, self.config.eval
         if options.views:
-            part = Part(
-                test, self.embedder.embed_views(variables, test.images, options.views, options.views_share)
-            )
+            embeddings = self.embedder.embed_views(variables, test.images, options.views, options.views_share)
+            part = Part(test, embeddings, self.embedder.devices)
         else:
-            part = self._embedded(variables, test)
+            part = self.embedder.part(variables, test)
         minimal = self.config.data.background != "all"
         return few_shot.evaluate(
             options,
@@ -276,11 +275,6 @@ class ProtoNet:
             if transductive
             else None,
         )
-
-    def _embedded(self, variables: Variables, data: ImageDataset) -> Part:
-        """A part and its embeddings, by running averages."""
-        inputs = self.embedder.inputs(variables, data, training=False)
-        return Part(data, self.embedder.embed(variables, inputs))
 
 
 def build(config: Config, splits: Splits) -> ProtoNet:

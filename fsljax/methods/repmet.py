@@ -15,7 +15,7 @@ from chex import ArrayTree
 from ml_collections import ConfigDict
 
 from fsljax.classification import few_shot
-from fsljax.classification.closed_set import class_labels, find_clusters
+from fsljax.classification.closed_set import class_labels
 from fsljax.classification.config import ClosedSet, ClosedSetTrain, FewShotValidation
 from fsljax.classification.embedder import Part
 from fsljax.classification.heads import Head, Representatives
@@ -167,7 +167,7 @@ class RepMet:
         embeddings = self.task.embedder.embed_as_in_training(
             state.inference_variables(), data.inputs, shuffle_key
         )
-        clusters = find_clusters(cluster_key, Part(self.task.training_part, embeddings), options.per_class)
+        clusters = self.task.find_clusters(cluster_key, embeddings, options.per_class)
         return _reset(state, clusters.centroids, clusters.counts)
 
     def draw(self, state: TrainState, index: Index) -> LabelledBatch:

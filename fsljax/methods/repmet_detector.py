@@ -33,6 +33,7 @@ from fsljax.detection.model.trained import (
 from fsljax.distances import normalize
 from fsljax.errors import UserError
 from fsljax.networks.variables import Params, Variables
+from fsljax.parallel.devices import chosen
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState, create_train_state
 
@@ -179,17 +180,20 @@ class RepMetDetector:
         if not 0 < int(state.step) < options.reset_until:
             return state
         key = jax.random.fold_in(state.step_key(), _RESET)
+        trained = self.trained(state.inference_variables())
         representatives = base_classes.clustered(
             key,
             self.data.training_images(key, data, options.reset_images),
-            self.trained(state.inference_variables()).embed_boxes,
+            trained.embed_boxes,
             np.asarray(state.params[REPRESENTATIVES]),
+            trained.devices,
         )
         return _with_representatives(state, jnp.asarray(representatives))
 
     def trained(self, variables: Variables) -> TrainedDetector:
         """What evaluation needs of the detector with these variables."""
-        return TrainedDetector(self.config, self.test_network, variables, self.classes)
+        devices = chosen(self.config.mesh.devices)
+        return TrainedDetector(self.config, self.test_network, variables, self.classes, devices=devices)
 
     def validate(self, variables: Variables) -> dict[str, float]:
         if self.config.data.train_on == "train_and_validation":

@@ -83,6 +83,8 @@ class Devices:
           count: rows of the batch.
           episodes: of it; see `fsljax.parallel.shares.share`.
         """
+        if len(self) == 1:
+            return np.arange(count)
         across, along = self.mesh(episodes).devices.shape
         blocks = np.arange(count).reshape(across, episodes // across, along, -1)
         of_devices = np.moveaxis(blocks, 2, 1).reshape(len(self), -1)
@@ -110,7 +112,7 @@ class Devices:
 
         Returns:
           a function of the tree and of arrays as `put_rows` or the host has them; results lie on one device
-          of this process, with the rows of all.
+          of this process, with the rows of all. All processes must call it alike, in the same order.
         """
         if len(self) == 1:
             return jax.jit(function)
@@ -152,9 +154,15 @@ def chosen(count: int) -> Devices:
         each = count // processes
     if each > least:
         whose = "of each process" if processes > 1 else "here"
+        there = "is 1 device" if least == 1 else f"are {least} devices"
+        virtual = (
+            " A CPU has as many as XLA_FLAGS=--xla_force_host_platform_device_count=N says."
+            if jax.default_backend() == "cpu"
+            else ""
+        )
         raise UserError(
-            f"config.mesh.devices is {count}, but there are {least} devices {whose}: ask for "
-            f"{least * processes} at most, or for 0, all of them."
+            f"config.mesh.devices is {count}, but there {there} {whose}: ask for {least * processes} at "
+            f"most, or for 0, all of them.{virtual}"
         )
     return Devices(tuple(device for number in sorted(of_process) for device in of_process[number][:each]))
 

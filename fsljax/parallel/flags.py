@@ -8,19 +8,20 @@ from absl import flags
 
 from fsljax.errors import UserError
 from fsljax.parallel import processes
+from fsljax.parallel.devices import prepare
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "Of several processes: HOST:PORT of process 0, or auto on a cluster."
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many they are.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-_WAIT = flags.DEFINE_integer("wait", 120, "Seconds to wait for the others.", lower_bound=0)
+_WAIT = flags.DEFINE_integer("wait", 120, "Seconds to wait for the others; 120 by default.", lower_bound=0)
 
 NAMES = [flag.name for flag in (_COORDINATOR, _PROCESSES, _PROCESS, _WAIT)]
 
 
 def begin(devices: int, say: Callable[[str], None]) -> None:
-    """Begins a run of several processes, where the command line asks for one.
+    """Begins a run, of several processes where the command line asks for them.
 
     Args:
       devices: of all processes, as `config.mesh.devices` asks for them.
@@ -29,7 +30,7 @@ def begin(devices: int, say: Callable[[str], None]) -> None:
     Raises:
       UserError: as of `processes.begin`.
     """
-    if _COORDINATOR.value:
+    if _COORDINATOR.value is not None:
         processes.begin(
             _COORDINATOR.value, _PROCESSES.value, _PROCESS.value, devices=devices, wait=_WAIT.value, say=say
         )
@@ -38,8 +39,10 @@ def begin(devices: int, say: Callable[[str], None]) -> None:
             f"--{given[0]} needs --coordinator: several processes take --coordinator=HOST:PORT "
             "--processes=N --process=I, or --coordinator=auto on a cluster."
         )
+    else:
+        prepare(devices)
 
 
 def are_given() -> bool:
     """Whether the command line asks for several processes."""
-    return flags.FLAGS.is_parsed() and bool(_COORDINATOR.value)
+    return flags.FLAGS.is_parsed() and _COORDINATOR.value is not None

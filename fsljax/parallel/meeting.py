@@ -1,4 +1,7 @@
-"""Processes of one run meet: process 0 listens at the coordinator's address, the others call there."""
+"""Processes of one run meet: process 0 listens at the coordinator's address, the others call there.
+
+Once all have come, the service of `jax.distributed` listens there.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,10 @@ class Meeting(NamedTuple):
 
     Attributes:
       connections: to all others in process 0, to process 0 in the others; by their numbers.
-      port: where, on the coordinator's host, process 0 is to start the service of jax.distributed.
       address: of this host, as the others reach it.
     """
 
     connections: dict[int, socket.socket]
-    port: int
     address: str
 
 
@@ -88,10 +89,9 @@ def receive(
         selector.register(listener, selectors.EVENT_READ)
         try:
             _gather(came, listener, selector, processes, facts, wait, say)
-            with socket.create_server(("", 0)) as free:  # closed at once: jax's service takes its place
-                port = free.getsockname()[1]
+            listener.close()  # the service of jax.distributed takes its place
             for connection in came.values():
-                _send(connection, {"port": port})
+                _send(connection, {"come": True})
         except UserError as error:
             for connection in came.values():
                 with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ def receive(
                     connection.close()
             raise
     addresses = [_address(connection) for connection in came.values()]
-    return Meeting(came, port, next((one for one in addresses if not _is_loopback(one)), addresses[0]))
+    return Meeting(came, next((one for one in addresses if not _is_loopback(one)), addresses[0]))
 
 
 def call(
@@ -127,7 +127,9 @@ def call(
         answer = json.loads(_line(connection))
         if isinstance(answer, dict) and "refused" in answer:
             raise UserError(str(answer["refused"]))
-        return Meeting({0: connection}, int(answer["port"]), _address(connection))
+        if answer["come"]:
+            return Meeting({0: connection}, _address(connection))
+        raise ValueError(answer)
     except (OSError, ValueError, KeyError, TypeError) as error:
         connection.close()
         raise UserError(

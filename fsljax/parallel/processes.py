@@ -37,7 +37,7 @@ __all__ = ["agreed", "any_of", "arrays_from_first", "begin", "check_alike", "cou
            "together"]  # fmt: skip
 
 _WAIT = 120.0
-_OF_OTHERS = ("gloo", "nccl", "coordination", "connection", "barrier", "unavailable", "heartbeat")
+_OF_OTHERS = ("gloo", "nccl", "coordination service", "heartbeat")
 _SECONDS_OF_DOUBT = 2.0
 _SECONDS_OF_SILENCE = 110.0
 
@@ -100,9 +100,7 @@ def begin(
     watch = Watch(process, meeting.connections, lambda sentence: say(f"fsljax: {sentence}"))
     _watches.append(watch)
     with _failures_told(watch):
-        quiet_start.initialize(
-            (place[0], meeting.port), processes, process, visible, meeting.address, max(wait, 60.0)
-        )
+        quiet_start.initialize(place, processes, process, visible, meeting.address, max(wait, 60.0))
         with quiet_start.nothing_on_standard_output():
             gathered(process)  # gloo wants it within 30 seconds of the first; loading data may take longer
 
@@ -126,14 +124,14 @@ def fail(sentence: str, status: int) -> None:
       status: the exit status.
     """
     for watch in _watches:
-        _leave(watch, f"fsljax: {sentence}\n", as_others_say(index(), sentence), status)
+        _leave(watch, f"fsljax: {sentence}\n", as_others_say(watch.index, sentence), status)
 
 
 def tell_stopped() -> None:
     """Says to the others that this process is being stopped at once; they end too."""
     for watch in _watches:
         watch.tell(
-            f"Process {index()} of this run was stopped, and with it all. To go on, run the same command "
+            f"Process {watch.index} of this run was stopped, and with it all. To go on, run the same command "
             "again on all hosts.",
             0,
             at_once=True,
@@ -168,7 +166,7 @@ def _failures_told(watch: Watch) -> Iterator[None]:
         watch.explains(_SECONDS_OF_SILENCE if any(word in text for word in _OF_OTHERS) else _SECONDS_OF_DOUBT)
         reason = quiet_start.first_line_of(error)
         sentence = f"it failed with {type(error).__name__} ({reason}), as it shows itself"
-        _leave(watch, traceback.format_exc(), as_others_say(index(), sentence), 1)
+        _leave(watch, traceback.format_exc(), as_others_say(watch.index, sentence), 1)
 
 
 def _leave(watch: Watch, own: str, others: str, status: int) -> NoReturn:

@@ -11,7 +11,6 @@ import json
 import os
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Any
 SILENCE = 80.0
 """After so many seconds without a word a process counts as ended."""
 
-_SECONDS_BETWEEN_WORDS = 5.0
+_WORDS_IN_A_SILENCE = 10
 _GRACE = 15.0  # for the main thread, which may be about to say the same
 _SECONDS_OF_A_LOOK = 1.0
 
@@ -28,8 +27,11 @@ _SECONDS_OF_A_LOOK = 1.0
 class Watch:
     """Holds the connections to the other processes, in a thread of its own, until `close`.
 
-    Args:
+    Attributes:
       index: number of this process.
+
+    Args:
+      index: as above.
       connections: by the numbers of the others, as `Meeting` has them.
       say: writes a sentence to standard error, without waiting for any lock.
       silence: as `SILENCE`.
@@ -42,7 +44,7 @@ class Watch:
         say: Callable[[str], None],
         silence: float = SILENCE,
     ) -> None:
-        self._index, self._say, self._silence = index, say, silence
+        self.index, self._say, self._silence = index, say, silence
         self._connections = dict(connections)
         self._sending, self._deciding = threading.Lock(), threading.Lock()
         self._buffers = dict.fromkeys(connections, b"")
@@ -62,7 +64,7 @@ class Watch:
         Returns:
           Whether all are still there; if not, nothing may be done together.
         """
-        if self._index:
+        if self.index:
             self._send(0, {"ready": True})
             self._all_ready.wait()
         else:
@@ -107,12 +109,13 @@ class Watch:
             for key, _ in selector.select(timeout=_SECONDS_OF_A_LOOK):
                 self._receive(selector, key.data)
             now = time.monotonic()
-            if now - spoken >= _SECONDS_BETWEEN_WORDS:
+            if now - spoken >= self._silence / _WORDS_IN_A_SILENCE:
                 spoken = now
                 for number in self._connections:
                     self._send(number, {})
             for number, heard in self._heard.items():
                 if now - heard > self._silence:
+                    self._heard[number] = float("inf")
                     self._lost(number)
         for connection in self._connections.values():
             connection.close()
@@ -154,7 +157,7 @@ class Watch:
 
     def _over(self, number: int, message: dict[str, Any]) -> None:
         """Ends this process, after the others know, unless its main thread does."""
-        if not self._index:
+        if not self.index:
             for other in self._connections:
                 if other != number:
                     self._send(other, message)
@@ -165,9 +168,7 @@ class Watch:
             self._asked.wait(_GRACE)
         if self.claims_the_end():
             self._say(ended)
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-            os._exit(status)
+            os._exit(status)  # without flushing: whoever reads standard output may have stopped to
 
     def _send(self, number: int, message: dict[str, Any]) -> None:
         with self._sending, contextlib.suppress(OSError):

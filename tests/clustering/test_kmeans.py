@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from functools import partial
 
 import chex
@@ -15,7 +14,7 @@ from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsljax.clustering import KMeansResult, kmeans, kmeans_per_class
+from fsljax.clustering import KMeansResult, compiled, kmeans, kmeans_per_class
 
 KEY = jax.random.key(0)
 
@@ -278,7 +277,7 @@ def test_classes_in_turns_and_traced_labels_give_the_same(monkeypatch: pytest.Mo
     together = run(KEY, points, RAGGED, max_points_per_class=150)
     traced = jax.jit(run)(KEY, points, RAGGED)
     chex.assert_trees_all_close(traced, together, rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr(sys.modules[kmeans.__module__], "_FLOATS_AT_ONCE", 2 * 140 * 4)
+    monkeypatch.setattr(compiled, "_FLOATS_AT_ONCE", 2 * 140 * 4)
     in_turns = run(KEY, points, RAGGED, max_points_per_class=140)
     np.testing.assert_array_equal(
         in_turns.assignments, run(KEY, points, RAGGED, max_points_per_class=141).assignments

@@ -10,6 +10,7 @@ import pytest
 from fsljax.distances import float64
 from fsljax.evaluation import neighbours
 from fsljax.evaluation.retrieval import hierarchy_recovery, nearest_neighbours, retrieve
+from fsljax.parallel.devices import ONE
 
 SPREADS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
 
@@ -88,8 +89,7 @@ def test_precision_elsewhere_stays_as_it_was():
 def test_the_product_is_not_left_to_the_low_precision_of_accelerators():
     points = np.zeros((30, 5), np.float32)
     with float64():
-        search = neighbours._Search(points, 2, 4)
-        given = (points[:3], np.arange(3, dtype=np.int32), search._gallery, search._single)
-        more = (search._centre, search._scale)
-        lowered = neighbours._nearest.lower(*given, *more, count=2, candidates=4).as_text()
+        search = neighbours._Search(points, 2, 4, ONE)
+        rows = points[:3], np.arange(3, dtype=np.int32)
+        lowered = search._compiled.lower((search._single, *search._everywhere), rows).as_text()
     assert "precision = [HIGHEST, HIGHEST]" in lowered

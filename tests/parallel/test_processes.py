@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fsljax.errors import UserError
-from fsljax.parallel import processes
+from fsljax.parallel import meeting, processes
 from fsljax.parallel.meeting import place_of
 
 from .starting import Outcome, free_port, outcomes, run_script, start, start_script
@@ -73,6 +73,7 @@ def test_all_know_what_each_gave_and_stdout_is_theirs_alone():
         print("done")
     """,
         count=3,
+        env={"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"},
     )
     assert ended == [Outcome(0, "done\n", "")] * 3
 
@@ -129,16 +130,17 @@ def test_a_killed_process_ends_the_others_with_a_sentence(victim):
     began = time.monotonic()
     started[victim].send_signal(signal.SIGKILL)
     ended = outcomes(started)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     for number, one in enumerate(ended):
         if number != victim:
             assert (one.status, one.err) == (1, LOST.format(victim))
 
 
+@pytest.mark.slow
 def test_a_process_that_falls_silent_ends_the_others():
     started = start_script("""
         from fsljax.parallel import watch
-        watch.Watch.__init__.__defaults__ = (4.0,)
+        watch.Watch.__init__.__defaults__ = (10.0,)
         begin()
         print("begun", flush=True)
         time.sleep(100)
@@ -171,7 +173,7 @@ def test_the_first_may_take_its_time_at_the_end_and_the_others_may_be_gone():
     ended = run_script("""
         begin()
         if process == 0:
-            time.sleep(3)
+            time.sleep(1.5)
         print("done", flush=True)
         processes.end()
         if process == 0:
@@ -244,10 +246,11 @@ def test_places():
     assert place_of("[fe80::1]:80") == ("fe80::1", 80)
 
 
-def test_a_coordinator_that_is_not_there():
+def test_a_coordinator_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(meeting, "_SECONDS_BEFORE_A_WORD", 0.1)
     said: list[str] = []
     with pytest.raises(UserError) as caught:
-        processes.begin(f"127.0.0.1:{(port := free_port())}", 2, 1, wait=4, say=said.append)
+        processes.begin(f"127.0.0.1:{(port := free_port())}", 2, 1, wait=1, say=said.append)
     assert said == [f"waiting for the coordinator at 127.0.0.1:{port} …"]
     assert str(caught.value).startswith(f"There is no coordinator at 127.0.0.1:{port} (")
     assert caught.value.exit_status == 2
@@ -261,20 +264,19 @@ def test_something_else_listens_there():
             processes.begin(f"127.0.0.1:{port}", 2, 0, wait=1)
 
 
-def test_processes_that_do_not_come():
+def test_processes_that_do_not_come(monkeypatch):
+    monkeypatch.setattr(meeting, "_SECONDS_BEFORE_A_WORD", 0.1)
     said: list[str] = []
-    with pytest.raises(UserError, match="Only 1 of 3 processes came within 4 seconds; missing: 1, 2"):
-        processes.begin(f"127.0.0.1:{free_port()}", 3, 0, wait=4, say=said.append)
+    with pytest.raises(UserError, match="Only 1 of 3 processes came within 1 seconds; missing: 1, 2"):
+        processes.begin(f"127.0.0.1:{free_port()}", 3, 0, wait=1, say=said.append)
     assert said == ["waiting for 2 of 3 processes …"]
 
 
-def refusals(changes: dict[int, str], count: int = 2) -> list[Outcome]:
+def refusals(changes: dict[int, str], count: int = 2, wait: float = 60) -> list[Outcome]:
     """What processes say that begin otherwise than they should."""
     cases = "\n".join(f"if process == {number}: {change}" for number, change in changes.items())
-    return run_script(
-        f"{cases}\ntry: begin(wait=5)\nexcept UserError as error: print(error); sys.exit(error.exit_status)",
-        count,
-    )
+    begun = f"try: begin(wait={wait})\nexcept UserError as error: print(error); sys.exit(error.exit_status)"
+    return run_script(f"{cases}\n{begun}", count)
 
 
 def test_two_that_say_they_are_the_same():
@@ -286,8 +288,10 @@ def test_two_that_say_they_are_the_same():
 
 
 def test_two_that_say_they_are_the_first():
-    ended = refusals({1: "process = 0; time.sleep(1)"})
-    assert ended[1].status == 2 and "Process 0 cannot listen at port" in ended[1].out
+    early, late = sorted(one.out for one in refusals({1: "process = 0"}, wait=5))
+    assert early.startswith("Only 1 of 2 processes came") and late.startswith(
+        "Process 0 cannot listen at port"
+    )
 
 
 def test_one_that_counts_others():
@@ -311,7 +315,7 @@ def test_one_with_other_versions():
 def test_a_cluster_says_who_is_who():
     port = free_port()
     script = """
-from fsljax.parallel import processes
+from fsljax.parallel import meeting, processes
 processes.begin("auto")
 print(processes.index(), processes.count())
 processes.end()

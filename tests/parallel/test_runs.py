@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fsljax.training import workdir
+
 from ..tiny_runs import command
 from .starting import Outcome, free_port, outcomes, start
 
@@ -45,16 +47,16 @@ def run_one(config_file: Path, folder: Path, *arguments: str) -> Outcome:
     return done
 
 
-def digests(workdir: Path) -> dict[str, dict[str, str]]:
+def digests(folder: Path) -> dict[str, dict[str, str]]:
     """Of each checkpoint, those of its parts."""
     return {
         path.parts[-3]: json.loads(path.read_text())["digests"]
-        for path in sorted(workdir.glob("checkpoints/*/about/metadata"))
+        for path in sorted(folder.glob("checkpoints/*/about/metadata"))
     }
 
 
-def losses(workdir: Path) -> list[tuple[int, float]]:
-    rows = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
+def losses(folder: Path) -> list[tuple[int, float]]:
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     return [(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]
 
 
@@ -121,22 +123,23 @@ def test_a_killed_process_ends_the_run_which_goes_on(victim, start_two, undistur
     assert (tmp_path / "run" / "results.json").read_text() == (undisturbed / "results.json").read_text()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (
-            ["--config.train.steps=50"],
-            "another config than process 0: train.steps is 50 there and 40 in process 0",
-        ),
-        (["--mode=train"], "--mode is 'train' there and 'train_and_evaluate' in process 0"),
-    ],
-)
-def test_processes_that_differ_are_refused(arguments, said, start_two, tmp_path):
-    for one in outcomes(start_two(second=tuple(arguments))):
+def test_processes_that_differ_are_refused(start_two, tmp_path):
+    for one in outcomes(start_two(second=("--config.train.steps=50", "--mode=train"))):
         assert one.status == 2
-        assert one.err.startswith("fsljax: Process 1 runs another config than process 0: ")
-        assert said in one.err and one.err.count("\n") == 1
+        assert one.err == (
+            "fsljax: Process 1 runs another config than process 0: --mode is 'train' there and "
+            "'train_and_evaluate' in process 0; train.steps is 50 there and 40 in process 0. Start all with "
+            "the same command.\n"
+        )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_another_run_holds_is_refused_in_all(start_two, tmp_path):
+    with workdir.exclusive(tmp_path / "run"):
+        first, second = outcomes(start_two())
+    assert first.status == second.status == 2
+    assert first.err.startswith("fsljax: Another run is using run: ")
+    assert second.err == f"fsljax: Process 0 cannot go on: {first.err.removeprefix('fsljax: ')}"
 
 
 def test_other_images_are_refused(start_two, image_folder, tmp_path):

@@ -79,8 +79,8 @@ def built(name: str, fields: dict[str, Any]) -> tuple[Method, Any]:
         config, data = module.default_config(), splits(1)
         config.name = name
         config.data.image_size = SIDE
-        config.network.update({"filters": 4, "blocks": 2})
-        config.augment.update({"rotation": 10.0, "elastic": 1.0, "flip": True, "brightness": 0.1})
+        config.network.update({"filters": 4, "blocks": 2, "kernels": "xla"})
+        config.augment.update({"rotation": 10.0, "flip": True, "brightness": 0.1})
         config.train.update({"learning_rate": 1e-2})
         if name == "protonet":
             config.train.update({"way": 6, "shot": 1, "queries": 3, "episodes_per_step": 8})

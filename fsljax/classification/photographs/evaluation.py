@@ -21,6 +21,7 @@ from fsljax.classification.report import confused_pairs_section
 from fsljax.config import field, seed
 from fsljax.config.fields import MOST_IN_A_STEP, MOST_ROUNDS
 from fsljax.data.dataset import ImageDataset, spread_classes
+from fsljax.parallel.devices import ONE, Devices
 from fsljax.reporting.sections import Section, embedding_map_section
 from fsljax.training.method import Evaluation, Learned
 
@@ -52,7 +53,14 @@ class PhotographEval:
     seed: int = seed(0, "of episodes and divisions")
 
 
-def evaluate(options: PhotographEval, plain: Pool, trained: Pool | None, *, distance: str) -> Evaluation:
+def evaluate(
+    options: PhotographEval,
+    plain: Pool,
+    trained: Pool | None,
+    *,
+    distance: str,
+    devices: Devices = ONE,
+) -> Evaluation:
     """Figures of every head, the best of them, and what the user should look at.
 
     Args:
@@ -60,6 +68,7 @@ def evaluate(options: PhotographEval, plain: Pool, trained: Pool | None, *, dist
       plain: the photographs with the features of the network.
       trained: with the embeddings that were trained on those that are not held out; None: there are none.
       distance: of the head `prototype`.
+      devices: that share episodes.
     """
     labels = plain.labels
     sentences: list[str] = []
@@ -72,7 +81,7 @@ def evaluate(options: PhotographEval, plain: Pool, trained: Pool | None, *, dist
     for name in told:
         if crossed := told[name].figures(labels):
             test[f"cross_validated_{name}"] = crossed
-    sentences += _episodes(options, plain, trained, test)
+    sentences += _episodes(options, plain, trained, test, devices)
     test.update(_unknown(options, plain, distance, sentences))
     if not plain.held_out.any():
         sentences.append("No class has two photographs: nothing can be held out, and no head be chosen.")
@@ -124,7 +133,11 @@ def _held_out(
 
 
 def _episodes(
-    options: PhotographEval, plain: Pool, trained: Pool | None, test: dict[str, dict[str, float]]
+    options: PhotographEval,
+    plain: Pool,
+    trained: Pool | None,
+    test: dict[str, dict[str, float]],
+    devices: Devices,
 ) -> list[str]:
     """Adds the figures of episodes; returns sentences on those that there cannot be."""
     apart = trained is not None  # what was trained on is known too well to be named
@@ -138,9 +151,9 @@ def _episodes(
         apart=apart,
     )
     drawn = [(one.setting, few_shot.draw(plain, one, seed=options.seed, apart=apart)) for one in possible]
-    test.update(few_shot.figures(plain, drawn, options.heads))
+    test.update(few_shot.figures(plain, drawn, options.heads, devices))
     if trained is not None:
-        figures = few_shot.figures(trained, drawn, options.heads)
+        figures = few_shot.figures(trained, drawn, options.heads, devices)
         test.update({f"{setting}_trained": values for setting, values in figures.items()})
     return sentences
 

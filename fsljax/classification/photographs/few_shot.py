@@ -13,6 +13,7 @@ from fsljax.data.samplers.episodes import Episodes
 from fsljax.errors import first_few
 from fsljax.evaluation import episodic
 from fsljax.evaluation.episodic import Setting
+from fsljax.parallel.devices import ONE, Devices
 
 Figures = dict[str, dict[str, float]]
 
@@ -113,8 +114,15 @@ def draw(pool: Pool, possible: Possible, *, seed: int, apart: bool) -> Episodes:
     return Episodes(chosen.astype(np.int32), images)
 
 
-def figures(pool: Pool, drawn: Sequence[tuple[Setting, Episodes]], heads: Sequence[str]) -> Figures:
+def figures(
+    pool: Pool,
+    drawn: Sequence[tuple[Setting, Episodes]],
+    heads: Sequence[str],
+    devices: Devices = ONE,
+) -> Figures:
     """Accuracy of each head in each setting, `{"5way_1shot_logistic": {"accuracy", "ci95", "episodes"}}`.
+
+    Devices share the episodes.
 
     With one support photograph a class, the representatives of all classes are their means.
     """
@@ -124,7 +132,12 @@ def figures(pool: Pool, drawn: Sequence[tuple[Setting, Episodes]], heads: Sequen
             rule = RULES["centered" if head == "representatives" and setting.shot == 1 else head]
             # Of a rule of one's own "cosine" says that embeddings stay where they are.
             accuracies = episodic.episode_accuracies(
-                pool.embeddings, episodes, shot=setting.shot, distance="cosine", classify=rule
+                pool.embeddings,
+                episodes,
+                shot=setting.shot,
+                distance="cosine",
+                classify=rule,
+                devices=devices,
             )
             mean, ci95 = episodic.mean_and_ci95(accuracies)
             interval = {"ci95": ci95} if np.isfinite(ci95) else {}

@@ -81,6 +81,7 @@ def cached_arrays(
     fingerprint: str,
     make: Callable[[], Arrays],
     keep: Callable[[Arrays], bool] = lambda arrays: True,
+    agreed: Callable[[bool], bool] = bool,
 ) -> Arrays:
     """Reads the arrays stored under `name` and `fingerprint`, or makes and stores them.
 
@@ -88,26 +89,41 @@ def cached_arrays(
     version of the code that makes them. Every byte of an entry is checked against what was written; one that
     is damaged, or that another user could have written, is made anew. Where there can be no cache, or `keep`
     declines them, the arrays are used without being kept.
+
+    Where several processes make the arrays together, `agreed` says, of whether they were found here, whether
+    they were found by all, each in a cache of its own or in one that they share; else all make them.
     """
     folder = usable_cache_folder()
+    found = None
+    if folder is not None:
+        remove_abandoned(folder)
+        entry = folder / f"{name}-{fingerprint[:16]}"
+        found = _read(entry, fingerprint)
+    if agreed(found is not None):
+        assert found is not None
+        return found
     if folder is None:
         print(f"preparing {name} …", file=sys.stderr, flush=True)
         return make()
-    remove_abandoned(folder)
-    entry = folder / f"{name}-{fingerprint[:16]}"
-    if os.path.lexists(entry):
-        try:
-            return read_array_folder(entry, fingerprint)
-        except (OSError, ValueError) as error:
-            logging.warning(
-                "The cached arrays in %s cannot be used (%s): they are made anew.", entry, _reason(error)
-            )
-            _put_aside(entry)
     print(f"preparing {name}, once: later runs find it in {folder} …", file=sys.stderr, flush=True)
     arrays = make()
-    if keep(arrays):
+    if found is None and keep(arrays):
         _store(entry, name, arrays, fingerprint)
     return arrays
+
+
+def _read(entry: Path, fingerprint: str) -> Arrays | None:
+    """The arrays of an entry; None where there is none. One that cannot be used is put aside."""
+    if not os.path.lexists(entry):
+        return None
+    try:
+        return read_array_folder(entry, fingerprint)
+    except (OSError, ValueError) as error:
+        logging.warning(
+            "The cached arrays in %s cannot be used (%s): they are made anew.", entry, _reason(error)
+        )
+        _put_aside(entry)
+        return None
 
 
 def _store(entry: Path, name: str, arrays: Arrays, fingerprint: str) -> None:

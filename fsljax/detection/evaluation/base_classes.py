@@ -23,6 +23,7 @@ from fsljax.detection.evaluation.average_precision import (
 from fsljax.detection.evaluation.judging import Judged, judge
 from fsljax.detection.model.inference import Suppression, detections, suppression_of
 from fsljax.detection.model.trained import TrainedDetector
+from fsljax.parallel.devices import ONE, Devices
 from fsljax.reporting.pictures import to_uint8
 
 _IMAGES_KEPT = 8
@@ -167,6 +168,7 @@ def clustered(
     batches: Iterable[ImageBatch],
     embed: Callable[[Array, Array], jax.Array],
     representatives: np.ndarray,
+    devices: Devices = ONE,
 ) -> np.ndarray:
     """Clusters of the embeddings of true boxes, float32 `[classes, k, dim]`, as representatives.
 
@@ -175,6 +177,7 @@ def clustered(
       batches: images and their ground truth.
       embed: embeddings `[b, t, dim]` of images `[b, height, width, channel]` and boxes `[b, t, 4]`.
       representatives: `[classes, k, dim]`, which classes that do not appear keep.
+      devices: that share the classes.
     """
     points, labels = [], []
     for batch in batches:
@@ -192,6 +195,7 @@ def clustered(
         local.astype(np.int32),
         num_classes=len(present),
         clusters_per_class=representatives.shape[1],
+        devices=devices,
     )
     taken = np.array(representatives, np.float32)
     taken[present] = every_cluster(result.centroids, result.counts)

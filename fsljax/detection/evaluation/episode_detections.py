@@ -60,7 +60,7 @@ def regions_of(
 
 
 def _examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: int | None) -> Examined:
-    """One episode after another, or fewer images: a batch of all would outgrow the processor's caches."""
+    """An episode at a time of each device, or fewer images: all would outgrow the processor's caches."""
     images, truth, sizes = jnp.asarray(batch.images), batch.ground_truth, batch.sizes
     around = images.shape[:-3]
     ends = () if sizes is None else (sizes[..., 0], sizes[..., 1])
@@ -70,8 +70,9 @@ def _examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: i
     ]
     of_episode = len(columns[0]) // len(images)
     size = of_episode if images_at_once is None else min(images_at_once, of_episode)
+    size = min(size * len(detector.devices), len(columns[0]))
     examined = [
-        _examine(detector.network, detector.network_variables, *(column[rows] for column in columns))
+        detector.by_images(_examine, *(column[rows] for column in columns))
         for rows, _ in batches_of(len(columns[0]), size)
     ]
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts)[: len(columns[0])], *examined)

@@ -105,7 +105,7 @@ def evaluate(detector: TrainedDetector, novel: NovelImages) -> Result:
     episodes = episodes_of(config, novel)
     detectors = {REPMET: detector}
     if options.baseline:
-        detectors[DISTANCE] = load_baseline(config)
+        detectors[DISTANCE] = replace(load_baseline(config), devices=detector.devices)
     columns = _columns(config)
     enrollment = enrollment_of(config)
     by_distance = replace(enrollment, sigma=options.distance_sigma, normalize=True)

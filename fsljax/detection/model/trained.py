@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from fsljax.detection.model.inference import Regions, propose_regions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
 from fsljax.distances import normalize
 from fsljax.networks.variables import Params, Variables
+from fsljax.parallel.devices import ONE, Devices
 
 REPRESENTATIVES = "representatives"  # `[classes, k, dim]`, a parameter beside those of the network
 
@@ -32,6 +34,7 @@ class TrainedDetector:
       variables: parameters, with representatives where it has them, and batch statistics.
       classes: that were trained.
       step: of the training.
+      devices: that share the images of a batch: all processes must then look at the same ones.
     """
 
     config: Config
@@ -39,6 +42,7 @@ class TrainedDetector:
     variables: Variables
     classes: int
     step: int = 0
+    devices: Devices = ONE
 
     @cached_property
     def network_variables(self) -> Variables:
@@ -64,7 +68,8 @@ class TrainedDetector:
         """
         whole = np.full((len(images), 2), images.shape[1:3], np.float32)
         heights, widths = np.moveaxis(whole if sizes is None else np.asarray(sizes, np.float32), 1, 0)
-        return _propose_regions(self.network, self.network_variables, jnp.asarray(images), heights, widths)
+        regions: Regions = self.by_images(_propose_regions, images, heights, widths)
+        return regions
 
     def scores(self, regions: Regions, classes: np.ndarray | None = None) -> jax.Array:
         """Probabilities `[b, p, 1 + c]` of the trained classes `[c]`, all by default, background first."""
@@ -80,7 +85,27 @@ class TrainedDetector:
 
     def embed_boxes(self, images: Array, boxes: Array) -> jax.Array:
         """Embeddings `[b, t, dim]` of boxes `[b, t, 4]` in images `[b, height, width, channel]`."""
-        return _embed_boxes(self.network, self.network_variables, jnp.asarray(images), jnp.asarray(boxes))
+        embeddings: jax.Array = self.by_images(_embed_boxes, images, boxes)
+        return embeddings
+
+    def by_images(self, look: Callable[..., Any], *columns: Array) -> Any:
+        """What is seen in images, each by itself, as arrays `[n, …]`.
+
+        Args:
+          look: compiled, of the network, its variables and columns.
+          columns: `[n, …]`, the images and what goes with each.
+        """
+        if len(self.devices) == 1:
+            return look(self.network, self.network_variables, *map(jnp.asarray, columns))
+        count, by = len(columns[0]), len(self.devices)
+        own = self.devices.share(-(-count // by) * by) % count
+        rows = tuple(self.devices.put_rows(np.asarray(column)[own]) for column in columns)
+        seen = _by_devices(self.devices, look, self.network)(self._variables_everywhere, rows)
+        return jax.tree.map(lambda part: part[:count], seen)
+
+    @cached_property
+    def _variables_everywhere(self) -> Variables:
+        return self.devices.replicate(self.network_variables)
 
 
 def compared_representatives(config: Config, params: Params) -> jax.Array | None:
@@ -94,6 +119,11 @@ def compared_representatives(config: Config, params: Params) -> jax.Array | None
 def network_params(params: Params) -> Params:
     """Parameters without representatives."""
     return {name: tree for name, tree in params.items() if name != REPRESENTATIVES}
+
+
+@cache
+def _by_devices(devices: Devices, look: Callable[..., Any], network: DetectorNetwork) -> Callable[..., Any]:
+    return devices.over_rows(lambda variables, rows: look(network, variables, *rows))
 
 
 @partial(jax.jit, static_argnums=0)
