@@ -65,6 +65,8 @@ def run(contestants: list[Contestant], rounds: int) -> list[Contestant]:
         about = [_answer(process) for process in processes]
         if about[0] is None or None in about:
             print(f"{contestant.name} cannot run here and is left out.", file=sys.stderr)
+            for process in processes:
+                process.kill()
             continue
         contestant.about = about[0]
         started.append((contestant, processes))

@@ -32,11 +32,12 @@ IMAGES = 16  # of a detector
 BAR_SCALING, BAR_ONE_DEVICE = 0.85, 0.99
 
 
-def made(work: str, devices: int) -> Method:
+def made(work: str, devices: int, kernels: str = "auto") -> Method:
     """A method whose batch is as large for each of the devices, on images of noise.
 
     Prototypical: a 60-way 1-shot 5-query episode of 28 px for each, Conv-4; "one episode": one of 60 ways a
     device. Closed sets: 48 images of 64 px for each, ResNet-18. Detector: 16 scenes of 128 px for each.
+    `kernels` as of `config.network.kernels`.
     """
     import numpy as np
 
@@ -50,6 +51,7 @@ def made(work: str, devices: int) -> Method:
         from fsljax.detection.data.sets.scenes import Scenes
 
         config = get_config()
+        config.network.kernels = kernels
         config.train.images = IMAGES * devices
         checked: Any = methods.check(config)
         return methods.build(checked, Scenes(detector_step.drawings(), checked.scenes))
@@ -69,6 +71,7 @@ def made(work: str, devices: int) -> Method:
         if episodes > 1:
             config.train.episodes_per_step = episodes
         classes, each, shape = 1200, 20, (28, 28, 1)
+    config.network.kernels = kernels
     images = np.random.default_rng(0).integers(0, 256, (classes * each, *shape), np.uint8)
     labels = np.repeat(np.arange(classes, dtype=np.int32), each)
     part = ImageDataset(images, labels, tuple(map(str, range(classes))))
@@ -154,10 +157,16 @@ def told(name: str, ratios: list[float], bar: float) -> None:
     print(f"{name} {middle:.3f} ({low:.3f} – {high:.3f}), {len(ratios)} turns; at least {bar} is wanted")
 
 
+def run(contestants: list[duel.Contestant], rounds: int) -> list[duel.Contestant]:
+    """Of `duel.run`, where all must be there."""
+    ready = duel.run(contestants, rounds)
+    return ready if len(ready) == len(contestants) else sys.exit("Without it there is nothing to compare.")
+
+
 def of_one_device(work: str, against: Path, rounds: int) -> None:
     """Ours against another checkout's."""
     this = [sys.executable, str(Path(__file__).absolute()), "--serve", work]
-    ours, theirs = duel.run(
+    ours, theirs = run(
         [
             duel.Contestant("this checkout", [*this, "--root", str(duel.ROOT)]),
             duel.Contestant("the other", [*this, "--root", str(against.absolute())]),
@@ -176,7 +185,7 @@ def of_two_processes(work: str, rounds: int) -> None:
         port = str(free.getsockname()[1])
     alone = [[*this, "--core", str(core)] for core in (0, 1)]
     shared = [[*own, "--port", port, "--process", str(core)] for core, own in enumerate(alone)]
-    contestants = duel.run(
+    contestants = run(
         [
             duel.Contestant("1 process, 1 core", alone[0]),
             duel.Contestant("2 processes, unrelated", alone[0], alone[1:]),
