@@ -25,12 +25,14 @@ class Contestant:
     Attributes:
       name: as shown.
       command: starts a process that calls `serve`.
+      beside: commands of others that start and measure when it does; the longest time of all counts.
       rounds: what each turn measured, `{figure: value}`.
       about: what the process told of itself when it was ready.
     """
 
     name: str
     command: list[str]
+    beside: list[list[str]] = field(default_factory=list)
     rounds: list[dict[str, float]] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -51,31 +53,41 @@ def run(contestants: list[Contestant], rounds: int) -> list[Contestant]:
     # Through the module search path, so that an interpreter in which fsljax isn't installed finds it too.
     paths = [str(ROOT), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    processes = []
+    started: list[tuple[Contestant, list[subprocess.Popen[str]]]] = []
     for contestant in contestants:
         print(f"starting {contestant.name} …", file=sys.stderr, flush=True)
-        process = subprocess.Popen(
-            contestant.command,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-        about = _answer(process)
-        if about is None:
+        processes = [
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+            for command in (contestant.command, *contestant.beside)
+        ]
+        about = [_answer(process) for process in processes]
+        if about[0] is None or None in about:
             print(f"{contestant.name} cannot run here and is left out.", file=sys.stderr)
+            for process in processes:
+                process.kill()
             continue
-        contestant.about = about
-        processes.append((contestant, process))
+        contestant.about = about[0]
+        started.append((contestant, processes))
     for turn in range(rounds):
-        for contestant, process in processes:
-            assert process.stdin is not None
-            print("measure", file=process.stdin, flush=True)
-            measured = _answer(process)
-            if measured is None:
+        for contestant, processes in started:
+            for process in processes:
+                assert process.stdin is not None
+                print("measure", file=process.stdin, flush=True)
+            measured = [_answer(process) for process in processes]
+            if None in measured:
                 sys.exit(f"{contestant.name} ended in turn {turn + 1}.")
-            contestant.rounds.append(measured)
+            values = [answer for answer in measured if answer is not None]
+            contestant.rounds.append({name: max(of[name] for of in values) for name in values[0]})
         print(f"turn {turn + 1} of {rounds}", file=sys.stderr, flush=True)
-    for _, process in processes:
-        process.communicate()
-    return [contestant for contestant, _ in processes]
+    for _, processes in started:
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in processes:
+            process.wait()
+    return [contestant for contestant, _ in started]
 
 
 def _answer(process: subprocess.Popen[str]) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import runpy
 import shutil
@@ -17,6 +18,8 @@ from ml_collections import ConfigDict
 from fsljax import experiment, reproduce
 from fsljax.config import experiments, modules
 from fsljax.errors import UserError
+
+from .parallel.starting import outcomes, start
 
 ROOT = Path(__file__).parents[1]
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL))
@@ -73,6 +76,29 @@ def test_a_method_a_source_a_backbone_and_a_metric_of_ones_own(project: Path):
     stored = json.loads((project / "run/config.json").read_text())
     assert stored["method"] == "mypackage.cosine"
     assert stored["network"]["name"] == "mypackage.patches"
+
+
+ON_DEVICES = """
+import json, runpy
+from fsljax import methods
+from tests.parallel.trajectories import relative_distance, train
+
+config = methods.check(runpy.run_path("configs/cosine_stripes.py")["get_config"]("small"))
+method = methods.build(config, methods.load(config))
+one, several = (train(method, config, count, 5)[0] for count in (1, 4))
+print(relative_distance(several, one), one.params["directions"].dtype)
+"""
+
+
+def test_a_method_of_ones_own_on_several_devices(project: Path):
+    env = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_ENABLE_X64": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, (project, ROOT))),
+    }
+    (ended,) = outcomes(start([[sys.executable, "-c", ON_DEVICES]], env=env, cwd=project))
+    distance, kind = ended.out.split()
+    assert float(distance) < 1e-8 and kind == "float64", ended.err
 
 
 def test_a_detection_data_set_of_ones_own(project: Path):

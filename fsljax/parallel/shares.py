@@ -145,7 +145,9 @@ def moments(average: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Arr
     """Mean and variance of the examples of whole episodes, from those of equal shares; any shape."""
     if _along(EXAMPLES) == 1:
         return average, variance
-    averages, variances = jax.lax.all_gather((average, variance), EXAMPLES)
+    # In one array: each collective costs its latency.
+    both = jax.lax.all_gather(jnp.stack((average, variance)), EXAMPLES)
+    averages, variances = both[:, 0], both[:, 1]
     middle = jnp.mean(averages, axis=0)
     return middle, jnp.mean(variances + jnp.square(averages - middle), axis=0)
 

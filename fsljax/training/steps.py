@@ -70,7 +70,7 @@ def on_device(method: Method, *, divided: bool = False) -> StepFunction:
             return method.learn(state, batch, inputs[batch.rows])
         if not method.prefetchable:
             batch = shares.of_first(batch)
-        rows, episodes = batch.rows.reshape(-1), method.episodes_per_step
+        rows, episodes = batch.rows.reshape(-1), episodes_of(method)
         if divided:
             own = shares.rows_of_divided(inputs, rows, episodes=episodes)
         else:
@@ -81,9 +81,20 @@ def on_device(method: Method, *, divided: bool = False) -> StepFunction:
     return step
 
 
+def episodes_of(method: Method) -> int:
+    """Parts of a batch that devices take whole; 1 of a method that was written for one device."""
+    return getattr(method, "episodes_per_step", 1)
+
+
 def check_batch(method: Method, state: TrainState, index: ArrayTree, devices: Devices) -> None:
-    """Raises a UserError if the devices cannot share a batch evenly."""
-    rows, episodes = jax.eval_shape(method.draw, state, index).rows, method.episodes_per_step
+    """Raises a UserError if the devices cannot share a batch evenly, or the method not at all."""
+    if len(devices) > 1 and not hasattr(method, "episodes_per_step"):
+        name = type(method).__name__
+        raise UserError(
+            f"The method {name} does not say how {len(devices)} devices share a step: give it "
+            f"`episodes_per_step` (docs/extending.md), or take one (--config.mesh.devices=1)."
+        )
+    rows, episodes = jax.eval_shape(method.draw, state, index).rows, episodes_of(method)
     along, size = devices.mesh(episodes).devices.shape[1], math.prod(rows.shape) // episodes
     if not size % along:
         return
@@ -174,7 +185,7 @@ class _InMemory:
         divided = not data.inputs.is_fully_replicated
         step = on_device(method, divided=divided)
         lies = TrainingData(DIVIDED, WHOLE) if divided else WHOLE  # type: ignore[arg-type]
-        episodes = method.episodes_per_step
+        episodes = episodes_of(method)
         self._compiled = {
             count: compile_steps(step, count, devices, episodes=episodes, state=state, data=lies)
             for count in {1, self._count}
@@ -200,7 +211,7 @@ class _Streamed:
         self._draw = jax.jit(method.draw)
         lies = (WHOLE, DIVIDED)
         self._learn = compile_steps(
-            self._one_step, 1, devices, episodes=method.episodes_per_step, state=state, data=lies
+            self._one_step, 1, devices, episodes=episodes_of(method), state=state, data=lies
         )
         self._ahead: _Batches | None = None
 
@@ -223,7 +234,7 @@ class _Streamed:
         rows = np.asarray(batch.rows)
         if len(self._devices) == 1:
             return rows
-        return rows.reshape(-1)[self._devices.share(rows.size, self._method.episodes_per_step)]
+        return rows.reshape(-1)[self._devices.share(rows.size, episodes_of(self._method))]
 
     def _one_step(self, state: TrainState, data: tuple[Batch, jax.Array]) -> tuple[TrainState, Metrics]:
         state, metrics = self._method.learn(state, *data)

@@ -19,7 +19,9 @@ from fsljax import methods
 from fsljax.classification import embedder
 from fsljax.data.dataset import Splits
 from fsljax.data.io.encoded_images import EncodedImages
+from fsljax.errors import UserError
 from fsljax.methods import magnet, protonet, softmax, triplet
+from fsljax.parallel.devices import Devices
 from fsljax.training import steps
 from fsljax.training.method import TrainingData
 from fsljax.training.progress import Progress
@@ -244,3 +246,10 @@ def test_processes_that_decode_give_the_same_bits_and_end(
         states.append(go(method, config, state, placed(data, config.data.device_budget_gb))[0])
     assert_same(*states)
     assert not multiprocessing.active_children()
+
+
+def test_a_method_that_says_nothing_of_devices_has_one():
+    method = SimpleNamespace()
+    assert steps.episodes_of(method) == 1
+    with pytest.raises(UserError, match=r"SimpleNamespace does not say how 2 devices .*mesh\.devices=1"):
+        steps.check_batch(method, None, None, Devices((None, None)))
