@@ -84,6 +84,7 @@ def receive(
             f"Process 0 cannot listen at port {place[1]} ({error.strerror or error}): another process 0 of "
             "this run, or another program, may use it. Give another port in --coordinator to all processes."
         ) from error
+    _allow_files(4 * processes)
     came: dict[int, socket.socket] = {}
     with listener, selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
@@ -242,6 +243,16 @@ def _connected(host: str, port: int, wait: float, say: Callable[[str], None]) ->
                 say(f"waiting for the coordinator at {host}:{port} …")
                 told = True
             time.sleep(_SECONDS_BETWEEN_CALLS)
+
+
+def _allow_files(count: int) -> None:
+    """Lets this process hold so many connections beside its other files, where the system allows that."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listener(port: int) -> socket.socket:

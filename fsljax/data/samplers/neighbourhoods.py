@@ -79,18 +79,19 @@ def refreshed(index: ClusterIndex, labels: jax.Array, clusters: KMeansResult) ->
     classes, k, dim = clusters.centroids.shape
     assignments = labels.astype(jnp.int32) * k + clusters.assignments
     return index._replace(
-        centroids=clusters.centroids.reshape(classes * k, dim).astype(jnp.float32),
+        centroids=clusters.centroids.reshape(classes * k, dim).astype(index.centroids.dtype),
         counts=clusters.counts.reshape(-1).astype(jnp.int32),
         assignments=assignments,
         order=jnp.argsort(assignments, stable=True).astype(jnp.int32),
-        variance=jnp.sum(clusters.inertia) / max(len(labels) - 1, 1),
+        variance=(jnp.sum(clusters.inertia) / max(len(labels) - 1, 1)).astype(index.variance.dtype),
     )
 
 
 def with_losses(index: ClusterIndex, rows: jax.Array, losses: jax.Array) -> ClusterIndex:
     """The index after the examples `rows [m, d]` had the losses `[m, d]`."""
     return index._replace(
-        losses=index.losses.at[rows].set(losses.astype(jnp.float32)), seen=index.seen.at[rows].set(True)
+        losses=index.losses.at[rows].set(losses.astype(index.losses.dtype)),
+        seen=index.seen.at[rows].set(True),
     )
 
 
