@@ -137,6 +137,7 @@ def serve_shared(work: str, port: str, process: int) -> None:
     measure()
     about = {"collectives": collectives.told(found), "bytes": sum(one.bytes() for one in found)}
     duel.serve(measure, about | {"version": f"JAX {jax.__version__}"})
+    processes.end()
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -214,7 +215,9 @@ def of_two_processes(work: str, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--work", action="append", choices=WORKS, help="prototypical by default; repeat it")
+    parser.add_argument(
+        "--work", action="append", choices=WORKS, help="prototypical by default, all in the model; repeat it"
+    )
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--one_device", action="store_true")
     parser.add_argument("--against", type=Path, help="a checkout whose step is the measure")
@@ -228,7 +231,7 @@ def main() -> None:
     if arguments.model:
         import scaling_model
 
-        scaling_model.main()
+        scaling_model.main(arguments.work or WORKS)
         return
     if arguments.one_device and arguments.against is None:
         parser.error("--one_device needs --against=PATH")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duel
@@ -159,13 +160,11 @@ def evaluations() -> list[list[str]]:
     return [[f"{gpus:,}", str(count), f"{1000 * count * BATCH / CONV4_RATE:.2f}"] for gpus, count in batches]
 
 
-def main() -> None:
+def main(works: Sequence[str]) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={COMPILED_FOR}"
-    import scaling
-
     print(ASSUMED)
-    rows = [shown(compiled(work)) for work in scaling.WORKS]
+    rows = [shown(compiled(work)) for work in works]
     columns = [title for gpus in GPUS for title in (f"{gpus:,}: compute + collectives, ms", "of one's")]
     duel.print_table(["step", "GFLOP", "collectives", f"MB, {GPUS[0]} GPUs", *columns], rows)
     print(f"\nMagnet's refresh of {SET:,} images, {CLASSES:,} classes, {DIM} dimensions, k = 3; seconds")

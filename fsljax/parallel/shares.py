@@ -13,6 +13,7 @@ Outside of a divided step there is one device, and every function here gives bac
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +21,9 @@ import jax
 import jax.numpy as jnp
 
 EPISODES, EXAMPLES = AXES = ("episodes", "examples")
+
+# Over a network each array takes its latency; copies of large ones take longer than that.
+_JOINED_UP_TO = 1 << 18
 
 Tree = TypeVar("Tree")
 
@@ -121,7 +125,22 @@ def gathered(tree: Tree, *, episodes: int = 1) -> Tree:
 
 def mean(tree: Tree) -> Tree:
     """Means over all devices of arrays of any shape."""
-    averaged: Tree = tree if count() == 1 else jax.lax.pmean(tree, AXES)
+    if count() == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    small: dict[jnp.dtype, list[int]] = {}
+    for place, leaf in enumerate(leaves):
+        if leaf.size <= _JOINED_UP_TO:
+            small.setdefault(leaf.dtype, []).append(place)
+    joined = [jnp.concatenate([leaves[place].reshape(-1) for place in places]) for places in small.values()]
+    large = {place: leaf for place, leaf in enumerate(leaves) if leaf.size > _JOINED_UP_TO}
+    joined, means = jax.lax.pmean((joined, large), AXES)
+    for values, places in zip(joined, small.values(), strict=True):
+        ends = list(itertools.accumulate(leaves[place].size for place in places))
+        for place, part in zip(places, jnp.split(values, ends[:-1]), strict=True):
+            means[place] = part.reshape(leaves[place].shape)
+    averaged: Tree = jax.tree.unflatten(structure, [means[place] for place in range(len(leaves))])
     return averaged
 
 

@@ -66,6 +66,25 @@ def test_moments_of_shares_are_those_of_all():
         np.testing.assert_allclose(variance, values.astype(np.float64).var(0), rtol=1e-4)
 
 
+def test_means_of_many_arrays_are_those_of_each_to_the_bit(monkeypatch):
+    monkeypatch.setattr(shares, "_JOINED_UP_TO", 6)
+    generator = np.random.default_rng(0)
+    shapes = {"a": (8, 2, 3), "b": (8,), "c": (8, 7), "d": (8, 0), "e": (8, 1)}
+    trees = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    trees |= {"f": trees["a"].astype(jnp.bfloat16), "g": np.arange(8, dtype=np.int32)}
+
+    def of_device(own: dict[str, jax.Array], function) -> dict[str, jax.Array]:
+        return function(jax.tree.map(lambda rows: rows[0], own))
+
+    found, wanted = (
+        shared(partial(of_device, function=function), chosen(8), trees, specs=DIVIDED, out=WHOLE)
+        for function in (shares.mean, partial(jax.lax.pmean, axis_name=shares.AXES))
+    )
+    for name in trees:
+        assert found[name].dtype == wanted[name].dtype
+        np.testing.assert_array_equal(found[name], wanted[name])
+
+
 def test_rows_of_divided_data_are_found_wherever_they_lie():
     devices, data = chosen(8), np.random.default_rng(0).integers(0, 256, (80, 3, 2), dtype=np.uint8)
     rows = np.random.default_rng(1).integers(0, 80, 48)
