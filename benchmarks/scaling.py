@@ -80,15 +80,31 @@ def made(work: str, devices: int, kernels: str = "auto") -> Method:
 
 def serve_one(work: str) -> None:
     """The step of one device, as any version of this code has it."""
+    import hashlib
+
     import jax
-    import step_duel
+
+    from fsljax.training.devices import compile_steps
+    from fsljax.training.steps import on_device
 
     method = made(work, 1)
     state = jax.jit(method.init)(jax.random.key(0))
     data = jax.device_put(method.training_data(state.inference_variables()))
     if method.refresh_every:
         state = method.refresh(state, data)
-    step_duel.serve_steps(method, state, data, STEPS_A_TURN)
+    lowered = compile_steps(on_device(method), 1).lower(state, data)  # type: ignore[attr-defined]
+    program = lowered.compile()
+
+    def steps() -> None:
+        nonlocal state
+        for _ in range(STEPS_A_TURN):
+            state, _ = program(state, data)
+        jax.block_until_ready(state)
+
+    steps()
+    digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()[:12]
+    about = {"version": f"JAX {jax.__version__}", "program": digest}
+    duel.serve(lambda: {"step": duel.seconds(steps) / STEPS_A_TURN}, about)
 
 
 def serve_shared(work: str, port: str, process: int) -> None:
@@ -164,19 +180,23 @@ def run(contestants: list[duel.Contestant], rounds: int) -> list[duel.Contestant
     return ready if len(ready) == len(contestants) else sys.exit("Without it there is nothing to compare.")
 
 
-def of_one_device(work: str, against: Path, rounds: int) -> None:
-    """Ours against another checkout's."""
+def of_one_device(work: str, against: Path, rounds: int, starts: int) -> None:
+    """Ours against another checkout's, each in several processes, one after another: where their memory lies
+    makes them differ, too."""
     this = [sys.executable, str(Path(__file__).absolute()), "--serve", work]
-    ours, theirs = run(
-        [
-            duel.Contestant("this checkout", [*this, "--root", str(duel.ROOT)]),
-            duel.Contestant("the other", [*this, "--root", str(against.absolute())]),
-        ],
-        rounds,
-    )
-    rows = [[one.name, duel.milliseconds(one.median("step")), one.about["version"]] for one in (ours, theirs)]
-    duel.print_table([work, "ms", "version"], rows)
-    ratios = [other["step"] / own["step"] for own, other in zip(ours.rounds, theirs.rounds, strict=True)]
+    roots = {"this checkout": duel.ROOT, "the other": against.absolute()}
+    ratios, times = [], {name: [] for name in roots}
+    for start in range(starts):
+        contestants = [duel.Contestant(name, [*this, "--root", str(root)]) for name, root in roots.items()]
+        ran = run(contestants[:: -1 if start % 2 else 1], rounds)
+        ours, theirs = sorted(ran, key=lambda one: list(roots).index(one.name))
+        ratios += [other["step"] / own["step"] for own, other in zip(ours.rounds, theirs.rounds, strict=True)]
+        for one in ran:
+            times[one.name] += [turn["step"] for turn in one.rounds]
+    rows = [[name, duel.milliseconds(statistics.median(of))] for name, of in times.items()]
+    duel.print_table([work, "ms a step"], rows)
+    same = ours.about["program"] == theirs.about["program"]
+    print(f"the programs given to XLA are {'the same to the byte' if same else 'not the same'}")
     told("the other's time / ours:", ratios, BAR_ONE_DEVICE)
 
 
@@ -220,6 +240,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--one_device", action="store_true")
+    parser.add_argument("--starts", type=int, default=4, help="of both processes, with --one_device")
     parser.add_argument("--against", type=Path, help="a checkout whose step is the measure")
     parser.add_argument("--model", action="store_true")
     for name in ("serve", "root", "core", "port", "process"):
@@ -238,7 +259,7 @@ def main() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     for work in arguments.work or ["prototypical"]:
         if arguments.one_device:
-            of_one_device(work, arguments.against, arguments.rounds)
+            of_one_device(work, arguments.against, arguments.rounds, arguments.starts)
         else:
             of_two_processes(work, arguments.rounds)
 
