@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -42,8 +42,19 @@ class Devices:
 
     def mesh(self, episodes: int = 1) -> Mesh:
         """The mesh of a step: as many devices apart as episodes allow, the others share each episode."""
-        across = math.gcd(episodes, len(self))
-        return Mesh(np.array(self.every).reshape(across, -1), AXES)
+        return Mesh(np.array(self.every).reshape(-1, self.along(episodes)), AXES)
+
+    def along(self, episodes: int) -> int:
+        """Devices that share each of a number of episodes."""
+        return len(self) // math.gcd(episodes, len(self))
+
+    def fewer(self) -> Iterator[Devices]:
+        """These devices, and ever fewer of them, as many of each process."""
+        of_process: dict[int, list[Any]] = {}
+        for device in self.every:
+            of_process.setdefault(getattr(device, "process_index", 0), []).append(device)
+        for each in range(len(self) // len(of_process), 0, -1):
+            yield Devices(tuple(device for some in of_process.values() for device in some[:each]))
 
     def replicate(self, tree: Tree) -> Tree:
         """Arrays, from the host or from one device, whole on every device."""

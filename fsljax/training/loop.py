@@ -16,7 +16,7 @@ from fsljax.errors import DivergedError, UserError
 from fsljax.networks import has_folded_norm, load_weights, pretrained
 from fsljax.networks.variables import Variables
 from fsljax.parallel import processes
-from fsljax.parallel.devices import chosen
+from fsljax.parallel.devices import UNASKED, chosen
 from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.devices import collected, how_spread, spread, steps_per_dispatch
@@ -28,7 +28,7 @@ from fsljax.training.progress import Progress
 from fsljax.training.signals import Interruption, Stopped
 from fsljax.training.state import TrainState, without_params
 from fsljax.training.state_items import state_of_first
-from fsljax.training.steps import Steps, check_batch, placed
+from fsljax.training.steps import Steps, placed, sharing
 
 
 def train(
@@ -80,8 +80,11 @@ def train(
         if step:
             progress.say(f"going on from step {step} of {total}")
         data = method.training_data(state.inference_variables())
+        available, asked = len(devices), config.mesh.devices != UNASKED
+        devices = sharing(method, state, data.index, devices, asked=asked)
+        if len(devices) < available:
+            progress.say(f"{len(devices)} of {available} devices share a step: its batch divides no further")
         on_devices = placed(data, config.data.device_budget_gb, devices)
-        check_batch(method, state, on_devices.index, devices)
         run_steps = stack.enter_context(
             Steps(method, config, on_devices, progress, devices, how_spread(state))
         )

@@ -86,23 +86,29 @@ def episodes_of(method: Method) -> int:
     return getattr(method, "episodes_per_step", 1)
 
 
-def check_batch(method: Method, state: TrainState, index: ArrayTree, devices: Devices) -> None:
-    """Raises a UserError if the devices cannot share a batch evenly, or the method not at all."""
-    if len(devices) > 1 and not hasattr(method, "episodes_per_step"):
-        name = type(method).__name__
-        raise UserError(
-            f"The method {name} does not say how {len(devices)} devices share a step: give it "
-            f"`episodes_per_step` (docs/extending.md), or take one (--config.mesh.devices=1)."
-        )
+def sharing(
+    method: Method, state: TrainState, index: ArrayTree, devices: Devices, *, asked: bool = True
+) -> Devices:
+    """The devices that share a step: all; or, where no number was asked for, as many as can.
+
+    Raises:
+      UserError: if the devices cannot share a batch evenly, or the method not at all.
+    """
     rows, episodes = jax.eval_shape(method.draw, state, index).rows, episodes_of(method)
-    along, size = devices.mesh(episodes).devices.shape[1], math.prod(rows.shape) // episodes
-    if not size % along:
-        return
+    size = math.prod(rows.shape) // episodes
+    for some in [devices] if asked else devices.fewer():
+        if len(some) == 1 or (hasattr(method, "episodes_per_step") and not size % some.along(episodes)):
+            return some
+    if not hasattr(method, "episodes_per_step"):
+        raise UserError(
+            f"The method {type(method).__name__} does not say how {len(devices)} devices share a step: give "
+            "it `episodes_per_step` (docs/extending.md), or take one device (--config.mesh.devices=1)."
+        )
     if episodes > 1:
-        has = f"{episodes} episodes of {size} images"
+        has, along = f"{episodes} episodes of {size} images", devices.along(episodes)
         wanted = f"episodes be a multiple of {len(devices)}, or that of an episode's images one of {along}"
     else:
-        has, wanted = f"{size} images", f"images be a multiple of {along}"
+        has, wanted = f"{size} images", f"images be a multiple of {len(devices)}"
     raise UserError(
         f"A step's batch has {has}, which {len(devices)} devices cannot divide: let the number of {wanted}, "
         "or take other devices (--config.mesh.devices=N)."

@@ -27,7 +27,7 @@ from fsljax.training.devices import collected, how_spread, spread
 from fsljax.training.method import Method
 from fsljax.training.progress import Progress
 from fsljax.training.state import TrainState
-from fsljax.training.steps import Steps, check_batch, placed
+from fsljax.training.steps import Steps, placed, sharing
 from tests.methods import test_repmet_detector as scenes
 
 MODULES = {"protonet": protonet, "softmax": softmax, "triplet": triplet, "magnet": magnet, "repmet": repmet,
@@ -104,8 +104,8 @@ def train(method: Method, config: Any, count: int, steps: int) -> tuple[TrainSta
     devices, metrics, step = chosen(count), [], 0
     state = jax.jit(method.init)(jax.random.key(config.seed))
     data = method.training_data(state.inference_variables())
+    assert sharing(method, state, data.index, devices) == devices
     on_devices = placed(data, config.data.device_budget_gb, devices)
-    check_batch(method, state, on_devices.index, devices)
     how = how_spread(state)
     state = spread(state, devices)
     with Steps(method, config, on_devices, Progress(steps, stream=io.StringIO()), devices, how) as run_steps:

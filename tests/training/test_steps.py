@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from fsljax import data as data_sources
 from fsljax import methods
 from fsljax.classification import embedder
+from fsljax.classification.task import LabelledBatch
 from fsljax.data.dataset import Splits
 from fsljax.data.io.encoded_images import EncodedImages
 from fsljax.errors import UserError
@@ -249,7 +250,9 @@ def test_processes_that_decode_give_the_same_bits_and_end(
 
 
 def test_a_method_that_says_nothing_of_devices_has_one():
-    method = SimpleNamespace()
+    rows = np.zeros(8, np.int32)
+    method, two = SimpleNamespace(draw=lambda *_: LabelledBatch(rows, rows)), Devices((None, None))
     assert steps.episodes_of(method) == 1
+    assert len(steps.sharing(method, None, None, two, asked=False)) == 1
     with pytest.raises(UserError, match=r"SimpleNamespace does not say how 2 devices .*mesh\.devices=1"):
-        steps.check_batch(method, None, None, Devices((None, None)))
+        steps.sharing(method, None, None, two)

@@ -17,7 +17,7 @@ from fsljax.losses import repmet_loss
 from fsljax.losses.divided_repmet import divided_repmet_loss
 from fsljax.parallel import shares
 from fsljax.parallel.devices import DIVIDED, WHOLE, Devices, chosen
-from fsljax.training.steps import check_batch, placed
+from fsljax.training.steps import placed, sharing
 from tests.parallel.trajectories import built, relative_distance, train
 
 ROWS = np.arange(48)
@@ -219,18 +219,20 @@ def test_data_that_do_not_fit_on_a_device_are_divided_over_all():
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "count", "said"),
+    ("name", "fields", "count", "fewer", "said"),
     [
-        ("softmax", {"train.examples": 3}, 5, "24 images, which 5 devices cannot divide"),
-        ("protonet", {"train.episodes_per_step": 3}, 7, "3 episodes of 24 images, which 7 devices"),
+        ("softmax", {"train.examples": 3}, 5, 4, "24 images, which 5 devices cannot divide"),
+        ("protonet", {"train.episodes_per_step": 3}, 7, 6, "3 episodes of 24 images, which 7 devices"),
     ],
 )
-def test_a_batch_that_the_devices_do_not_divide_is_refused(name, fields, count, said):
+def test_a_batch_that_the_devices_do_not_divide_is_refused(name, fields, count, fewer, said):
     method = built(name, fields)[0]
     state = jax.jit(method.init)(jax.random.key(0))
     index = method.training_data(state.inference_variables()).index
     with pytest.raises(UserError, match=said):
-        check_batch(method, state, index, chosen(count))
+        sharing(method, state, index, chosen(count))
+    # Where nobody asked for so many, fewer take part.
+    assert len(sharing(method, state, index, chosen(count), asked=False)) == fewer
 
 
 def test_more_devices_than_there_are():
