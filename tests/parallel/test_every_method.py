@@ -74,6 +74,10 @@ RUNS = [
     ("repmet", ("--config.mesh.divide_classes=True",)),
     ("protonet", ("--config.train.episodes_per_step=1",)),
 ]
+IN_SHORT = [
+    ("repmet_detector", ()),
+    ("magnet", ("--config.data.device_budget_gb=0.0", "--config.mesh.divide_classes=True")),
+]
 
 
 @pytest.fixture
@@ -103,8 +107,10 @@ def model_of(workdir: Path) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "arguments"), RUNS)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [pytest.param(*run, marks=pytest.mark.slow if run in IN_SHORT else pytest.mark.campaign) for run in RUNS],
+)
 def test_two_processes_are_one_with_two_devices(name, arguments, config_of):
     config = config_of(name)
     [one] = by_devices(config, 2, "--workdir=one", *arguments)
@@ -120,8 +126,14 @@ def test_two_processes_are_one_with_two_devices(name, arguments, config_of):
     assert ("streamed" in one.err) == ("--config.data.device_budget_gb=0.0" in arguments)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["protonet", "magnet", "repmet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("protonet", marks=pytest.mark.campaign),
+        pytest.param("magnet", marks=pytest.mark.campaign),
+        pytest.param("repmet", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_goes_on_with_any_number_of_devices_and_processes(name, config_of):
     """One device, two processes, eight devices, one again: the parameters of one device all along."""
     config, exact = config_of(name), {"JAX_ENABLE_X64": "1"}

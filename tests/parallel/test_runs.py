@@ -87,8 +87,9 @@ def test_two_processes_leave_what_one_with_two_devices_leaves(start_two, undistu
     assert losses(tmp_path / "run") == losses(undisturbed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize(
+    "asked", [pytest.param(0, marks=pytest.mark.campaign), pytest.param(1, marks=pytest.mark.slow)]
+)
 def test_a_stop_of_one_is_a_stop_of_all_and_the_run_goes_on(
     asked, start_two, undisturbed, config_file, tmp_path
 ):
@@ -106,8 +107,9 @@ def test_a_stop_of_one_is_a_stop_of_all_and_the_run_goes_on(
     assert digests(tmp_path / "run")["40"] == digests(undisturbed)["40"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+    "victim", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.campaign)]
+)
 def test_a_killed_process_ends_the_run_which_goes_on(victim, start_two, undisturbed, tmp_path):
     started = start_two()
     wait_for(started[0], "step 10/40")

@@ -14,7 +14,6 @@ import pytest
 from ..tiny_runs import command
 from .starting import Outcome, outcomes, start
 
-pytestmark = pytest.mark.slow
 
 NAMES = [f"fsljax{os.getpid()}{letter}" for letter in "ab"]
 
@@ -46,6 +45,7 @@ def hosts() -> Iterator[list[list[str]]]:
             ip("netns", "del", name)
 
 
+@pytest.mark.slow
 def test_two_hosts_train_as_one_with_two_devices(hosts, config_file, tmp_path):
     flags = ["--coordinator=10.9.0.1:4321", "--processes=2", "--workdir=two"]
     commands = [
@@ -59,6 +59,7 @@ def test_two_hosts_train_as_one_with_two_devices(hosts, config_file, tmp_path):
     assert (tmp_path / "two" / "results.json").read_text() == (tmp_path / "one" / "results.json").read_text()
 
 
+@pytest.mark.campaign
 def test_a_host_that_is_cut_off_ends_both_within_two_minutes(hosts):
     script = """
 import sys, time
