@@ -14,7 +14,6 @@ import pytest
 from ..tiny_runs import command
 from .starting import Outcome, outcomes, start
 
-
 NAMES = [f"fsljax{os.getpid()}{letter}" for letter in "ab"]
 
 
