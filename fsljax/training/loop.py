@@ -50,13 +50,19 @@ def train(
 
     Raises:
       UserError: if the run that `config.network.init_from` names, or the file that
-        `config.network.weights` names, has no model, or another network.
+        `config.network.weights` names, has no model, or another network; or if the devices cannot share a
+        step as asked.
       DivergedError: if the loss is no longer a finite number; earlier checkpoints stay.
       NotSavedError: if the last state cannot be written.
       Stopped: if a signal asked for it; the state is on disk.
     """
     devices = chosen(config.mesh.devices)
     state = jax.jit(method.init)(jax.random.key(config.seed))
+    if config.mesh.divide_classes and not state.divided:
+        raise UserError(
+            f"config.mesh.divide_classes is True, but what {config.method} learns is not kept class by class: "
+            "let it be False."
+        )
     writes, is_new = processes.is_first(), False
     with processes.together():
         if writes:

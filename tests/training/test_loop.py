@@ -85,6 +85,15 @@ def test_a_second_run_in_the_same_workdir_is_refused(launch, start: Start, tmp_p
         run.communicate()
 
 
+def test_what_is_not_kept_by_classes_is_not_divided_by_them(launch):
+    done = launch("--config.mesh.divide_classes=True")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "fsljax: config.mesh.divide_classes is True, but what protonet learns is not kept class by class: let "
+        "it be False."
+    )
+
+
 def test_a_loss_that_is_no_number_stops_the_run_at_its_step(launch, tmp_path: Path):
     steps = ("--workdir=run", "--mode=train", "--config.train.steps=40")
     done = launch(*steps, "--config.train.learning_rate=1e38", "--config.train.schedule=constant",
