@@ -154,9 +154,13 @@ def of_first(tree: Tree) -> Tree:
     """Arrays as the first device has them, on all: what float arithmetic decided may differ between them."""
     if count() == 1:
         return tree
-    agreed: Tree = jax.tree.map(
-        lambda array: jax.lax.psum(jnp.where(number() == 0, array, jnp.zeros_like(array)), AXES), tree
-    )
+
+    def agreed_on(array: jax.Array) -> jax.Array:
+        ours = jnp.where(number() == 0, array, jnp.zeros_like(array))
+        summed: jax.Array = jax.lax.psum(ours.astype(jnp.promote_types(ours.dtype, jnp.int32)), AXES)
+        return summed.astype(ours.dtype)
+
+    agreed: Tree = jax.tree.map(agreed_on, tree)
     return agreed
 
 

@@ -60,8 +60,8 @@ def train(
     state = jax.jit(method.init)(jax.random.key(config.seed))
     if config.mesh.divide_classes and not state.divided:
         raise UserError(
-            f"config.mesh.divide_classes is True, but what {config.method} learns is not kept class by class: "
-            "let it be False."
+            f"config.mesh.divide_classes is True, but {config.method} keeps nothing class by class: let it "
+            "be False."
         )
     writes, is_new = processes.is_first(), False
     with processes.together():

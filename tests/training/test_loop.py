@@ -89,8 +89,8 @@ def test_what_is_not_kept_by_classes_is_not_divided_by_them(launch):
     done = launch("--config.mesh.divide_classes=True")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "fsljax: config.mesh.divide_classes is True, but what protonet learns is not kept class by class: let "
-        "it be False."
+        "fsljax: config.mesh.divide_classes is True, but protonet keeps nothing class by class: let it be "
+        "False."
     )
 
 

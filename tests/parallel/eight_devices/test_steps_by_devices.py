@@ -54,6 +54,14 @@ def test_who_takes_whole_episodes_and_who_shares_them():
     assert chosen(8).mesh(6).devices.shape == (2, 4)
 
 
+def test_all_take_what_the_first_has():
+    values = np.arange(8, dtype=np.float32), np.arange(8) % 2 == 0, np.arange(8, dtype=np.int32) - 3
+    found = shared(shares.of_first, chosen(8), values, specs=(DIVIDED,))
+    for ours, given in zip(found, values, strict=True):
+        np.testing.assert_array_equal(ours, np.full(8, given[0]))
+        assert ours.dtype == given.dtype
+
+
 def test_moments_of_shares_are_those_of_all():
     values = np.random.default_rng(0).normal(100, 1, (64, 5)).astype(np.float32)
 
