@@ -103,14 +103,14 @@ def compared(work: str, gpus: int) -> float:
 def compiled(work: str) -> Step:
     import collectives
     import jax
-    import scaling
+    import scaled_work
 
     from fsljax.parallel.devices import chosen
     from fsljax.training.devices import compile_steps, how_spread, spread
     from fsljax.training.steps import on_device, placed
 
     devices = chosen(COMPILED_FOR)
-    method = scaling.made(work, len(devices), kernels="xla")
+    method = scaled_work.made(work, len(devices), kernels="xla")
     state = jax.jit(method.init)(jax.random.key(0))
     data = placed(method.training_data(state.inference_variables()), 10.0, devices)
     lies, state = how_spread(state), spread(state, devices)
@@ -119,7 +119,7 @@ def compiled(work: str) -> Step:
     text = lowered.compile({"xla_backend_optimization_level": 0}).as_text()  # it is read, not run
     sent = tuple((one.kind, one.bytes()) for one in collectives.read(text, len(devices)))
 
-    alone = scaling.made(work, 1, kernels="xla")
+    alone = scaled_work.made(work, 1, kernels="xla")
     state = jax.jit(alone.init)(jax.random.key(0))
     given = alone.training_data(state.inference_variables())
     counted = compile_steps(on_device(alone), 1).lower(state, given).cost_analysis()  # type: ignore[attr-defined]
