@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import jax
@@ -83,8 +83,7 @@ class Devices:
 
     def whole(self, array: jax.Array) -> jax.Array:
         """An array with its rows divided, whole on every device."""
-        gather = jax.jit(lambda rows: rows, out_shardings=NamedSharding(self.mesh(), WHOLE))
-        gathered: jax.Array = gather(array)
+        gathered: jax.Array = _gather(NamedSharding(self.mesh(), WHOLE))(array)
         return gathered
 
     def share(self, count: int, episodes: int = 1) -> np.ndarray:
@@ -189,6 +188,12 @@ def prepare(count: int, processes: int = 1) -> None:
     if count > 1 and not forced:
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", max(1, count // processes))
+
+
+@cache
+def _gather(whole: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    """One function for each sharding: a new one at every checkpoint would be compiled again."""
+    return jax.jit(lambda rows: rows, out_shardings=whole)
 
 
 def _put(sharding: NamedSharding, leaf: Any) -> Any:

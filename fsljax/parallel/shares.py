@@ -179,19 +179,30 @@ def rows_of_divided(own: jax.Array, rows: jax.Array, *, episodes: int = 1) -> ja
     """This device's share of rows of data that are divided over the devices.
 
     Args:
-      own: `[size, …]`, this device's part of the data: rows number · size and on.
+      own: as of `wherever_they_lie`.
       rows: int `[episodes · n]`, of the whole batch, positions in all data.
       episodes: of the batch.
 
     Returns:
       `[own episodes · own n, …]`.
     """
+    return share(wherever_they_lie(own, rows), episodes=episodes)
+
+
+def wherever_they_lie(own: jax.Array, rows: jax.Array) -> jax.Array:
+    """Rows `[n, …]` of data that are divided over the devices, the same on all.
+
+    Args:
+      own: `[size, …]`, this device's part of the data: rows number · size and on.
+      rows: int `[n]`, positions in all data.
+    """
     places = rows - number() * len(own)
     here = (places >= 0) & (places < len(own))
     found = own[jnp.clip(places, 0, len(own) - 1)]
     found = jnp.where(here.reshape(-1, *(1,) * (own.ndim - 1)), found, jnp.zeros_like(found))
     # Each row comes from one device and from the others as zeros: a sum is a copy.
-    return share(jax.lax.psum(found, AXES), episodes=episodes)
+    summed: jax.Array = jax.lax.psum(found, AXES)
+    return summed
 
 
 def _along(axis: str) -> int:

@@ -94,6 +94,8 @@ def sharing(
     Raises:
       UserError: if the devices cannot share a batch evenly, or the method not at all.
     """
+    if len(devices) == 1:
+        return devices
     rows, episodes = jax.eval_shape(method.draw, state, index).rows, episodes_of(method)
     size = math.prod(rows.shape) // episodes
     for some in [devices] if asked else devices.fewer():

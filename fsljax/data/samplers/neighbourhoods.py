@@ -159,12 +159,8 @@ def _nearest(centroids: jax.Array, seed: jax.Array, eligible: jax.Array, count: 
     if shares.count() == 1 or part == clusters:
         distances = squared_euclidean(centroids[seed][None], centroids[:clusters])[0]
         return jax.lax.top_k(jnp.where(eligible, -distances, -jnp.inf), count)[1]
-    first = shares.number() * part
-    place = seed - first
-    is_here = (place >= 0) & (place < part)
-    own = jnp.where(is_here, centroids[jnp.clip(place, 0, part - 1)], 0)
-    distances = squared_euclidean(shares.total(own)[None], centroids)[0]
-    numbers = first + jnp.arange(part)
+    distances = squared_euclidean(shares.wherever_they_lie(centroids, seed[None]), centroids)[0]
+    numbers = shares.number() * part + jnp.arange(part)
     may = (numbers < clusters) & eligible[jnp.minimum(numbers, clusters - 1)]
     nearness, places = jax.lax.top_k(jnp.where(may, -distances, -jnp.inf), min(count, part))
     of_all, numbers_of_all = shares.gathered((nearness, jnp.minimum(numbers[places], clusters - 1)))
