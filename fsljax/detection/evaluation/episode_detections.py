@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from fsljax.data.batches import batches_of
 from fsljax.detection.data.structures import Detections, GroundTruth, ImageBatch
+from fsljax.detection.enrolled.views import views_of_batch
 from fsljax.detection.evaluation.authors_counter import Counts, count_image
 from fsljax.detection.evaluation.verdicts import Verdict, judge_image, judge_image_as_coco
 from fsljax.detection.model.detector import DetectorNetwork
@@ -44,7 +45,11 @@ class Column:
 
 
 def regions_of(
-    detector: TrainedDetector, support: ImageBatch, query: ImageBatch, images_at_once: int | None
+    detector: TrainedDetector,
+    support: ImageBatch,
+    query: ImageBatch,
+    images_at_once: int | None,
+    views: int = 0,
 ) -> tuple[Support, Examined]:
     """The regions of supports and queries, with the boxes that are known.
 
@@ -53,8 +58,12 @@ def regions_of(
       support: images `[g, way, shots, …]`, the box that is given in each its ground truth.
       query: images `[g, queries, …]` with their ground truth.
       images_at_once: images that are looked at together; None: all of an episode.
+      views: of each support beside itself; the regions of a support are then `[g, way, shots, 1 + views, …]`.
     """
     of_support = _examine_all(detector, support, images_at_once)
+    if views:
+        of_views = [_examine_all(detector, view, images_at_once) for view in views_of_batch(support, views)]
+        of_support = jax.tree.map(lambda *parts: jnp.stack(parts, axis=3), of_support, *of_views)
     kept = Support(of_support.features, of_support.boxes, of_support.valid, of_support.objectness)
     return kept, _examine_all(detector, query, images_at_once)
 
@@ -109,6 +118,8 @@ def candidates_of(
     if column.rule != DISTANCE:
         layer = detector.layer("linear" if column.rule == VANILLA else "embedding")
     few = jax.tree.map(lambda part: part[:, :, : column.shots], support)
+    if few.valid.ndim > 4:  # views of a support are supports, too
+        few = jax.tree.map(lambda part: part.reshape(*part.shape[:2], -1, *part.shape[4:]), few)
     rule = scores_by_linear if column.rule == VANILLA else scores_by_representatives
     scores = _scores(few, queries.features[:, :, rows], layer, rule, enrollment, column.epochs)
     return Candidates(boxes, queries.valid[:, :, rows], scores)

@@ -114,7 +114,7 @@ def evaluate(detector: TrainedDetector, novel: NovelImages) -> Result:
     shown, printed = None, time.monotonic()
     for numbers, count, support, query in _images(novel, episodes, options.distractors):
         regions = {
-            name: regions_of(of_rule, support, query, novel.images_at_once)
+            name: regions_of(of_rule, support, query, novel.images_at_once, options.enrol.views)
             for name, of_rule in detectors.items()
         }
         for column in columns:

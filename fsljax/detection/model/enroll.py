@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from fsljax.clustering import kmeans
 from fsljax.detection.config import Config, EnrollOptions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_logits, squared_distances
 from fsljax.detection.ops.boxes import iou
@@ -90,7 +93,7 @@ def representative_rows(boxes: jax.Array, valid: jax.Array, *, per_shot: int, ov
 
 
 def enroll(embeddings: jax.Array, support: Support, options: EnrollOptions) -> jax.Array:
-    """Representatives `[way, shots · per_shot, dim]` of the classes of a support.
+    """Representatives `[way, shots · per_shot, dim]` of the classes of a support, or the means of clusters.
 
     Args:
       embeddings: `[way, shots, p, dim]` of its regions.
@@ -103,7 +106,11 @@ def enroll(embeddings: jax.Array, support: Support, options: EnrollOptions) -> j
         return embeddings[rows]
 
     chosen = jax.vmap(jax.vmap(of_image))(embeddings, support.boxes, support.valid)
-    return chosen.reshape(len(chosen), -1, chosen.shape[-1])
+    representatives = chosen.reshape(len(chosen), -1, chosen.shape[-1])
+    if not 0 < options.clusters < representatives.shape[1]:
+        return representatives
+    by_class = partial(kmeans, jax.random.key(0), num_clusters=options.clusters)
+    return jax.vmap(by_class)(representatives).centroids
 
 
 def scores_by_representatives(
@@ -143,15 +150,15 @@ def scores_by_representatives(
     layer_learns = options.layer and layer is not None
     embeddings = embed(layer, support.features)
 
-    def loss_of(params: tuple[jax.Array, Layer | None], regions: _SupportRegions) -> jax.Array:
+    def loss_of(params: tuple[jax.Array, Layer | None], regions: SupportRegions) -> jax.Array:
         representatives, layer = params
         embedded = embed(layer, regions.features) if layer_learns else regions.features
-        return _representative_loss(embedded, finished(representatives), regions, enrollment)
+        return representative_loss(embedded, finished(representatives), regions, enrollment)
 
     params = (enroll(embeddings, support, options), layer if layer_learns else None)
     if epochs:
         given = support if layer_learns else support._replace(features=embeddings)
-        params = _fine_tuned(params, loss_of, given, options, epochs)
+        params = fine_tuned(params, loss_of, _regions_of(given, options), options, epochs)
     query_embeddings = embed(params[1] if layer_learns else layer, queries)
     nearest = jnp.min(squared_distances(query_embeddings, finished(params[0])), axis=-1)
     return jax.nn.softmax(repmet_logits(nearest, enrollment.sigma, enrollment.scale), axis=-1)
@@ -188,16 +195,16 @@ def scores_by_linear(
     bias = jnp.concatenate([trained.bias[:1], jnp.full(len(means), jnp.mean(trained.bias[1:]))])
     layer = Layer(kernel, bias)
 
-    def loss_of(layer: Layer, regions: _SupportRegions) -> jax.Array:
+    def loss_of(layer: Layer, regions: SupportRegions) -> jax.Array:
         losses = optax.softmax_cross_entropy_with_integer_labels(layer(regions.features), regions.labels)
         return jnp.sum(losses * regions.weights)
 
     if epochs:
-        layer = _fine_tuned(layer, loss_of, support, options, epochs)
+        layer = fine_tuned(layer, loss_of, _regions_of(support, options), options, epochs)
     return jax.nn.softmax(layer(queries), axis=-1)
 
 
-class _SupportRegions(NamedTuple):
+class SupportRegions(NamedTuple):
     """Regions of a support image to learn from: features `[p, hidden]`, labels `[p]`, weights `[p]`."""
 
     features: jax.Array
@@ -205,7 +212,7 @@ class _SupportRegions(NamedTuple):
     weights: jax.Array
 
 
-def _regions_of(support: Support, options: EnrollOptions) -> _SupportRegions:
+def _regions_of(support: Support, options: EnrollOptions) -> SupportRegions:
     """All support images, `[way · shots, p, …]`, the classes by turns."""
 
     def of_image(image: Support, label: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -222,17 +229,25 @@ def _regions_of(support: Support, options: EnrollOptions) -> _SupportRegions:
     )
     way, shots = support.valid.shape[:2]
     labels, weights = jax.vmap(of_image)(by_turns, 1 + jnp.arange(way * shots) % way)
-    return _SupportRegions(by_turns.features, labels, weights)
+    return SupportRegions(by_turns.features, labels, weights)
 
 
-def _fine_tuned(
+def fine_tuned(
     start: Learned,
-    loss_of: Callable[[Learned, _SupportRegions], jax.Array],
-    support: Support,
+    loss_of: Callable[[Learned, SupportRegions], jax.Array],
+    regions: SupportRegions,
     options: EnrollOptions,
     epochs: int,
 ) -> Learned:
-    regions = _regions_of(support, options)
+    """What is learned by a step for each support image, epoch after epoch.
+
+    Args:
+      start: before the first step.
+      loss_of: of what is learned, and the regions of one image.
+      regions: of all images, `[n, p, …]`, in the order of the steps.
+      options: of enrolment.
+      epochs: as many.
+    """
     optimizer = optax.adam(options.rate)
 
     def step(
@@ -248,11 +263,25 @@ def _fine_tuned(
     return params
 
 
-def _representative_loss(
-    embeddings: jax.Array, representatives: jax.Array, regions: _SupportRegions, enrollment: Enrollment
+def representative_loss(
+    embeddings: jax.Array,
+    representatives: jax.Array,
+    regions: SupportRegions,
+    enrollment: Enrollment,
+    there: jax.Array | np.ndarray | None = None,
 ) -> jax.Array:
+    """The loss of an image's regions, in fine-tuning.
+
+    Args:
+      embeddings: `[p, dim]` of the regions.
+      representatives: `[way, k, dim]`.
+      regions: the rest of them.
+      enrollment: of the classes.
+      there: bool `[way, k]`, False for padding; None: there is none.
+    """
     options = enrollment.options
-    nearest = jnp.min(squared_distances(embeddings, representatives), axis=-1)
+    squares = squared_distances(embeddings, representatives)
+    nearest = jnp.min(squares if there is None else jnp.where(there, squares, jnp.inf), axis=-1)
     logits = repmet_logits(nearest, enrollment.sigma, enrollment.scale)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
     is_class = jax.nn.one_hot(regions.labels - 1, nearest.shape[-1], dtype=bool)
