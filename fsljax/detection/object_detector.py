@@ -14,6 +14,7 @@ from fsljax.config import plain
 from fsljax.data.labels import Label
 from fsljax.data.user_images import Images
 from fsljax.detection.data.padded_images import GivenBoxes
+from fsljax.detection.enrolled.annotated import given_objects
 from fsljax.detection.enrolled.arguments import checked_count, enrolled_labels
 from fsljax.detection.enrolled.calibration import best_threshold, judged_with, judged_without_each
 from fsljax.detection.enrolled.classes import Classes
@@ -117,8 +118,8 @@ class Detector:
     def enroll(
         self,
         images: Images,
-        boxes: GivenBoxes,
-        labels: Label | Iterable[Label] | np.ndarray,
+        boxes: GivenBoxes | None = None,
+        labels: Label | Iterable[Label] | np.ndarray | None = None,
         *,
         augment: int | bool | None = None,
         clusters: int | None = None,
@@ -128,10 +129,12 @@ class Detector:
         """Adds classes, or boxes to classes.
 
         Args:
-          images: `n` of them.
+          images: `n` of them; or, without boxes, an annotation file of LabelMe, VOC (XML) or COCO, several of
+            these, or a folder of them with their images: all objects in it are enrolled.
           boxes: `n` boxes `[4]`, one in each image, or for each image several, `[m, 4]`:
             `[y_min, x_min, y_max, x_max]` in pixels of the image, upright (as EXIF turns it).
           labels: one label (a string or an integer) for each box, in the order of the boxes; or one for all.
+            Of annotations: the classes that are enrolled; None: all.
           augment: how many changed views of each image (mirrored, smaller, larger, moved) give
             representatives too, up to 8; True: all; None: as the detector's config says, `eval.enrol.views`.
           clusters: representatives of a class at most, the means of clusters; 0: all; None: as the config
@@ -155,6 +158,7 @@ class Detector:
         most = checked_count("clusters", options.clusters if clusters is None else clusters)
         epochs = checked_count("fine_tune_epochs", fine_tune_epochs)
         data = self._trained.config.data
+        images, boxes, labels = given_objects(images, boxes, labels)
         photographs = photographs_with_boxes(self._space, data, images, boxes, labels, views)
         if background is not None:
             lacks = list(dict.fromkeys(label for one in photographs for label in one.labels))
@@ -233,8 +237,7 @@ class Detector:
         if images is None:
             counted = judged_without_each(known, self._enrollment, suppression)
         else:
-            if boxes is None or labels is None:
-                raise UserError("To calibrate by images give their boxes and labels, too.")
+            images, boxes, labels = given_objects(images, boxes, labels)
             photographs = photographs_with_boxes(
                 self._space, self._trained.config.data, images, boxes, labels, may_be_empty=True
             )

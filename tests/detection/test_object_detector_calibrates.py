@@ -80,7 +80,7 @@ def test_nothing_to_calibrate_by_is_told(detector: Detector, images: np.ndarray)
     detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
     with pytest.raises(UserError, match="no class was enrolled from two photographs"):
         detector.calibrate()
-    with pytest.raises(UserError, match="give their boxes and labels"):
+    with pytest.raises(UserError, match="Boxes and labels are missing"):
         detector.calibrate(images)
     with pytest.raises(UserError, match="'c' is not enrolled"):
         detector.calibrate(images[:1], [BOX], "c")

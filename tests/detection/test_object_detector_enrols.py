@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,17 @@ def test_colour_photographs_shown_to_a_detector_of_drawings_are_told(detector: D
 @pytest.mark.filterwarnings("error")
 def test_grey_images_in_rgb_are_not(detector: Detector, images: np.ndarray):
     detector.enroll(images[:1].repeat(3, axis=-1), [BOX], "a").detect(images.repeat(3, axis=-1))
+
+
+def test_annotation_files_are_enrolled(detector: Detector, images: np.ndarray, tmp_path: Path):
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "one.png")
+    shapes = [{"label": "a", "points": [[BOX[1], BOX[0]], [BOX[3], BOX[2]]]}]
+    document = {"shapes": shapes, "imagePath": "one.png", "imageHeight": SIDE, "imageWidth": SIDE}
+    (tmp_path / "one.json").write_text(json.dumps(document))
+    detector.enroll(tmp_path / "one.json")
+    expected = Detector(detector._trained).enroll(images[:1], [BOX], "a")
+    np.testing.assert_allclose(detector._representatives["a"], expected._representatives["a"], atol=1e-5)
+    with pytest.raises(UserError, match="no object of the class 'b'"):
+        detector.enroll(tmp_path, labels="b")
+    with pytest.raises(UserError, match="Boxes and labels are missing"):
+        detector.enroll(tmp_path / "one.png")

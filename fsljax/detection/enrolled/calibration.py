@@ -107,8 +107,8 @@ def _proposals(photograph: Photograph) -> Seen:
         rest = column[given:]
         return np.pad(rest, [(0, places - count), *[(0, 0)] * (rest.ndim - 1)])[None]
 
-    columns = (photograph.boxes, photograph.refined, np.ones(len(photograph.boxes), bool),
-               photograph.objectness, photograph.features)  # fmt: skip
+    boxes, refined, objectness, features = photograph.regions
+    columns = boxes, refined, np.ones(len(boxes), bool), objectness, features
     return Seen(*map(filled, columns))  # type: ignore[arg-type]
 
 

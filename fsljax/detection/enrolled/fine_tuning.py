@@ -62,9 +62,9 @@ def _of_box(photograph: Photograph, row: int, number: int, enrollment: Enrollmen
     near = photograph.overlaps(row)
     nearest_given = overlaps(photograph.boxes, photograph.boxes[:given]).max(axis=1)
     positive = near >= options.high
-    negative = (nearest_given < options.low) & (photograph.objectness < options.object)
-    weights = positive * (options.positive_fraction / max(positive.sum(), 1))
-    weights = weights + negative * ((1 - options.positive_fraction) / max(negative.sum(), 1))
+    negative = (nearest_given < options.low) & (photograph.regions.objectness < options.object)
+    weights = positive * (options.positive_fraction / max(int(positive.sum()), 1))
+    weights = weights + negative * ((1 - options.positive_fraction) / max(int(negative.sum()), 1))
     labels = np.where(positive, 1 + number, BACKGROUND).astype(np.int32)
     return SupportRegions(photograph.features, labels, weights.astype(np.float32))  # type: ignore[arg-type]
 
@@ -76,7 +76,7 @@ def _of_background(
     lacked = np.isin(np.arange(len(far)), [place for place, label in enumerate(representatives)
                                            if label in photograph.lacks])  # fmt: skip
     counts = lacked[np.argmin(far, axis=0)]
-    weights = counts * ((1 - enrollment.options.positive_fraction) / max(counts.sum(), 1))
+    weights = counts * ((1 - enrollment.options.positive_fraction) / max(int(counts.sum()), 1))
     labels = np.full(len(counts), BACKGROUND, np.int32)
     return SupportRegions(photograph.features, labels, weights.astype(np.float32))  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ from fsljax.detection.data.padded_images import (
     padded_batches,
 )
 from fsljax.detection.data.structures import Array
-from fsljax.detection.enrolled.photographs import Photograph
+from fsljax.detection.enrolled.photographs import Photograph, Regions
 from fsljax.detection.enrolled.views import views
 from fsljax.detection.model.search import Seen
 from fsljax.errors import UserError
@@ -142,6 +142,6 @@ def _kept(
 ) -> Photograph:
     valid = np.asarray(seen.valid[place])
     columns = (seen.boxes, seen.refined, seen.objectness, seen.features)
-    regions = (np.asarray(column[place], np.float32)[valid] for column in columns)
-    photograph = Photograph(*regions, labels, lacks, number, is_view)
+    regions = Regions(*(np.asarray(column[place], np.float32)[valid] for column in columns))
+    photograph = Photograph(regions, labels, lacks, number, is_view)
     return photograph.thinned() if is_view else photograph

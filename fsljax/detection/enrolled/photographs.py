@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,53 +19,69 @@ _ON_BOX = 0.5  # IoU
 _OF_A_VIEW = 64  # regions about no box that are kept of it
 
 
-@dataclass(frozen=True, eq=False)
-class Photograph:
-    """The regions of a photograph: the boxes that were given, then proposals.
+class Regions(NamedTuple):
+    """Regions of a photograph.
 
     Attributes:
       boxes: `[p, 4]`, where the features are from, in pixels of what the network saw.
       refined: `[p, 4]`, after regression.
       objectness: `[p]`.
       features: `[p, dim]`, as they are compared.
-      labels: of the boxes that were given, which come first; none: it is background.
-      lacks: classes that are not in it, of background.
-      number: that a photograph and its views have in common.
-      is_view: whether it is a changed view of another one.
     """
 
     boxes: np.ndarray
     refined: np.ndarray
     objectness: np.ndarray
     features: np.ndarray
+
+    def at(self, rows: np.ndarray | slice) -> Regions:
+        """Some of them."""
+        return Regions(*(column[rows] for column in self))
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """The regions of a photograph: the boxes that were given, then proposals.
+
+    Attributes:
+      regions: all of them.
+      labels: of the boxes that were given, which come first; none: it is background.
+      lacks: classes that are not in it, of background.
+      number: that a photograph and its views have in common.
+      is_view: whether it is a changed view of another one.
+    """
+
+    regions: Regions
     labels: tuple[Label, ...]
     lacks: tuple[Label, ...]
     number: int
     is_view: bool = False
 
+    @property
+    def boxes(self) -> np.ndarray:
+        return self.regions.boxes
+
+    @property
+    def features(self) -> np.ndarray:
+        return self.regions.features
+
     def without(self, label: Label) -> Photograph:
         """It without the boxes of a class."""
-        given = len(self.labels)
         kept = [row for row, of_box in enumerate(self.labels) if of_box != label]
-        rows = [*kept, *range(given, len(self.boxes))]
-        columns = (column[rows] for column in (self.boxes, self.refined, self.objectness, self.features))
+        rows = np.array([*kept, *range(len(self.labels), len(self.boxes))], int)
         labels = tuple(self.labels[row] for row in kept)
         lacks = tuple(other for other in self.lacks if other != label)
-        return Photograph(*columns, labels, lacks, self.number, self.is_view)
+        return replace(self, regions=self.regions.at(rows), labels=labels, lacks=lacks)
 
     def thinned(self) -> Photograph:
         """It with the regions that lie on boxes, and few others: enough to learn from."""
         given = len(self.labels)
         on_box = overlaps(self.boxes, self.boxes[:given]).max(axis=1, initial=0) >= _ON_BOX
         others = np.flatnonzero(~on_box)
-        few = (
-            others[np.unique(np.linspace(0, len(others) - 1, _OF_A_VIEW).astype(int))]
-            if len(others)
-            else others
-        )
-        rows = np.sort(np.concatenate([np.flatnonzero(on_box), few]))
-        columns = (column[rows] for column in (self.boxes, self.refined, self.objectness, self.features))
-        return Photograph(*columns, self.labels, self.lacks, self.number, self.is_view)
+        if len(others) > _OF_A_VIEW:
+            others = others[np.linspace(0, len(others) - 1, _OF_A_VIEW).astype(int)]
+        rows = np.sort(np.concatenate([np.flatnonzero(on_box), others]))
+        return replace(self, regions=self.regions.at(rows))
 
     def overlaps(self, row: int) -> np.ndarray:
         """IoU `[p]` of the regions with a box that was given; of other given ones 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -63,7 +63,7 @@ def search(
     if labels is None:
         chosen = everything
     else:
-        asked = [labels] if isinstance(labels, str | Integral) else list(labels)
+        asked: list[Any] = [labels] if isinstance(labels, str | Integral) else list(cast(Any, labels))
         chosen = enrolled_labels(asked, everything)
     if not chosen:
         raise UserError("There is no label to look for: give one at least, or None for all.")

@@ -8,7 +8,7 @@ import numpy as np
 
 from fsljax.data.labels import Label
 from fsljax.detection.enrolled.classes import Classes
-from fsljax.detection.enrolled.photographs import Photograph
+from fsljax.detection.enrolled.photographs import Photograph, Regions
 
 _COLUMNS = {"boxes": np.float32, "refined": np.float32, "objectness": np.float32, "features": np.float16}
 
@@ -30,7 +30,10 @@ def arrays_of(classes: Classes, dim: int) -> dict[str, np.ndarray]:
         "threshold": np.array(threshold, np.float64),
         **{
             f"regions_{name}": np.concatenate(
-                [np.zeros(empty[name], kind), *(np.asarray(getattr(one, name), kind) for one in photographs)]
+                [
+                    np.zeros(empty[name], kind),
+                    *(np.asarray(getattr(one.regions, name), kind) for one in photographs),
+                ]
             )
             for name, kind in _COLUMNS.items()
         },
@@ -90,9 +93,9 @@ def _photographs(
         raise ValueError("photographs and classes do not fit together")
     return tuple(
         Photograph(
-            *regions,
+            Regions(*regions),
             tuple(labels[int(place)] for place in of_boxes),
-            tuple(labels[place] for place in np.flatnonzero(lacked)),
+            tuple(labels[int(place)] for place in np.flatnonzero(lacked)),
             int(number),
             bool(is_view),
         )
