@@ -21,10 +21,10 @@ from fsljax.detection.enrolled.classes import Classes
 from fsljax.detection.enrolled.head_space import HeadSpace
 from fsljax.detection.enrolled.looking import Space, background_photographs, photographs_with_boxes
 from fsljax.detection.enrolled.searching import Detected, search
+from fsljax.detection.enrolled.spaces import description_of, space_of
 from fsljax.detection.enrolled.stored import arrays_of, classes_of
 from fsljax.detection.enrolled.views import VIEWS
 from fsljax.detection.model import stored
-from fsljax.detection.model.enroll import Enrollment, enrollment_of
 from fsljax.detection.model.inference import suppression_of
 from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
 from fsljax.errors import UserError
@@ -53,14 +53,14 @@ class Detector:
     compute there.
     """
 
-    def __init__(self, trained: TrainedDetector):
+    def __init__(self, trained: TrainedDetector, space: Space | None = None):
         if REPRESENTATIVES not in trained.variables["params"]:
             raise UserError(
                 "This detector was trained with a linear head, which knows no new classes: load one that was "
                 "trained with config.head.kind 'repmet'."
             )
         self._trained = trained
-        self._space: Space = HeadSpace(trained)
+        self._space = HeadSpace(trained) if space is None else space
         # Never changed, but replaced as a whole: who reads it holds the classes of one moment.
         self._known = Classes()
         self._changing, self._saving = threading.Lock(), threading.Lock()
@@ -74,19 +74,30 @@ class Detector:
         self._changing, self._saving = threading.Lock(), threading.Lock()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Detector:
+    def load(
+        cls, path: str | os.PathLike[str], *, compare: str | None = None, weights: str | None = None
+    ) -> Detector:
         """Loads a run's workdir, a shipped model, or what `save` wrote.
 
+        Args:
+          path: the folder.
+          compare: where regions are compared with new classes. "head": by the detector's own head, from whose
+            training they come. "backbone": the best proposals are cut out and embedded by a classifier's
+            frozen network, which costs about a second an image. None: as the classes were enrolled, "head"
+            where there are none.
+          weights: of that network, "efficientnet_lite0" (by default), "dinov2_small" or any others that
+            `Classifier.pretrained` takes.
+
         Raises:
-          UserError: if the folder holds none of these, or nothing that can be read.
+          UserError: if the folder holds none of these, or nothing that can be read; the weights cannot be
+            had; the classes in it were compared elsewhere.
         """
         check_not_forked()
         folder = given_path(path)
-        detector = cls(stored.load(folder))
-        if is_there(folder / saved_model.ENROLLED):
-            saved_model.read_enrolled(
-                folder / saved_model.ENROLLED, detector._model, detector._space.dim, detector._restore
-            )
+        enrolled, trained = folder / saved_model.ENROLLED, stored.load(folder)
+        detector = cls(trained, space_of(trained, compare, weights, enrolled))
+        if is_there(enrolled):
+            saved_model.read_enrolled(enrolled, detector._model, detector._space.dim, detector._restore)
         return detector
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -99,7 +110,8 @@ class Detector:
         folder = given_path(path)
         with self._saving:
             known = self._known
-            arrays, config = arrays_of(known, self._space.dim), plain(self._trained.config)
+            arrays = {**arrays_of(known, self._space.dim), **description_of(self._space)}
+            config = plain(self._trained.config)
             saved_model.write(
                 folder, config, self._model, list(known.representatives), arrays, self._is_config_of
             )
@@ -153,7 +165,7 @@ class Detector:
             finite numbers.
         """
         check_not_forked()
-        options = self._enrollment.options
+        options = self._space.enrollment.options
         views = checked_count("augment", options.views if augment is None else augment, len(VIEWS))
         most = checked_count("clusters", options.clusters if clusters is None else clusters)
         epochs = checked_count("fine_tune_epochs", fine_tune_epochs)
@@ -166,7 +178,7 @@ class Detector:
             photographs += background_photographs(self._space, data, background, lacks, first)
         with self._changing:
             self._known = self._known.with_photographs(
-                photographs, self._enrollment, clusters=most, epochs=epochs
+                photographs, self._space.enrollment, clusters=most, epochs=epochs
             )
         return self
 
@@ -235,14 +247,14 @@ class Detector:
         known = self._known
         suppression = suppression_of(self._trained.config.eval)
         if images is None:
-            counted = judged_without_each(known, self._enrollment, suppression)
+            counted = judged_without_each(known, self._space.enrollment, suppression)
         else:
             images, boxes, labels = given_objects(images, boxes, labels)
             photographs = photographs_with_boxes(
                 self._space, self._trained.config.data, images, boxes, labels, may_be_empty=True
             )
             enrolled_labels([label for one in photographs for label in one.labels], known.representatives)
-            counted = judged_with(known, photographs, self._enrollment, suppression)
+            counted = judged_with(known, photographs, self._space.enrollment, suppression)
         threshold = best_threshold(counted)
         with self._changing:
             self._known = replace(self._known, threshold=threshold)
@@ -251,10 +263,6 @@ class Detector:
     @property
     def _model(self) -> Model:
         return Model(self._trained.step, self._trained.variables)
-
-    @property
-    def _enrollment(self) -> Enrollment:
-        return enrollment_of(self._trained.config)
 
     @property
     def _representatives(self) -> Mapping[Label, np.ndarray]:

@@ -17,10 +17,11 @@ SIDE = 32
 BOX = [4.0, 6.0, 20.0, 26.0]
 
 
-def config_of(kind: str = "repmet") -> Any:
+def config_of(kind: str = "repmet", channels: int = 1) -> Any:
     config = repmet_detector.default_config()
     config.name = "small"
-    config.data.update({"image_size": SIDE, "channels": 1})
+    name = "scenes" if channels == 1 else "coco"
+    config.data.update({"name": name, "path": "unread", "image_size": SIDE, "channels": channels})
     config.scenes.size = SIDE
     config.network.update({"name": "scene_net"})
     config.pyramid.update({"channels": 8, "extra_levels": 0})
@@ -29,10 +30,10 @@ def config_of(kind: str = "repmet") -> Any:
     return config
 
 
-def untrained() -> TrainedDetector:
-    config = methods.check(config_of())
+def untrained(channels: int = 1) -> TrainedDetector:
+    config = methods.check(config_of(channels=channels))
     network = build_network(config, 3, in_test=True)
-    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 1)))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, channels)))
     variables = {**variables, "params": {**variables["params"], "representatives": jnp.ones((3, 1, 8))}}
     return TrainedDetector(config, network, jax.device_get(variables), 3, 7)
 

@@ -17,7 +17,7 @@ def checked_count(name: str, given: object, most: int | None = None) -> int:
     """
     if most is not None and given is True:
         return most
-    if not isinstance(given, Integral) or given < 0 or (most is not None and given > most):
+    if not isinstance(given, Integral) or int(given) < 0 or (most is not None and int(given) > most):
         upper = " or more" if most is None else f" to {most}"
         raise UserError(f"{name} is {given!r}: give a whole number, 0{upper}.")
     return int(given)
@@ -27,7 +27,7 @@ def check_search(threshold: object, most: object) -> None:
     """Raises a UserError for a threshold or a number of detections that cannot be."""
     if not isinstance(threshold, Real) or not isinstance(most, Integral):
         raise UserError(f"threshold is {threshold!r} and most {most!r}: give a number and an integer.")
-    if not 0 <= threshold <= 1 or most < 1:
+    if not 0 <= float(threshold) <= 1 or int(most) < 1:
         raise UserError(
             f"threshold is {threshold} and most {most}: give a threshold from 0 to 1, and 1 or more."
         )

@@ -8,6 +8,7 @@ from functools import cached_property
 import jax
 
 from fsljax.detection.data.structures import Array
+from fsljax.detection.model.enroll import Enrollment, enrollment_of
 from fsljax.detection.model.search import Seen, look
 from fsljax.detection.model.trained import TrainedDetector
 
@@ -26,6 +27,10 @@ class HeadSpace:
     def dim(self) -> int:
         config = self.trained.config
         return config.head.dim if config.eval.enrol.space == "embedding" else config.head.hidden
+
+    @property
+    def enrollment(self) -> Enrollment:
+        return enrollment_of(self.trained.config)
 
     def look(self, images: Array, sizes: Array, given: Array, mask: Array) -> Seen:
         return look(self._on_device, images, sizes, given, mask)

@@ -21,6 +21,7 @@ from fsljax.detection.data.padded_images import (
 from fsljax.detection.data.structures import Array
 from fsljax.detection.enrolled.photographs import Photograph, Regions
 from fsljax.detection.enrolled.views import views
+from fsljax.detection.model.enroll import Enrollment
 from fsljax.detection.model.search import Seen
 from fsljax.errors import UserError
 
@@ -37,6 +38,10 @@ class Space(Protocol):
     @property
     def dim(self) -> int:
         """Of what is compared."""
+
+    @property
+    def enrollment(self) -> Enrollment:
+        """How classes are enrolled and compared."""
 
     def look(self, images: Array, sizes: Array, given: Array, mask: Array) -> Seen:
         """The regions of images; see `fsljax.detection.model.search.look`."""

@@ -18,7 +18,6 @@ from fsljax.detection.enrolled.arguments import check_search, enrolled_labels
 from fsljax.detection.enrolled.classes import Classes
 from fsljax.detection.enrolled.comparison import Comparison, detected
 from fsljax.detection.enrolled.looking import Space, seen_without_boxes
-from fsljax.detection.model.enroll import enrollment_of
 from fsljax.detection.model.inference import Suppression, suppression_of
 from fsljax.errors import UserError
 
@@ -68,7 +67,7 @@ def search(
     if not chosen:
         raise UserError("There is no label to look for: give one at least, or None for all.")
     names, found = label_array(chosen), Detected([], [], [])
-    compared = known.compared(chosen, enrollment_of(config))
+    compared = known.compared(chosen, space.enrollment)
     suppression = suppression_of(config.eval, keep=int(most))
     for boxes, scores, numbers in _objects_in(space, config, images, compared, suppression):
         good = scores >= threshold

@@ -54,6 +54,8 @@ def classes_of(labels: Sequence[Label], arrays: Mapping[str, np.ndarray], dim: i
     Raises:
       ValueError, KeyError, IndexError: the arrays do not fit together.
     """
+    if not labels and not len(arrays["counts"]):
+        return Classes()  # whatever space they would have been compared in
     representatives = _divided(arrays["representatives"], arrays["counts"], (dim,))
     if len(representatives) != len(labels):
         raise ValueError("labels and representatives do not fit together")
