@@ -121,6 +121,15 @@ class Detector:
         """The enrolled labels, in the order of their first enrolment."""
         return list(self._known.representatives)
 
+    def boxes_of(self, label: Label) -> int:
+        """How many boxes a class was enrolled from, as far as their photographs are kept.
+
+        Raises:
+          UserError: if it is not enrolled.
+        """
+        (enrolled,) = enrolled_labels([label], self.classes)
+        return sum(one.labels.count(enrolled) for one in self._known.photographs if not one.is_view)
+
     @property
     def threshold(self) -> float:
         """Least score of what `detect` finds by default: as `calibrate` chose it, or 0.3."""

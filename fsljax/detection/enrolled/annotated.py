@@ -20,7 +20,7 @@ from fsljax.detection.data.sets.coco import read_file
 from fsljax.detection.data.structures import DetectionSet, other_size
 from fsljax.errors import UserError, first_few
 from fsljax.storage.json_files import read_json
-from fsljax.storage.paths import given_path
+from fsljax.storage.paths import given_path, is_there
 
 _SUFFIXES = (".json", ".xml")
 _WITHIN = ("Annotations", "annotations", "labels")  # where programs put the files
@@ -100,6 +100,8 @@ def given_objects(images: Any, boxes: Any, labels: Any) -> tuple[Any, Any, Any]:
     """
     if boxes is not None and labels is not None:
         return images, boxes, labels
+    if boxes is None and isinstance(images, str | os.PathLike) and not is_there(given_path(images)):
+        raise UserError(f"{os.fspath(images)} does not exist: give an annotation file, or a folder of them.")
     if boxes is not None or not is_annotation(images):
         raise UserError(
             "Boxes and labels are missing: give images, boxes and labels, or a file or folder of annotations "
