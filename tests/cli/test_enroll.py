@@ -39,7 +39,7 @@ def test_what_is_wrong_is_told_before_anything_is_computed(bare: Path, photograp
         (
             "models/repmet_detection_scenes",
             "",
-        ): "no model|holds a detector: use fsljax enroll .* --annotations",
+        ): "no model|use fsljax enroll .* --annotations",
     }.items():
         with pytest.raises(UserError, match=says):
             enroll.main([given[0], str(photographs), *filter(None, given[1:])])
