@@ -31,6 +31,9 @@ class Data(shared.Data):
     limit: int = field(0, "images of each split, for a dry run; 0: all", least=0)
     train_split: str = field("train", "of a set of photographs")
     test_split: str = field("val", "of a set of photographs")
+    novel_split: str = field(
+        "", 'of a set of photographs, with objects of the novel classes; "": as test_split'
+    )
     years: tuple[int, ...] = field(
         (2007, 2012), "of VOC; the test split is of the first", least=1, empty=False
     )
@@ -182,6 +185,23 @@ class Train(shared.Train):
 
     images: int = field(16, "of a step", least=1, cap=MOST_IN_A_STEP)
     flip: bool = field(False, "photographs, half of them from left to right")
+    repeat_threshold: float = field(
+        0.0, "share of the photographs below which a class is rare, so that those with it are taken more "
+        "often (repeat factor sampling); 0: all as often", least=0, most=1,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Augmentation(shared.Augmentation):
+    """How far each photograph of a step is changed; scenes are drawn anew instead."""
+
+    zoom: tuple[float, float] = field(
+        (1.0, 1.0), "factors between which the sides of photographs are drawn, uniformly in the logarithm; "
+        "of what outgrows the square a part is taken", above=0, cap=16,
+    )  # fmt: skip
+
+    def zooms(self) -> bool:
+        return tuple(self.zoom) != (1.0, 1.0) or bool(self.stretch)
 
 
 @dataclass(frozen=True)
@@ -265,6 +285,7 @@ class Config(Experiment):
     data: Data = section(Data)
     network: Network = section(Network)
     train: Train = section(Train)
+    augment: Augmentation = section(Augmentation)
     scenes: SceneOptions = section(SceneOptions)
     pyramid: PyramidOptions = section(PyramidOptions)
     proposals: ProposalOptions = section(ProposalOptions)
