@@ -11,7 +11,7 @@ from fsljax.losses.repmet import VERSIONS
 
 DRAWINGS = ("omniglot", "glyphs")
 HEADS = ("repmet", "linear")
-SPACES = ("embedding", "features")
+SPACES = ("embedding", "features", "combined")
 SUPPRESSIONS = ("hard", "soft")
 
 
@@ -146,6 +146,9 @@ class HeadOptions:
     hidden: int = field(1024, "units of each of its two dense layers", least=1, cap=MOST_UNITS)
     dim: int = field(256, "of the embedding", least=1, cap=MOST_UNITS)
     normalize: bool = field(True, "embeddings to length 1")
+    quality: bool = field(
+        False, "predict how well a region's box fits what it holds, as its IoU, whatever the class"
+    )
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ class LossOptions:
     embedding: float = field(1.0, "weight of the embedding loss", least=0)
     linear: float = field(0.0, "weight of a linear classifier's loss beside representatives", least=0)
     boxes: float = field(1.0, "weight of the boxes' loss", least=0)
+    quality: float = field(1.0, "weight of the loss of head.quality", least=0)
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,8 @@ class EnrollOptions:
     """How new classes are enrolled, and how they learn further."""
 
     space: str = field(
-        "embedding", 'where new classes are compared: "features" are what the embedding is made of',
+        "embedding", 'where new classes are compared: "features" are what the embedding is made of; '
+        '"combined": both, and the last two stages of the backbone averaged over the region',
         choices=SPACES,
     )  # fmt: skip
     per_shot: int = field(
@@ -256,6 +261,11 @@ class Eval:
     iou_threshold: float = field(0.3, "of suppression", least=0, most=1)
     score_threshold: float = field(0.0, "least score of a detection", least=0, most=1)
     keep: int = field(100, "detections of an image", least=1, cap=MOST_IN_A_STEP)
+    objectness: float = field(
+        0.0, "power of a region's objectness by which its scores are multiplied; 0: they are not", least=0,
+        cap=100,
+    )  # fmt: skip
+    quality: float = field(0.0, "the same of its predicted IoU (head.quality)", least=0, cap=100)
     suppression: str = field("hard", "soft-NMS lowers scores instead", choices=SUPPRESSIONS)
     soft_sigma: float = field(
         0.0, "of soft-NMS; 0: scores fall linearly with overlaps above iou_threshold", least=0
