@@ -16,9 +16,10 @@ from fsljax.data.batches import fill_rows
 from fsljax.data.io.streaming import read
 from fsljax.data.samplers.batches import shuffled_rows
 from fsljax.detection.config import Config
+from fsljax.detection.data.folds import hold_out
 from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_batch
-from fsljax.detection.data.set_operations import take_classes
+from fsljax.detection.data.set_operations import classes_of, take_classes
 from fsljax.detection.data.structures import DetectionSet, ImageBatch, pad_ground_truth
 from fsljax.errors import UserError, first_few
 from fsljax.parallel import shares
@@ -63,6 +64,8 @@ class Photographs:
       side: of the squares, in pixels.
       flip: mirror half of the images of a step.
       novel: the test images, with boxes of classes that are not trained; None: there are none.
+      known: the same images, with boxes of the trained classes; None: nothing tells of any.
+      shots: the training images, with boxes of classes that are not trained; None: there are none.
     """
 
     train: DetectionSet
@@ -70,6 +73,8 @@ class Photographs:
     side: int
     flip: bool
     novel: DetectionSet | None = None
+    known: DetectionSet | None = None
+    shots: DetectionSet | None = None
 
     @property
     def sizing(self) -> Sizing:
@@ -145,7 +150,9 @@ class Photographs:
 
     @property
     def novel_images(self) -> NovelPhotographs | None:
-        return None if self.novel is None else NovelPhotographs(self.novel, self.sizing)
+        if self.novel is None:
+            return None
+        return NovelPhotographs(self.novel, self.sizing, self.known, self.shots)
 
 
 def divided(
@@ -171,13 +178,18 @@ def divided(
         raise UserError(
             f"The class {both[0]} is in config.data.base and in config.data.novel: take it out of one."
         )
-    of_novel = None
+    of_novel = known = shots = None
     if novel:
         whole = read_split(data.test_split, novel) if read_by_class and data.base else test
         of_novel = take_classes(whole, novel)
+        known, shots = classes_of(whole, names), classes_of(train, novel)
+    if data.folds:
+        train, names, of_novel, known = hold_out(data, train, test, names)
+        shots = None
     # Objects of other classes are neither background nor to be learned.
     train = take_classes(train, names, others="difficult")
-    return Photographs(train, take_classes(test, names), data.image_size, config.train.flip, of_novel)
+    test = take_classes(test, names)
+    return Photographs(train, test, data.image_size, config.train.flip, of_novel, known, shots)
 
 
 def check_annotated(config: Config, photographs: Photographs) -> None:
