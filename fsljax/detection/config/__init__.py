@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fsljax import config as shared
 from fsljax.config import Experiment, Network, field, section, seed
 from fsljax.config.fields import MOST_IN_A_STEP, MOST_PIXELS, MOST_ROUNDS, MOST_UNITS
+from fsljax.detection.config.scenes import SceneOptions
 from fsljax.losses.repmet import VERSIONS
 
 DRAWINGS = ("omniglot", "glyphs")
@@ -37,52 +38,15 @@ class Data(shared.Data):
     years: tuple[int, ...] = field(
         (2007, 2012), "of VOC; the test split is of the first", least=1, empty=False
     )
+    folds: int = field(
+        0, "into which the base classes of enough images are divided, to choose a detector by; 0: none are",
+        least=0, cap=1000,
+    )  # fmt: skip
+    fold: int = field(0, "whose classes are novel, from 0; images that hold them are not trained on", least=0)
+    fold_images: int = field(20, "of a class of the folds, in both splits, at least", least=1)
     drop_bad_boxes: bool = field(
         False, "leave out boxes outside their image or without area, instead of stopping"
     )
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """What scenes look like. Where two numbers stand, amounts are drawn uniformly between them."""
-
-    size: int = field(128, "pixels a side", least=1, cap=MOST_PIXELS)
-    characters: tuple[int, int] = field(
-        (1, 6), "of a scene, the distractors not counted; one that finds no free place is left out, which "
-        "never happens to the first", least=0, cap=1000,
-    )  # fmt: skip
-    distractors: tuple[int, int] = field((1, 3), "added where distractors are asked for", least=0, cap=1000)
-    sides: tuple[float, float] = field(
-        (20.0, 60.0), "pixels of the longer side of a character after turning, drawn uniformly in the "
-        "logarithm; but drawings are enlarged to the double at most", above=0, cap=MOST_PIXELS,
-    )  # fmt: skip
-    rotation: float = field(20.0, "degrees, to either side", least=0, cap=360)
-    max_iou: float = field(
-        0.25,
-        "how far the boxes of two characters overlap at most, as intersection over union",
-        least=0,
-        most=1,
-    )
-    max_covered: float = field(0.5, "the same as a share of the smaller box", least=0, most=1)
-    fragments: tuple[int, int] = field(
-        (4, 16),
-        "of strokes, each from a round window no wider than a third of a character's ink",
-        least=0,
-        cap=1000,
-    )
-    strength: tuple[float, float] = field(
-        (0.7, 1.0), "of the ink of each character and fragment", least=0, most=1
-    )
-    contrast: tuple[float, float] = field((0.5, 0.9), "of ink against paper", least=0, most=1)
-    paper: tuple[float, float] = field((0.0, 0.2), "brightness of the paper", least=0, most=1)
-    inverted: float = field(0.0, "probability of dark ink on bright paper", least=0, most=1)
-    shading: float = field(
-        0.1,
-        "how far the brightness changes at most from edge to edge, in height and in width",
-        least=0,
-        cap=1,
-    )
-    noise: tuple[float, float] = field((0.01, 0.06), "standard deviation", least=0, cap=1)
 
 
 @dataclass(frozen=True)
@@ -279,6 +243,22 @@ class Eval:
     fine_tune_epochs: tuple[int, ...] = field(
         (0,), "each in settings of its own", least=0, cap=10_000, empty=False
     )
+    way: int = field(5, "classes of an episode that is made here; those of a file have their own", least=1)
+    supports: int = field(
+        10, "of a class in an episode that is made here, of which fewer shots are the first", least=1
+    )
+    queries: int = field(10, "of a class in an episode that is made here", least=1)
+    base_classes: bool = field(False, "the trained classes compete in episodes too, in settings of their own")
+    novel_shots: tuple[int, ...] = field(
+        (), "boxes of each new class from the training split, by which new classes are found beside the "
+        "trained ones in the whole test split; (): it is not run", least=1, cap=MOST_IN_A_STEP,
+    )  # fmt: skip
+    seeds: tuple[int, ...] = field((0,), "of the drawing of novel_shots", least=0, empty=False)
+    shots_file: str = field(
+        "", "published lists of novel_shots instead, TXT of VOC or JSON of COCO: a path with {shots}, "
+        "{class} and perhaps {seed}",
+    )  # fmt: skip
+    novel_rule: str = field("voc", "by whose rule novel_shots are counted", choices=("voc", "coco"))
     distractors: bool = field(False, "queries with other novel characters, too, in settings of their own")
     ceiling: bool = field(False, "the same with the true boxes instead of proposals")
     baseline: str = field("", "workdir of a detector with a linear head, by which the baselines are run")

@@ -16,11 +16,12 @@ from fsljax.data.batches import fill_rows
 from fsljax.data.io.streaming import read
 from fsljax.data.samplers.batches import shuffled_rows
 from fsljax.detection.config import Augmentation, Config
+from fsljax.detection.data.folds import hold_out
 from fsljax.detection.data.image_sampling import repeat_factors, weighted_rows
 from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_batch
 from fsljax.detection.data.photograph_changes import Photos, changed
-from fsljax.detection.data.set_operations import take_classes
+from fsljax.detection.data.set_operations import classes_of, take_classes
 from fsljax.detection.data.structures import DetectionSet, ImageBatch, pad_ground_truth
 from fsljax.errors import UserError, first_few
 from fsljax.parallel import shares
@@ -67,6 +68,8 @@ class Photographs:
       novel: images with boxes of classes that are not trained; None: there are none.
       augment: how the images of a step are changed.
       repeat_threshold: share of the images below which a class is rare; 0: all images are taken as often.
+      known: the images of `novel`, with boxes of the trained classes; None: nothing tells of any.
+      shots: the training images, with boxes of classes that are not trained; None: there are none.
     """
 
     train: DetectionSet
@@ -76,6 +79,8 @@ class Photographs:
     novel: DetectionSet | None = None
     augment: Augmentation = Augmentation()
     repeat_threshold: float = 0.0
+    known: DetectionSet | None = None
+    shots: DetectionSet | None = None
 
     @property
     def sizing(self) -> Sizing:
@@ -166,7 +171,9 @@ class Photographs:
 
     @property
     def novel_images(self) -> NovelPhotographs | None:
-        return None if self.novel is None else NovelPhotographs(self.novel, self.sizing)
+        if self.novel is None:
+            return None
+        return NovelPhotographs(self.novel, self.sizing, self.known, self.shots)
 
 
 def divided(
@@ -192,11 +199,15 @@ def divided(
         raise UserError(
             f"The class {both[0]} is in config.data.base and in config.data.novel: take it out of one."
         )
-    of_novel = None
+    of_novel = known = shots = None
     if novel:
         of_its_own = data.novel_split not in ("", data.test_split) or (read_by_class and data.base)
         whole = read_split(data.novel_split or data.test_split, novel) if of_its_own else test
         of_novel = take_classes(whole, novel)
+        known, shots = classes_of(whole, names), classes_of(train, novel)
+    if data.folds:
+        train, names, of_novel, known = hold_out(data, train, test, names)
+        shots = None
     # Objects of other classes are neither background nor to be learned.
     train = take_classes(train, names, others="difficult")
     return Photographs(
@@ -207,6 +218,8 @@ def divided(
         of_novel,
         config.augment,
         config.train.repeat_threshold,
+        known,
+        shots,
     )
 
 
