@@ -15,6 +15,7 @@ from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
+    of_labels,
     repmet_logits,
     roi_targets,
     squared_distances,
@@ -71,9 +72,10 @@ def detector_losses(
     def run(method: str, *arguments: Any) -> Any:
         return network.apply(variables, *arguments, method=method)
 
-    levels, changed = network.apply(variables, images, train=True, method="trunk", mutable=["batch_stats"])
+    ends: Any = [] if sizes is None else jnp.moveaxis(sizes, 1, 0)
+    levels, changed = network.apply(variables, images, True, *ends, method="trunk", mutable=["batch_stats"])
     outputs = run("proposal_outputs", levels)
-    proposals = run("propose_from", outputs, levels, *([] if sizes is None else jnp.moveaxis(sizes, 1, 0)))
+    proposals = run("propose_from", outputs, levels, *ends)
     anchor_key, region_key = jax.random.split(key)
     anchors = jnp.concatenate(outputs.anchors)
     difficult, mask = None, present
@@ -103,10 +105,13 @@ def detector_losses(
     )
     positive = regions.labels != BACKGROUND
     roi = run("roi_features", levels, regions.boxes)
+    changes = run("box_changes", roi)
+    if network.options.head.has_class_boxes():
+        changes = of_labels(changes, regions.labels)
     box_losses = jnp.where(
         positive,
         smooth_l1(
-            run("box_changes", roi) - encode(regions.true_boxes, regions.boxes, BOX_WEIGHTS),
+            changes - encode(regions.true_boxes, regions.boxes, BOX_WEIGHTS),
             beta=1.0,
         ),
         0.0,

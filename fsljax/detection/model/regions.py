@@ -19,7 +19,7 @@ class Examined(NamedTuple):
       boxes: `[b, p, 4]`, where features were pooled.
       valid: bool `[b, p]`.
       features: `[b, p, hidden]`.
-      refined: `[b, p, 4]`, the boxes after regression.
+      refined: `[b, p, 4]`, the boxes after regression; `[b, p, classes, 4]` where each class has its own.
       objectness: `[b, p]`, probabilities of the proposals; 1 for what is given.
     """
 
@@ -53,7 +53,7 @@ def examine(
     """
     whole = images.shape[1:3]
     height, width = (jnp.minimum(side, limit) for side, limit in zip((height, width), whole, strict=True))
-    levels = network.apply(variables, images, method="trunk")
+    levels = network.apply(variables, images, height=height, width=width, method="trunk")
     proposals: Any = network.apply(variables, levels, height, width, method="propose")
     boxes = jnp.concatenate([given, proposals.boxes], axis=1)
     features: Any = network.apply(variables, levels, boxes, method="roi_features")
