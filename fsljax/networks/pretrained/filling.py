@@ -31,8 +31,8 @@ _ASSUMED: dict[str, Any] = {
 }
 _TOLD = (*_ASSUMED, "data.crop", "data.interpolation")
 _OF_WEIGHTS = {
-    "network": ("name", "padding", "input_mean", "input_std", "patch_size", "width", "depth", "heads",
-                "mlp_ratio", "layer_scale", "register_tokens", "embed_class", "pool"),
+    "network": ("name", "padding", "epsilon", "input_mean", "input_std", "patch_size", "width", "depth",
+                "heads", "mlp_ratio", "layer_scale", "register_tokens", "embed_class", "pool"),
     "data": ("image_size", "crop", "interpolation"),
 }  # fmt: skip
 _PLAIN = {"network.input_mean": (0.0,), "network.input_std": (1.0,), "network.padding": "symmetric"}
