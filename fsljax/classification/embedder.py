@@ -14,7 +14,7 @@ import numpy as np
 from chex import ArrayTree
 
 from fsljax import networks
-from fsljax.config import Augmentation, Experiment, Network, plain
+from fsljax.config import Augmentation, Experiment, plain
 from fsljax.data.augmentation import augment, augment_at_step, augment_classes_at_step, moved_by
 from fsljax.data.batches import embed_in_batches, embed_in_order
 from fsljax.data.dataset import ImageDataset
@@ -31,7 +31,7 @@ from fsljax.training.state_items import digest
 _FEATURES_A_BATCH = 1024
 _IMAGES_A_BATCH = 128
 # Of config.network, what features depend on beside the weights.
-_BACKBONE_FIELDS: tuple[str, ...] = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
+_BACKBONE_FIELDS = ("name", "filters", "blocks", "padding", "input_mean", "input_std")
 _VIT_FIELDS = ("patch_size", "width", "depth", "heads", "mlp_ratio", "layer_scale", "register_tokens",
                "embed_class", "pool")  # fmt: skip
 
@@ -103,15 +103,13 @@ class Embedder:
         """
         if not self.frozen:
             return part.images
-        network, fields = self.config.network, _BACKBONE_FIELDS
-        views = network.views if training else 0
+        network, views = self.config.network, self.config.network.views if training else 0
         backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
         # Stored features are found by these words: the names in their order.
         amounts = dict(sorted(plain(self.config.augment).items())) if views else {}
-        fields += _VIT_FIELDS * (network.name == "vit") + ("epsilon",) * (
-            network.epsilon != Network().epsilon
-        )
-        backbone_fields = [plain(network)[name] for name in fields]
+        more: tuple[str, ...] = _VIT_FIELDS if network.name == "vit" else ()
+        more += ("epsilon",) if network.epsilon != networks.EPSILON else ()
+        backbone_fields = [plain(network)[name] for name in _BACKBONE_FIELDS + more]
         return frozen_features(
             self._features,
             part.images,

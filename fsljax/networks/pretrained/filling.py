@@ -19,6 +19,7 @@ from fsljax.networks.pretrained.finding import (
     resolve,
     unknown_architecture,
 )
+from fsljax.networks.pretrained.torchvision_files import published_file
 from fsljax.storage.json_files import read_checked
 from fsljax.storage.paths import given_path
 
@@ -221,7 +222,8 @@ def _default(name: str) -> object:
 
 def _can_be_looked_for(config: ConfigDict) -> bool:
     """Whether there are weights; of a file that is not there and not needed here its reader tells."""
-    return bool(_gaps(config)) or not is_missing_file(config.network.weights)
+    weights = config.network.weights
+    return bool(_gaps(config)) or not is_missing_file(weights) or published_file(weights) is not None
 
 
 def _gaps(config: ConfigDict) -> list[str]:

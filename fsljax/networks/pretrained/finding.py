@@ -14,7 +14,7 @@ from fsljax.errors import UserError
 from fsljax.networks.pretrained import hub
 from fsljax.networks.pretrained.description import Description, beside, of_json
 from fsljax.networks.pretrained.table import KNOWN, Entry, Package
-from fsljax.networks.pretrained.torchvision_files import FILES, known_file
+from fsljax.networks.pretrained.torchvision_files import known_file, published_file
 from fsljax.networks.weights import check_suffix, content_hash
 from fsljax.storage.paths import given_path
 
@@ -83,16 +83,16 @@ def resolve(weights: str, *, revision: str = "", network: str = "") -> Pretraine
 
 def is_missing_file(weights: str) -> bool:
     """Whether it can be nothing but a file, and there is none."""
-    if weights.removeprefix("torchvision/") in FILES:
-        return not given_path(weights, "config.network.weights").exists()
     if weights in KNOWN or given_path(weights, "config.network.weights").exists():
         return False
     repository = weights.partition("@")[0]
-    return not _REPOSITORY.fullmatch(repository) or bool(_FILE.fullmatch(repository))
+    if published_file(weights) is not None or not _REPOSITORY.fullmatch(repository):
+        return True
+    return bool(_FILE.fullmatch(repository))
 
 
 def _suggested(weights: str) -> str:
-    if (published := FILES.get(weights.removeprefix("torchvision/"))) is not None:
+    if (published := published_file(weights)) is not None:
         return f" Download {published.address}, and give that file."
     if "/" in weights or _FILE.fullmatch(weights):
         return ""

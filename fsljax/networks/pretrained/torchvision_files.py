@@ -50,6 +50,11 @@ FILES = {
 }  # fmt: skip
 
 
+def published_file(name: str) -> TorchvisionFile | None:
+    """The file of a detector by torchvision's name for it, with "torchvision/" before it or not."""
+    return FILES.get(name.removeprefix("torchvision/"))
+
+
 def known_file(digest: str) -> TorchvisionFile | None:
     """The file with this SHA-256; None: it is none of torchvision's detectors."""
     ends = (f"-{digest[:8]}.pth",)
