@@ -52,7 +52,7 @@ def load_weights(path: Path, variables: Variables) -> Variables:
     if is_of_detector(tensors):
         places, tensors, dropped, sentence = detector_layout(variables, tensors)
         if sentence:
-            logging.info("%s: %s.", path, sentence)
+            logging.warning("%s: %s.", path, sentence)
     else:
         places = names_in_file(variables, tensors)
     tokens = sum(_torch_shape(flat[place])[1] for place in places.values() if place[-1] in _TOKENS)
