@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.config import config_dict, read
-from fsljax.detection.config import Config
+from fsljax.detection.config import Config, Eval
 from fsljax.detection.config.torchvision import as_torchvision
 from fsljax.detection.data.structures import Detections
 from fsljax.detection.model.build import build_network
 from fsljax.detection.model.detector import DetectorNetwork
-from fsljax.detection.model.inference import Suppression, detections, propose_regions, suppression_of
+from fsljax.detection.model.inference import detections, propose_regions, suppression_of
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.networks import load_weights, pretrained
 from fsljax.networks.variables import Variables
@@ -68,12 +68,8 @@ def detect(
     """
     batch, sizes = padded([resized(image, min_size, max_size) for image in images], 32)
     options = detector.config.eval
-    found = _detect(
-        detector.network,
-        detector.network_variables,
-        jnp.asarray(batch),
-        jnp.asarray(sizes),
-        suppression_of(options, score_threshold=options.score_threshold),
+    found = detect_batch(
+        detector.network, detector.network_variables, jnp.asarray(batch), jnp.asarray(sizes), options
     )
     given = np.array([image.shape[:2] for image in images], np.float32)
     scales = np.tile(given / sizes, 2)[:, None]
@@ -117,14 +113,19 @@ def padded(images: Sequence[np.ndarray], multiple: int) -> tuple[np.ndarray, np.
 
 
 @partial(jax.jit, static_argnums=(0, 4))
-def _detect(
-    network: DetectorNetwork,
-    variables: Variables,
-    images: jax.Array,
-    sizes: jax.Array,
-    suppression: Suppression,
+def detect_batch(
+    network: DetectorNetwork, variables: Variables, images: jax.Array, sizes: jax.Array, options: Eval
 ) -> Detections:
+    """Detections `[b, keep]` of the classes of a linear head, compiled.
+
+    Args:
+      network, variables: of the detector, in tests.
+      images: `[b, height, width, channel]` in [0, 1].
+      sizes: `[b, 2]`, heights and widths without padding.
+      options: how they are suppressed.
+    """
     regions = propose_regions(network, variables, images, sizes[:, 0], sizes[:, 1])
     logits: Any = network.apply(variables, regions.features, method="linear_logits")
     scores = jax.nn.softmax(logits, axis=-1)
+    suppression = suppression_of(options, score_threshold=options.score_threshold)
     return jax.vmap(partial(detections, suppression=suppression))(regions.boxes, regions.valid, scores)
