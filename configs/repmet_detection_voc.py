@@ -4,11 +4,16 @@ Regular detection of all 20 classes. --config=configs/repmet_detection_voc.py:sp
 published few-shot protocol: 15 base classes are trained, and the five novel ones are found beside them in the
 whole test part of 2007, by 1, 2, 3, 5 and 10 boxes each from the training part, over five drawings of these.
 nap50_11point is the figure that others publish.
+
+:torchvision begins with a whole detector that torchvision published, trained on COCO:
+--config.network.weights=fasterrcnn_resnet50_fpn_coco-258fb6c6.pth. Of its second version, torchvision_v2; on a
+MobileNet, torchvision_mobilenet and torchvision_mobilenet_320.
 """
 
 from ml_collections import ConfigDict
 
 from fsljax.config.experiments import choose
+from fsljax.detection.config.torchvision import as_torchvision
 from fsljax.methods import repmet_detector
 
 SPLITS = {
@@ -16,7 +21,13 @@ SPLITS = {
     "split2": ("aeroplane", "bottle", "cow", "horse", "sofa"),
     "split3": ("boat", "cat", "motorbike", "sheep", "sofa"),
 }
-EXPERIMENTS = ("", *SPLITS)
+LAYOUTS = {
+    "torchvision": "resnet50_fpn",
+    "torchvision_v2": "resnet50_fpn_v2",
+    "torchvision_mobilenet": "mobilenet_v3_large_fpn",
+    "torchvision_mobilenet_320": "mobilenet_v3_large_320_fpn",
+}
+EXPERIMENTS = ("", *SPLITS, *LAYOUTS)
 
 
 def get_config(name: str = "") -> ConfigDict:
@@ -40,4 +51,8 @@ def get_config(name: str = "") -> ConfigDict:
         config.eval.update({"episodes": 0, "novel_shots": (1, 2, 3, 5, 10), "seeds": (0, 1, 2, 3, 4)})
         config.eval.fine_tune_epochs = (0, 5)
         config.eval.enrol.update({"space": "features", "sigma": 0.85})
+    if name in LAYOUTS:
+        as_torchvision(config, LAYOUTS[name])
+        config.data.image_size = 320 if name.endswith("320") else 800
+        config.network.unless_described = ()
     return config

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from fsljax import config as shared
 from fsljax.config import Experiment, Network, field, section, seed
-from fsljax.config.fields import MOST_IN_A_STEP, MOST_PIXELS, MOST_ROUNDS, MOST_UNITS
+from fsljax.config.fields import MOST_IN_A_STEP, MOST_PIXELS, MOST_ROUNDS
+from fsljax.detection.config.parts import HEADS as HEADS
+from fsljax.detection.config.parts import HeadOptions, ProposalOptions, PyramidOptions, RoIOptions
 from fsljax.detection.config.scenes import SceneOptions
 from fsljax.losses.repmet import VERSIONS
 
 DRAWINGS = ("omniglot", "glyphs")
-HEADS = ("repmet", "linear")
+FILLS = ("black", "mean")
 SPACES = ("embedding", "features", "combined")
 SUPPRESSIONS = ("hard", "soft")
 
@@ -29,6 +31,10 @@ class Data(shared.Data):
         (), "names of the classes that are trained; (): all of a set of photographs"
     )
     novel: tuple[str, ...] = field((), "and of those that are not")
+    fill: str = field(
+        "black", 'of the padding of photographs; "mean": what input_mean makes 0, as torchvision pads',
+        choices=FILLS,
+    )  # fmt: skip
     limit: int = field(0, "images of each split, for a dry run; 0: all", least=0)
     train_split: str = field("train", "of a set of photographs")
     test_split: str = field("val", "of a set of photographs")
@@ -50,71 +56,6 @@ class Data(shared.Data):
 
 
 @dataclass(frozen=True)
-class PyramidOptions:
-    """The feature pyramid."""
-
-    channels: int = field(256, "of each level", least=1, cap=MOST_UNITS)
-    extra_levels: int = field(1, "above the backbone's stages, for proposals alone", least=0, cap=14)
-
-
-@dataclass(frozen=True)
-class ProposalOptions:
-    """How regions are proposed, and what is learned from."""
-
-    sizes: tuple[float, ...] = field(
-        (32.0, 64.0, 128.0, 256.0, 512.0), "anchors' sides in pixels, as many for every level, finest first",
-        above=0, cap=1e6, empty=False,
-    )  # fmt: skip
-    ratios: tuple[float, ...] = field((0.5, 1.0, 2.0), "of height to width", above=0, cap=1000, empty=False)
-    high: float = field(0.7, "an anchor is positive from this IoU on", least=0, most=1)
-    low: float = field(0.3, "and negative below this one", least=0, most=1)
-    sampled: int = field(256, "anchors of an image that are learned from", least=1, cap=10**6)
-    positive_fraction: float = field(0.5, "largest share of positives among them", above=0, most=1)
-    before_nms: int = field(1000, "boxes of best score of each level that are looked at", least=1, cap=10**6)
-    iou_threshold: float = field(0.7, "two proposals overlap less", least=0, most=1)
-    keep: int = field(300, "proposals of an image", least=1, cap=MOST_IN_A_STEP)
-    keep_in_test: int = field(300, "the same in tests", least=1, cap=MOST_IN_A_STEP)
-
-
-@dataclass(frozen=True)
-class RoIOptions:
-    """Which regions the head learns from, and how their features are pooled."""
-
-    sampled: int = field(128, "regions of an image", least=1, cap=MOST_IN_A_STEP)
-    positive_fraction: float = field(0.25, "largest share of positives among them", above=0, most=1)
-    high: float = field(0.5, "a region is positive from this IoU on", least=0, most=1)
-    low: float = field(0.5, "and background below this one", least=0, most=1)
-    jittered: int = field(
-        0,
-        "regions around each true box that are added to the proposals, beside that box itself",
-        least=0,
-        cap=1000,
-    )
-    jitter: float = field(
-        0.1, "by what share of its sides such a region's borders move at most", least=0, cap=1
-    )
-    output_size: int = field(7, "places a side that RoIAlign gives", least=1, cap=100)
-    samples: int = field(2, "of RoIAlign a side in each place", least=1, cap=100)
-    canonical_size: float = field(
-        224.0, "pixels a side of a region that is pooled from the canonical level; one of twice the size is "
-        "pooled from the next", least=1,
-    )  # fmt: skip
-    canonical_level: int = field(2, "0 is the finest", least=0, cap=14)
-
-
-@dataclass(frozen=True)
-class HeadOptions:
-    """The head over regions."""
-
-    kind: str = field("repmet", "representatives of the classes, or a linear layer", choices=HEADS)
-    hidden: int = field(1024, "units of each of its two dense layers", least=1, cap=MOST_UNITS)
-    dim: int = field(256, "of the embedding", least=1, cap=MOST_UNITS)
-    normalize: bool = field(True, "embeddings to length 1")
-    quality: bool = field(
-        False, "predict how well a region's box fits what it holds, as its IoU, whatever the class"
-    )
-
-
 @dataclass(frozen=True)
 class RepresentativeOptions:
     """Representatives of the classes that are trained."""
@@ -230,6 +171,10 @@ class Eval:
         cap=100,
     )  # fmt: skip
     quality: float = field(0.0, "the same of its predicted IoU (head.quality)", least=0, cap=100)
+    candidates: int = field(
+        512, "pairs of region and class of best score that suppression looks at", least=1, cap=10**6
+    )
+    smallest_box: float = field(0.0, "pixels a side of a detection, at least", least=0, cap=MOST_PIXELS)
     suppression: str = field("hard", "soft-NMS lowers scores instead", choices=SUPPRESSIONS)
     soft_sigma: float = field(
         0.0, "of soft-NMS; 0: scores fall linearly with overlaps above iou_threshold", least=0

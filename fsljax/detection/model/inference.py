@@ -22,7 +22,7 @@ class Regions(NamedTuple):
     """What may hold an object in each image of a batch, whatever its class.
 
     Attributes:
-      boxes: `[b, p, 4]`, refined.
+      boxes: `[b, p, 4]`, refined; `[b, p, classes, 4]` where each class has boxes of its own.
       objectness: `[b, p]`, probabilities by the proposal head.
       valid: bool `[b, p]`, False where there were fewer.
       features: `[b, p, hidden]`, what embeddings and linear scores are made of.
@@ -86,6 +86,8 @@ class Suppression:
       soft: lower the scores of boxes that overlap with better ones, instead of dropping them.
       soft_sigma: of the factor exp(−IoU²/σ); 0: it is 1 − IoU.
       soft_threshold: least lowered score.
+      candidates: pairs of region and class of best score that are looked at.
+      least_side: pixels a side of a detection.
     """
 
     iou_threshold: float
@@ -94,6 +96,8 @@ class Suppression:
     soft: bool = False
     soft_sigma: float = 0.0
     soft_threshold: float = 0.0
+    candidates: int = 512
+    least_side: float = 0.0
 
 
 def suppression_of(options: Eval, *, keep: int | None = None, score_threshold: float = 0.0) -> Suppression:
@@ -105,6 +109,8 @@ def suppression_of(options: Eval, *, keep: int | None = None, score_threshold: f
         options.suppression == "soft",
         float(options.soft_sigma),
         float(options.soft_threshold),
+        options.candidates,
+        float(options.smallest_box),
     )
 
 
@@ -114,16 +120,16 @@ def detections(
     scores: jax.Array,
     suppression: Suppression,
     *,
-    candidates: int = 512,
+    candidates: int | None = None,
 ) -> Detections:
     """Non-maximum suppression of each class among the best pairs of region and class of one image.
 
     Args:
-      boxes: `[p, 4]`, the same for every class; there may be none.
+      boxes: `[p, 4]`, the same for every class, or `[p, classes, 4]`; there may be none.
       valid: bool `[p]`.
       scores: `[p, 1 + classes]`, background first.
       suppression: which of them are kept.
-      candidates: pairs that are looked at.
+      candidates: pairs that are looked at; None: as `suppression` says.
 
     Returns:
       `Detections` `[keep, …]`.
@@ -133,10 +139,15 @@ def detections(
     if not len(boxes) or not classes:
         # A place that no detection fills, as where there are fewer than are kept.
         boxes, valid, scores, classes = jnp.zeros((1, 4)), jnp.zeros(1, bool), jnp.zeros((1, 2)), 1
+    if candidates is None:
+        candidates = suppression.candidates
     pairs = jnp.where(valid[:, None], scores[:, 1:], -1.0).reshape(-1)
     best, places = jax.lax.top_k(pairs, min(candidates, len(pairs)))
-    labels, chosen = (places % classes).astype(jnp.int32), boxes[places // classes]
+    labels = (places % classes).astype(jnp.int32)
+    chosen = boxes[places // classes] if boxes.ndim == 2 else boxes.reshape(-1, 4)[places]
     mask = (best >= 0) & (best >= suppression.score_threshold)
+    if suppression.least_side:
+        mask &= jnp.all(chosen[:, 2:] - chosen[:, :2] >= suppression.least_side, axis=-1)
     if suppression.soft:
         indices, kept_scores, kept = soft_nms(
             chosen,

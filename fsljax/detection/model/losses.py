@@ -16,6 +16,7 @@ from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
     RoITargets,
+    of_labels,
     repmet_logits,
     roi_targets,
     squared_distances,
@@ -74,9 +75,10 @@ def detector_losses(
     def run(method: str, *arguments: Any) -> Any:
         return network.apply(variables, *arguments, method=method)
 
-    levels, changed = network.apply(variables, images, train=True, method="trunk", mutable=["batch_stats"])
+    ends: Any = [] if sizes is None else jnp.moveaxis(sizes, 1, 0)
+    levels, changed = network.apply(variables, images, True, *ends, method="trunk", mutable=["batch_stats"])
     outputs = run("proposal_outputs", levels)
-    proposals = run("propose_from", outputs, levels, *([] if sizes is None else jnp.moveaxis(sizes, 1, 0)))
+    proposals = run("propose_from", outputs, levels, *ends)
     anchor_key, region_key = jax.random.split(key)
     anchors = jnp.concatenate(outputs.anchors)
     difficult, mask = None, present
@@ -106,10 +108,13 @@ def detector_losses(
     )
     positive = regions.labels != BACKGROUND
     roi = run("roi_features", levels, regions.boxes)
+    changes = run("box_changes", roi)
+    if network.options.head.has_class_boxes():
+        changes = of_labels(changes, regions.labels)
     box_losses = jnp.where(
         positive,
         smooth_l1(
-            run("box_changes", roi) - encode(regions.true_boxes, regions.boxes, BOX_WEIGHTS),
+            changes - encode(regions.true_boxes, regions.boxes, BOX_WEIGHTS),
             beta=1.0,
         ),
         0.0,
@@ -131,9 +136,7 @@ def detector_losses(
         class_losses += linear_losses * (1.0 if representatives is None else options.linear)
         figures = _shares(logits, regions.labels, regions.valid) | figures
     if network.options.head.quality:
-        figures["quality_loss"] = _quality_loss(
-            run("quality_logits", roi), regions, run("box_changes", roi), boxes, present
-        )
+        figures["quality_loss"] = _quality_loss(run("quality_logits", roi), regions, changes, boxes, present)
     counted = regions.valid
     if options.hard:
         hard = jax.vmap(lambda losses, valid: hardest(losses, valid, options.hard))

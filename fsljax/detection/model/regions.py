@@ -21,7 +21,7 @@ class Examined(NamedTuple):
       boxes: `[b, p, 4]`, where features were pooled.
       valid: bool `[b, p]`.
       features: `[b, p, hidden]`.
-      refined: `[b, p, 4]`, the boxes after regression.
+      refined: `[b, p, 4]`, the boxes after regression; `[b, p, classes, 4]` where each class has its own.
       objectness: `[b, p]`, probabilities of the proposals; 1 for what is given.
       quality: `[b, p]`, the IoU that `refined` is predicted to have; 1 where the head does not.
       combined: `[b, p, …]`, what is compared in the space "combined", of length 1; None: not asked for.
@@ -62,7 +62,7 @@ def examine(
     """
     whole = images.shape[1:3]
     height, width = (jnp.minimum(side, limit) for side, limit in zip((height, width), whole, strict=True))
-    stages: Any = network.apply(variables, images, method="stages")
+    stages: Any = network.apply(variables, images, height=height, width=width, method="stages")
     levels = network.apply(variables, stages, method="levels_of")
     proposals: Any = network.apply(variables, levels, height, width, method="propose")
     boxes = jnp.concatenate([given, proposals.boxes], axis=1)

@@ -87,6 +87,11 @@ class TrainedDetector:
         loss = self.config.loss
         return repmet_scores(regions.embeddings, representatives, loss.sigma, loss.scale)
 
+    def class_boxes(self, regions: Regions, classes: np.ndarray | None = None) -> jax.Array:
+        """Boxes `[b, p, 4]`, or `[b, p, c, 4]` where each class has its own, of the classes of `scores`."""
+        own = self.config.head.has_class_boxes() and classes is not None
+        return regions.boxes[:, :, classes] if own else regions.boxes
+
     def embed_boxes(self, images: Array, boxes: Array) -> jax.Array:
         """Embeddings `[b, t, dim]` of boxes `[b, t, 4]` in images `[b, height, width, channel]`."""
         embeddings: jax.Array = self.by_images(_embed_boxes, images, boxes)
