@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from fsljax.config import config_dict
 from fsljax.detection.config import Config
 from fsljax.detection.data.annotations.shots import check_pattern
+from fsljax.detection.data.photograph_changes import check_amounts
 from fsljax.detection.data.photographs import Photographs, check_annotated
 from fsljax.detection.data.source import DetectionData, find_set, load
 from fsljax.detection.data.structures import ImageBatch
@@ -71,6 +72,7 @@ def check(config: Config) -> None:
             "config.loss.linear is the weight of a linear classifier beside representatives, but "
             "config.head.kind is 'linear', which has no other: let it be 0."
         )
+    check_amounts(config.augment)
     check_set = getattr(find_set(config.data.name), "check", None)
     if check_set is not None:
         check_set(config)

@@ -12,7 +12,7 @@ from fsljax.losses.repmet import VERSIONS
 
 DRAWINGS = ("omniglot", "glyphs")
 HEADS = ("repmet", "linear")
-SPACES = ("embedding", "features")
+SPACES = ("embedding", "features", "combined")
 SUPPRESSIONS = ("hard", "soft")
 
 
@@ -32,6 +32,9 @@ class Data(shared.Data):
     limit: int = field(0, "images of each split, for a dry run; 0: all", least=0)
     train_split: str = field("train", "of a set of photographs")
     test_split: str = field("val", "of a set of photographs")
+    novel_split: str = field(
+        "", 'of a set of photographs, with objects of the novel classes; "": as test_split'
+    )
     years: tuple[int, ...] = field(
         (2007, 2012), "of VOC; the test split is of the first", least=1, empty=False
     )
@@ -107,6 +110,9 @@ class HeadOptions:
     hidden: int = field(1024, "units of each of its two dense layers", least=1, cap=MOST_UNITS)
     dim: int = field(256, "of the embedding", least=1, cap=MOST_UNITS)
     normalize: bool = field(True, "embeddings to length 1")
+    quality: bool = field(
+        False, "predict how well a region's box fits what it holds, as its IoU, whatever the class"
+    )
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,7 @@ class LossOptions:
     embedding: float = field(1.0, "weight of the embedding loss", least=0)
     linear: float = field(0.0, "weight of a linear classifier's loss beside representatives", least=0)
     boxes: float = field(1.0, "weight of the boxes' loss", least=0)
+    quality: float = field(1.0, "weight of the loss of head.quality", least=0)
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,23 @@ class Train(shared.Train):
 
     images: int = field(16, "of a step", least=1, cap=MOST_IN_A_STEP)
     flip: bool = field(False, "photographs, half of them from left to right")
+    repeat_threshold: float = field(
+        0.0, "share of the photographs below which a class is rare, so that those with it are taken more "
+        "often (repeat factor sampling); 0: all as often", least=0, most=1,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Augmentation(shared.Augmentation):
+    """How far each photograph of a step is changed; scenes are drawn anew instead."""
+
+    zoom: tuple[float, float] = field(
+        (1.0, 1.0), "factors between which the sides of photographs are drawn, uniformly in the logarithm; "
+        "of what outgrows the square a part is taken", above=0, cap=16,
+    )  # fmt: skip
+
+    def zooms(self) -> bool:
+        return tuple(self.zoom) != (1.0, 1.0) or bool(self.stretch)
 
 
 @dataclass(frozen=True)
@@ -160,7 +184,8 @@ class EnrollOptions:
     """How new classes are enrolled, and how they learn further."""
 
     space: str = field(
-        "embedding", 'where new classes are compared: "features" are what the embedding is made of',
+        "embedding", 'where new classes are compared: "features" are what the embedding is made of; '
+        '"combined": both, and the last two stages of the backbone averaged over the region',
         choices=SPACES,
     )  # fmt: skip
     per_shot: int = field(
@@ -200,6 +225,11 @@ class Eval:
     iou_threshold: float = field(0.3, "of suppression", least=0, most=1)
     score_threshold: float = field(0.0, "least score of a detection", least=0, most=1)
     keep: int = field(100, "detections of an image", least=1, cap=MOST_IN_A_STEP)
+    objectness: float = field(
+        0.0, "power of a region's objectness by which its scores are multiplied; 0: they are not", least=0,
+        cap=100,
+    )  # fmt: skip
+    quality: float = field(0.0, "the same of its predicted IoU (head.quality)", least=0, cap=100)
     suppression: str = field("hard", "soft-NMS lowers scores instead", choices=SUPPRESSIONS)
     soft_sigma: float = field(
         0.0, "of soft-NMS; 0: scores fall linearly with overlaps above iou_threshold", least=0
@@ -245,6 +275,7 @@ class Config(Experiment):
     data: Data = section(Data)
     network: Network = section(Network)
     train: Train = section(Train)
+    augment: Augmentation = section(Augmentation)
     scenes: SceneOptions = section(SceneOptions)
     pyramid: PyramidOptions = section(PyramidOptions)
     proposals: ProposalOptions = section(ProposalOptions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -21,6 +22,7 @@ from fsljax.detection.model.roi_head import BOX_WEIGHTS, RoIHead
 from fsljax.detection.model.rpn import ProposalHead, Proposals, propose, sizes_of_levels
 from fsljax.detection.ops.anchors import pyramid_anchors
 from fsljax.detection.ops.boxes import clip, decode
+from fsljax.detection.ops.region_means import region_means
 from fsljax.detection.ops.roi_align import roi_align
 from fsljax.networks import StagedBackbone
 
@@ -79,7 +81,7 @@ class DetectorNetwork(nn.Module):
         self.pyramid = FeaturePyramid(pyramid.channels, pyramid.extra_levels, settings)
         of_level = sizes_of_levels(proposals.sizes, len(self.strides()))[0]
         self.proposals = ProposalHead(len(of_level) * len(proposals.ratios), settings)
-        self.head = RoIHead(head.hidden, head.dim, options.linear_classes, head.normalize)
+        self.head = RoIHead(head.hidden, head.dim, options.linear_classes, head.normalize, head.quality)
 
     def __call__(self, images: jax.Array, *, running_average: bool = True) -> jax.Array:
         """Passes through every part once, as `init` needs it; what has no parameters is left out.
@@ -98,6 +100,8 @@ class DetectorNetwork(nn.Module):
         self.head.box_changes(roi)
         if options.linear_classes:
             self.linear_logits(roi)
+        if options.head.quality:
+            self.head.quality_logits(roi)
         return self.embed(roi)
 
     def trunk(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
@@ -110,6 +114,10 @@ class DetectorNetwork(nn.Module):
         Raises:
           ValueError: if the last stride does not divide height or width.
         """
+        return self.pyramid(self.stages(images, train))
+
+    def stages(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
+        """Stages `[b, height_s, width_s, channel_s]` of the backbone, finest first, as `trunk` takes them."""
         strides = self.backbone.stage_strides()
         if any(side % strides[-1] for side in images.shape[1:3]):
             raise ValueError(
@@ -118,7 +126,20 @@ class DetectorNetwork(nn.Module):
             )
         mean, std = (jnp.asarray(v, images.dtype) for v in (self.options.input_mean, self.options.input_std))
         running_average = not train or self.options.frozen_statistics
-        return self.pyramid(self.backbone.stages((images - mean) / std, running_average=running_average))
+        stages: list[jax.Array] = self.backbone.stages((images - mean) / std, running_average=running_average)
+        return stages
+
+    def levels_of(self, stages: Sequence[jax.Array]) -> list[jax.Array]:
+        """The levels that `trunk` makes of stages."""
+        return self.pyramid(stages)
+
+    def stage_means(self, stages: Sequence[jax.Array], boxes: jax.Array) -> list[jax.Array]:
+        """Means `[b, p, channel_s]` of the last two stages over boxes `[b, p, 4]`."""
+        strides = self.backbone.stage_strides()
+        return [
+            jax.vmap(partial(region_means, stride=stride))(stage, boxes)
+            for stage, stride in zip(stages[-2:], strides[-2:], strict=True)
+        ]
 
     def strides(self) -> tuple[int, ...]:
         """Pixels between places of each level."""
@@ -213,6 +234,16 @@ class DetectorNetwork(nn.Module):
           `[..., p, 4]`.
         """
         return clip(decode(self.head.box_changes(roi), boxes, BOX_WEIGHTS), height, width)
+
+    def quality(self, roi: jax.Array) -> jax.Array:
+        """How well each region's refined box fits what it holds, `[...]`, as IoU; 1 without such a head."""
+        if not self.options.head.quality:
+            return jnp.ones(roi.shape[:-1])
+        return jax.nn.sigmoid(self.head.quality_logits(roi))
+
+    def quality_logits(self, roi: jax.Array) -> jax.Array:
+        """Logits of `quality`, where there is such a head."""
+        return self.head.quality_logits(roi)
 
     def linear_logits(self, roi: jax.Array) -> jax.Array:
         """Logits `[..., 1 + classes]` of the linear classifier, background first."""

@@ -27,6 +27,7 @@ class Regions(NamedTuple):
       valid: bool `[b, p]`, False where there were fewer.
       features: `[b, p, hidden]`, what embeddings and linear scores are made of.
       embeddings: `[b, p, dim]`.
+      quality: `[b, p]`, the IoU that `boxes` are predicted to have; 1 where the head does not.
     """
 
     boxes: jax.Array
@@ -34,6 +35,7 @@ class Regions(NamedTuple):
     valid: jax.Array
     features: jax.Array
     embeddings: jax.Array
+    quality: jax.Array
 
 
 def propose_regions(
@@ -55,7 +57,22 @@ def propose_regions(
     no_boxes = jnp.ones(nothing.shape[:2], bool)
     examined = examine(network, variables, images, nothing, no_boxes, height, width)
     embeddings: Any = network.apply(variables, examined.features, method="embed")
-    return Regions(examined.refined, examined.objectness, examined.valid, examined.features, embeddings)
+    return Regions(
+        examined.refined,
+        examined.objectness,
+        examined.valid,
+        examined.features,
+        embeddings,
+        examined.quality,
+    )
+
+
+def weighted(scores: jax.Array, objectness: jax.Array, quality: jax.Array, options: Eval) -> jax.Array:
+    """Scores `[…, p, 1 + classes]` of the classes times powers of objectness and quality `[…, p]`."""
+    if not options.objectness and not options.quality:
+        return scores
+    weights = objectness**options.objectness * quality**options.quality
+    return jnp.concatenate([scores[..., :1], scores[..., 1:] * weights[..., None]], axis=-1)
 
 
 @dataclass(frozen=True)

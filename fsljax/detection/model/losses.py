@@ -15,16 +15,19 @@ from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
+    RoITargets,
     repmet_logits,
     roi_targets,
     squared_distances,
 )
 from fsljax.detection.model.rpn import Proposals, proposal_losses, smooth_l1
-from fsljax.detection.ops.boxes import encode, iou
+from fsljax.detection.ops.boxes import decode, encode, iou
 from fsljax.detection.ops.matching import hardest
 from fsljax.losses import repmet_loss
 from fsljax.networks.variables import Params
 from fsljax.parallel import shares
+
+_NEAR = 0.1  # IoU from which a region's box tells how well boxes fit
 
 
 class Learned(NamedTuple):
@@ -127,6 +130,10 @@ def detector_losses(
         linear_losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
         class_losses += linear_losses * (1.0 if representatives is None else options.linear)
         figures = _shares(logits, regions.labels, regions.valid) | figures
+    if network.options.head.quality:
+        figures["quality_loss"] = _quality_loss(
+            run("quality_logits", roi), regions, run("box_changes", roi), boxes, present
+        )
     counted = regions.valid
     if options.hard:
         hard = jax.vmap(lambda losses, valid: hardest(losses, valid, options.hard))
@@ -143,6 +150,7 @@ def detector_losses(
         + options.boxes * figures["box_loss"]
         + figures["objectness_loss"]
         + figures["proposal_box_loss"]
+        + options.quality * figures.get("quality_loss", jnp.zeros(()))
         + options.embedding * figures.get("embedding_loss", jnp.zeros(()))
     )
     return Learned(loss, figures, changed.get("batch_stats", batch_stats))
@@ -175,6 +183,19 @@ def _embedding_loss(
         squared=options.version == "margin",
     ).example_losses
     return _mean(losses, labels != BACKGROUND)
+
+
+def _quality_loss(
+    logits: jax.Array, regions: RoITargets, changes: jax.Array, true_boxes: jax.Array, present: jax.Array
+) -> jax.Array:
+    """Cross-entropy of the predicted IoU of refined boxes, of regions that are near to an object.
+
+    Others say nothing: what is far from all objects that are known may be one that is not.
+    """
+    refined = decode(jax.lax.stop_gradient(changes), regions.boxes, BOX_WEIGHTS)
+    overlaps = jnp.max(jax.vmap(iou)(refined, true_boxes) * present[:, None], axis=-1, initial=0.0)
+    near = regions.valid & (overlaps >= _NEAR)
+    return _mean(optax.sigmoid_binary_cross_entropy(logits, overlaps), near)
 
 
 def _shares(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> dict[str, jax.Array]:

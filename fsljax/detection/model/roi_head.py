@@ -31,12 +31,14 @@ class RoIHead(nn.Module):
       dim: of the embedding.
       classes: that the linear scores know beside background; 0: there are none.
       normalize: embeddings to length 1.
+      with_quality: predict how well boxes fit, too.
     """
 
     hidden: int
     dim: int
     classes: int = 0
     normalize: bool = True
+    with_quality: bool = False
 
     def setup(self) -> None:
         start = nn.initializers.he_normal()
@@ -47,6 +49,8 @@ class RoIHead(nn.Module):
         self.changes = dense(4, kernel_init=nn.initializers.normal(0.001))
         if self.classes:
             self.linear = dense(1 + self.classes, kernel_init=nn.initializers.normal(0.01))
+        if self.with_quality:
+            self.fit = dense(1, kernel_init=nn.initializers.normal(0.01))
 
     def __call__(self, pooled: jax.Array) -> jax.Array:
         """Features `[..., hidden]` of pooled regions `[..., output, output, channels]`."""
@@ -61,6 +65,14 @@ class RoIHead(nn.Module):
     def box_changes(self, roi: jax.Array) -> jax.Array:
         """Changes `[..., 4]` to the regions' boxes, the same for every class."""
         return self.changes(roi)
+
+    def quality_logits(self, roi: jax.Array) -> jax.Array:
+        """Logits `[...]` of the IoU of each region's refined box with the object that it holds.
+
+        As Kim et al., 2022 (https://arxiv.org/abs/2108.06753, section 3.2), whose localisation quality, unlike
+        objectness, holds for objects of classes that were never trained.
+        """
+        return self.fit(roi)[..., 0]
 
     def linear_logits(self, roi: jax.Array) -> jax.Array:
         """Logits `[..., 1 + classes]`, background first.

@@ -15,7 +15,7 @@ from fsljax.detection.config import Config
 from fsljax.detection.data.structures import Array
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Layer
-from fsljax.detection.model.inference import Regions, propose_regions
+from fsljax.detection.model.inference import Regions, propose_regions, weighted
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
 from fsljax.distances import normalize
 from fsljax.networks.variables import Params, Variables
@@ -73,6 +73,10 @@ class TrainedDetector:
 
     def scores(self, regions: Regions, classes: np.ndarray | None = None) -> jax.Array:
         """Probabilities `[b, p, 1 + c]` of the trained classes `[c]`, all by default, background first."""
+        scores = self._class_scores(regions, classes)
+        return weighted(scores, regions.objectness, regions.quality, self.config.eval)
+
+    def _class_scores(self, regions: Regions, classes: np.ndarray | None) -> jax.Array:
         representatives = self.representatives
         if representatives is None:
             logits: Any = self.network.apply(self.network_variables, regions.features, method="linear_logits")
