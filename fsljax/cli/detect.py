@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from fsljax.cli.images import GivenImage
     from fsljax.data.labels import Label
 
-_AT_ONCE = 8
+_AT_ONCE = 64
 Box = tuple[float, float, float, float]
 
 
@@ -41,25 +42,31 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--least",
         type=fraction,
-        default=0.3,
         metavar="SCORE",
-        help="least score of an object; 0.3 by default",
+        help="least score of an object; as the detector was calibrated by default, or 0.3",
     )
-    parser.add_argument("--to", metavar="FOLDER", help="a new folder, for the images with boxes drawn in")
+    written = parser.add_mutually_exclusive_group()
+    written.add_argument(
+        "--save", metavar="FOLDER",
+        help="a new folder, for the images with boxes drawn in, and detections.json in COCO's form",
+    )  # fmt: skip
+    written.add_argument("--to", metavar="FOLDER", help="a new folder, for the drawn images alone")
     parser.add_formats()
     given = parser.parse_intermixed_args(arguments)
 
-    from fsljax.cli.images import answers_to, images_of, say_what_failed
+    from fsljax.cli.images import images_of, say_what_failed
 
     detector = _load(given.model)
     notes: list[str] = []
     images = images_of(given.images, notes)
     for note in notes:
         print(note, file=sys.stderr)
-    folder = _new_folder(given.to) if given.to is not None else None
-    answers = answers_to(images, lambda paths: _ask(detector, paths, given.least), _AT_ONCE)
+    option = "--to" if given.save is None else "--save"
+    target = given.to if given.save is None else given.save
+    folder = _new_folder(target, option) if target is not None else None
+    answers = _answers(detector, images, given.least)
     if folder is not None:
-        _draw(folder, images, answers)
+        _write(folder, detector.classes, images, answers, as_coco=given.save is not None)
     if given.json:
         _as_json(images, answers)
     else:
@@ -82,13 +89,27 @@ def _load(model: str) -> Detector:
     detector = Detector.load(model)
     if not detector.classes:
         raise UserError(
-            f"The detector in {model} knows no class: enroll some in Python, "
-            "Detector.load(MODEL).enroll(images, boxes, labels).save(MODEL)."
+            f"The detector in {model} knows no class: teach it some with fsljax enroll {model} "
+            "--annotations=FILE --to=FOLDER, or in Python, Detector.load(MODEL).enroll(images, boxes, "
+            "labels).save(FOLDER)."
         )
     return detector
 
 
-def _ask(detector: Detector, paths: list[str], least: float) -> list[list[Found]]:
+def _answers(
+    detector: Detector, images: Sequence[GivenImage], least: float | None
+) -> list[list[Found] | None]:
+    from fsljax.cli.images import answers_to
+
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always", UserWarning)
+        answers = answers_to(images, lambda paths: _ask(detector, paths, least), _AT_ONCE)
+    for note in dict.fromkeys(str(one.message) for one in noted):
+        print(f"fsljax: {note}", file=sys.stderr)
+    return answers
+
+
+def _ask(detector: Detector, paths: list[str], least: float | None) -> list[list[Found]]:
     detected = detector.detect(paths, threshold=least)
     return [
         [
@@ -99,11 +120,11 @@ def _ask(detector: Detector, paths: list[str], least: float) -> list[list[Found]
     ]
 
 
-def _new_folder(given: str) -> Path:
+def _new_folder(given: str, option: str) -> Path:
     """An empty folder; a UserError if that is not to be had."""
     from fsljax.storage.paths import given_path
 
-    folder = given_path(given, "--to")
+    folder = given_path(given, option)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -113,16 +134,28 @@ def _new_folder(given: str) -> Path:
     return folder
 
 
-def _draw(folder: Path, images: Sequence[GivenImage], answers: Sequence[Sequence[Found] | None]) -> None:
+def _write(
+    folder: Path,
+    classes: Sequence[Label],
+    images: Sequence[GivenImage],
+    answers: Sequence[Sequence[Found] | None],
+    *,
+    as_coco: bool,
+) -> None:
+    """Draws what was found into the images, and writes it in COCO's form."""
+    from fsljax.cli.coco import write_coco
     from fsljax.cli.drawing import write_drawn
 
-    for image, found in zip(images, answers, strict=True):
-        if found is None:
-            continue
-        try:
-            write_drawn(folder, image.path, [(f"{one.label} {one.score:.2f}", one.box) for one in found])
-        except OSError as error:
-            raise _not_writable(folder, error) from error
+    try:
+        for image, found in zip(images, answers, strict=True):
+            if found is not None:
+                texts = [(f"{one.label} {one.score:.2f}", one.box) for one in found]
+                write_drawn(folder, image.path, texts, [classes.index(one.label) for one in found])
+        if as_coco:
+            paths = [image.path for image in images]
+            write_coco(folder / "detections.json", classes, paths, answers)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
 
 
 def _not_writable(folder: Path, error: OSError) -> UserError:

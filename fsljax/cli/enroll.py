@@ -1,4 +1,4 @@
-"""`fsljax enroll MODEL DIR`: teaches a model classes, a folder of images each."""
+"""`fsljax enroll MODEL DIR`: teaches a model classes, a folder of images each, or a detector, by boxes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsljax.cli.arguments import Parser
+from fsljax.cli.enroll_objects import add_options, enroll_objects, used_option
 from fsljax.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,23 +18,33 @@ _HEAD = "logistic"  # of pretrained weights
 
 
 def main(arguments: list[str]) -> int:
-    """Enrolls a folder of class folders, saves the model, and prints its classes."""
-    parser = Parser("enroll", "Teaches a model classes, a folder of images each.")
+    """Enrolls a folder of class folders, or annotated boxes, saves the model, and prints its classes."""
+    parser = Parser("enroll", "Teaches a model classes, a folder of images each; a detector, by boxes.")
     parser.add_argument(
         "model", metavar="MODEL",
         help="a run's workdir, a shipped model, or a saved one; or pretrained weights by name, such as "
         "efficientnet_lite0, by a repository of the hub or by a file: with --to",
     )  # fmt: skip
-    parser.add_argument("folder", metavar="DIR", help="holds a folder of images for each class")
+    parser.add_argument("folder", metavar="DIR", nargs="?", help="holds a folder of images for each class")
     parser.add_argument("--to", metavar="FOLDER", help="where the model is saved; where it was by default")
     parser.add_argument(
         "--head", metavar="HEAD",
         help="how classes are compared: prototype, centered, logistic or representatives",
     )  # fmt: skip
+    add_options(parser)
     given = parser.parse_intermixed_args(arguments)
 
     from fsljax.cli.models import check_is, is_saved, is_weights
 
+    if given.annotations is not None:
+        if given.folder is not None or given.head is not None:
+            parser.error("--annotations goes with neither DIR nor --head, which are for classifiers")
+        check_is(given.model, detector=True, instead=f"enroll {given.model} DIR")
+        return enroll_objects(given, _target(given.model, given.to))
+    if given.folder is None:
+        parser.error("give DIR, a folder of images for each class, or for a detector --annotations=FILE")
+    if (option := used_option(given)) is not None:
+        parser.error(f"{option} goes with --annotations alone, of a detector")
     saved = is_saved(given.model)
     if given.to is None and is_weights(given.model):
         raise UserError(
@@ -41,7 +52,7 @@ def main(arguments: list[str]) -> int:
             f"{given.model} {given.folder} --to=FOLDER."
         )
     if saved or given.to is None:
-        check_is(given.model, detector=False)
+        check_is(given.model, detector=False, instead=f"enroll {given.model} --annotations=FILE")
     target = _target(given.model, given.to)
     classifier = _enrolled(given.model, given.folder, given.head, saved)
     classifier.save(target)

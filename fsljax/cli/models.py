@@ -21,10 +21,15 @@ def is_saved(model: str) -> bool:
     return workdir.has_config(folder) or model not in KNOWN
 
 
-def check_is(model: str, *, detector: bool) -> None:
+def check_is(model: str, *, detector: bool, instead: str = "") -> None:
     """Raises a UserError, which names the command to be used, for a model of the other kind, or for none.
 
     What else may be wrong with it is left to whoever loads it.
+
+    Args:
+      model: as it was given.
+      detector: which kind it is to be.
+      instead: the command for the other kind; "": predict or detect.
     """
     if not is_saved(model):
         if is_weights(model):
@@ -41,7 +46,7 @@ def check_is(model: str, *, detector: bool) -> None:
         return
     if (method == _DETECTOR) != detector:
         kind, command = ("no detector", "predict") if detector else ("a detector", "detect")
-        raise UserError(f"{model} holds {kind}: use fsljax {command}.")
+        raise UserError(f"{model} holds {kind}: use fsljax {instead or command}.")
 
 
 def is_weights(model: str) -> bool:

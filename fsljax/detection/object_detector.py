@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
-from numbers import Integral, Real
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from fsljax.config import plain
-from fsljax.data.batches import batches_of
-from fsljax.data.labels import Label, label_array, listed_labels, spelled_as
+from fsljax.data.labels import Label
 from fsljax.data.user_images import Images
-from fsljax.detection.data.padded_images import GivenBoxes, boxes_of_images, prepare_padded
+from fsljax.detection.data.padded_images import GivenBoxes
+from fsljax.detection.enrolled.annotated import given_objects
+from fsljax.detection.enrolled.arguments import checked_count, enrolled_labels
+from fsljax.detection.enrolled.calibration import best_threshold, judged_with, judged_without_each
+from fsljax.detection.enrolled.classes import Classes
+from fsljax.detection.enrolled.head_space import HeadSpace
+from fsljax.detection.enrolled.looking import Space, background_photographs, photographs_with_boxes
+from fsljax.detection.enrolled.searching import Detected, search
+from fsljax.detection.enrolled.spaces import description_of, space_of
+from fsljax.detection.enrolled.stored import arrays_of, classes_of
+from fsljax.detection.enrolled.views import VIEWS
 from fsljax.detection.model import stored
-from fsljax.detection.model.search import detect_classes, embed_supports, same_number
+from fsljax.detection.model.inference import suppression_of
 from fsljax.detection.model.trained import REPRESENTATIVES, TrainedDetector
 from fsljax.errors import UserError
 from fsljax.networks.forked import check_not_forked
@@ -28,21 +33,10 @@ from fsljax.storage.paths import given_path, is_there
 from fsljax.training import saved_model, workdir
 from fsljax.training.checkpoints import Model
 
-_IMAGES_AT_ONCE = 8
+__all__ = ["THRESHOLD", "Detected", "Detector"]
 
-
-class Detected(NamedTuple):
-    """What was found in `n` images, best first in each.
-
-    Attributes:
-      boxes: n arrays float32 `[found, 4]`, `[y_min, x_min, y_max, x_max]` in pixels of the image, upright.
-      scores: n arrays float32 `[found]`, probabilities among background and the enrolled classes.
-      labels: n arrays `[found]`, as they were enrolled.
-    """
-
-    boxes: list[np.ndarray]
-    scores: list[np.ndarray]
-    labels: list[np.ndarray]
+THRESHOLD = 0.3
+"""Least score of a detection, before it is calibrated."""
 
 
 class Detector:
@@ -50,8 +44,8 @@ class Detector:
 
     Images are given as paths, Pillow images, or the content of image files in bytes or open files (one of
     these, or several), or as arrays `[n, height, width]` or `[n, height, width, channel]` of uint8 (0 … 255),
-    bool or floats (0 … 1); images of several sizes as a list. They are scaled whole to the size that the
-    network was trained with.
+    bool or floats (0 … 1); images of several sizes as a list. They may be of any size, and any number: they
+    are read a few at a time and scaled whole to the size that the network was trained with.
 
     Several threads may use one detector: each call sees the classes as they were at one moment, and no
     enrolment is lost. It can be pickled and copied. Worker processes are to be begun by "spawn" or
@@ -59,19 +53,20 @@ class Detector:
     compute there.
     """
 
-    def __init__(self, trained: TrainedDetector):
+    def __init__(self, trained: TrainedDetector, space: Space | None = None):
         if REPRESENTATIVES not in trained.variables["params"]:
             raise UserError(
                 "This detector was trained with a linear head, which knows no new classes: load one that was "
                 "trained with config.head.kind 'repmet'."
             )
         self._trained = trained
+        self._space = HeadSpace(trained) if space is None else space
         # Never changed, but replaced as a whole: who reads it holds the classes of one moment.
-        self._representatives: Mapping[Label, np.ndarray] = {}
+        self._known = Classes()
         self._changing, self._saving = threading.Lock(), threading.Lock()
 
     def __getstate__(self) -> dict[str, object]:
-        left_behind = ("_changing", "_saving", "_on_device")
+        left_behind = ("_changing", "_saving")
         return {name: value for name, value in self.__dict__.items() if name not in left_behind}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -79,23 +74,34 @@ class Detector:
         self._changing, self._saving = threading.Lock(), threading.Lock()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Detector:
+    def load(
+        cls, path: str | os.PathLike[str], *, compare: str | None = None, weights: str | None = None
+    ) -> Detector:
         """Loads a run's workdir, a shipped model, or what `save` wrote.
 
+        Args:
+          path: the folder.
+          compare: where regions are compared with new classes. "head": by the detector's own head, from whose
+            training they come. "backbone": the best proposals are cut out and embedded by a classifier's
+            frozen network, which costs about a second an image. None: as the classes were enrolled, "head"
+            where there are none.
+          weights: of that network, "efficientnet_lite0" (by default), "dinov2_small" or any others that
+            `Classifier.pretrained` takes.
+
         Raises:
-          UserError: if the folder holds none of these, or nothing that can be read.
+          UserError: if the folder holds none of these, or nothing that can be read; the weights cannot be
+            had; the classes in it were compared elsewhere.
         """
         check_not_forked()
         folder = given_path(path)
-        detector = cls(stored.load(folder))
-        if is_there(folder / saved_model.ENROLLED):
-            saved_model.read_enrolled(
-                folder / saved_model.ENROLLED, detector._model, detector._dim, detector._restore
-            )
+        enrolled, trained = folder / saved_model.ENROLLED, stored.load(folder)
+        detector = cls(trained, space_of(trained, compare, weights, enrolled))
+        if is_there(enrolled):
+            saved_model.read_enrolled(enrolled, detector._model, detector._space.dim, detector._restore)
         return detector
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes network and enrolled classes to a folder that `load` reads.
+        """Writes network and enrolled classes, with what is kept of their photographs, to a folder.
 
         Raises:
           UserError: if the folder cannot be written, or holds another model.
@@ -103,29 +109,61 @@ class Detector:
         check_not_forked()
         folder = given_path(path)
         with self._saving:
-            known = self._representatives
-            arrays = {
-                "representatives": np.concatenate([np.zeros((0, self._dim), np.float32), *known.values()]),
-                "counts": np.array([len(of_class) for of_class in known.values()], np.int64),
-            }
+            known = self._known
+            arrays = {**arrays_of(known, self._space.dim), **description_of(self._space)}
             config = plain(self._trained.config)
-            saved_model.write(folder, config, self._model, list(known), arrays, self._is_config_of)
+            saved_model.write(
+                folder, config, self._model, list(known.representatives), arrays, self._is_config_of
+            )
 
     @property
     def classes(self) -> list[Label]:
         """The enrolled labels, in the order of their first enrolment."""
-        return list(self._representatives)
+        return list(self._known.representatives)
+
+    def boxes_of(self, label: Label) -> int:
+        """How many boxes a class was enrolled from, as far as their photographs are kept.
+
+        Raises:
+          UserError: if it is not enrolled.
+        """
+        (enrolled,) = enrolled_labels([label], self.classes)
+        return sum(one.labels.count(enrolled) for one in self._known.photographs if not one.is_view)
+
+    @property
+    def threshold(self) -> float:
+        """Least score of what `detect` finds by default: as `calibrate` chose it, or 0.3."""
+        threshold = self._known.threshold
+        return THRESHOLD if threshold is None else threshold
 
     def enroll(
-        self, images: Images, boxes: GivenBoxes, labels: Label | Iterable[Label] | np.ndarray
+        self,
+        images: Images,
+        boxes: GivenBoxes | None = None,
+        labels: Label | Iterable[Label] | np.ndarray | None = None,
+        *,
+        augment: int | bool | None = None,
+        clusters: int | None = None,
+        background: Images | None = None,
+        fine_tune_epochs: int = 0,
     ) -> Detector:
         """Adds classes, or boxes to classes.
 
         Args:
-          images: `n` of them.
+          images: `n` of them; or, without boxes, an annotation file of LabelMe, VOC (XML) or COCO, several of
+            these, or a folder of them with their images: all objects in it are enrolled.
           boxes: `n` boxes `[4]`, one in each image, or for each image several, `[m, 4]`:
             `[y_min, x_min, y_max, x_max]` in pixels of the image, upright (as EXIF turns it).
           labels: one label (a string or an integer) for each box, in the order of the boxes; or one for all.
+            Of annotations: the classes that are enrolled; None: all.
+          augment: how many changed views of each image (mirrored, smaller, larger, moved) give
+            representatives too, up to 8; True: all; None: as the detector's config says, `eval.enrol.views`.
+          clusters: representatives of a class at most, the means of clusters; 0: all; None: as the config
+            says, `eval.enrol.clusters`.
+          background: images that hold no object of these classes. The regions in them that are most like one
+            count as background from now on: what is nearer to such a region than to the class is none.
+          fine_tune_epochs: how often all classes learn from the regions of all their photographs, as in
+            few-shot episodes; background is learned from, then, instead of being compared with.
 
         Returns:
           this detector.
@@ -136,28 +174,21 @@ class Detector:
             finite numbers.
         """
         check_not_forked()
-        prepared = prepare_padded(images, self._trained.config.data)
-        of_images = boxes_of_images(boxes, prepared)
-        counts = list(map(len, of_images))
-        given_labels = listed_labels(labels, sum(counts), "box")
-        image_of_box = np.repeat(np.arange(len(of_images)), counts)
-        scaled = (np.concatenate(of_images) * prepared.scales[image_of_box]).astype(np.float32)
-        representatives = []
-        for rows, count in batches_of(len(image_of_box), _IMAGES_AT_ONCE):
-            images_of_boxes = image_of_box[rows]
-            embedded = embed_supports(
-                self._on_device,
-                prepared.images[images_of_boxes],
-                prepared.sizes[images_of_boxes],
-                scaled[rows, None],
-            )
-            representatives.append(embedded[:count])
+        options = self._space.enrollment.options
+        views = checked_count("augment", options.views if augment is None else augment, len(VIEWS))
+        most = checked_count("clusters", options.clusters if clusters is None else clusters)
+        epochs = checked_count("fine_tune_epochs", fine_tune_epochs)
+        data = self._trained.config.data
+        images, boxes, labels = given_objects(images, boxes, labels)
+        photographs = photographs_with_boxes(self._space, data, images, boxes, labels, views)
+        if background is not None:
+            lacks = list(dict.fromkeys(label for one in photographs for label in one.labels))
+            first = 1 + max(one.number for one in photographs)
+            photographs += background_photographs(self._space, data, background, lacks, first)
         with self._changing:
-            known = dict(self._representatives)
-            labels_here = spelled_as(given_labels, known)
-            for label, of_box in zip(labels_here, np.concatenate(representatives), strict=True):
-                known[label] = np.concatenate([known[label], of_box]) if label in known else of_box
-            self._representatives = known
+            self._known = self._known.with_photographs(
+                photographs, self._space.enrollment, clusters=most, epochs=epochs
+            )
         return self
 
     def forget(self, label: Label) -> Detector:
@@ -168,10 +199,8 @@ class Detector:
         """
         check_not_forked()
         with self._changing:
-            known = dict(self._representatives)
-            (enrolled,) = _enrolled([label], known)
-            del known[enrolled]
-            self._representatives = known
+            (enrolled,) = enrolled_labels([label], self.classes)
+            self._known = self._known.without(enrolled)
         return self
 
     def detect(
@@ -179,7 +208,7 @@ class Detector:
         images: Images,
         *,
         labels: Label | Iterable[Label] | None = None,
-        threshold: float = 0.3,
+        threshold: float | None = None,
         most: int = 100,
     ) -> Detected:
         """Finds objects of the enrolled classes.
@@ -187,69 +216,69 @@ class Detector:
         Args:
           images: `n` of them.
           labels: the classes to look for, which alone compete; None: all.
-          threshold: least score of a detection.
+          threshold: least score of a detection; None: `self.threshold`.
           most: detections of an image at most.
 
         Raises:
           UserError: if nothing is enrolled, a label is not, there are no images, or one cannot be read.
         """
         check_not_forked()
-        known = self._representatives
-        if not known:
-            raise UserError("No class is enrolled: call enroll(images, boxes, labels) first.")
-        if not isinstance(threshold, Real) or not isinstance(most, Integral):
-            raise UserError(f"threshold is {threshold!r} and most {most!r}: give a number and an integer.")
-        if not 0 <= threshold <= 1 or most < 1:
-            raise UserError(
-                f"threshold is {threshold} and most {most}: give a threshold from 0 to 1, and 1 or more."
+        known = self._known
+        least = self.threshold if threshold is None else threshold
+        return search(self._space, self._trained.config, known, images, labels, least, most)
+
+    def calibrate(
+        self,
+        images: Images | None = None,
+        boxes: GivenBoxes | None = None,
+        labels: Label | Iterable[Label] | np.ndarray | None = None,
+    ) -> Detector:
+        """Chooses the threshold by images whose objects are known, and keeps it as `self.threshold`.
+
+        Detections of all classes are counted together. One is right if its box and that of an object of its
+        class overlap with an IoU of 0.5 or more, and no better detection has that object. The threshold is
+        that of the largest F1, 2 · right / (detections + objects).
+
+        Args:
+          images, boxes, labels: as of `enroll`, of all objects of the enrolled classes in these images, which
+            are best none of the enrolled ones. None: the enrolled photographs, each of which is searched with
+            the classes as the others alone make them; of classes that no other photograph shows, nothing is
+            counted.
+
+        Returns:
+          this detector.
+
+        Raises:
+          UserError: if there is nothing to calibrate by, a label is not enrolled, no object is found again;
+            or as `enroll`.
+        """
+        check_not_forked()
+        known = self._known
+        suppression = suppression_of(self._trained.config.eval)
+        if images is None:
+            counted = judged_without_each(known, self._space.enrollment, suppression)
+        else:
+            images, boxes, labels = given_objects(images, boxes, labels)
+            photographs = photographs_with_boxes(
+                self._space, self._trained.config.data, images, boxes, labels, may_be_empty=True
             )
-        one = isinstance(labels, str | Integral)
-        chosen = list(known) if labels is None else _enrolled([labels] if one else list(labels), known)
-        if not chosen:
-            raise UserError("There is no label to look for: give one at least, or None for all.")
-        prepared, names = prepare_padded(images, self._trained.config.data), label_array(chosen)
-        representatives = same_number([known[label] for label in chosen])
-        detected = Detected([], [], [])
-        for rows, count in batches_of(len(prepared.images), _IMAGES_AT_ONCE):
-            of_batch = detect_classes(
-                self._on_device, prepared.images[rows], prepared.sizes[rows], representatives, most
-            )
-            for row, of_image in zip(rows[:count], of_batch.of_images(), strict=False):
-                good = of_image.scores >= threshold
-                boxes, scores, numbers = (np.asarray(part)[good] for part in of_image[:3])
-                detected.boxes.append(boxes / prepared.scales[row])
-                detected.scores.append(scores)
-                detected.labels.append(names[numbers])
-        return detected
+            enrolled_labels([label for one in photographs for label in one.labels], known.representatives)
+            counted = judged_with(known, photographs, self._space.enrollment, suppression)
+        threshold = best_threshold(counted)
+        with self._changing:
+            self._known = replace(self._known, threshold=threshold)
+        return self
 
     @property
     def _model(self) -> Model:
         return Model(self._trained.step, self._trained.variables)
 
     @property
-    def _dim(self) -> int:
-        config = self._trained.config
-        return config.head.dim if config.eval.enrol.space == "embedding" else config.head.hidden
-
-    @cached_property
-    def _on_device(self) -> TrainedDetector:
-        return replace(self._trained, variables=jax.device_put(self._trained.variables))
+    def _representatives(self) -> Mapping[Label, np.ndarray]:
+        return self._known.representatives
 
     def _is_config_of(self, folder: Path) -> bool:
         return not workdir.differences(stored.read_config(folder), self._trained.config)
 
     def _restore(self, labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
-        ends = np.cumsum(arrays["counts"])
-        joined = np.asarray(arrays["representatives"], np.float32)
-        if len(labels) != len(ends) or joined.shape != (ends[-1] if len(ends) else 0, self._dim):
-            raise ValueError("labels and representatives do not fit together")
-        self._representatives = dict(zip(labels, np.split(joined, ends)[: len(labels)], strict=True))
-
-
-def _enrolled(labels: Sequence[Label], known: Mapping[Label, np.ndarray]) -> list[Label]:
-    """The labels once each, as they were enrolled; a UserError for one that was not."""
-    spelled = spelled_as(labels, known)
-    for label in spelled:
-        if not isinstance(label, Hashable) or label not in known:
-            raise UserError(f"{label!r} is not enrolled; enrolled are {list(known)}.")
-    return list(dict.fromkeys(spelled))
+        self._known = classes_of(labels, arrays, self._space.dim)

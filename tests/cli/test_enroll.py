@@ -36,7 +36,10 @@ def test_what_is_wrong_is_told_before_anything_is_computed(bare: Path, photograp
         (str(bare), "--head=forest"): "--head is 'forest'; it can be prototype",
         ("none", ""): "There is no model in none",
         ("efficientnet_lite0", ""): "say where the model is to be saved",
-        ("models/repmet_detection_scenes", ""): "no model|use fsljax detect",
+        (
+            "models/repmet_detection_scenes",
+            "",
+        ): "no model|holds a detector: use fsljax enroll .* --annotations",
     }.items():
         with pytest.raises(UserError, match=says):
             enroll.main([given[0], str(photographs), *filter(None, given[1:])])

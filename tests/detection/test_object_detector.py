@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,35 +18,16 @@ from PIL import Image
 
 from fsljax import methods
 from fsljax.api import Detector
-from fsljax.detection.model.build import build_network
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
-from fsljax.methods import protonet, repmet_detector
+from fsljax.methods import protonet
 from fsljax.storage.json_files import write_json
-
-SIDE = 32
-BOX = [4.0, 6.0, 20.0, 26.0]
-
-
-def config_of(kind: str = "repmet") -> Any:
-    config = repmet_detector.default_config()
-    config.name = "small"
-    config.data.update({"image_size": SIDE, "channels": 1})
-    config.scenes.size = SIDE
-    config.network.update({"name": "scene_net"})
-    config.pyramid.update({"channels": 8, "extra_levels": 0})
-    config.proposals.update({"sizes": (8.0, 16.0, 24.0), "before_nms": 32, "keep": 8, "keep_in_test": 16})
-    config.head.update({"kind": kind, "hidden": 16, "dim": 8})
-    return config
+from tests.detection.small_detector import BOX, SIDE, config_of, patterns, same, untrained
 
 
 @pytest.fixture(scope="module")
 def trained() -> TrainedDetector:
-    config = methods.check(config_of())
-    network = build_network(config, 3, in_test=True)
-    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 1)))
-    variables = {**variables, "params": {**variables["params"], "representatives": jnp.ones((3, 1, 8))}}
-    return TrainedDetector(config, network, jax.device_get(variables), 3, 7)
+    return untrained()
 
 
 @pytest.fixture
@@ -57,9 +37,7 @@ def detector(trained: TrainedDetector) -> Detector:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Three patterns, uint8 `[3, 32, 32, 1]`."""
-    coarse = np.random.default_rng(0).uniform(0, 255, (3, 8, 8))
-    return np.kron(coarse, np.ones((4, 4)))[..., None].astype(np.uint8)
+    return patterns()
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +47,6 @@ def saved_once(
     folder = tmp_path_factory.mktemp("saved")
     Detector(trained).enroll(images[:2], [BOX, BOX], ["a", "b"]).save(folder)
     return folder
-
-
-def same(found: Any, expected: Any, scale: float = 1.0) -> None:
-    for boxes, wanted in zip(found.boxes, expected.boxes, strict=True):
-        np.testing.assert_allclose(boxes, scale * np.asarray(wanted), atol=1e-3)
-    for scores, wanted in zip(found.scores, expected.scores, strict=True):
-        np.testing.assert_allclose(scores, wanted, atol=1e-4)
-    assert [of.tolist() for of in found.labels] == [of.tolist() for of in expected.labels]
 
 
 def test_detections_are_boxes_scores_and_labels_of_each_image(detector: Detector, images: np.ndarray):

@@ -174,6 +174,30 @@ def open_picture(file: str | os.PathLike[str] | io.BytesIO, name: str | None = N
         raise UserError(f"{name or f'The image {opened}'} cannot be read: {_reason(error)}.") from error
 
 
+def open_reduced(
+    file: str | os.PathLike[str] | io.BytesIO, least: int, name: str | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """An image file, of JPEG decoded to a fraction of its size, and its own (height, width), upright.
+
+    Args:
+      file: its path, or its content.
+      least: pixels that the shorter side keeps, where it has so many.
+      name: that an error begins with; None: the path.
+
+    Raises:
+      UserError: as `open_picture`.
+    """
+    opened = file if isinstance(file, io.BytesIO) else Path(file)
+    try:
+        with open_image(opened) as image:
+            size = upright_size(image)
+            image.draft(None, (least, least))
+            image.load()
+            return image, size
+    except Exception as error:
+        raise UserError(f"{name or f'The image {opened}'} cannot be read: {_reason(error)}.") from error
+
+
 def upright(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
     """An opened image turned by its EXIF orientation, without transparency, as grey or RGB of 8 bits."""
     return flatten(turn_upright(image), "L" if channels == 1 else "RGB")

@@ -194,6 +194,13 @@ class EnrollOptions:
     overlap: float = field(
         0.7, "IoU with the support box from which a region gives a representative", least=0, below=1
     )
+    views: int = field(
+        0, "of each support beside itself: mirrored, smaller, larger, moved; each gives representatives",
+        least=0, most=8,
+    )  # fmt: skip
+    clusters: int = field(
+        0, "representatives of a class at most, the means of clusters; 0: all", least=0, cap=10_000
+    )
     high: float = field(0.5, "in fine-tuning, a region is of the class from this IoU on", least=0, most=1)
     low: float = field(0.3, "and background below this one", least=0, most=1)
     object: float = field(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from fsljax.data.batches import batches_of
 from fsljax.detection.config import Config
 from fsljax.detection.data.structures import Detections, GroundTruth, ImageBatch
+from fsljax.detection.enrolled.views import views_of_batch
 from fsljax.detection.evaluation.authors_counter import Counts, count_image
 from fsljax.detection.evaluation.verdicts import Verdict, judge_image, judge_image_as_coco
 from fsljax.detection.model.detector import DetectorNetwork
@@ -60,7 +61,11 @@ def enrollments_of(config: Config) -> dict[str, Enrollment]:
 
 
 def regions_of(
-    detector: TrainedDetector, support: ImageBatch, query: ImageBatch, images_at_once: int | None
+    detector: TrainedDetector,
+    support: ImageBatch,
+    query: ImageBatch,
+    images_at_once: int | None,
+    views: int = 0,
 ) -> tuple[Support, Examined]:
     """The regions of supports and queries, with the boxes that are known.
 
@@ -69,19 +74,27 @@ def regions_of(
       support: images `[g, way, shots, …]`, the box that is given in each its ground truth.
       query: images `[g, queries, …]` with their ground truth.
       images_at_once: images that are looked at together; None: all of an episode.
+      views: of each support beside itself; the regions of a support are then `[g, way, shots, 1 + views, …]`.
     """
-    return support_of(detector, support, images_at_once), examine_all(detector, query, images_at_once)
+    return support_of(detector, support, images_at_once, views), examine_all(detector, query, images_at_once)
 
 
-def support_of(detector: TrainedDetector, support: ImageBatch, images_at_once: int | None) -> Support:
+def support_of(
+    detector: TrainedDetector, support: ImageBatch, images_at_once: int | None, views: int = 0
+) -> Support:
     """The regions of supports; arguments as of `regions_of`."""
     seen = examine_all(detector, support, images_at_once)
+    if views:
+        of_views = [examine_all(detector, view, images_at_once) for view in views_of_batch(support, views)]
+        seen = jax.tree.map(lambda *parts: jnp.stack(parts, axis=3), seen, *of_views)
     return Support(seen.features, seen.boxes, seen.valid, seen.objectness)
 
 
 def first_shots(support: Support, shots: int) -> Support:
-    """So many of the first supports of each class, of `[g, way, shots, …]`."""
+    """So many of the first supports of each class, of `[g, way, shots, …]`; their views are supports, too."""
     few: Support = jax.tree.map(lambda part: part[:, :, :shots], support)
+    if few.valid.ndim > 4:
+        few = jax.tree.map(lambda part: part.reshape(*part.shape[:2], -1, *part.shape[4:]), few)
     return few
 
 

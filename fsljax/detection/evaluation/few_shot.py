@@ -109,7 +109,7 @@ def evaluate(detector: TrainedDetector, novel: NovelImages, data: DetectionData 
     shown, found, printed = None, Found(), time.monotonic()
     for numbers, count, support, query in _images(novel, episodes, options.distractors):
         regions = {
-            name: regions_of(of_rule, support, query, novel.images_at_once)
+            name: regions_of(of_rule, support, query, novel.images_at_once, options.enrol.views)
             for name, of_rule in detectors.items()
         }
         found |= found_objects(episodes, numbers, regions[REPMET][1], proposals)

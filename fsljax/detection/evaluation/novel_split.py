@@ -175,7 +175,10 @@ def _enrolled_classes(
     classes: dict[_Run, Enrolled | Layer] = {}
     for seed in options.seeds:
         for shots, given in _given(config, novel, seed):
-            supports = {name: support_of(detector, given, _IMAGES) for name, detector in detectors.items()}
+            supports = {
+                name: support_of(detector, given, _IMAGES, options.enrol.views)
+                for name, detector in detectors.items()
+            }
             for rule in rules:
                 name = REPMET if rule == REPMET else DISTANCE
                 layer = detectors[name].layer("linear" if rule == VANILLA else "embedding")

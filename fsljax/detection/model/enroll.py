@@ -5,23 +5,33 @@ RepMet: Karlinsky et al., 2019, https://arxiv.org/abs/1806.04728, sections 3.2 a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from fsljax.detection.config import Config, EnrollOptions
-from fsljax.detection.model.fine_tuning import Support, SupportRegions, fine_tuned
-from fsljax.detection.model.roi_head import BACKGROUND, repmet_logits, squared_distances
+from fsljax.clustering import kmeans
+from fsljax.detection.config import EnrollOptions
+from fsljax.detection.model.fine_tuning import (
+    Enrollment,
+    Known,
+    Support,
+    SupportRegions,
+    compared,
+    enrollment_of,
+    fine_tuned,
+    regions_of,
+    representative_loss,
+)
 from fsljax.detection.ops.boxes import iou
 from fsljax.distances import normalize
 
 __all__ = [
-    "Enrolled", "Enrollment", "Known", "Layer", "Support", "enroll", "enrolled", "enrollment_of", "imprinted",
-    "representative_rows", "scores_by_enrolled", "scores_by_linear", "scores_by_representatives",
+    "Enrolled", "Enrollment", "Known", "Layer", "Support", "SupportRegions", "enroll", "enrolled",
+    "enrollment_of", "fine_tuned", "imprinted", "representative_loss", "representative_rows",
+    "scores_by_enrolled", "scores_by_linear", "scores_by_representatives",
 ]  # fmt: skip
 
 
@@ -33,28 +43,6 @@ class Layer(NamedTuple):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x @ self.kernel + self.bias
-
-
-@dataclass(frozen=True)
-class Enrollment:
-    """How a detector's new classes are enrolled and compared.
-
-    Attributes:
-      options: the config's section.
-      sigma, scale: of the scores.
-      normalize: embeddings and representatives to length 1.
-    """
-
-    options: EnrollOptions
-    sigma: float
-    scale: float
-    normalize: bool
-
-
-def enrollment_of(config: Config) -> Enrollment:
-    """As the detector was trained, and as `config.eval.enrol` says."""
-    options, loss = config.eval.enrol, config.loss
-    return Enrollment(options, options.sigma or loss.sigma, loss.scale, config.head.normalize)
 
 
 def representative_rows(boxes: jax.Array, valid: jax.Array, *, per_shot: int, overlap: float) -> jax.Array:
@@ -78,7 +66,7 @@ def representative_rows(boxes: jax.Array, valid: jax.Array, *, per_shot: int, ov
 
 
 def enroll(embeddings: jax.Array, support: Support, options: EnrollOptions) -> jax.Array:
-    """Representatives `[way, shots · per_shot, dim]` of the classes of a support.
+    """Representatives `[way, shots · per_shot, dim]` of the classes of a support, or the means of clusters.
 
     Args:
       embeddings: `[way, shots, p, dim]` of its regions.
@@ -91,17 +79,11 @@ def enroll(embeddings: jax.Array, support: Support, options: EnrollOptions) -> j
         return embeddings[rows]
 
     chosen = jax.vmap(jax.vmap(of_image))(embeddings, support.boxes, support.valid)
-    return chosen.reshape(len(chosen), -1, chosen.shape[-1])
-
-
-class Known(NamedTuple):
-    """Trained classes that compete with those of a support: `[classes, k, dim]`, and the σ of their scores.
-
-    They stay as they are when new classes are fine-tuned.
-    """
-
-    representatives: jax.Array
-    sigma: float | jax.Array
+    representatives = chosen.reshape(len(chosen), -1, chosen.shape[-1])
+    if not 0 < options.clusters < representatives.shape[1]:
+        return representatives
+    by_class = partial(kmeans, jax.random.key(0), num_clusters=options.clusters)
+    return jax.vmap(by_class)(representatives).centroids
 
 
 class Enrolled(NamedTuple):
@@ -133,14 +115,14 @@ def enrolled(
     def loss_of(params: tuple[jax.Array, Layer | None], regions: SupportRegions) -> jax.Array:
         representatives, layer = params
         embedded = _embedded(regions.features, layer, enrollment) if layer_learns else regions.features
-        return _representative_loss(
-            embedded, _finished(representatives, enrollment), regions, enrollment, known
+        return representative_loss(
+            embedded, _finished(representatives, enrollment), regions, enrollment, known=known
         )
 
     params = (enroll(embeddings, support, options), layer if layer_learns else None)
     if epochs:
         given = support if layer_learns else support._replace(features=embeddings)
-        params = fine_tuned(params, loss_of, given, options, epochs)
+        params = fine_tuned(params, loss_of, regions_of(given, options), options, epochs)
     return Enrolled(*params)
 
 
@@ -155,7 +137,7 @@ def scores_by_enrolled(
     layer = layer if enrollment.options.space == "embedding" else None
     embeddings = _embedded(queries, layer if classes.layer is None else classes.layer, enrollment)
     representatives = _finished(classes.representatives, enrollment)
-    return jax.nn.softmax(_compared(embeddings, representatives, enrollment, known)[1], axis=-1)
+    return jax.nn.softmax(compared(embeddings, representatives, enrollment, known)[1], axis=-1)
 
 
 def scores_by_representatives(
@@ -220,7 +202,7 @@ def imprinted(
 
     layer = Layer(kernel, bias)
     if epochs:
-        layer = fine_tuned(layer, loss_of, support, options, epochs)
+        layer = fine_tuned(layer, loss_of, regions_of(support, options), options, epochs)
     return whole(layer)
 
 
@@ -255,38 +237,3 @@ def _finished(x: jax.Array, enrollment: Enrollment) -> jax.Array:
 
 def _embedded(features: jax.Array, layer: Layer | None, enrollment: Enrollment) -> jax.Array:
     return _finished(features if layer is None else layer(features), enrollment)
-
-
-def _compared(
-    embeddings: jax.Array, representatives: jax.Array, enrollment: Enrollment, known: Known | None
-) -> tuple[jax.Array, jax.Array]:
-    """Squared distance to the nearest representative of each class `[..., classes]`, and logits."""
-    nearest = jnp.min(squared_distances(embeddings, representatives), axis=-1)
-    sigma: float | jax.Array = enrollment.sigma
-    if known is not None:
-        others = jnp.min(squared_distances(embeddings, known.representatives), axis=-1)
-        sigma = jnp.repeat(
-            jnp.stack([jnp.asarray(sigma, others.dtype), jnp.asarray(known.sigma, others.dtype)]),
-            np.array([nearest.shape[-1], others.shape[-1]]),
-            total_repeat_length=nearest.shape[-1] + others.shape[-1],
-        )
-        nearest = jnp.concatenate([nearest, others], axis=-1)
-    return nearest, repmet_logits(nearest, sigma, enrollment.scale)
-
-
-def _representative_loss(
-    embeddings: jax.Array,
-    representatives: jax.Array,
-    regions: SupportRegions,
-    enrollment: Enrollment,
-    known: Known | None,
-) -> jax.Array:
-    options = enrollment.options
-    nearest, logits = _compared(embeddings, representatives, enrollment, known)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
-    is_class = jax.nn.one_hot(regions.labels - 1, nearest.shape[-1], dtype=bool)
-    near = jnp.sum(jnp.where(is_class, nearest, 0.0), axis=-1)
-    margins = jax.nn.relu(near - jnp.min(jnp.where(is_class, jnp.inf, nearest), axis=-1) + options.alpha)
-    positive = regions.weights * (regions.labels != BACKGROUND)
-    share = jnp.maximum(options.positive_fraction, 1e-6)
-    return jnp.sum(losses * regions.weights) + options.embedding * jnp.sum(margins * positive) / share

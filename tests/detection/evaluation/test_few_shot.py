@@ -224,3 +224,17 @@ def test_what_cannot_be_evaluated(
 def test_configs_that_cannot_work(tmp_path: Path, fields: dict[str, Any], told: str):
     with pytest.raises(UserError, match=told):
         make_method(tmp_path, **fields)
+
+
+def test_views_and_clusters_of_supports_are_honoured_by_every_rule(
+    folder: Path, variables: Variables, result: Result, monkeypatched: None
+):
+    asked = {"eval__baseline": str(folder / "linear"), "eval__fine_tune_epochs": (1,)}
+    method = make_method(folder, eval__enrol__views=1, eval__enrol__clusters=3, **asked)
+    of_views = run(method, variables)
+    rules = [f"5way_1shot_ft1{rule}" for rule in ("", "_distance", "_vanilla")]
+    assert list(of_views.test) == rules
+    for name in rules:
+        before, after = result.verdicts[name], of_views.verdicts[name]
+        assert before.scores.shape == after.scores.shape
+        assert not np.allclose(before.scores, after.scores), name

@@ -62,6 +62,19 @@ def read_folder(
     """
     root = given_path(folder, "The folder of the data")
     file = _find_json(root, split)
+    return read_file(file, root, split, images=images, limit=limit, drop_bad_boxes=drop_bad_boxes)
+
+
+def read_file(
+    file: Path,
+    root: Path,
+    split: str,
+    *,
+    images: Path | str | None = None,
+    limit: int | None = None,
+    drop_bad_boxes: bool = False,
+) -> DetectionSet:
+    """`read_folder`, of a JSON file of any name."""
     read = read_annotations(file)
     listed = read.images[:limit]
     paths = _find_images(root, split, images, [one.file_name for one in listed], file)

@@ -1,0 +1,138 @@
+"""The score from which a detection is believed: where it is right and complete most often together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fsljax.data.labels import Label
+from fsljax.detection.data.structures import Detections
+from fsljax.detection.enrolled.classes import Classes
+from fsljax.detection.enrolled.comparison import detected
+from fsljax.detection.enrolled.photographs import Photograph, overlaps
+from fsljax.detection.model.enroll import Enrollment
+from fsljax.detection.model.inference import Suppression
+from fsljax.detection.model.search import Seen
+from fsljax.errors import UserError
+
+_OVERLAP = 0.5  # IoU from which a detection is of an object
+
+
+class Judged(NamedTuple):
+    """The detections of one image: their scores `[n]` and which are right, bool `[n]`; its objects."""
+
+    scores: np.ndarray
+    right: np.ndarray
+    objects: int
+
+
+def judge(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: Sequence[Label],
+    true_boxes: np.ndarray,
+    true_labels: Sequence[Label],
+) -> Judged:
+    """Which detections of an image are right, the best first: of an object's class, and each object once.
+
+    Args:
+      boxes, scores, labels: `[n, 4]` and `[n]`, best first.
+      true_boxes, true_labels: of its objects, `[t, 4]` and `[t]`.
+    """
+    near = overlaps(np.asarray(boxes).reshape(-1, 4), np.asarray(true_boxes).reshape(-1, 4))
+    near *= np.array([[label == true for true in true_labels] for label in labels]).reshape(near.shape)
+    right = np.zeros(len(near), bool)
+    for row in range(len(near) if len(true_labels) else 0):
+        best = int(np.argmax(near[row]))
+        if near[row, best] >= _OVERLAP:
+            right[row] = True
+            near[:, best] = 0
+    return Judged(np.asarray(scores), right, len(true_labels))
+
+
+def judged_with(
+    classes: Classes, photographs: Sequence[Photograph], enrollment: Enrollment, suppression: Suppression
+) -> list[Judged]:
+    """The detections of classes in photographs whose objects are known; objects of others do not count."""
+    names = list(classes.representatives)
+    compared = classes.compared(names, enrollment)
+    counted = []
+    for one in photographs:
+        found: Detections = jax.device_get(detected(_proposals(one), compared, suppression))
+        (of_image,) = found.of_images()
+        objects = [row for row, label in enumerate(one.labels) if label in classes.representatives]
+        counted.append(
+            judge(
+                np.asarray(of_image.boxes),
+                np.asarray(of_image.scores),
+                [names[int(number)] for number in of_image.labels],
+                one.boxes[objects],
+                [one.labels[row] for row in objects],
+            )
+        )
+    return counted
+
+
+def judged_without_each(classes: Classes, enrollment: Enrollment, suppression: Suppression) -> list[Judged]:
+    """The detections in each enrolled photograph of the classes as the others alone make them.
+
+    Raises:
+      UserError: no class was enrolled from two photographs or more.
+    """
+    counted = []
+    for one in classes.photographs:
+        if one.is_view:
+            continue
+        rest = classes.without_photograph(one.number, enrollment)
+        if rest.representatives:
+            counted += judged_with(rest, [one], enrollment, suppression)
+    if not any(one.objects for one in counted):
+        raise UserError(
+            "There is nothing to calibrate by: no class was enrolled from two photographs or more. Give "
+            "others with all of their boxes, calibrate(images, boxes, labels)."
+        )
+    return counted
+
+
+def _proposals(photograph: Photograph) -> Seen:
+    """Its regions but for the boxes that are given, filled up to few distinct numbers of them."""
+    given = len(photograph.labels)
+    count = len(photograph.boxes) - given
+    places = 1 << max(count - 1, 0).bit_length()
+
+    def filled(column: np.ndarray) -> np.ndarray:
+        rest = column[given:]
+        return np.pad(rest, [(0, places - count), *[(0, 0)] * (rest.ndim - 1)])[None]
+
+    boxes, refined, objectness, features = photograph.regions
+    columns = boxes, refined, np.ones(len(boxes), bool), objectness, features
+    return Seen(*map(filled, columns))  # type: ignore[arg-type]
+
+
+def best_threshold(images: Sequence[Judged]) -> float:
+    """The threshold of the largest F1, 2 · right / (detections + objects), of all classes counted together.
+
+    It lies in the middle between the last score that is believed and the next one below.
+
+    Raises:
+      UserError: no detection is right.
+    """
+    scores = np.concatenate([np.zeros(0), *(one.scores for one in images)])
+    right = np.concatenate([np.zeros(0, bool), *(one.right for one in images)])
+    if not right.any():
+        raise UserError(
+            "None of the objects was found again, whatever the threshold: give more photographs of each "
+            "class to enroll, or check their boxes and labels."
+        )
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], right[order]
+    objects = sum(one.objects for one in images)
+    f1 = 2 * np.cumsum(right) / (1 + np.arange(len(right)) + objects)
+    # Detections of one score stand or fall together.
+    f1[np.append(scores[1:] == scores[:-1], False)] = -1
+    last = int(np.argmax(f1))
+    below = scores[last + 1] if last + 1 < len(scores) else 0.0
+    return float((scores[last] + below) / 2)
