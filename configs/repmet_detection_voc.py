@@ -11,18 +11,18 @@ from ml_collections import ConfigDict
 from fsljax.config.experiments import choose
 from fsljax.methods import repmet_detector
 
-EXPERIMENTS = {
-    "": (),
+SPLITS = {
     "split1": ("bird", "bus", "cow", "motorbike", "sofa"),
     "split2": ("aeroplane", "bottle", "cow", "horse", "sofa"),
     "split3": ("boat", "cat", "motorbike", "sheep", "sofa"),
 }
+EXPERIMENTS = ("", *SPLITS)
 
 
 def get_config(name: str = "") -> ConfigDict:
-    name = choose(name, EXPERIMENTS, __file__)
+    choose(name, EXPERIMENTS, __file__)
     config = repmet_detector.default_config()
-    config.name = "repmet_detection_voc"
+    config.name = f"repmet_detection_voc_{name}".rstrip("_")
     config.data.update({"name": "voc", "channels": 3, "image_size": 512})
     config.data.update({"train_split": "trainval", "test_split": "test"})
     config.data.update({"train_on": "train_and_validation", "drop_bad_boxes": True})
@@ -35,9 +35,8 @@ def get_config(name: str = "") -> ConfigDict:
     config.train.update({"images": 8, "steps": 25_000, "flip": True, "optimizer": "sgd"})
     config.train.update({"learning_rate": 0.01, "weight_decay": 1e-4, "warmup_steps": 500})
     config.eval.update({"images": 4_952, "score_threshold": 0.01})
-    if name:
-        config.name = f"repmet_detection_voc_{name}"
-        config.data.novel = EXPERIMENTS[name]
+    if name in SPLITS:
+        config.data.novel = SPLITS[name]
         config.eval.update({"episodes": 0, "novel_shots": (1, 2, 3, 5, 10), "seeds": (0, 1, 2, 3, 4)})
         config.eval.fine_tune_epochs = (0, 5)
         config.eval.enrol.update({"space": "features", "sigma": 0.85})

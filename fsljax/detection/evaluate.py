@@ -13,6 +13,7 @@ from fsljax.detection.data.structures import Detections, ground_truth_of_image
 from fsljax.detection.evaluation import base_classes, few_shot, novel_split
 from fsljax.detection.evaluation.base_classes import BaseResult
 from fsljax.detection.evaluation.few_shot import Result
+from fsljax.detection.evaluation.split_figures import PUBLISHED
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.detection.report.detections import DetectionPicture, detections_section, precision_recall_section
 from fsljax.detection.report.episode import SupportPicture, episode_section
@@ -51,7 +52,7 @@ def evaluate(detector: TrainedDetector, data: DetectionData) -> Evaluation:
     published = {}
     if config.head.kind == "repmet" and config.eval.novel_shots:
         test = {**novel_split.evaluate(detector, novel, data), **test}
-        published = novel_split.PUBLISHED.get(config.name, {})
+        published = PUBLISHED.get(config.name, {})
     return Evaluation(
         test=test, published=published, sections=sections, embeddings=embeddings, shown=boxes_shown
     )

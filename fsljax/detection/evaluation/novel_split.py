@@ -51,19 +51,6 @@ from fsljax.detection.model.regions import Examined
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
 
-PUBLISHED = {
-    "repmet_detection_voc_split1": {
-        f"novel_{shots}shot_ft0": {
-            "RepMet, nAP50": repmet, "TFA, nAP50": tfa, "DeFRCN, nAP50": defrcn,
-        }
-        for shots, repmet, tfa, defrcn in (
-            (1, 0.261, 0.398, 0.536), (3, 0.344, 0.447, 0.615), (10, 0.413, 0.560, 0.608),
-        )
-    },
-    "repmet_detection_coco_few_shot": {"novel_10shot_ft0": {"DE-ViT, nAP": 0.340}},
-}  # fmt: skip
-"""Figures of others by the experiment's name and the setting."""
-
 _IMAGES = 8  # that are looked at together
 _SECONDS_BETWEEN_LINES = 10.0
 
