@@ -22,7 +22,10 @@ def check_baseline(config: Config) -> None:
             f"The detector in {folder} has no linear head, which the baselines need: train one with "
             "--config.head.kind=linear --config.loss.linear=0.0."
         )
-    for name in ("image_size", "channels"):
+    names = ["image_size", "channels"]
+    if config.eval.base_classes or config.eval.novel_shots:
+        names += ["base", "novel", "folds", "fold"]  # its trained classes compete by their numbers
+    for name in names:
         if getattr(baseline.data, name) != getattr(config.data, name):
             raise UserError(
                 f"The detector in {folder} was trained with data.{name} {getattr(baseline.data, name)}, this "

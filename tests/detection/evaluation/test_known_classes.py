@@ -220,6 +220,16 @@ def test_a_baseline_of_other_classes_cannot_compete(method: RepMetDetector):
         known_of_rules(detectors, method.data, enrollments_of(method.config))
 
 
+def test_a_baseline_of_other_novel_classes_is_refused_before_training(folder: Path, tmp_path: Path):
+    write_json(tmp_path / "config.json", plain(make_method(folder, head="linear").config))
+    fields = {"baseline": str(tmp_path), "data": {"base": ("red", "green")}}
+    make_method(folder, **fields)
+    with pytest.raises(
+        UserError, match=r"was trained with data\.base \(\), this one with \('red', 'green'\)"
+    ):
+        make_method(folder, base_classes=True, **fields)
+
+
 def test_recall_counts_every_object_once_whatever_the_shots(method: RepMetDetector, result: Result):
     detector, novel = method.trained(variables_of(method)), method.data.novel_images
     assert novel is not None
