@@ -27,7 +27,7 @@ from fsljax.detection.model.enroll import (
     scores_by_linear,
     scores_by_representatives,
 )
-from fsljax.detection.model.inference import Suppression, detections
+from fsljax.detection.model.inference import Suppression, detections, weighted
 from fsljax.detection.model.regions import Examined, examine
 from fsljax.detection.model.trained import TrainedDetector
 
@@ -161,6 +161,8 @@ def candidates_of(
     if column.rule == VANILLA:
         rule = _linear_with_trained if column.generalized else scores_by_linear
     scores = _scores(few, queries.features[:, :, rows], layer, known, rule, enrollment, column.epochs)
+    objectness, quality = queries.objectness[:, :, rows], queries.quality[:, :, rows]
+    scores = weighted(scores, objectness, quality, detector.config.eval)
     return Candidates(boxes, queries.valid[:, :, rows], scores)
 
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from fsljax.data.batches import batches_of
-from fsljax.detection.config import Config
+from fsljax.detection.config import Config, Eval
 from fsljax.detection.data.annotations.shots import Shots, check_enough, draw_shots, read_shots
 from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.photograph_batches import load_batch, scaled_ground_truth
@@ -46,7 +46,7 @@ from fsljax.detection.model.enroll import (
     imprinted,
     scores_by_enrolled,
 )
-from fsljax.detection.model.inference import Suppression, detections, suppression_of
+from fsljax.detection.model.inference import Suppression, detections, suppression_of, weighted
 from fsljax.detection.model.regions import Examined
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
@@ -116,7 +116,13 @@ def evaluate(detector: TrainedDetector, novel: object, data: DetectionData) -> d
             name = REPMET if run.rule == REPMET else DISTANCE
             layer = detectors[name].layer("embedding") if run.rule == REPMET else None
             seen = _detected(
-                of_run, looked[name], layer, known.get(run.rule), enrollments[run.rule], suppression
+                of_run,
+                looked[name],
+                layer,
+                known.get(run.rule),
+                enrollments[run.rule],
+                suppression,
+                config.eval,
             )
             found[run] += list(jax.device_get(seen).of_images())[: len(truth)]
     way = photographs.data.num_classes
@@ -162,7 +168,10 @@ def _enrolled_classes(
     classes: dict[_Run, Enrolled | Layer] = {}
     for seed in options.seeds:
         for shots, given in _given(config, novel, seed):
-            supports = {name: support_of(detector, given, _IMAGES) for name, detector in detectors.items()}
+            supports = {
+                name: support_of(detector, given, _IMAGES, options.enrol.views)
+                for name, detector in detectors.items()
+            }
             for rule in rules:
                 name = REPMET if rule == REPMET else DISTANCE
                 layer = detectors[name].layer("linear" if rule == VANILLA else "embedding")
@@ -227,7 +236,7 @@ def _learned(
     return enrolled(support, layer, enrollment, epochs=epochs, known=known)
 
 
-@partial(jax.jit, static_argnames=("enrollment", "suppression"))
+@partial(jax.jit, static_argnames=("enrollment", "suppression", "options"))
 def _detected(
     classes: Enrolled | Layer,
     seen: Examined,
@@ -235,12 +244,14 @@ def _detected(
     known: Known | None,
     enrollment: Enrollment,
     suppression: Suppression,
+    options: Eval,
 ) -> Detections:
     """Detections of new and trained classes, `[b, keep]`."""
     if isinstance(classes, Layer):
         scores = jax.nn.softmax(classes(seen.features), axis=-1)
     else:
         scores = scores_by_enrolled(classes, seen.features, layer, enrollment, known)
+    scores = weighted(scores, seen.objectness, seen.quality, options)
     return jax.vmap(partial(detections, suppression=suppression))(seen.refined, seen.valid, scores)
 
 
