@@ -6,8 +6,8 @@ whole test part of 2007, by 1, 2, 3, 5 and 10 boxes each from the training part,
 nap50_11point is the figure that others publish.
 
 :torchvision begins with a whole detector that torchvision published, trained on COCO:
---config.network.weights=fasterrcnn_resnet50_fpn_coco-258fb6c6.pth. Of its second version, torchvision_v2; on a
-MobileNet, torchvision_mobilenet and torchvision_mobilenet_320.
+--config.network.weights=fasterrcnn_resnet50_fpn_coco-258fb6c6.pth. Of its second version, torchvision_v2; on
+a MobileNet, torchvision_mobilenet and torchvision_mobilenet_320.
 """
 
 from ml_collections import ConfigDict

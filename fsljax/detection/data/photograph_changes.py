@@ -19,6 +19,8 @@ from fsljax.parallel.shares import Among, drawn
 LEAST_VISIBLE = 0.4  # share of an object that must be left of it to be learned
 LEAST_SIDE = 2.0  # pixels
 
+UNCHANGED = Augmentation()
+
 _COLOURS = ("brightness", "contrast", "saturation", "hue")
 
 
@@ -96,7 +98,7 @@ def zoomed(
     # Two small matrix products an image: gathering its pixels would take longer on a CPU.
     images = jnp.einsum("nip,npqc->niqc", rows, images)
     images = jnp.einsum("njq,niqc->nijc", columns, images)
-    boxes = truth.boxes * jnp.tile(factors, 2)[:, None] - jnp.tile(starts, 2)[:, None]
+    boxes = jnp.asarray(truth.boxes) * jnp.tile(factors, 2)[:, None] - jnp.tile(starts, 2)[:, None]
     visible = jnp.clip(boxes, 0.0, jnp.tile(kept, 2)[:, None])
     difficult = truth.mask & (_left(boxes, visible) < LEAST_VISIBLE)
     difficult |= truth.mask & (jnp.min(visible[..., 2:] - visible[..., :2], axis=-1) < LEAST_SIDE)

@@ -20,7 +20,7 @@ from fsljax.detection.data.folds import hold_out
 from fsljax.detection.data.image_sampling import repeat_factors, weighted_rows
 from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_batch
-from fsljax.detection.data.photograph_changes import Photos, changed
+from fsljax.detection.data.photograph_changes import UNCHANGED, Photos, changed
 from fsljax.detection.data.set_operations import classes_of, take_classes
 from fsljax.detection.data.structures import DetectionSet, ImageBatch, pad_ground_truth
 from fsljax.errors import UserError, first_few
@@ -77,7 +77,7 @@ class Photographs:
     side: int
     flip: bool
     novel: DetectionSet | None = None
-    augment: Augmentation = Augmentation()
+    augment: Augmentation = UNCHANGED
     repeat_threshold: float = 0.0
     known: DetectionSet | None = None
     shots: DetectionSet | None = None
@@ -137,7 +137,7 @@ class Photographs:
         if self.flip:
             inputs, ground_truth = flip_some(key, inputs, ground_truth, jnp.asarray(sizes))
         images = inputs.astype(jnp.float32) / 255
-        if self.augment != Augmentation():
+        if self.augment != UNCHANGED:
             photos = Photos(images, ground_truth, jnp.asarray(sizes))
             images, ground_truth, sizes = changed(jax.random.fold_in(key, 1), photos, self.augment)
         return ImageBatch(images, ground_truth, sizes)

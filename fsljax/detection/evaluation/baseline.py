@@ -40,4 +40,10 @@ def load_baseline(config: Config) -> TrainedDetector:
       UserError: if it cannot be read.
     """
     baseline = stored.load(given_path(config.eval.baseline, "config.eval.baseline"))
-    return replace(baseline, variables=jax.device_put(baseline.variables))
+    options = baseline.config.eval
+    by_features = replace(options, enrol=replace(options.enrol, space="features"))
+    return replace(
+        baseline,
+        config=replace(baseline.config, eval=by_features),
+        variables=jax.device_put(baseline.variables),
+    )

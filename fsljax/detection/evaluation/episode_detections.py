@@ -29,7 +29,7 @@ from fsljax.detection.model.enroll import (
 )
 from fsljax.detection.model.inference import Suppression, detections, weighted
 from fsljax.detection.model.regions import Examined, examine
-from fsljax.detection.model.trained import TrainedDetector
+from fsljax.detection.model.trained import TrainedDetector, combines
 
 REPMET, DISTANCE, VANILLA, CEILING = "", "distance", "vanilla", "ceiling"
 
@@ -87,7 +87,7 @@ def support_of(
     if views:
         of_views = [examine_all(detector, view, images_at_once) for view in views_of_batch(support, views)]
         seen = jax.tree.map(lambda *parts: jnp.stack(parts, axis=3), seen, *of_views)
-    return Support(seen.features, seen.boxes, seen.valid, seen.objectness)
+    return Support(seen.compared, seen.boxes, seen.valid, seen.objectness)
 
 
 def first_shots(support: Support, shots: int) -> Support:
@@ -113,8 +113,9 @@ def examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: in
     of_episode = len(columns[0]) // len(images)
     size = of_episode if images_at_once is None else min(images_at_once, of_episode)
     size = min(size * len(detector.devices), len(columns[0]))
+    look = _examine_combined if combines(detector.config) else _examine
     examined = [
-        detector.by_images(_examine, *(column[rows] for column in columns))
+        detector.by_images(look, *(column[rows] for column in columns))
         for rows, _ in batches_of(len(columns[0]), size)
     ]
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts)[: len(columns[0])], *examined)
@@ -125,6 +126,11 @@ def examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: in
 @partial(jax.jit, static_argnums=0)
 def _examine(network: DetectorNetwork, *arguments: Any) -> Examined:
     return examine(network, *arguments)
+
+
+@partial(jax.jit, static_argnums=0)
+def _examine_combined(network: DetectorNetwork, *arguments: Any) -> Examined:
+    return examine(network, *arguments, combine=True)
 
 
 class Candidates(NamedTuple):
@@ -160,7 +166,7 @@ def candidates_of(
     rule: Callable[..., jax.Array] = scores_by_representatives
     if column.rule == VANILLA:
         rule = _linear_with_trained if column.generalized else scores_by_linear
-    scores = _scores(few, queries.features[:, :, rows], layer, known, rule, enrollment, column.epochs)
+    scores = _scores(few, queries.compared[:, :, rows], layer, known, rule, enrollment, column.epochs)
     objectness, quality = queries.objectness[:, :, rows], queries.quality[:, :, rows]
     scores = weighted(scores, objectness, quality, detector.config.eval)
     return Candidates(boxes, queries.valid[:, :, rows], scores)

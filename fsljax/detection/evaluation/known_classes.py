@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,8 @@ from fsljax.detection.evaluation.base_classes import clustered
 from fsljax.detection.evaluation.episode_detections import DISTANCE, REPMET
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Enrollment, Known
-from fsljax.detection.model.trained import TrainedDetector
+from fsljax.detection.model.regions import compared_boxes
+from fsljax.detection.model.trained import TrainedDetector, combines
 from fsljax.distances import normalize
 from fsljax.errors import UserError
 from fsljax.networks.variables import Variables
@@ -51,16 +51,17 @@ def known_by_features(
     They are of at most `representatives.reset_images` training images.
     """
     key, config = jax.random.key(detector.config.eval.seed), detector.config
+    look = _combined if combines(config) else _features
 
     def embed(images: Array, boxes: Array) -> jax.Array:
-        features: jax.Array = detector.by_images(_features, images, boxes)
+        features: jax.Array = detector.by_images(look, images, boxes)
         return normalize(features) if enrollment.normalize else features
 
     clusters = clustered(
         key,
         data.training_images(key, data.training_data(), config.representatives.reset_images),
         embed,
-        np.full((detector.classes, per_class, config.head.hidden), _FAR, np.float32),
+        np.full((detector.classes, per_class, detector.compared_dim), _FAR, np.float32),
         detector.devices,
     )
     absent = (clusters == _FAR).all(axis=(1, 2), keepdims=True)
@@ -118,6 +119,11 @@ def with_trained(truth: GroundTruth, trained: GroundTruth | None, way: int) -> G
 def _features(
     network: DetectorNetwork, variables: Variables, images: jax.Array, boxes: jax.Array
 ) -> jax.Array:
-    levels = network.apply(variables, images, method="trunk")
-    features: Any = network.apply(variables, levels, boxes, method="roi_features")
-    return features
+    return compared_boxes(network, variables, images, boxes, combine=False)
+
+
+@partial(jax.jit, static_argnums=0)
+def _combined(
+    network: DetectorNetwork, variables: Variables, images: jax.Array, boxes: jax.Array
+) -> jax.Array:
+    return compared_boxes(network, variables, images, boxes, combine=True)

@@ -248,9 +248,9 @@ def _detected(
 ) -> Detections:
     """Detections of new and trained classes, `[b, keep]`."""
     if isinstance(classes, Layer):
-        scores = jax.nn.softmax(classes(seen.features), axis=-1)
+        scores = jax.nn.softmax(classes(seen.compared), axis=-1)
     else:
-        scores = scores_by_enrolled(classes, seen.features, layer, enrollment, known)
+        scores = scores_by_enrolled(classes, seen.compared, layer, enrollment, known)
     scores = weighted(scores, seen.objectness, seen.quality, options)
     return jax.vmap(partial(detections, suppression=suppression))(seen.refined, seen.valid, scores)
 

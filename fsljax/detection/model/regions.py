@@ -24,7 +24,8 @@ class Examined(NamedTuple):
       refined: `[b, p, 4]`, the boxes after regression; `[b, p, classes, 4]` where each class has its own.
       objectness: `[b, p]`, probabilities of the proposals; 1 for what is given.
       quality: `[b, p]`, the IoU that `refined` is predicted to have; 1 where the head does not.
-      combined: `[b, p, …]`, what is compared in the space "combined", of length 1; None: not asked for.
+      compared: `[b, p, …]`, what new classes are compared by or embedded from: `features`, or in the space
+        "combined" what `combined` makes of them.
     """
 
     boxes: jax.Array
@@ -33,7 +34,7 @@ class Examined(NamedTuple):
     refined: jax.Array
     objectness: jax.Array
     quality: jax.Array
-    combined: jax.Array | None = None
+    compared: jax.Array
 
 
 def examine(
@@ -55,7 +56,7 @@ def examine(
       given: `[b, g, 4]`.
       mask: bool `[b, g]`, False for padding.
       height, width: of the images without their padding, numbers or `[b]`; by default all of it.
-      combine: whether `combined` is asked for.
+      combine: new classes are compared in the space "combined".
 
     Returns:
       `Examined`, p = g + proposals.
@@ -72,20 +73,43 @@ def examine(
     objectness = jnp.concatenate([jnp.ones(mask.shape), proposals.scores], axis=1)
     valid = jnp.concatenate([mask, proposals.valid], axis=1)
     quality: Any = network.apply(variables, features, method="quality")
-    combined = None
-    if combine:
-        embeddings: Any = network.apply(variables, features, method="embed")
-        means: Any = network.apply(variables, stages, boxes, method="stage_means")
-        combined = combined_of(features, embeddings, means)
-    return Examined(boxes, valid, features, refined, objectness, quality, combined)
+    compared = combined(network, variables, stages, boxes, features) if combine else features
+    return Examined(boxes, valid, features, refined, objectness, quality, compared)
 
 
-def combined_of(features: jax.Array, embeddings: jax.Array, means: Sequence[jax.Array]) -> jax.Array:
-    """One vector of length 1 a region, `[…, all of their dims]`, in which each part counts alike.
+def compared_boxes(
+    network: DetectorNetwork, variables: Variables, images: jax.Array, boxes: jax.Array, *, combine: bool
+) -> jax.Array:
+    """What boxes `[b, t, 4]` in images `[b, height, width, channel]` are compared by, `[b, t, …]`."""
+    stages: Any = network.apply(variables, images, method="stages")
+    levels = network.apply(variables, stages, method="levels_of")
+    features: jax.Array = network.apply(variables, levels, boxes, method="roi_features")  # type: ignore[assignment]
+    return combined(network, variables, stages, boxes, features) if combine else features
 
-    Of what the backbone sees the square root is taken, its sign kept, so that a few large values do not rule
+
+def combined(
+    network: DetectorNetwork,
+    variables: Variables,
+    stages: Sequence[jax.Array],
+    boxes: jax.Array,
+    features: jax.Array,
+) -> jax.Array:
+    """One vector of length 1 a region: features, embedding and the backbone's last two stages, all alike.
+
+    Of the last stage the square root is taken, its sign kept, so that a few large values do not rule
     (Arandjelović and Zisserman, 2012, "Three things everyone should know to improve object retrieval").
+
+    Args:
+      network, variables: a detector.
+      stages: of the backbone, as its method `stages` gives them.
+      boxes: `[b, p, 4]`.
+      features: `[b, p, hidden]` of them.
+
+    Returns:
+      `[b, p, hidden + dim + channels of both stages]`.
     """
-    rooted = [jnp.sign(mean) * jnp.sqrt(jnp.abs(mean)) for mean in means]
-    parts = [normalize(part) for part in (features, embeddings, *rooted)]
-    return normalize(jnp.concatenate(parts, axis=-1))
+    embeddings: Any = network.apply(variables, features, method="embed")
+    means: Any = network.apply(variables, stages, boxes, method="stage_means")
+    before, last = means
+    parts = features, embeddings, before, jnp.sign(last) * jnp.sqrt(jnp.abs(last))
+    return normalize(jnp.concatenate([normalize(part) for part in parts], axis=-1))

@@ -16,6 +16,7 @@ from fsljax.detection.data.structures import Array
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Layer
 from fsljax.detection.model.inference import Regions, propose_regions, weighted
+from fsljax.detection.model.regions import compared_boxes
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
 from fsljax.distances import normalize
 from fsljax.networks.variables import Params, Variables
@@ -48,6 +49,14 @@ class TrainedDetector:
     def network_variables(self) -> Variables:
         """The variables without representatives."""
         return {**self.variables, "params": network_params(self.variables["params"])}
+
+    @cached_property
+    def compared_dim(self) -> int:
+        """Of what new classes are compared by, or embedded from."""
+        side, channels = self.config.data.image_size, self.config.data.channels
+        images, boxes = jnp.zeros((1, side, side, channels)), jnp.zeros((1, 1, 4))
+        look = partial(compared_boxes, self.network, combine=combines(self.config))
+        return int(jax.eval_shape(look, self.network_variables, images, boxes).shape[-1])
 
     @property
     def representatives(self) -> jax.Array | None:
@@ -123,6 +132,11 @@ def compared_representatives(config: Config, params: Params) -> jax.Array | None
         return None
     representatives: jax.Array = params[REPRESENTATIVES]
     return normalize(representatives) if config.representatives.normalize else representatives
+
+
+def combines(config: Config) -> bool:
+    """Whether new classes are compared in the space "combined"."""
+    return config.eval.enrol.space == "combined"
 
 
 def network_params(params: Params) -> Params:
