@@ -26,10 +26,10 @@ def get_config() -> ConfigDict:
     config.head.update({"hidden": 512, "quality": True})
     config.representatives.update({"per_class": 3, "rate": 10.0})
     config.loss.linear = 0.5
-    config.train.update({"images": 4, "steps": 10_000, "learning_rate": 5e-4, "warmup_steps": 300})
+    config.train.update({"images": 4, "steps": 9_000, "learning_rate": 5e-4, "warmup_steps": 300})
     config.train.update({"optimizer": "adamw", "weight_decay": 1e-4, "flip": True, "repeat_threshold": 0.1})
     config.augment.update({"zoom": (0.6, 2.0), "stretch": 0.2})
     config.augment.update({"brightness": 0.15, "contrast": 0.3, "saturation": 0.3, "hue": 0.03})
     config.eval.update({"images": 195, "shots": (1, 5, 10)})
-    config.eval.enrol.update({"space": "features"})
+    config.eval.enrol.update({"space": "combined", "sigma": 0.55})
     return config

@@ -56,7 +56,6 @@ class Data(shared.Data):
 
 
 @dataclass(frozen=True)
-@dataclass(frozen=True)
 class RepresentativeOptions:
     """Representatives of the classes that are trained."""
 

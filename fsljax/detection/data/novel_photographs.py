@@ -112,15 +112,15 @@ class NovelPhotographs:
                 "config.eval.distractors is for scenes, and photographs hold other objects anyway: let it be "
                 "False."
             )
-        support, support_sizes = self._read(episodes.support[numbers])
-        query, query_sizes = self._read(episodes.query[numbers])
+        support, support_sizes = self.photographs(episodes.support[numbers])
+        query, query_sizes = self.photographs(episodes.query[numbers])
         return (
             ImageBatch(support, support_ground_truth(episodes, numbers), support_sizes),
             ImageBatch(query, query_ground_truth(episodes, numbers), query_sizes),
         )
 
-    def _read(self, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        """Images `[…, height, width, 3]` and their sizes `[…, 2]`."""
+    def photographs(self, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Of ids `[…]`: images `[…, height, width, 3]` and their sizes `[…, 2]`."""
         batch = load_batch(self.data, self.sizing.buckets()[0], self._rows(ids).reshape(-1), self.sizing)
         images = jnp.asarray(batch.images, jnp.float32) / 255
         return images.reshape(*ids.shape, *images.shape[1:]), jnp.asarray(batch.sizes).reshape(*ids.shape, 2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,6 @@ import jax
 import numpy as np
 from absl import logging
 
-from fsljax.data.batches import batches_of
 from fsljax.data.io.cache import cached_file
 from fsljax.detection.config import Config
 from fsljax.detection.data.episode_file import (
@@ -28,7 +26,7 @@ from fsljax.detection.data.episode_file import (
     write_episodes,
 )
 from fsljax.detection.data.source import DetectionData, NovelImages
-from fsljax.detection.data.structures import Detections, ImageBatch
+from fsljax.detection.data.structures import Detections
 from fsljax.detection.evaluation.baseline import load_baseline
 from fsljax.detection.evaluation.episode_detections import (
     CEILING,
@@ -39,9 +37,9 @@ from fsljax.detection.evaluation.episode_detections import (
     candidates_of,
     enrollments_of,
     judged_detections,
-    regions_of,
 )
 from fsljax.detection.evaluation.episode_figures import Collected, count_objects, figures_of, positives_of
+from fsljax.detection.evaluation.episode_regions import regions_of_episodes
 from fsljax.detection.evaluation.known_classes import known_of_rules, with_trained
 from fsljax.detection.evaluation.proposal_recall import Found, found_objects, recall_figures
 from fsljax.detection.evaluation.verdicts import Verdicts
@@ -107,13 +105,12 @@ def evaluate(detector: TrainedDetector, novel: NovelImages, data: DetectionData 
     collected = {column: Collected([], []) for column in columns}
     positives, of_trained = positives_of(episodes), []
     shown, found, printed = None, Found(), time.monotonic()
-    for numbers, count, support, query in _images(novel, episodes, options.distractors):
-        regions = {
-            name: regions_of(of_rule, support, query, novel.images_at_once, options.enrol.views)
-            for name, of_rule in detectors.items()
-        }
+    at_once = regions_of_episodes(
+        detectors, novel, episodes, distractors=options.distractors, views=options.enrol.views
+    )
+    for numbers, count, of_queries, regions in at_once:
         found |= found_objects(episodes, numbers, regions[REPMET][1], proposals)
-        truth = query.ground_truth
+        truth = of_queries
         if options.base_classes:
             trained = novel.trained_objects(episodes, numbers)
             truth = with_trained(truth, trained, episodes.way)
@@ -127,11 +124,10 @@ def evaluate(detector: TrainedDetector, novel: NovelImages, data: DetectionData 
                 enrollments[column.rule],
                 known.get(column.rule) if column.generalized else None,
             )
-            judged = judged_detections(
-                candidates, truth if column.generalized else query.ground_truth, suppression
-            )
+            judged = judged_detections(candidates, truth if column.generalized else of_queries, suppression)
             if shown is None:
                 first: Detections = jax.tree.map(lambda part: np.asarray(part[0]), judged[0])
+                support, query = novel.images(episodes, numbers, options.distractors)
                 shown = ShownEpisode(np.asarray(support.images[0]), np.asarray(query.images[0]), first)  # type: ignore[index]
             collected[column].add(judged, positives[numbers[:count]])
         if time.monotonic() - printed > _SECONDS_BETWEEN_LINES:
@@ -209,11 +205,3 @@ def _columns(config: Config) -> list[Column]:
     ceilings = [Column(CEILING, shots, 0) for shots in options.shots if options.ceiling]
     generalized = [replace(column, generalized=True) for column in columns if options.base_classes]
     return columns + ceilings + generalized
-
-
-def _images(
-    novel: NovelImages, episodes: DetectionEpisodes, distractors: bool
-) -> Iterator[tuple[np.ndarray, int, ImageBatch, ImageBatch]]:
-    """Numbers `[g]` of a few episodes, how many of them are real, their supports and their queries."""
-    for numbers, count in batches_of(len(episodes), novel.episodes_at_once):
-        yield numbers, count, *novel.images(episodes, numbers, distractors)
