@@ -5,15 +5,21 @@
 Batches of 8 scenes of 128 × 128 pixels, from uint8 images to detections of five enrolled classes, float32.
 RoIAlign and both suppressions are timed by themselves as well, on what they get within. Let nothing else run
 meanwhile.
+
+    python benchmarks/detector_inference.py --peer_python=PATH
+
+times a larger one instead, in turns with torchvision's Faster R-CNN: see `detector_duel.py`.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import detector_duel
 import duel
 import jax
 import jax.numpy as jnp
@@ -33,6 +39,12 @@ MODEL = duel.ROOT / "models" / "repmet_detection_scenes"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    detector_duel.add_arguments(parser)
+    arguments = parser.parse_args()
+    if arguments.peer_python:
+        detector_duel.run("inference", arguments.peer_python, arguments.rounds)
+        return
     keep_freed_memory()
     detector = stored.load(Path(MODEL))
     config, network, network_alone = detector.config, detector.network, detector.network_variables

@@ -5,6 +5,10 @@
 For each number of steps a call: seconds of tracing and lowering, seconds of XLA's compilation, milliseconds a
 step afterwards, and the instructions of the compiled program. Then, for the first number, the time of each
 function's kernels, as the profiler counts it. Scenes of `configs/repmet_detection_scenes.py`, of glyphs.
+
+    python benchmarks/detector_step.py --peer_python=PATH
+
+times a larger one instead, in turns with torchvision's Faster R-CNN: see `detector_duel.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import detector_duel
 import duel
 import numpy as np
 
@@ -231,7 +236,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 50], help="steps a call")
     parser.add_argument("--no_profile", action="store_true")
     parser.add_argument("--hlo", type=Path, help="takes the text of the first compiled program")
+    detector_duel.add_arguments(parser)
     arguments = parser.parse_args()
+    if arguments.peer_python:
+        detector_duel.run("step", arguments.peer_python, arguments.rounds)
+        return
     import jax
 
     from fsljax.training.host_memory import keep_freed_memory

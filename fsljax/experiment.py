@@ -94,6 +94,8 @@ def run(
             for note in data.notes if first else ():
                 print(note, file=sys.stderr)
             method = methods.build(config, data)
+            if mode == "train_and_evaluate":
+                methods.check_test(method)
             images = data.fingerprints()
         processes.check_alike("on other images", {part: digest[:16] for part, digest in images.items()})
         _check_stop(interruption)

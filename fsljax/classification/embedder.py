@@ -103,12 +103,13 @@ class Embedder:
         """
         if not self.frozen:
             return part.images
-        views = self.config.network.views if training else 0
+        network, views = self.config.network, self.config.network.views if training else 0
         backbone = {name: tree.get("backbone", {}) for name, tree in variables.items()}
         # Stored features are found by these words: the names in their order.
         amounts = dict(sorted(plain(self.config.augment).items())) if views else {}
-        fields = _BACKBONE_FIELDS + (_VIT_FIELDS if self.config.network.name == "vit" else ())
-        backbone_fields = [plain(self.config.network)[name] for name in fields]
+        more: tuple[str, ...] = _VIT_FIELDS if network.name == "vit" else ()
+        more += ("epsilon",) if network.epsilon != networks.EPSILON else ()
+        backbone_fields = [plain(network)[name] for name in _BACKBONE_FIELDS + more]
         return frozen_features(
             self._features,
             part.images,

@@ -102,6 +102,9 @@ class Network:
         "token", "of vit: its features are the class token's, or the patches' average", choices=POOLS
     )
     momentum: float = field(0.99, "of batch norm's running averages", least=0, below=1)
+    epsilon: float = field(
+        1e-5, "that batch norm of ResNets and MobileNets adds to variances", least=0, most=1
+    )
     kernels: str = field(
         "auto", "implementations: written for the CPU, or XLA's own", choices=KERNELS, free=True
     )

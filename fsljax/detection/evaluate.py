@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from fsljax.detection.config import Config
+from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.source import DetectionData
 from fsljax.detection.data.structures import Detections, ground_truth_of_image
-from fsljax.detection.evaluation import base_classes, few_shot
+from fsljax.detection.evaluation import base_classes, few_shot, novel_split
 from fsljax.detection.evaluation.base_classes import BaseResult
 from fsljax.detection.evaluation.few_shot import Result
+from fsljax.detection.evaluation.split_figures import PUBLISHED
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.detection.report.detections import DetectionPicture, detections_section, precision_recall_section
 from fsljax.detection.report.episode import SupportPicture, episode_section
@@ -44,10 +46,30 @@ def evaluate(detector: TrainedDetector, data: DetectionData) -> Evaluation:
     ]
     config, novel = detector.config, data.novel_images
     if config.head.kind == "repmet" and novel is not None and config.eval.episodes:
-        result = few_shot.evaluate(detector, novel)
-        test = {**result.test, **test}
+        result = few_shot.evaluate(detector, novel, data)
+        test = {**result.test, "proposals": result.proposals, **test}
         sections = [*few_shot_sections(config, result), *sections]
-    return Evaluation(test=test, published={}, sections=sections, embeddings=embeddings, shown=boxes_shown)
+    published = {}
+    if config.head.kind == "repmet" and config.eval.novel_shots:
+        test = {**novel_split.evaluate(detector, novel, data), **test}
+        published = PUBLISHED.get(config.name, {})
+    return Evaluation(
+        test=test, published=published, sections=sections, embeddings=embeddings, shown=boxes_shown
+    )
+
+
+def check(config: Config, data: DetectionData) -> None:
+    """Raises a UserError, before a training, if the test that the config asks for cannot be run on the data.
+
+    Episodes of photographs are read, or made and written, and so are the images of the first one.
+    """
+    novel, options = data.novel_images, config.eval
+    if config.head.kind != "repmet":
+        return
+    if options.episodes and isinstance(novel, NovelPhotographs):
+        novel.images(few_shot.episodes_of(config, novel), [0], options.distractors)
+    if options.novel_shots:
+        novel_split.check_split(config, novel)
 
 
 def few_shot_sections(config: Config, result: Result) -> list[Section]:

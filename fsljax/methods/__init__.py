@@ -4,9 +4,9 @@ A module `fsljax.methods.NAME` has a frozen dataclass `Config` (an `fsljax.confi
 of its own), `default_config()`, `check(config)` for what its fields must be to each other, and
 `build(config, data)`, which returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it
 trains on other data than images of a class each, it has `load(config)` too; where fields follow from others,
-`completed(config)`. A method of one's own is a
-module anywhere: `config.method` is its dotted name. `PARAMS` names the parameters, at the top of the tree,
-that are the method's and not its network's.
+`completed(config)`; where data can lack what a test takes, the method has `check_test()`. A method of one's
+own is a module anywhere: `config.method` is its dotted name. `PARAMS` names the parameters, at the top of the
+tree, that are the method's and not its network's.
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ def build(config: Experiment | ConfigDict, data: Data) -> Method:
     """
     config = _typed(config)
     return _module(config.method).build(config, data)
+
+
+def check_test(method: Method) -> None:
+    """Before a training: a UserError if a method's own `check_test()` finds that its test cannot be run."""
+    getattr(method, "check_test", lambda: None)()
 
 
 def _typed(config: Experiment | ConfigDict) -> Experiment:

@@ -14,10 +14,12 @@ from ml_collections import ConfigDict
 
 from fsljax.config import config_dict
 from fsljax.detection.config import Config
-from fsljax.detection.data.episode_file import SHOTS_IN_EPISODES
+from fsljax.detection.data.annotations.shots import check_pattern
+from fsljax.detection.data.photograph_changes import check_amounts
 from fsljax.detection.data.photographs import Photographs, check_annotated
 from fsljax.detection.data.source import DetectionData, find_set, load
 from fsljax.detection.data.structures import ImageBatch
+from fsljax.detection.evaluate import check as check_test
 from fsljax.detection.evaluate import evaluate
 from fsljax.detection.evaluation import base_classes
 from fsljax.detection.evaluation.baseline import check_baseline
@@ -70,17 +72,21 @@ def check(config: Config) -> None:
             "config.loss.linear is the weight of a linear classifier beside representatives, but "
             "config.head.kind is 'linear', which has no other: let it be 0."
         )
+    check_amounts(config.augment)
     check_set = getattr(find_set(config.data.name), "check", None)
     if check_set is not None:
         check_set(config)
     build_network(config, 2)
-    if config.eval.episodes and not config.eval.episodes_file and max(config.eval.shots) > SHOTS_IN_EPISODES:
+    supports = config.eval.supports
+    if config.eval.episodes and not config.eval.episodes_file and max(config.eval.shots) > supports:
         raise UserError(
-            f"Episodes that are made here have {SHOTS_IN_EPISODES} supports of a class, but "
-            f"{max(config.eval.shots)} were asked for (config.eval.shots): ask for fewer, or give a file "
-            "with more as config.eval.episodes_file."
+            f"Episodes that are made here have {supports} supports of a class, but "
+            f"{max(config.eval.shots)} were asked for (config.eval.shots): ask for fewer, for episodes with "
+            "more (config.eval.supports), or give a file with more as config.eval.episodes_file."
         )
-    if config.eval.baseline and config.eval.episodes:
+    if config.eval.novel_shots and config.eval.shots_file:
+        check_pattern(config.eval.shots_file, config.eval.novel_shots, config.eval.seeds)
+    if config.eval.baseline and (config.eval.episodes or config.eval.novel_shots):
         # Said before an hour's training rather than after it.
         check_baseline(config)
 
@@ -199,6 +205,10 @@ class RepMetDetector:
         if self.config.data.train_on == "train_and_validation":
             return {}
         return base_classes.validate(self.trained(variables), self.data)
+
+    def check_test(self) -> None:
+        """Raises a UserError if what the config asks of the test cannot be had of the data."""
+        check_test(self.config, self.data)
 
     def evaluate(self, variables: Variables) -> Evaluation:
         return evaluate(self.trained(variables), self.data)

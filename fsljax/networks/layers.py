@@ -37,12 +37,14 @@ class Settings:
       kernels: "cpu" or "xla"; "auto" takes "cpu" on the CPU backend. Equal up to rounding.
       trainable: "all", "last_stage" or "head". What is not trained is normalised by running averages,
         which stay as they are.
+      epsilon: added to the variances of batch norm, where the network has none of its own.
     """
 
     padding: str = "symmetric"
     momentum: float = 0.99
     kernels: str = "auto"
     trainable: str = "all"
+    epsilon: float = EPSILON
 
     def on_cpu(self) -> bool:
         return self.kernels == "cpu" or (self.kernels == "auto" and jax.default_backend() == "cpu")
@@ -50,7 +52,7 @@ class Settings:
 
 def settings_of(network: Network) -> Settings:
     """What the `network` section of a config says of all layers."""
-    return Settings(network.padding, network.momentum, network.kernels, network.trainable)
+    return Settings(network.padding, network.momentum, network.kernels, network.trainable, network.epsilon)
 
 
 class Statistics(NamedTuple):
@@ -158,10 +160,14 @@ class Norm(nn.Module):
     """Batch norm (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167), each episode by itself.
 
     The running averages move by the mean over episodes.
+
+    Attributes:
+      settings: of the network.
+      epsilon: added to variances; None: as the settings have it.
     """
 
     settings: Settings
-    epsilon: float = EPSILON
+    epsilon: float | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, statistics: Statistics) -> jax.Array:
@@ -181,7 +187,8 @@ class Norm(nn.Module):
                 keep = self.settings.momentum
                 for average, now in ((average_mean, mean), (average_variance, variance)):
                     average.value = keep * average.value + (1 - keep) * jnp.mean(now, axis=0)
-        slope = scale * jax.lax.rsqrt(variance + self.epsilon)
+        epsilon = self.settings.epsilon if self.epsilon is None else self.epsilon
+        slope = scale * jax.lax.rsqrt(variance + epsilon)
         by_group = x.reshape(len(mean), -1, *shape)
         mean, slope = (jnp.asarray(moment[:, None], x.dtype) for moment in (mean, slope))
         return ((by_group - mean) * slope + jnp.asarray(shift, x.dtype)).reshape(x.shape)

@@ -13,8 +13,8 @@ from fsljax.networks.variables import Variables
 
 BACKBONES = "fsljax.networks.backbones"
 
-_LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias",
-           "mean": "running_mean", "variance": "running_var"}  # fmt: skip
+LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias",
+          "mean": "running_mean", "variance": "running_var"}  # fmt: skip
 
 
 def flat_arrays(variables: Variables) -> dict[tuple[str, ...], Any]:
@@ -41,7 +41,7 @@ def torch_names(variables: Variables, renamed: dict[str, str] | None = None) -> 
         inside = place[place.index("backbone") + 1 : -1] if has_backbone else place[1:-1]
         module = ".".join(inside)
         module = (renamed or {}).get(module, module)
-        names[f"{module}.{_LEAVES.get(place[-1], place[-1])}".removeprefix(".")] = place
+        names[f"{module}.{LEAVES.get(place[-1], place[-1])}".removeprefix(".")] = place
     return names
 
 

@@ -12,6 +12,7 @@ from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsljax.errors import UserError
+from fsljax.networks.detector_layout import advice, detector_layout, is_of_detector
 from fsljax.networks.layouts import flat_arrays, names_in_file, with_registers_as_in_timm
 from fsljax.networks.layouts import torch_names as torch_names  # found here by earlier programs
 from fsljax.networks.positions import fitted_positions
@@ -34,7 +35,7 @@ def load_weights(path: Path, variables: Variables) -> Variables:
 
     Args:
       path: a file of timm's or torchvision's names and shapes, of one of `SUFFIXES`. Position embeddings may
-        be of another image size.
+        be of another image size. It may be a whole detector's (`fsljax.networks.detector_layout`).
       variables: "params" and "batch_stats" of a backbone, or of anything that holds one under "backbone";
         all other parts stay as they are.
 
@@ -47,13 +48,20 @@ def load_weights(path: Path, variables: Variables) -> Variables:
     """
     flat = flat_arrays(variables)
     tensors = with_registers_as_in_timm(read_tensors(path))
-    places = names_in_file(variables, tensors)
+    dropped: frozenset[str] = frozenset()
+    if is_of_detector(tensors):
+        places, tensors, dropped, sentence = detector_layout(variables, tensors)
+        if sentence:
+            logging.warning("%s: %s.", path, sentence)
+    else:
+        places = names_in_file(variables, tensors)
     tokens = sum(_torch_shape(flat[place])[1] for place in places.values() if place[-1] in _TOKENS)
     for name, place in places.items():
         shape = _torch_shape(flat[place])
         if name not in tensors:
             raise UserError(
-                f"{path} has no tensor {name!r}, which the network has in shape {shape}: {_ADVICE}"
+                f"{path} has no tensor {name!r}, which the network has in shape {shape}: "
+                f"{advice(name) or _ADVICE}"
             )
         tensor = tensors[name]
         if tensor.shape != shape and place[-1] == "pos_embed":
@@ -68,16 +76,18 @@ def load_weights(path: Path, variables: Variables) -> Variables:
         if not np.isfinite(tensor).all():
             raise UserError(f"{path}: the tensor {name!r} has values that are not finite.")
         flat[place] = jnp.asarray(_to_flax(tensor))
-    for name in sorted(set(tensors) - set(places)):
+    for name in sorted(set(tensors) - set(places) - dropped):
         if not name.startswith(_LEFT_OUT) and not name.endswith(_COUNTER):
             raise UserError(
                 f"{path} has a tensor {name!r} of shape {tensors[name].shape}, which the network does not "
-                f"have: {_ADVICE}"
+                f"have: {advice(name) or _ADVICE}"
             )
     others = {".".join(place[1:-1]) for place in flat} - {".".join(place[1:-1]) for place in places.values()}
     if others:
         logging.info(
-            "%s holds the backbone alone: %s keep their first values.", path, ", ".join(sorted(others))
+            "%s does not hold all of the network: %s keep their first values.",
+            path,
+            ", ".join(sorted(others)),
         )
     return {**variables, **unflatten_dict(flat)}
 

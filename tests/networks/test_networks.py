@@ -124,8 +124,8 @@ def test_a_detector_needs_a_backbone_with_stages():
         networks.build_backbone(make_config(**{"network.name": "conv4"}))
     assert str(refusal.value) == (
         "config.network.name is 'conv4', which has no stages to detect objects on; it can be "
-        "'efficientnet_lite0', 'mobilenet_v2', 'resnet101', 'resnet18', 'resnet34', 'resnet50', "
-        "'resnet_small', 'scene_net'."
+        "'efficientnet_lite0', 'mobilenet_v2', 'mobilenet_v3_large', 'resnet101', 'resnet18', 'resnet34', "
+        "'resnet50', 'resnet_small', 'scene_net'."
     )
     assert isinstance(
         networks.build_backbone(make_config(**{"network.name": "scene_net"})), networks.SceneNet

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.detection.data.episode_checks import check_episodes
+from fsljax.detection.data.formats.episode_checks import check_episodes
 from fsljax.detection.data.structures import GroundTruth, pad_ground_truth
 from fsljax.errors import UserError
 from fsljax.storage.json_files import DIGEST, digest_of, read_json, unsealed

@@ -11,9 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.detection.data import photograph_episodes
-from fsljax.detection.data.episode_file import DetectionEpisodes, query_ground_truth, support_ground_truth
-from fsljax.detection.data.photograph_batches import Sizing, load_batch
-from fsljax.detection.data.structures import DetectionSet, ImageBatch
+from fsljax.detection.data.episode_file import (
+    SHOTS_IN_EPISODES,
+    DetectionEpisodes,
+    of_queries,
+    query_ground_truth,
+    support_ground_truth,
+)
+from fsljax.detection.data.photograph_batches import Sizing, load_batch, scaled_ground_truth
+from fsljax.detection.data.structures import DetectionSet, GroundTruth, ImageBatch
 from fsljax.errors import UserError
 
 _ROUNDED = 0.01  # of a pixel, in the file
@@ -26,10 +32,14 @@ class NovelPhotographs:
     Attributes:
       data: of the novel classes alone.
       sizing: how images are scaled and padded, to one shape.
+      known: the same images with their boxes of the trained classes; None: nothing tells of any.
+      shots: images of the training split with boxes of the novel classes; None: there are none.
     """
 
     data: DetectionSet
     sizing: Sizing
+    known: DetectionSet | None = None
+    shots: DetectionSet | None = None
 
     episodes_at_once = 1
     images_at_once = 10
@@ -42,9 +52,19 @@ class NovelPhotographs:
     def fingerprint(self) -> str:
         return self.content
 
-    def make_episodes(self, count: int, seed: int) -> DetectionEpisodes:
+    def make_episodes(
+        self,
+        count: int,
+        seed: int,
+        *,
+        way: int = 5,
+        shots: int = SHOTS_IN_EPISODES,
+        queries_per_class: int = 10,
+    ) -> DetectionEpisodes:
         try:
-            return photograph_episodes.make_episodes(self.data, count=count, seed=seed)
+            return photograph_episodes.make_episodes(
+                self.data, count=count, seed=seed, way=way, shots=shots, queries_per_class=queries_per_class
+            )
         except UserError as error:
             raise UserError(f"{error} Or run no episodes: --config.eval.episodes=0.") from error
 
@@ -62,6 +82,15 @@ class NovelPhotographs:
             support_boxes=scaled(episodes.support_boxes, episodes.support),
             ground_truth=episodes.ground_truth._replace(boxes=boxes, crowd=self._crowds(episodes)),
         )
+
+    def trained_objects(
+        self, episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray
+    ) -> GroundTruth | None:
+        if self.known is None:
+            return None
+        rows = self._rows(episodes.query[numbers])
+        flat = scaled_ground_truth(self.known, rows.reshape(-1), self.sizing)
+        return of_queries(flat, rows.shape)
 
     def _crowds(self, episodes: DetectionEpisodes) -> np.ndarray | None:
         """Which objects of the queries are crowds, `[episodes, queries, t]`: episodes do not hold it."""
@@ -83,15 +112,15 @@ class NovelPhotographs:
                 "config.eval.distractors is for scenes, and photographs hold other objects anyway: let it be "
                 "False."
             )
-        support, support_sizes = self._read(episodes.support[numbers])
-        query, query_sizes = self._read(episodes.query[numbers])
+        support, support_sizes = self.photographs(episodes.support[numbers])
+        query, query_sizes = self.photographs(episodes.query[numbers])
         return (
             ImageBatch(support, support_ground_truth(episodes, numbers), support_sizes),
             ImageBatch(query, query_ground_truth(episodes, numbers), query_sizes),
         )
 
-    def _read(self, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        """Images `[…, height, width, 3]` and their sizes `[…, 2]`."""
+    def photographs(self, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Of ids `[…]`: images `[…, height, width, 3]` and their sizes `[…, 2]`."""
         batch = load_batch(self.data, self.sizing.buckets()[0], self._rows(ids).reshape(-1), self.sizing)
         images = jnp.asarray(batch.images, jnp.float32) / 255
         return images.reshape(*ids.shape, *images.shape[1:]), jnp.asarray(batch.sizes).reshape(*ids.shape, 2)

@@ -80,17 +80,26 @@ def load_batch(data: DetectionSet, bucket: Bucket, rows: np.ndarray, sizing: Siz
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for _ in threads.map(read, range(len(rows))):
             pass
+    scaled_sizes = [sizing.scaled(size) for size in data.sizes[rows].tolist()]
+    return ImageBatch(
+        images,
+        scaled_ground_truth(data, rows, sizing),
+        np.array(scaled_sizes, np.int32).reshape(-1, 2),
+        np.asarray(rows, np.int32),
+    )
+
+
+def scaled_ground_truth(data: DetectionSet, rows: np.ndarray, sizing: Sizing) -> GroundTruth:
+    """The objects of images `[n, t, …]`, in pixels of the scaled images; of all rows t is the same."""
     sizes = data.sizes[rows].tolist()
     scales = np.array([sizing.scale(size) for size in sizes], np.float32).reshape(-1, 2)
-    ground_truth = pad_ground_truth(
+    return pad_ground_truth(
         [data.boxes[row] * np.tile(scale, 2) for row, scale in zip(rows, scales, strict=True)],
         [data.labels[row] for row in rows],
         [data.difficult[row] for row in rows],
         None if data.crowd is None else [data.crowd[row] for row in rows],
         least=data.most_boxes,
     )
-    scaled_sizes = np.array([sizing.scaled(size) for size in sizes], np.int32).reshape(-1, 2)
-    return ImageBatch(images, ground_truth, scaled_sizes, np.asarray(rows, np.int32))
 
 
 def flip_some(

@@ -15,10 +15,13 @@ import numpy.typing as npt
 from fsljax.data.batches import fill_rows
 from fsljax.data.io.streaming import read
 from fsljax.data.samplers.batches import shuffled_rows
-from fsljax.detection.config import Config
+from fsljax.detection.config import Augmentation, Config
+from fsljax.detection.data.folds import hold_out
+from fsljax.detection.data.image_sampling import repeat_factors, weighted_rows
 from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.photograph_batches import Sizing, flip_some, load_batch
-from fsljax.detection.data.set_operations import take_classes
+from fsljax.detection.data.photograph_changes import UNCHANGED, Photos, changed
+from fsljax.detection.data.set_operations import classes_of, take_classes
 from fsljax.detection.data.structures import DetectionSet, ImageBatch, pad_ground_truth
 from fsljax.errors import UserError, first_few
 from fsljax.parallel import shares
@@ -62,7 +65,11 @@ class Photographs:
       train, test: of the trained classes.
       side: of the squares, in pixels.
       flip: mirror half of the images of a step.
-      novel: the test images, with boxes of classes that are not trained; None: there are none.
+      novel: images with boxes of classes that are not trained; None: there are none.
+      augment: how the images of a step are changed.
+      repeat_threshold: share of the images below which a class is rare; 0: all images are taken as often.
+      known: the images of `novel`, with boxes of the trained classes; None: nothing tells of any.
+      shots: the training images, with boxes of classes that are not trained; None: there are none.
     """
 
     train: DetectionSet
@@ -70,6 +77,10 @@ class Photographs:
     side: int
     flip: bool
     novel: DetectionSet | None = None
+    augment: Augmentation = UNCHANGED
+    repeat_threshold: float = 0.0
+    known: DetectionSet | None = None
+    shots: DetectionSet | None = None
 
     @property
     def sizing(self) -> Sizing:
@@ -106,15 +117,30 @@ class Photographs:
     def draw(
         self, key: jax.Array, run_key: jax.Array, step: jax.Array | int, index: ImageBatch, count: int
     ) -> ImageBatch:
-        rows = shuffled_rows(run_key, step, len(self.train), count)
+        if self.repeat_threshold:
+            rows = weighted_rows(key, self._factors, count)
+        else:
+            rows = shuffled_rows(run_key, step, len(self.train), count)
         batch: ImageBatch = jax.tree.map(lambda column: jnp.asarray(column)[rows], index)
         return batch._replace(rows=rows)
+
+    @cached_property
+    def _factors(self) -> np.ndarray:
+        learned = [
+            labels[~difficult]
+            for labels, difficult in zip(self.train.labels, self.train.difficult, strict=True)
+        ]
+        return repeat_factors(learned, self.train.num_classes, self.repeat_threshold)
 
     def augmented(self, key: jax.Array, batch: ImageBatch, inputs: jax.Array) -> ImageBatch:
         ground_truth, sizes = shares.share((batch.ground_truth, batch.sizes))
         if self.flip:
             inputs, ground_truth = flip_some(key, inputs, ground_truth, jnp.asarray(sizes))
-        return ImageBatch(inputs.astype(jnp.float32) / 255, ground_truth, sizes)
+        images = inputs.astype(jnp.float32) / 255
+        if self.augment != UNCHANGED:
+            photos = Photos(images, ground_truth, jnp.asarray(sizes))
+            images, ground_truth, sizes = changed(jax.random.fold_in(key, 1), photos, self.augment)
+        return ImageBatch(images, ground_truth, sizes)
 
     def training_images(self, key: jax.Array, data: TrainingData, count: int) -> Iterator[ImageBatch]:
         rows = np.asarray(jax.random.permutation(key, len(self.train)))[:count]
@@ -145,7 +171,9 @@ class Photographs:
 
     @property
     def novel_images(self) -> NovelPhotographs | None:
-        return None if self.novel is None else NovelPhotographs(self.novel, self.sizing)
+        if self.novel is None:
+            return None
+        return NovelPhotographs(self.novel, self.sizing, self.known, self.shots)
 
 
 def divided(
@@ -171,13 +199,28 @@ def divided(
         raise UserError(
             f"The class {both[0]} is in config.data.base and in config.data.novel: take it out of one."
         )
-    of_novel = None
+    of_novel = known = shots = None
     if novel:
-        whole = read_split(data.test_split, novel) if read_by_class and data.base else test
+        of_its_own = data.novel_split not in ("", data.test_split) or (read_by_class and data.base)
+        whole = read_split(data.novel_split or data.test_split, novel) if of_its_own else test
         of_novel = take_classes(whole, novel)
+        known, shots = classes_of(whole, names), classes_of(train, novel)
+    if data.folds:
+        train, names, of_novel, known = hold_out(data, train, test, names)
+        shots = None
     # Objects of other classes are neither background nor to be learned.
     train = take_classes(train, names, others="difficult")
-    return Photographs(train, take_classes(test, names), data.image_size, config.train.flip, of_novel)
+    return Photographs(
+        train,
+        take_classes(test, names),
+        data.image_size,
+        config.train.flip,
+        of_novel,
+        config.augment,
+        config.train.repeat_threshold,
+        known,
+        shots,
+    )
 
 
 def check_annotated(config: Config, photographs: Photographs) -> None:

@@ -199,6 +199,11 @@ def take_classes(
     )
 
 
+def classes_of(data: DetectionSet, names: Sequence[str]) -> DetectionSet | None:
+    """`take_classes`, or None where the data do not know each of the classes."""
+    return take_classes(data, names) if set(names) <= set(data.class_names) else None
+
+
 def check_names(names: Sequence[str], known: Collection[str]) -> None:
     """Raises UserError unless every name is known and comes once."""
     for name in names:

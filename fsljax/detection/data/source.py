@@ -11,8 +11,8 @@ import numpy as np
 
 from fsljax.config.modules import find
 from fsljax.detection.config import Config
-from fsljax.detection.data.episode_file import DetectionEpisodes
-from fsljax.detection.data.structures import ImageBatch
+from fsljax.detection.data.episode_file import SHOTS_IN_EPISODES, DetectionEpisodes
+from fsljax.detection.data.structures import GroundTruth, ImageBatch
 from fsljax.training.method import TrainingData
 
 
@@ -35,7 +35,15 @@ class NovelImages(Protocol):
     def fingerprint(self) -> str:
         """What tells the episodes that are made of them from others, a SHA-256."""
 
-    def make_episodes(self, count: int, seed: int) -> DetectionEpisodes: ...
+    def make_episodes(
+        self,
+        count: int,
+        seed: int,
+        *,
+        way: int = 5,
+        shots: int = SHOTS_IN_EPISODES,
+        queries_per_class: int = 10,
+    ) -> DetectionEpisodes: ...
 
     def in_pixels(self, episodes: DetectionEpisodes) -> DetectionEpisodes:
         """The episodes with boxes in pixels of the images that a network sees."""
@@ -47,6 +55,11 @@ class NovelImages(Protocol):
 
         Images are float32 in [0, 1]; of a support the one box that is given is its ground truth.
         """
+
+    def trained_objects(
+        self, episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray
+    ) -> GroundTruth | None:
+        """The objects of trained classes in the queries `[g, queries, t, …]`; None: nothing tells of any."""
 
 
 class DetectionData(Protocol):

@@ -26,7 +26,7 @@ class HeadSpace:
     @property
     def dim(self) -> int:
         config = self.trained.config
-        return config.head.dim if config.eval.enrol.space == "embedding" else config.head.hidden
+        return config.head.dim if config.eval.enrol.space == "embedding" else self.trained.compared_dim
 
     @property
     def enrollment(self) -> Enrollment:

@@ -22,6 +22,7 @@ from fsljax.detection.evaluation.average_precision import (
 )
 from fsljax.detection.evaluation.judging import Judged, judge
 from fsljax.detection.model.inference import Suppression, detections, suppression_of
+from fsljax.detection.model.roi_head import of_labels
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.parallel.devices import ONE, Devices
 from fsljax.reporting.pictures import to_uint8
@@ -230,7 +231,7 @@ def _detect(
     options = detector.config.eval
     regions = detector.propose_regions(_images(batch), batch.sizes)
     named, unnamed = _suppressed(
-        regions.boxes,
+        detector.class_boxes(regions, classes),
         regions.valid,
         detector.scores(regions, classes),
         suppression_of(options, score_threshold=options.score_threshold),
@@ -248,10 +249,13 @@ def _suppressed(
 ) -> tuple[Detections, Detections]:
     best = jnp.max(scores[..., 1:], axis=-1, keepdims=True)
 
-    def suppress(scores: jax.Array) -> Detections:
+    def suppress(boxes: jax.Array, scores: jax.Array) -> Detections:
         return jax.vmap(partial(detections, suppression=suppression))(boxes, valid, scores)
 
-    return suppress(scores), suppress(jnp.concatenate([1 - best, best], axis=-1))
+    named, of_best = suppress(boxes, scores), boxes
+    if boxes.ndim == 4:  # each class has boxes of its own
+        of_best = of_labels(boxes, 1 + jnp.argmax(scores[..., 1:], axis=-1))
+    return named, suppress(of_best, jnp.concatenate([1 - best, best], axis=-1))
 
 
 def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:

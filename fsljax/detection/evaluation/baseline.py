@@ -22,7 +22,10 @@ def check_baseline(config: Config) -> None:
             f"The detector in {folder} has no linear head, which the baselines need: train one with "
             "--config.head.kind=linear --config.loss.linear=0.0."
         )
-    for name in ("image_size", "channels"):
+    names = ["image_size", "channels"]
+    if config.eval.base_classes or config.eval.novel_shots:
+        names += ["base", "novel", "folds", "fold"]  # its trained classes compete by their numbers
+    for name in names:
         if getattr(baseline.data, name) != getattr(config.data, name):
             raise UserError(
                 f"The detector in {folder} was trained with data.{name} {getattr(baseline.data, name)}, this "
@@ -37,4 +40,10 @@ def load_baseline(config: Config) -> TrainedDetector:
       UserError: if it cannot be read.
     """
     baseline = stored.load(given_path(config.eval.baseline, "config.eval.baseline"))
-    return replace(baseline, variables=jax.device_put(baseline.variables))
+    options = baseline.config.eval
+    by_features = replace(options, enrol=replace(options.enrol, space="features"))
+    return replace(
+        baseline,
+        config=replace(baseline.config, eval=by_features),
+        variables=jax.device_put(baseline.variables),
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fsljax.data.batches import batches_of
+from fsljax.detection.config import Config
 from fsljax.detection.data.structures import Detections, GroundTruth, ImageBatch
 from fsljax.detection.enrolled.views import views_of_batch
 from fsljax.detection.evaluation.authors_counter import Counts, count_image
@@ -18,30 +20,44 @@ from fsljax.detection.evaluation.verdicts import Verdict, judge_image, judge_ima
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import (
     Enrollment,
+    Known,
     Layer,
     Support,
+    enrollment_of,
     scores_by_linear,
     scores_by_representatives,
 )
-from fsljax.detection.model.inference import Suppression, detections
+from fsljax.detection.model.inference import Suppression, detections, weighted
 from fsljax.detection.model.regions import Examined, examine
-from fsljax.detection.model.trained import TrainedDetector
+from fsljax.detection.model.trained import TrainedDetector, combines
 
 REPMET, DISTANCE, VANILLA, CEILING = "", "distance", "vanilla", "ceiling"
+
+_FEW_CLASSES = 127  # labels of so many take a byte each
+_linear_with_trained = partial(scores_by_linear, with_known=True)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A rule, from so many shots, after so many epochs of fine-tuning."""
+    """A rule, from so many shots, after so many epochs of fine-tuning; whether trained classes compete."""
 
     rule: str
     shots: int
     epochs: int
+    generalized: bool = False
 
     def setting(self, way: int, distractors: bool) -> str:
         """Its name in `results.json`."""
         parts = ["distractors"] * distractors + [self.rule] * bool(self.rule)
+        parts += ["generalized"] * self.generalized
         return "_".join([f"{way}way", f"{self.shots}shot", f"ft{self.epochs}", *parts])
+
+
+def enrollments_of(config: Config) -> dict[str, Enrollment]:
+    """How each rule compares new classes."""
+    enrollment = enrollment_of(config)
+    by_distance = replace(enrollment, sigma=config.eval.distance_sigma, normalize=True)
+    return {REPMET: enrollment, CEILING: enrollment, VANILLA: enrollment, DISTANCE: by_distance}
 
 
 def regions_of(
@@ -60,28 +76,46 @@ def regions_of(
       images_at_once: images that are looked at together; None: all of an episode.
       views: of each support beside itself; the regions of a support are then `[g, way, shots, 1 + views, …]`.
     """
-    of_support = _examine_all(detector, support, images_at_once)
+    return support_of(detector, support, images_at_once, views), examine_all(detector, query, images_at_once)
+
+
+def support_of(
+    detector: TrainedDetector, support: ImageBatch, images_at_once: int | None, views: int = 0
+) -> Support:
+    """The regions of supports; arguments as of `regions_of`."""
+    seen = examine_all(detector, support, images_at_once)
     if views:
-        of_views = [_examine_all(detector, view, images_at_once) for view in views_of_batch(support, views)]
-        of_support = jax.tree.map(lambda *parts: jnp.stack(parts, axis=3), of_support, *of_views)
-    kept = Support(of_support.features, of_support.boxes, of_support.valid, of_support.objectness)
-    return kept, _examine_all(detector, query, images_at_once)
+        of_views = [examine_all(detector, view, images_at_once) for view in views_of_batch(support, views)]
+        seen = jax.tree.map(lambda *parts: jnp.stack(parts, axis=3), seen, *of_views)
+    return Support(seen.compared, seen.boxes, seen.valid, seen.objectness)
 
 
-def _examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: int | None) -> Examined:
-    """An episode at a time of each device, or fewer images: all would outgrow the processor's caches."""
+def first_shots(support: Support, shots: int) -> Support:
+    """So many of the first supports of each class, of `[g, way, shots, …]`; their views are supports, too."""
+    few: Support = jax.tree.map(lambda part: part[:, :, :shots], support)
+    if few.valid.ndim > 4:
+        few = jax.tree.map(lambda part: part.reshape(*part.shape[:2], -1, *part.shape[4:]), few)
+    return few
+
+
+def examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: int | None) -> Examined:
+    """The regions of images `[g, …]` with the boxes that are known.
+
+    An episode at a time of each device, or fewer images: all would outgrow the processor's caches.
+    """
     images, truth, sizes = jnp.asarray(batch.images), batch.ground_truth, batch.sizes
     around = images.shape[:-3]
     ends = () if sizes is None else (sizes[..., 0], sizes[..., 1])
     columns = [
-        jnp.asarray(column).reshape(-1, *column.shape[len(around) :])
+        jnp.asarray(column).reshape(math.prod(around), *column.shape[len(around) :])
         for column in (images, truth.boxes, truth.mask, *ends)
     ]
     of_episode = len(columns[0]) // len(images)
     size = of_episode if images_at_once is None else min(images_at_once, of_episode)
     size = min(size * len(detector.devices), len(columns[0]))
+    look = _examine_combined if combines(detector.config) else _examine
     examined = [
-        detector.by_images(_examine, *(column[rows] for column in columns))
+        detector.by_images(look, *(column[rows] for column in columns))
         for rows, _ in batches_of(len(columns[0]), size)
     ]
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts)[: len(columns[0])], *examined)
@@ -94,8 +128,13 @@ def _examine(network: DetectorNetwork, *arguments: Any) -> Examined:
     return examine(network, *arguments)
 
 
+@partial(jax.jit, static_argnums=0)
+def _examine_combined(network: DetectorNetwork, *arguments: Any) -> Examined:
+    return examine(network, *arguments, combine=True)
+
+
 class Candidates(NamedTuple):
-    """Of queries: boxes `[g, q, p, 4]`, valid `[g, q, p]`, scores `[g, q, p, 1 + way]`."""
+    """Of queries: boxes `[g, q, p, 4]`, valid `[g, q, p]`, scores `[g, q, p, 1 + classes]`."""
 
     boxes: jax.Array
     valid: jax.Array
@@ -103,25 +142,33 @@ class Candidates(NamedTuple):
 
 
 def candidates_of(
-    detector: TrainedDetector, column: Column, support: Support, queries: Examined, enrollment: Enrollment
+    detector: TrainedDetector,
+    column: Column,
+    support: Support,
+    queries: Examined,
+    enrollment: Enrollment,
+    known: Known | None = None,
 ) -> Candidates:
-    """The regions of queries, scored by the first supports of each class.
+    """The regions of queries, scored by the first supports of each class; trained ones may compete.
 
-    The ceiling takes the true boxes, which come first, for proposals.
+    The ceiling takes the true boxes, which come first, for proposals. A linear layer knows its trained
+    classes; other rules are given them as `known`.
     """
-    known = queries.boxes.shape[2] - detector.network.options.proposals.keep
+    given = queries.boxes.shape[2] - detector.network.options.proposals.keep
     if column.rule == CEILING:
-        boxes, rows = queries.boxes[:, :, :known], slice(None, known)
+        boxes, rows = queries.boxes[:, :, :given], slice(None, given)
     else:
-        boxes, rows = queries.refined[:, :, known:], slice(known, None)
+        boxes, rows = queries.refined[:, :, given:], slice(given, None)
     layer = None
     if column.rule != DISTANCE:
         layer = detector.layer("linear" if column.rule == VANILLA else "embedding")
-    few = jax.tree.map(lambda part: part[:, :, : column.shots], support)
-    if few.valid.ndim > 4:  # views of a support are supports, too
-        few = jax.tree.map(lambda part: part.reshape(*part.shape[:2], -1, *part.shape[4:]), few)
-    rule = scores_by_linear if column.rule == VANILLA else scores_by_representatives
-    scores = _scores(few, queries.features[:, :, rows], layer, rule, enrollment, column.epochs)
+    few = first_shots(support, column.shots)
+    rule: Callable[..., jax.Array] = scores_by_representatives
+    if column.rule == VANILLA:
+        rule = _linear_with_trained if column.generalized else scores_by_linear
+    scores = _scores(few, queries.compared[:, :, rows], layer, known, rule, enrollment, column.epochs)
+    objectness, quality = queries.objectness[:, :, rows], queries.quality[:, :, rows]
+    scores = weighted(scores, objectness, quality, detector.config.eval)
     return Candidates(boxes, queries.valid[:, :, rows], scores)
 
 
@@ -130,11 +177,14 @@ def _scores(
     support: Support,
     features: jax.Array,
     layer: Layer | None,
+    known: Known | None,
     rule: Callable[..., jax.Array],
     enrollment: Enrollment,
     epochs: int,
 ) -> jax.Array:
     score = partial(rule, enrollment=enrollment, epochs=epochs)
+    if known is not None:
+        score = partial(score, known=known)
     return jax.vmap(lambda support, features: score(support, features, layer))(support, features)
 
 
@@ -153,8 +203,9 @@ def judged_detections(
         candidates: Candidates, ground_truth: GroundTruth
     ) -> tuple[Detections, Verdict, Verdict, Counts]:
         detected = detections(*candidates, suppression)
+        narrow = jnp.int8 if candidates.scores.shape[-1] <= _FEW_CLASSES else jnp.int16
         return (
-            detected._replace(labels=jnp.asarray(detected.labels).astype(jnp.int8)),
+            detected._replace(labels=jnp.asarray(detected.labels).astype(narrow)),
             judge_image(detected, ground_truth),
             judge_image_as_coco(detected, ground_truth),
             count_image(detected, ground_truth),

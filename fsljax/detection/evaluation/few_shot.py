@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,19 +16,17 @@ import jax
 import numpy as np
 from absl import logging
 
-from fsljax.data.batches import batches_of
 from fsljax.data.io.cache import cached_file
 from fsljax.detection.config import Config
 from fsljax.detection.data.episode_file import (
+    SHOTS_IN_EPISODES,
     DamagedEpisodesError,
     DetectionEpisodes,
     read_episodes,
     write_episodes,
 )
-from fsljax.detection.data.source import NovelImages
-from fsljax.detection.data.structures import Detections, ImageBatch
-from fsljax.detection.evaluation.authors_counter import Counts, pooled_ignoring_duplicates
-from fsljax.detection.evaluation.average_precision import average_precision
+from fsljax.detection.data.source import DetectionData, NovelImages
+from fsljax.detection.data.structures import Detections
 from fsljax.detection.evaluation.baseline import load_baseline
 from fsljax.detection.evaluation.episode_detections import (
     CEILING,
@@ -38,25 +35,21 @@ from fsljax.detection.evaluation.episode_detections import (
     VANILLA,
     Column,
     candidates_of,
+    enrollments_of,
     judged_detections,
-    regions_of,
 )
-from fsljax.detection.evaluation.verdicts import (
-    Verdict,
-    Verdicts,
-    coco_of_episode,
-    half_width,
-    resampled_pooled,
-    resamples,
-)
-from fsljax.detection.model.enroll import enrollment_of
+from fsljax.detection.evaluation.episode_figures import Collected, count_objects, figures_of, positives_of
+from fsljax.detection.evaluation.episode_regions import regions_of_episodes
+from fsljax.detection.evaluation.known_classes import known_of_rules, with_trained
+from fsljax.detection.evaluation.proposal_recall import Found, found_objects, recall_figures
+from fsljax.detection.evaluation.verdicts import Verdicts
 from fsljax.detection.model.inference import suppression_of
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
-from fsljax.evaluation.paired import bootstrap_ci95, paired_bootstrap
 from fsljax.storage.paths import given_path, is_there
 
 _WRITTEN = 500  # episodes of a file
+_SHAPE = {"way": 5, "shots": SHOTS_IN_EPISODES, "queries_per_class": 10}
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -76,27 +69,23 @@ class Result(NamedTuple):
       verdicts: of each setting.
       shown: the first episode.
       episodes: that were run.
+      proposals: recall of the objects to be found.
     """
 
     test: dict[str, dict[str, float]]
     verdicts: dict[str, Verdicts]
     shown: ShownEpisode
     episodes: DetectionEpisodes
+    proposals: dict[str, float]
 
 
-class _Collected(NamedTuple):
-    """Of a rule, group by group: scores, labels, verdicts and counts, and COCO's figure of each episode."""
-
-    detections: list[tuple[np.ndarray, ...]]
-    coco: list[float]
-
-
-def evaluate(detector: TrainedDetector, novel: NovelImages) -> Result:
+def evaluate(detector: TrainedDetector, novel: NovelImages, data: DetectionData | None = None) -> Result:
     """Runs the episodes by every rule, shot and length of fine-tuning that the config asks for.
 
     Args:
       detector: that is tested.
       novel: the images of the episodes.
+      data: that it was trained on, for `eval.base_classes` alone.
 
     Raises:
       UserError: if the episodes cannot be read or written, or there is no such baseline.
@@ -107,56 +96,52 @@ def evaluate(detector: TrainedDetector, novel: NovelImages) -> Result:
     if options.baseline:
         detectors[DISTANCE] = replace(load_baseline(config), devices=detector.devices)
     columns = _columns(config)
-    enrollment = enrollment_of(config)
-    by_distance = replace(enrollment, sigma=options.distance_sigma, normalize=True)
-    positives, suppression = _positives(episodes), suppression_of(options)
-    collected = {column: _Collected([], []) for column in columns}
-    shown, printed = None, time.monotonic()
-    for numbers, count, support, query in _images(novel, episodes, options.distractors):
-        regions = {
-            name: regions_of(of_rule, support, query, novel.images_at_once, options.enrol.views)
-            for name, of_rule in detectors.items()
-        }
+    enrollments = enrollments_of(config)
+    known = {}
+    if options.base_classes:
+        assert data is not None, "the trained classes compete: their data must be given"
+        known = known_of_rules(detectors, data, enrollments)
+    suppression, proposals = suppression_of(options), detector.network.options.proposals.keep
+    collected = {column: Collected([], []) for column in columns}
+    positives, of_trained = positives_of(episodes), []
+    shown, found, printed = None, Found(), time.monotonic()
+    at_once = regions_of_episodes(
+        detectors, novel, episodes, distractors=options.distractors, views=options.enrol.views
+    )
+    for numbers, count, of_queries, regions in at_once:
+        found |= found_objects(episodes, numbers, regions[REPMET][1], proposals)
+        truth = of_queries
+        if options.base_classes:
+            trained = novel.trained_objects(episodes, numbers)
+            truth = with_trained(truth, trained, episodes.way)
+            of_trained.append(count_objects(trained, detector.classes, len(numbers))[:count])
         for column in columns:
             name = DISTANCE if column.rule in (DISTANCE, VANILLA) else REPMET
             candidates = candidates_of(
                 detectors[name],
                 column,
                 *regions[name],
-                by_distance if column.rule == DISTANCE else enrollment,
+                enrollments[column.rule],
+                known.get(column.rule) if column.generalized else None,
             )
-            detected, verdict, of_coco, counts = judged_detections(
-                candidates, query.ground_truth, suppression
-            )
+            judged = judged_detections(candidates, truth if column.generalized else of_queries, suppression)
             if shown is None:
-                first: Detections = jax.tree.map(lambda part: np.asarray(part[0]), detected)
+                first: Detections = jax.tree.map(lambda part: np.asarray(part[0]), judged[0])
+                support, query = novel.images(episodes, numbers, options.distractors)
                 shown = ShownEpisode(np.asarray(support.images[0]), np.asarray(query.images[0]), first)  # type: ignore[index]
-            judged = (detected.scores, detected.labels, *verdict, *counts)
-            flat = tuple(np.asarray(part)[:count].reshape(count, -1) for part in judged)
-            collected[column].detections.append(flat)
-            right, counted = (np.swapaxes(np.asarray(part), 2, 1) for part in of_coco)
-            for place in range(count):
-                at_ious = Verdict(*(part[place].reshape(part.shape[1], -1) for part in (right, counted)))
-                collected[column].coco.append(
-                    coco_of_episode(flat[0][place], flat[1][place], at_ious, positives[numbers[place]])
-                )
+            collected[column].add(judged, positives[numbers[:count]])
         if time.monotonic() - printed > _SECONDS_BETWEEN_LINES:
             printed = time.monotonic()
             print(f"episode {numbers[count - 1] + 1} of {len(episodes)}", file=sys.stderr, flush=True)
     assert shown is not None
-    joined = {column: _joined(parts, positives) for column, parts in collected.items()}
-    verdicts = {column: of_column for column, (of_column, _) in joined.items()}
-    figures = _figures(verdicts, {column: np.array(parts.coco) for column, parts in collected.items()})
-    for column, (of_column, counts) in joined.items():
-        figures[column]["ap50_pooled_ignoring_duplicates"] = pooled_ignoring_duplicates(
-            of_column.scores, of_column.labels, counts, positives.sum(axis=0)
-        )
+    verdicts, figures = figures_of(collected, positives, np.concatenate(of_trained) if of_trained else None)
     names = {column: column.setting(episodes.way, options.distractors) for column in columns}
     return Result(
         {names[column]: of_column for column, of_column in figures.items()},
         {names[column]: of_column for column, of_column in verdicts.items()},
         shown,
         episodes,
+        recall_figures(found),
     )
 
 
@@ -170,7 +155,8 @@ def episodes_of(config: Config, novel: NovelImages) -> DetectionEpisodes:
     if options.episodes_file:
         path = given_path(options.episodes_file, "config.eval.episodes_file")
     else:
-        path = cached_file(f"detection_episodes-{novel.fingerprint[:16]}-{options.seed}.json")
+        shape = "".join(f"-{name}{count}" for name, count in _shape(config).items())
+        path = cached_file(f"detection_episodes-{novel.fingerprint[:16]}-{options.seed}{shape}.json")
     if not is_there(path):
         _write(path, config, novel)
     try:
@@ -189,9 +175,16 @@ def _read(path: Path, config: Config, novel: NovelImages) -> DetectionEpisodes:
     return read_episodes(path, count=options.episodes, shots=max(options.shots), content=novel.content)
 
 
+def _shape(config: Config) -> dict[str, int]:
+    """What of made episodes is not as ever: names and numbers as `make_episodes` takes them."""
+    options = config.eval
+    asked = {"way": options.way, "shots": options.supports, "queries_per_class": options.queries}
+    return {name: count for name, count in asked.items() if count != _SHAPE[name]}
+
+
 def _write(path: Path, config: Config, novel: NovelImages) -> None:
     print(f"writing the episodes to {path} …", file=sys.stderr)
-    made = novel.make_episodes(max(_WRITTEN, config.eval.episodes), config.eval.seed)
+    made = novel.make_episodes(max(_WRITTEN, config.eval.episodes), config.eval.seed, **_shape(config))
     try:
         write_episodes(path, made)
     except OSError as error:
@@ -209,63 +202,6 @@ def _columns(config: Config) -> list[Column]:
         for epochs in options.fine_tune_epochs
         for shots in options.shots
     ]
-    return columns + [Column(CEILING, shots, 0) for shots in options.shots if options.ceiling]
-
-
-def _images(
-    novel: NovelImages, episodes: DetectionEpisodes, distractors: bool
-) -> Iterator[tuple[np.ndarray, int, ImageBatch, ImageBatch]]:
-    """Numbers `[g]` of a few episodes, how many of them are real, their supports and their queries."""
-    for numbers, count in batches_of(len(episodes), novel.episodes_at_once):
-        yield numbers, count, *novel.images(episodes, numbers, distractors)
-
-
-def _positives(episodes: DetectionEpisodes) -> np.ndarray:
-    """How many objects of each class of each episode are to be found, int `[episodes, way]`."""
-    counted = np.asarray(episodes.ground_truth.non_difficult_mask())
-    labels = np.asarray(episodes.ground_truth.labels)
-    return np.stack([(counted & (labels == label)).sum((1, 2)) for label in range(episodes.way)]).T
-
-
-def _joined(parts: _Collected, positives: np.ndarray) -> tuple[Verdicts, Counts]:
-    """Of the detections of all episodes, `[episodes, queries · keep]`."""
-    scores, labels, right, counted, *counts = (
-        np.concatenate(column) for column in zip(*parts.detections, strict=True)
-    )
-    return Verdicts(scores, labels, right, counted, positives), Counts(*counts)
-
-
-def _figures(
-    verdicts: dict[Column, Verdicts], coco: dict[Column, np.ndarray]
-) -> dict[Column, dict[str, float]]:
-    """Figures of each column with their intervals; of a baseline also by how much RepMet is above it.
-
-    `ap50_pooled` is by VOC's rule, by which further detections of an object are wrong.
-    """
-    count = len(next(iter(verdicts.values())).scores)
-    times = resamples(count)
-    pooled = {column: average_precision(of_column.pooled()) for column, of_column in verdicts.items()}
-    samples = {column: resampled_pooled(of_column, times) for column, of_column in verdicts.items()}
-    means = {column: of_column.mean_average_precisions() for column, of_column in verdicts.items()}
-    figures = {}
-    for column in verdicts:
-        of_column: dict[str, float] = {
-            "ap50_pooled": pooled[column],
-            "ap50_pooled_ci95": half_width(samples[column]),
-            "map50": float(means[column].mean()),
-            "map50_ci95": bootstrap_ci95(means[column]),
-            "map": float(coco[column].mean()),
-            "map_ci95": bootstrap_ci95(coco[column]),
-            "episodes": count,
-        }
-        repmet = replace(column, rule=REPMET)
-        if column.rule in (DISTANCE, VANILLA):
-            difference = paired_bootstrap(means[repmet], means[column])
-            of_column |= {
-                "ap50_pooled_below": pooled[repmet] - pooled[column],
-                "ap50_pooled_below_ci95": half_width(samples[repmet] - samples[column]),
-                "map50_below": difference.difference,
-                "map50_below_ci95": (difference.upper - difference.lower) / 2,
-            }
-        figures[column] = of_column
-    return figures
+    ceilings = [Column(CEILING, shots, 0) for shots in options.shots if options.ceiling]
+    generalized = [replace(column, generalized=True) for column in columns if options.base_classes]
+    return columns + ceilings + generalized

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fsljax import networks
-from fsljax.detection.config import Config
+from fsljax.detection.config import Config, ProposalOptions
 from fsljax.detection.model.detector import DetectorNetwork, DetectorOptions
 from fsljax.errors import UserError
 
@@ -38,12 +38,18 @@ def build_network(config: Config, classes: int, *, in_test: bool = False) -> Det
     with_linear = config.head.kind == "linear" or config.loss.linear
     options = DetectorOptions(
         config.pyramid,
-        replace(proposals, keep=proposals.keep_in_test) if in_test else proposals,
+        _in_test(proposals) if in_test else proposals,
         config.rois,
         config.head,
         linear_classes=classes if with_linear else 0,
         input_mean=tuple(network.input_mean),
         input_std=tuple(network.input_std),
         frozen_statistics=network.frozen_statistics,
+        mean_fill=config.data.fill == "mean",
     )
     return DetectorNetwork(backbone, options)
+
+
+def _in_test(options: ProposalOptions) -> ProposalOptions:
+    before_nms = options.before_nms_in_test or options.before_nms
+    return replace(options, keep=options.keep_in_test, before_nms=before_nms)

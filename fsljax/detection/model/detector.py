@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -19,8 +20,9 @@ from fsljax.detection.config import HeadOptions, ProposalOptions, PyramidOptions
 from fsljax.detection.model.fpn import FeaturePyramid
 from fsljax.detection.model.roi_head import BOX_WEIGHTS, RoIHead
 from fsljax.detection.model.rpn import ProposalHead, Proposals, propose, sizes_of_levels
-from fsljax.detection.ops.anchors import pyramid_anchors
+from fsljax.detection.ops.anchors import corner_anchors, pyramid_anchors
 from fsljax.detection.ops.boxes import clip, decode
+from fsljax.detection.ops.region_means import region_means
 from fsljax.detection.ops.roi_align import roi_align
 from fsljax.networks import StagedBackbone
 
@@ -34,6 +36,7 @@ class DetectorOptions:
       linear_classes: of the linear scores; 0: there are none.
       input_mean, input_std: subtracted from pixels, then divided by: one number, or one a channel.
       frozen_statistics: the backbone's batch norm keeps its running averages and normalises by them.
+      mean_fill: pixels of the padding count as `input_mean`.
     """
 
     pyramid: PyramidOptions
@@ -44,6 +47,7 @@ class DetectorOptions:
     input_mean: tuple[float, ...] = (0.0,)
     input_std: tuple[float, ...] = (1.0,)
     frozen_statistics: bool = False
+    mean_fill: bool = False
 
 
 class ProposalOutputs(NamedTuple):
@@ -76,10 +80,22 @@ class DetectorNetwork(nn.Module):
     def setup(self) -> None:
         options, settings = self.options, self.backbone.settings
         pyramid, proposals, head = options.pyramid, options.proposals, options.head
-        self.pyramid = FeaturePyramid(pyramid.channels, pyramid.extra_levels, settings)
+        self.pyramid = FeaturePyramid(pyramid.channels, pyramid.extra_levels, settings, pyramid.norm)
         of_level = sizes_of_levels(proposals.sizes, len(self.strides()))[0]
-        self.proposals = ProposalHead(len(of_level) * len(proposals.ratios), settings)
-        self.head = RoIHead(head.hidden, head.dim, options.linear_classes, head.normalize)
+        a_place = len(of_level) * len(proposals.ratios)
+        self.proposals = ProposalHead(a_place, settings, proposals.convolutions)
+        self.head = RoIHead(
+            head.hidden,
+            head.dim,
+            options.linear_classes,
+            head.normalize,
+            head.dense,
+            head.convolutions,
+            pyramid.channels,
+            head.has_class_boxes(),
+            settings,
+            head.quality,
+        )
 
     def __call__(self, images: jax.Array, *, running_average: bool = True) -> jax.Array:
         """Passes through every part once, as `init` needs it; what has no parameters is left out.
@@ -98,18 +114,37 @@ class DetectorNetwork(nn.Module):
         self.head.box_changes(roi)
         if options.linear_classes:
             self.linear_logits(roi)
+        if options.head.quality:
+            self.head.quality_logits(roi)
         return self.embed(roi)
 
-    def trunk(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
+    def trunk(
+        self,
+        images: jax.Array,
+        train: bool = False,
+        height: float | jax.Array = math.inf,
+        width: float | jax.Array = math.inf,
+    ) -> list[jax.Array]:
         """Levels `[b, height_l, width_l, channels]` of the pyramid, finest first.
 
         Args:
           images: `[b, height, width, channel]` in [0, 1]; the last stride divides height and width.
           train: normalise by the batch's statistics, and move the running averages.
+          height, width: of the images without their padding, numbers or `[b]`; by default all of it.
 
         Raises:
           ValueError: if the last stride does not divide height or width.
         """
+        return self.pyramid(self.stages(images, train, height, width))
+
+    def stages(
+        self,
+        images: jax.Array,
+        train: bool = False,
+        height: float | jax.Array = math.inf,
+        width: float | jax.Array = math.inf,
+    ) -> list[jax.Array]:
+        """Stages `[b, height_s, width_s, channel_s]` of the backbone, finest first, as `trunk` takes them."""
         strides = self.backbone.stage_strides()
         if any(side % strides[-1] for side in images.shape[1:3]):
             raise ValueError(
@@ -118,7 +153,26 @@ class DetectorNetwork(nn.Module):
             )
         mean, std = (jnp.asarray(v, images.dtype) for v in (self.options.input_mean, self.options.input_std))
         running_average = not train or self.options.frozen_statistics
-        return self.pyramid(self.backbone.stages((images - mean) / std, running_average=running_average))
+        inputs = (images - mean) / std
+        if self.options.mean_fill:
+            row, column = jnp.arange(images.shape[1])[:, None], jnp.arange(images.shape[2])
+            ends = (jnp.reshape(jnp.asarray(end), (-1, 1, 1)) for end in (height, width))
+            inside = (row < next(ends)) & (column < next(ends))
+            inputs = jnp.where(inside[..., None], inputs, 0)
+        stages: list[jax.Array] = self.backbone.stages(inputs, running_average=running_average)
+        return stages
+
+    def levels_of(self, stages: Sequence[jax.Array]) -> list[jax.Array]:
+        """The levels that `trunk` makes of stages."""
+        return self.pyramid(stages)
+
+    def stage_means(self, stages: Sequence[jax.Array], boxes: jax.Array) -> list[jax.Array]:
+        """Means `[b, p, channel_s]` of the last two stages over boxes `[b, p, 4]`."""
+        strides = self.backbone.stage_strides()
+        return [
+            jax.vmap(partial(region_means, stride=stride))(stage, boxes)
+            for stage, stride in zip(stages[-2:], strides[-2:], strict=True)
+        ]
 
     def strides(self) -> tuple[int, ...]:
         """Pixels between places of each level."""
@@ -129,11 +183,15 @@ class DetectorNetwork(nn.Module):
         """Objectness and box changes at every anchor of levels, as `trunk` gives them."""
         strides, options = self.strides(), self.options.proposals
         height, width = (side * strides[0] for side in levels[0].shape[1:3])
-        # Anchors of each level by themselves: a level's rows lie together.
-        anchors = [
-            pyramid_anchors(height, width, (stride,), (sizes,), options.ratios)
-            for stride, sizes in zip(strides, sizes_of_levels(options.sizes, len(strides)), strict=True)
-        ]
+        of_levels = sizes_of_levels(options.sizes, len(strides))
+        if options.anchors == "corners":
+            cells = [(level.shape[1], level.shape[2]) for level in levels]
+            anchors = corner_anchors(height, width, cells, of_levels, options.ratios)
+        else:  # of each level by themselves: a level's rows lie together
+            anchors = [
+                pyramid_anchors(height, width, (stride,), (sizes,), options.ratios)
+                for stride, sizes in zip(strides, of_levels, strict=True)
+            ]
         return ProposalOutputs(*self.proposals(levels), anchors)
 
     def propose(
@@ -183,6 +241,8 @@ class DetectorNetwork(nn.Module):
                 samples=options.samples,
                 canonical_size=options.canonical_size,
                 canonical_level=options.canonical_level,
+                level_tolerance=options.level_tolerance,
+                aligned=options.aligned,
             )
 
         return self.head(jax.vmap(pooled)(list(levels[: len(strides)]), boxes))
@@ -192,7 +252,7 @@ class DetectorNetwork(nn.Module):
         return self.head.embed(roi)
 
     def box_changes(self, roi: jax.Array) -> jax.Array:
-        """What `refine` decodes, `[..., 4]`."""
+        """What `refine` decodes, `[..., 4]`; `[..., classes, 4]` where each class has boxes of its own."""
         return self.head.box_changes(roi)
 
     def refine(
@@ -210,9 +270,23 @@ class DetectorNetwork(nn.Module):
           height, width: where boxes end: numbers, or `[...]` with an axis of 1 for regions.
 
         Returns:
-          `[..., p, 4]`.
+          `[..., p, 4]`; `[..., p, classes, 4]` where each class has boxes of its own.
         """
-        return clip(decode(self.head.box_changes(roi), boxes, BOX_WEIGHTS), height, width)
+        changes = self.head.box_changes(roi)
+        if self.options.head.has_class_boxes():
+            boxes = jnp.expand_dims(boxes, -2)
+            height, width = (jnp.expand_dims(jnp.asarray(end), -1) for end in (height, width))
+        return clip(decode(changes, boxes, BOX_WEIGHTS), height, width)
+
+    def quality(self, roi: jax.Array) -> jax.Array:
+        """How well each region's refined box fits what it holds, `[...]`, as IoU; 1 without such a head."""
+        if not self.options.head.quality:
+            return jnp.ones(roi.shape[:-1])
+        return jax.nn.sigmoid(self.head.quality_logits(roi))
+
+    def quality_logits(self, roi: jax.Array) -> jax.Array:
+        """Logits of `quality`, where there is such a head."""
+        return self.head.quality_logits(roi)
 
     def linear_logits(self, roi: jax.Array) -> jax.Array:
         """Logits `[..., 1 + classes]` of the linear classifier, background first."""

@@ -5,39 +5,34 @@ RepMet: Karlinsky et al., 2019, https://arxiv.org/abs/1806.04728, sections 3.2 a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from fsljax.clustering import kmeans
-from fsljax.detection.config import Config, EnrollOptions
-from fsljax.detection.model.roi_head import BACKGROUND, repmet_logits, squared_distances
+from fsljax.detection.config import EnrollOptions
+from fsljax.detection.model.fine_tuning import (
+    Enrollment,
+    Known,
+    Support,
+    SupportRegions,
+    compared,
+    enrollment_of,
+    fine_tuned,
+    regions_of,
+    representative_loss,
+)
 from fsljax.detection.ops.boxes import iou
 from fsljax.distances import normalize
 
-Learned = TypeVar("Learned")  # what fine-tuning changes, a tree of arrays
-
-
-class Support(NamedTuple):
-    """The regions of images in each of which one box is given; the first region of each is that box.
-
-    Attributes:
-      features: `[way, shots, p, hidden]`.
-      boxes: `[way, shots, p, 4]`, where the features were pooled.
-      valid: bool `[way, shots, p]`.
-      objectness: `[way, shots, p]`, probabilities of the proposals.
-    """
-
-    features: jax.Array
-    boxes: jax.Array
-    valid: jax.Array
-    objectness: jax.Array
+__all__ = [
+    "Enrolled", "Enrollment", "Known", "Layer", "Support", "SupportRegions", "enroll", "enrolled",
+    "enrollment_of", "fine_tuned", "imprinted", "representative_loss", "representative_rows",
+    "scores_by_enrolled", "scores_by_linear", "scores_by_representatives",
+]  # fmt: skip
 
 
 class Layer(NamedTuple):
@@ -48,28 +43,6 @@ class Layer(NamedTuple):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x @ self.kernel + self.bias
-
-
-@dataclass(frozen=True)
-class Enrollment:
-    """How a detector's new classes are enrolled and compared.
-
-    Attributes:
-      options: the config's section.
-      sigma, scale: of the scores.
-      normalize: embeddings and representatives to length 1.
-    """
-
-    options: EnrollOptions
-    sigma: float
-    scale: float
-    normalize: bool
-
-
-def enrollment_of(config: Config) -> Enrollment:
-    """As the detector was trained, and as `config.eval.enrol` says."""
-    options, loss = config.eval.enrol, config.loss
-    return Enrollment(options, options.sigma or loss.sigma, loss.scale, config.head.normalize)
 
 
 def representative_rows(boxes: jax.Array, valid: jax.Array, *, per_shot: int, overlap: float) -> jax.Array:
@@ -113,6 +86,60 @@ def enroll(embeddings: jax.Array, support: Support, options: EnrollOptions) -> j
     return jax.vmap(by_class)(representatives).centroids
 
 
+class Enrolled(NamedTuple):
+    """New classes: their representatives `[way, k, dim]`, and the embedding if fine-tuning changed it."""
+
+    representatives: jax.Array
+    layer: Layer | None
+
+
+def enrolled(
+    support: Support,
+    layer: Layer | None,
+    enrollment: Enrollment,
+    *,
+    epochs: int = 0,
+    known: Known | None = None,
+) -> Enrolled:
+    """The classes of a support; arguments as of `scores_by_representatives`.
+
+    Fine-tuning takes a step for each support image, in turns of the classes, with the losses of training:
+    cross-entropy of the scores, and the margin loss of the embeddings of the class's regions. The regions'
+    features stay as they are.
+    """
+    options = enrollment.options
+    layer = layer if options.space == "embedding" else None
+    layer_learns = options.layer and layer is not None
+    embeddings = _embedded(support.features, layer, enrollment)
+
+    def loss_of(params: tuple[jax.Array, Layer | None], regions: SupportRegions) -> jax.Array:
+        representatives, layer = params
+        embedded = _embedded(regions.features, layer, enrollment) if layer_learns else regions.features
+        return representative_loss(
+            embedded, _finished(representatives, enrollment), regions, enrollment, known=known
+        )
+
+    params = (enroll(embeddings, support, options), layer if layer_learns else None)
+    if epochs:
+        given = support if layer_learns else support._replace(features=embeddings)
+        params = fine_tuned(params, loss_of, regions_of(given, options), options, epochs)
+    return Enrolled(*params)
+
+
+def scores_by_enrolled(
+    classes: Enrolled,
+    queries: jax.Array,
+    layer: Layer | None,
+    enrollment: Enrollment,
+    known: Known | None = None,
+) -> jax.Array:
+    """Probabilities of background, of classes, and of those known; as `scores_by_representatives`."""
+    layer = layer if enrollment.options.space == "embedding" else None
+    embeddings = _embedded(queries, layer if classes.layer is None else classes.layer, enrollment)
+    representatives = _finished(classes.representatives, enrollment)
+    return jax.nn.softmax(compared(embeddings, representatives, enrollment, known)[1], axis=-1)
+
+
 def scores_by_representatives(
     support: Support,
     queries: jax.Array,
@@ -120,12 +147,9 @@ def scores_by_representatives(
     enrollment: Enrollment,
     *,
     epochs: int = 0,
+    known: Known | None = None,
 ) -> jax.Array:
-    """Probabilities of background and of a support's classes alone.
-
-    Fine-tuning takes a step for each support image, in turns of the classes, with the losses of training:
-    cross-entropy of the scores, and the margin loss of the embeddings of the class's regions. The regions'
-    features stay as they are.
+    """Probabilities of background, of a support's classes and of those known, if there are any.
 
     Args:
       support: of the classes.
@@ -133,35 +157,53 @@ def scores_by_representatives(
       layer: the embedding, for the space "embedding" alone; None: features are compared themselves.
       enrollment: of the classes.
       epochs: of fine-tuning; 0: there is none.
+      known: classes that compete, too, in the space of comparison; None: there are none.
 
     Returns:
-      `[..., 1 + way]`, background first.
+      `[..., 1 + way + known]`, background first.
     """
+    classes = enrolled(support, layer, enrollment, epochs=epochs, known=known)
+    return scores_by_enrolled(classes, queries, layer, enrollment, known)
 
+
+def imprinted(
+    support: Support,
+    trained: Layer,
+    enrollment: Enrollment,
+    *,
+    epochs: int = 0,
+    with_known: bool = False,
+) -> Layer:
+    """The linear layer over background and a support's classes; arguments as of `scores_by_linear`.
+
+    Background keeps the weights that were trained. A class begins with imprinted ones (Qi et al., 2018,
+    https://arxiv.org/abs/1712.07136): the direction of the mean of its regions' features, with the mean
+    length and the mean bias of the trained classes.
+    """
     options = enrollment.options
+    chosen = enroll(support.features, support, options)
+    means = normalize(jnp.mean(normalize(chosen), axis=1))
+    base = trained.kernel[:, 1:]
+    length = jnp.mean(jnp.linalg.norm(base, axis=0))
+    kernel = jnp.concatenate([trained.kernel[:, :1], length * means.T], axis=1)
+    bias = jnp.concatenate([trained.bias[:1], jnp.full(len(means), jnp.mean(trained.bias[1:]))])
 
-    def finished(x: jax.Array) -> jax.Array:
-        return normalize(x) if enrollment.normalize else x
+    def whole(layer: Layer) -> Layer:
+        if not with_known:
+            return layer
+        return Layer(
+            jnp.concatenate([layer.kernel, base], axis=1), jnp.concatenate([layer.bias, trained.bias[1:]])
+        )
 
-    def embed(layer: Layer | None, features: jax.Array) -> jax.Array:
-        return finished(features if layer is None else layer(features))
+    def loss_of(layer: Layer, regions: SupportRegions) -> jax.Array:
+        logits = whole(layer)(regions.features)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
+        return jnp.sum(losses * regions.weights)
 
-    layer = layer if options.space == "embedding" else None
-    layer_learns = options.layer and layer is not None
-    embeddings = embed(layer, support.features)
-
-    def loss_of(params: tuple[jax.Array, Layer | None], regions: SupportRegions) -> jax.Array:
-        representatives, layer = params
-        embedded = embed(layer, regions.features) if layer_learns else regions.features
-        return representative_loss(embedded, finished(representatives), regions, enrollment)
-
-    params = (enroll(embeddings, support, options), layer if layer_learns else None)
+    layer = Layer(kernel, bias)
     if epochs:
-        given = support if layer_learns else support._replace(features=embeddings)
-        params = fine_tuned(params, loss_of, _regions_of(given, options), options, epochs)
-    query_embeddings = embed(params[1] if layer_learns else layer, queries)
-    nearest = jnp.min(squared_distances(query_embeddings, finished(params[0])), axis=-1)
-    return jax.nn.softmax(repmet_logits(nearest, enrollment.sigma, enrollment.scale), axis=-1)
+        layer = fine_tuned(layer, loss_of, regions_of(support, options), options, epochs)
+    return whole(layer)
 
 
 def scores_by_linear(
@@ -171,122 +213,27 @@ def scores_by_linear(
     enrollment: Enrollment,
     *,
     epochs: int = 0,
+    with_known: bool = False,
 ) -> jax.Array:
     """Probabilities of background and of a support's classes, by a linear layer.
-
-    Background keeps the weights that were trained. A class begins with imprinted ones (Qi et al., 2018,
-    https://arxiv.org/abs/1712.07136): the direction of the mean of its regions' features, with the mean
-    length and the mean bias of the trained classes.
 
     Args:
       support, queries, epochs: as of `scores_by_representatives`; it is learned through cross-entropy.
       trained: the layer over background and the classes that were trained.
       enrollment: of the classes.
+      with_known: the trained classes compete, too.
 
     Returns:
-      `[..., 1 + way]`, background first.
+      `[..., 1 + way]`, background first; behind them the trained classes if they compete.
     """
-    options = enrollment.options
-    chosen = enroll(support.features, support, options)
-    means = normalize(jnp.mean(normalize(chosen), axis=1))
-    base = trained.kernel[:, 1:]
-    length = jnp.mean(jnp.linalg.norm(base, axis=0))
-    kernel = jnp.concatenate([trained.kernel[:, :1], length * means.T], axis=1)
-    bias = jnp.concatenate([trained.bias[:1], jnp.full(len(means), jnp.mean(trained.bias[1:]))])
-    layer = Layer(kernel, bias)
-
-    def loss_of(layer: Layer, regions: SupportRegions) -> jax.Array:
-        losses = optax.softmax_cross_entropy_with_integer_labels(layer(regions.features), regions.labels)
-        return jnp.sum(losses * regions.weights)
-
-    if epochs:
-        layer = fine_tuned(layer, loss_of, _regions_of(support, options), options, epochs)
-    return jax.nn.softmax(layer(queries), axis=-1)
-
-
-class SupportRegions(NamedTuple):
-    """Regions of a support image to learn from: features `[p, hidden]`, labels `[p]`, weights `[p]`."""
-
-    features: jax.Array
-    labels: jax.Array
-    weights: jax.Array
-
-
-def _regions_of(support: Support, options: EnrollOptions) -> SupportRegions:
-    """All support images, `[way · shots, p, …]`, the classes by turns."""
-
-    def of_image(image: Support, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        overlap = iou(image.boxes, image.boxes[:1])[:, 0]
-        positive = image.valid & (overlap >= options.high)
-        negative = image.valid & (overlap < options.low) & (image.objectness < options.object)
-        weights = positive * (options.positive_fraction / jnp.maximum(jnp.sum(positive), 1))
-        weights += negative * ((1 - options.positive_fraction) / jnp.maximum(jnp.sum(negative), 1))
-        return jnp.where(positive, label, BACKGROUND), weights
-
-    by_turns = jax.tree.map(
-        lambda part: jnp.swapaxes(part, 0, 1).reshape(-1, *part.shape[2:]),
-        support,
+    return jax.nn.softmax(
+        imprinted(support, trained, enrollment, epochs=epochs, with_known=with_known)(queries), axis=-1
     )
-    way, shots = support.valid.shape[:2]
-    labels, weights = jax.vmap(of_image)(by_turns, 1 + jnp.arange(way * shots) % way)
-    return SupportRegions(by_turns.features, labels, weights)
 
 
-def fine_tuned(
-    start: Learned,
-    loss_of: Callable[[Learned, SupportRegions], jax.Array],
-    regions: SupportRegions,
-    options: EnrollOptions,
-    epochs: int,
-) -> Learned:
-    """What is learned by a step for each support image, epoch after epoch.
-
-    Args:
-      start: before the first step.
-      loss_of: of what is learned, and the regions of one image.
-      regions: of all images, `[n, p, …]`, in the order of the steps.
-      options: of enrolment.
-      epochs: as many.
-    """
-    optimizer = optax.adam(options.rate)
-
-    def step(
-        state: tuple[Learned, optax.OptState], number: jax.Array
-    ) -> tuple[tuple[Learned, optax.OptState], None]:
-        params, memory = state
-        gradients = jax.grad(loss_of)(params, jax.tree.map(lambda column: column[number], regions))
-        updates, memory = optimizer.update(gradients, memory)
-        return (optax.apply_updates(params, updates), memory), None
-
-    order = jnp.tile(jnp.arange(len(regions.labels)), epochs)
-    (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), order)
-    return params
+def _finished(x: jax.Array, enrollment: Enrollment) -> jax.Array:
+    return normalize(x) if enrollment.normalize else x
 
 
-def representative_loss(
-    embeddings: jax.Array,
-    representatives: jax.Array,
-    regions: SupportRegions,
-    enrollment: Enrollment,
-    there: jax.Array | np.ndarray | None = None,
-) -> jax.Array:
-    """The loss of an image's regions, in fine-tuning.
-
-    Args:
-      embeddings: `[p, dim]` of the regions.
-      representatives: `[way, k, dim]`.
-      regions: the rest of them.
-      enrollment: of the classes.
-      there: bool `[way, k]`, False for padding; None: there is none.
-    """
-    options = enrollment.options
-    squares = squared_distances(embeddings, representatives)
-    nearest = jnp.min(squares if there is None else jnp.where(there, squares, jnp.inf), axis=-1)
-    logits = repmet_logits(nearest, enrollment.sigma, enrollment.scale)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
-    is_class = jax.nn.one_hot(regions.labels - 1, nearest.shape[-1], dtype=bool)
-    near = jnp.sum(jnp.where(is_class, nearest, 0.0), axis=-1)
-    margins = jax.nn.relu(near - jnp.min(jnp.where(is_class, jnp.inf, nearest), axis=-1) + options.alpha)
-    positive = regions.weights * (regions.labels != BACKGROUND)
-    share = jnp.maximum(options.positive_fraction, 1e-6)
-    return jnp.sum(losses * regions.weights) + options.embedding * jnp.sum(margins * positive) / share
+def _embedded(features: jax.Array, layer: Layer | None, enrollment: Enrollment) -> jax.Array:
+    return _finished(features if layer is None else layer(features), enrollment)

@@ -22,11 +22,12 @@ class Regions(NamedTuple):
     """What may hold an object in each image of a batch, whatever its class.
 
     Attributes:
-      boxes: `[b, p, 4]`, refined.
+      boxes: `[b, p, 4]`, refined; `[b, p, classes, 4]` where each class has boxes of its own.
       objectness: `[b, p]`, probabilities by the proposal head.
       valid: bool `[b, p]`, False where there were fewer.
       features: `[b, p, hidden]`, what embeddings and linear scores are made of.
       embeddings: `[b, p, dim]`.
+      quality: `[b, p]`, the IoU that `boxes` are predicted to have; 1 where the head does not.
     """
 
     boxes: jax.Array
@@ -34,6 +35,7 @@ class Regions(NamedTuple):
     valid: jax.Array
     features: jax.Array
     embeddings: jax.Array
+    quality: jax.Array
 
 
 def propose_regions(
@@ -55,7 +57,22 @@ def propose_regions(
     no_boxes = jnp.ones(nothing.shape[:2], bool)
     examined = examine(network, variables, images, nothing, no_boxes, height, width)
     embeddings: Any = network.apply(variables, examined.features, method="embed")
-    return Regions(examined.refined, examined.objectness, examined.valid, examined.features, embeddings)
+    return Regions(
+        examined.refined,
+        examined.objectness,
+        examined.valid,
+        examined.features,
+        embeddings,
+        examined.quality,
+    )
+
+
+def weighted(scores: jax.Array, objectness: jax.Array, quality: jax.Array, options: Eval) -> jax.Array:
+    """Scores `[…, p, 1 + classes]` of the classes times powers of objectness and quality `[…, p]`."""
+    if not options.objectness and not options.quality:
+        return scores
+    weights = objectness**options.objectness * quality**options.quality
+    return jnp.concatenate([scores[..., :1], scores[..., 1:] * weights[..., None]], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,8 @@ class Suppression:
       soft: lower the scores of boxes that overlap with better ones, instead of dropping them.
       soft_sigma: of the factor exp(−IoU²/σ); 0: it is 1 − IoU.
       soft_threshold: least lowered score.
+      candidates: pairs of region and class of best score that are looked at.
+      least_side: pixels a side of a detection.
     """
 
     iou_threshold: float
@@ -77,6 +96,8 @@ class Suppression:
     soft: bool = False
     soft_sigma: float = 0.0
     soft_threshold: float = 0.0
+    candidates: int = 512
+    least_side: float = 0.0
 
 
 def suppression_of(options: Eval, *, keep: int | None = None, score_threshold: float = 0.0) -> Suppression:
@@ -88,6 +109,8 @@ def suppression_of(options: Eval, *, keep: int | None = None, score_threshold: f
         options.suppression == "soft",
         float(options.soft_sigma),
         float(options.soft_threshold),
+        options.candidates,
+        float(options.smallest_box),
     )
 
 
@@ -97,16 +120,16 @@ def detections(
     scores: jax.Array,
     suppression: Suppression,
     *,
-    candidates: int = 512,
+    candidates: int | None = None,
 ) -> Detections:
     """Non-maximum suppression of each class among the best pairs of region and class of one image.
 
     Args:
-      boxes: `[p, 4]`, the same for every class; there may be none.
+      boxes: `[p, 4]`, the same for every class, or `[p, classes, 4]`; there may be none.
       valid: bool `[p]`.
       scores: `[p, 1 + classes]`, background first.
       suppression: which of them are kept.
-      candidates: pairs that are looked at.
+      candidates: pairs that are looked at; None: as `suppression` says.
 
     Returns:
       `Detections` `[keep, …]`.
@@ -116,10 +139,15 @@ def detections(
     if not len(boxes) or not classes:
         # A place that no detection fills, as where there are fewer than are kept.
         boxes, valid, scores, classes = jnp.zeros((1, 4)), jnp.zeros(1, bool), jnp.zeros((1, 2)), 1
+    if candidates is None:
+        candidates = suppression.candidates
     pairs = jnp.where(valid[:, None], scores[:, 1:], -1.0).reshape(-1)
     best, places = jax.lax.top_k(pairs, min(candidates, len(pairs)))
-    labels, chosen = (places % classes).astype(jnp.int32), boxes[places // classes]
+    labels = (places % classes).astype(jnp.int32)
+    chosen = boxes[places // classes] if boxes.ndim == 2 else boxes.reshape(-1, 4)[places]
     mask = (best >= 0) & (best >= suppression.score_threshold)
+    if suppression.least_side:
+        mask &= jnp.all(chosen[:, 2:] - chosen[:, :2] >= suppression.least_side, axis=-1)
     if suppression.soft:
         indices, kept_scores, kept = soft_nms(
             chosen,

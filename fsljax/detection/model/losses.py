@@ -15,16 +15,20 @@ from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.roi_head import (
     BACKGROUND,
     BOX_WEIGHTS,
+    RoITargets,
+    of_labels,
     repmet_logits,
     roi_targets,
     squared_distances,
 )
 from fsljax.detection.model.rpn import Proposals, proposal_losses, smooth_l1
-from fsljax.detection.ops.boxes import encode, iou
+from fsljax.detection.ops.boxes import decode, encode, iou
 from fsljax.detection.ops.matching import hardest
 from fsljax.losses import repmet_loss
 from fsljax.networks.variables import Params
 from fsljax.parallel import shares
+
+_NEAR = 0.1  # IoU from which a region's box tells how well boxes fit
 
 
 class Learned(NamedTuple):
@@ -71,9 +75,10 @@ def detector_losses(
     def run(method: str, *arguments: Any) -> Any:
         return network.apply(variables, *arguments, method=method)
 
-    levels, changed = network.apply(variables, images, train=True, method="trunk", mutable=["batch_stats"])
+    ends: Any = [] if sizes is None else jnp.moveaxis(sizes, 1, 0)
+    levels, changed = network.apply(variables, images, True, *ends, method="trunk", mutable=["batch_stats"])
     outputs = run("proposal_outputs", levels)
-    proposals = run("propose_from", outputs, levels, *([] if sizes is None else jnp.moveaxis(sizes, 1, 0)))
+    proposals = run("propose_from", outputs, levels, *ends)
     anchor_key, region_key = jax.random.split(key)
     anchors = jnp.concatenate(outputs.anchors)
     difficult, mask = None, present
@@ -103,10 +108,13 @@ def detector_losses(
     )
     positive = regions.labels != BACKGROUND
     roi = run("roi_features", levels, regions.boxes)
+    changes = run("box_changes", roi)
+    if network.options.head.has_class_boxes():
+        changes = of_labels(changes, regions.labels)
     box_losses = jnp.where(
         positive,
         smooth_l1(
-            run("box_changes", roi) - encode(regions.true_boxes, regions.boxes, BOX_WEIGHTS),
+            changes - encode(regions.true_boxes, regions.boxes, BOX_WEIGHTS),
             beta=1.0,
         ),
         0.0,
@@ -127,6 +135,8 @@ def detector_losses(
         linear_losses = optax.softmax_cross_entropy_with_integer_labels(logits, regions.labels)
         class_losses += linear_losses * (1.0 if representatives is None else options.linear)
         figures = _shares(logits, regions.labels, regions.valid) | figures
+    if network.options.head.quality:
+        figures["quality_loss"] = _quality_loss(run("quality_logits", roi), regions, changes, boxes, present)
     counted = regions.valid
     if options.hard:
         hard = jax.vmap(lambda losses, valid: hardest(losses, valid, options.hard))
@@ -143,6 +153,7 @@ def detector_losses(
         + options.boxes * figures["box_loss"]
         + figures["objectness_loss"]
         + figures["proposal_box_loss"]
+        + options.quality * figures.get("quality_loss", jnp.zeros(()))
         + options.embedding * figures.get("embedding_loss", jnp.zeros(()))
     )
     return Learned(loss, figures, changed.get("batch_stats", batch_stats))
@@ -175,6 +186,19 @@ def _embedding_loss(
         squared=options.version == "margin",
     ).example_losses
     return _mean(losses, labels != BACKGROUND)
+
+
+def _quality_loss(
+    logits: jax.Array, regions: RoITargets, changes: jax.Array, true_boxes: jax.Array, present: jax.Array
+) -> jax.Array:
+    """Cross-entropy of the predicted IoU of refined boxes, of regions that are near to an object.
+
+    Others say nothing: what is far from all objects that are known may be one that is not.
+    """
+    refined = decode(jax.lax.stop_gradient(changes), regions.boxes, BOX_WEIGHTS)
+    overlaps = jnp.max(jax.vmap(iou)(refined, true_boxes) * present[:, None], axis=-1, initial=0.0)
+    near = regions.valid & (overlaps >= _NEAR)
+    return _mean(optax.sigmoid_binary_cross_entropy(logits, overlaps), near)
 
 
 def _shares(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> dict[str, jax.Array]:

@@ -13,45 +13,69 @@ import jax
 import jax.numpy as jnp
 
 from fsljax.detection.config import RoIOptions
+from fsljax.detection.model.fpn import NormedConv
 from fsljax.detection.model.rpn import without_difficult
 from fsljax.detection.ops.boxes import iou
 from fsljax.detection.ops.matching import IGNORED, POSITIVE, match, sample
 from fsljax.distances import normalize
 from fsljax.losses.repmet import log_posteriors
+from fsljax.networks.layers import Settings
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of box changes, as in Girshick's Fast R-CNN
 BACKGROUND = 0  # among scores and RoI labels; class c is 1 + c
 
 
 class RoIHead(nn.Module):
-    """Two dense layers, and on top of them an embedding, box changes and linear scores.
+    """Dense layers, and on top of them an embedding, box changes and linear scores.
 
     Attributes:
-      hidden: units of each of the two.
+      hidden: units of each dense layer.
       dim: of the embedding.
       classes: that the linear scores know beside background; 0: there are none.
       normalize: embeddings to length 1.
+      dense: how many dense layers, 1 or 2.
+      convolutions: 3×3 ones with batch norm before them, of as many channels as `channels`.
+      class_boxes: box changes of each class that the linear scores know, not the same for all.
+      settings: the kernels of the convolutions.
+      with_quality: predict how well boxes fit, too.
     """
 
     hidden: int
     dim: int
     classes: int = 0
     normalize: bool = True
+    dense: int = 2
+    convolutions: int = 0
+    channels: int = 0
+    class_boxes: bool = False
+    settings: Settings = Settings()
+    with_quality: bool = False
 
     def setup(self) -> None:
         start = nn.initializers.he_normal()
         dense = partial(nn.Dense, param_dtype=jnp.result_type(float))
         self.hidden0 = dense(self.hidden, kernel_init=start)
-        self.hidden1 = dense(self.hidden, kernel_init=start)
+        if self.dense > 1:
+            self.hidden1 = dense(self.hidden, kernel_init=start)
+        for number in range(self.convolutions):
+            setattr(self, f"conv{number}", NormedConv(self.channels, 3, self.settings))
         self.embedding = dense(self.dim)
-        self.changes = dense(4, kernel_init=nn.initializers.normal(0.001))
+        boxes = self.classes if self.class_boxes else 1
+        self.changes = dense(4 * boxes, kernel_init=nn.initializers.normal(0.001))
         if self.classes:
             self.linear = dense(1 + self.classes, kernel_init=nn.initializers.normal(0.01))
+        if self.with_quality:
+            self.fit = dense(1, kernel_init=nn.initializers.normal(0.01))
 
     def __call__(self, pooled: jax.Array) -> jax.Array:
         """Features `[..., hidden]` of pooled regions `[..., output, output, channels]`."""
-        x = pooled.reshape(*pooled.shape[:-3], -1)
-        return nn.relu(self.hidden1(nn.relu(self.hidden0(x))))
+        leading = pooled.shape[:-3]
+        if self.convolutions:
+            pooled = pooled.reshape(-1, *pooled.shape[-3:])
+            for number in range(self.convolutions):
+                pooled = nn.relu(getattr(self, f"conv{number}")(pooled))
+        x = nn.relu(self.hidden0(pooled.reshape(*leading, -1)))
+        return nn.relu(self.hidden1(x)) if self.dense > 1 else x
 
     def embed(self, roi: jax.Array) -> jax.Array:
         """Embeddings `[..., dim]` of `[..., hidden]`."""
@@ -59,8 +83,17 @@ class RoIHead(nn.Module):
         return normalize(embeddings) if self.normalize else embeddings
 
     def box_changes(self, roi: jax.Array) -> jax.Array:
-        """Changes `[..., 4]` to the regions' boxes, the same for every class."""
-        return self.changes(roi)
+        """Changes `[..., 4]` to the regions' boxes, the same for every class; else `[..., classes, 4]`."""
+        changes: jax.Array = self.changes(roi)
+        return changes.reshape(*roi.shape[:-1], -1, 4) if self.class_boxes else changes
+
+    def quality_logits(self, roi: jax.Array) -> jax.Array:
+        """Logits `[...]` of the IoU of each region's refined box with the object that it holds.
+
+        As Kim et al., 2022 (https://arxiv.org/abs/2108.06753, section 3.2), whose localisation quality
+        holds, unlike objectness, for objects of classes that were never trained.
+        """
+        return self.fit(roi)[..., 0]
 
     def linear_logits(self, roi: jax.Array) -> jax.Array:
         """Logits `[..., 1 + classes]`, background first.
@@ -71,6 +104,17 @@ class RoIHead(nn.Module):
         if not self.classes:
             raise ValueError("This head has no linear scores: it was built with classes=0.")
         return self.linear(roi)
+
+
+def of_labels(changes: jax.Array, labels: jax.Array) -> jax.Array:
+    """The changes `[..., 4]` of each region's own class, among those of all classes.
+
+    Args:
+      changes: `[..., classes, 4]`.
+      labels: `[...]`, 1 + class; of `BACKGROUND` those of the first class are taken.
+    """
+    own = jnp.maximum(labels - 1, 0)[..., None, None]
+    return jnp.take_along_axis(changes, own, axis=-2)[..., 0, :]
 
 
 def squared_distances(embeddings: jax.Array, representatives: jax.Array) -> jax.Array:

@@ -18,8 +18,6 @@ from fsljax.detection.ops.matching import IGNORED, NEGATIVE, POSITIVE, match, sa
 from fsljax.detection.ops.nms import nms
 from fsljax.networks.layers import Settings
 
-_SMALLEST_SIDE = 1.0  # pixels
-
 
 def sizes_of_levels(sizes: Sequence[float], levels: int) -> tuple[tuple[float, ...], ...]:
     """Sides of anchors, finest level first, as those of each level.
@@ -55,10 +53,12 @@ class ProposalHead(nn.Module):
     Attributes:
       anchors_a_place: at every place of a level.
       settings: the kernels.
+      convolutions: 3×3 ones before.
     """
 
     anchors_a_place: int
     settings: Settings = Settings()
+    convolutions: int = 1
 
     @nn.compact
     def __call__(self, levels: Sequence[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
@@ -68,12 +68,15 @@ class ProposalHead(nn.Module):
           levels: each `[b, height, width, channels]`.
         """
         channels = levels[0].shape[-1]
-        shared = BiasedConv(channels, 3, self.settings, name="shared")
+        names = ["shared", *(f"shared{number}" for number in range(1, self.convolutions))]
+        shared = [BiasedConv(channels, 3, self.settings, name=name) for name in names]
         objectness = BiasedConv(self.anchors_a_place, 1, self.settings, scale=0.01, name="objectness")
         changes = BiasedConv(4 * self.anchors_a_place, 1, self.settings, scale=0.01, name="changes")
         logits, deltas = [], []
         for level in levels:
-            hidden = nn.relu(shared(level))
+            hidden = level
+            for conv in shared:
+                hidden = nn.relu(conv(hidden))
             logits.append(objectness(hidden).reshape(len(level), -1))
             deltas.append(changes(hidden).reshape(len(level), -1, 4))
         return logits, deltas
@@ -110,12 +113,14 @@ def propose(
             scores.append(best)
         joined, joined_scores = jnp.concatenate(boxes), jax.nn.sigmoid(jnp.concatenate(scores))
         sides = joined[:, 2:] - joined[:, :2]
+        levels = np.repeat(np.arange(len(scores)), [len(of_level) for of_level in scores])
         kept = nms(
             joined,
             joined_scores,
             iou_threshold=options.iou_threshold,
             keep=options.keep,
-            mask=jnp.all(sides >= _SMALLEST_SIDE, axis=-1),
+            mask=jnp.all(sides >= options.least_side, axis=-1) & (joined_scores >= options.score_threshold),
+            labels=jnp.asarray(levels) if options.by_level else None,
         )
         kept_scores = jnp.where(kept.valid, joined_scores[kept.indices], 0.0)
         return Proposals(joined[kept.indices] * kept.valid[:, None], kept_scores, kept.valid)

@@ -67,9 +67,11 @@ def _look(
     enrollment: Enrollment,
 ) -> Seen:
     scaled = images.astype(jnp.float32) / 255
-    regions = examine(network, variables, scaled, given, mask, sizes[:, 0], sizes[:, 1])
-    if enrollment.options.space == "features":
-        features = normalize(regions.features) if enrollment.normalize else regions.features
-    else:
+    space = enrollment.options.space
+    ends = sizes[:, 0], sizes[:, 1]
+    regions = examine(network, variables, scaled, given, mask, *ends, combine=space == "combined")
+    if space == "embedding":
         features = jnp.asarray(network.apply(variables, regions.features, method="embed"))
+    else:
+        features = normalize(regions.compared) if enrollment.normalize else regions.compared
     return Seen(regions.boxes, regions.refined, regions.valid, regions.objectness, features)

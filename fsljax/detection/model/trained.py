@@ -15,7 +15,8 @@ from fsljax.detection.config import Config
 from fsljax.detection.data.structures import Array
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Layer
-from fsljax.detection.model.inference import Regions, propose_regions
+from fsljax.detection.model.inference import Regions, propose_regions, weighted
+from fsljax.detection.model.regions import compared_boxes
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
 from fsljax.distances import normalize
 from fsljax.networks.variables import Params, Variables
@@ -49,6 +50,14 @@ class TrainedDetector:
         """The variables without representatives."""
         return {**self.variables, "params": network_params(self.variables["params"])}
 
+    @cached_property
+    def compared_dim(self) -> int:
+        """Of what new classes are compared by, or embedded from."""
+        side, channels = self.config.data.image_size, self.config.data.channels
+        images, boxes = jnp.zeros((1, side, side, channels)), jnp.zeros((1, 1, 4))
+        look = partial(compared_boxes, self.network, combine=combines(self.config))
+        return int(jax.eval_shape(look, self.network_variables, images, boxes).shape[-1])
+
     @property
     def representatives(self) -> jax.Array | None:
         """`[classes, k, dim]` as they are compared with embeddings; None with a linear head."""
@@ -73,6 +82,10 @@ class TrainedDetector:
 
     def scores(self, regions: Regions, classes: np.ndarray | None = None) -> jax.Array:
         """Probabilities `[b, p, 1 + c]` of the trained classes `[c]`, all by default, background first."""
+        scores = self._class_scores(regions, classes)
+        return weighted(scores, regions.objectness, regions.quality, self.config.eval)
+
+    def _class_scores(self, regions: Regions, classes: np.ndarray | None) -> jax.Array:
         representatives = self.representatives
         if representatives is None:
             logits: Any = self.network.apply(self.network_variables, regions.features, method="linear_logits")
@@ -82,6 +95,11 @@ class TrainedDetector:
             representatives = representatives[classes]
         loss = self.config.loss
         return repmet_scores(regions.embeddings, representatives, loss.sigma, loss.scale)
+
+    def class_boxes(self, regions: Regions, classes: np.ndarray | None = None) -> jax.Array:
+        """Boxes `[b, p, 4]`, or `[b, p, c, 4]` where each class has its own, of the classes of `scores`."""
+        own = self.config.head.has_class_boxes() and classes is not None
+        return regions.boxes[:, :, classes] if own else regions.boxes
 
     def embed_boxes(self, images: Array, boxes: Array) -> jax.Array:
         """Embeddings `[b, t, dim]` of boxes `[b, t, 4]` in images `[b, height, width, channel]`."""
@@ -114,6 +132,11 @@ def compared_representatives(config: Config, params: Params) -> jax.Array | None
         return None
     representatives: jax.Array = params[REPRESENTATIVES]
     return normalize(representatives) if config.representatives.normalize else representatives
+
+
+def combines(config: Config) -> bool:
+    """Whether new classes are compared in the space "combined"."""
+    return config.eval.enrol.space == "combined"
 
 
 def network_params(params: Params) -> Params:

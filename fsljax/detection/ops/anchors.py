@@ -8,6 +8,40 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def corner_anchors(
+    height: int,
+    width: int,
+    cells: Sequence[tuple[int, int]],
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+) -> list[np.ndarray]:
+    """The anchors of all levels as torchvision has them: about corners of cells, their sides whole numbers.
+
+    A level's stride is the image's height over its rows, rounded down; likewise across.
+
+    Args:
+      height, width: of the image, in pixels.
+      cells: rows and columns of each level.
+      sizes: for each level, the square roots of its anchors' areas, in pixels, before they are rounded.
+      ratios: height over width.
+
+    Returns:
+      float32 `[anchors of the level, 4]` each, by row, column, ratio, size.
+    """
+    levels = []
+    for (rows, columns), of_level in zip(cells, sizes, strict=True):
+        roots = np.sqrt(np.asarray(ratios, np.float32))
+        scales = np.asarray(of_level, np.float32)
+        halves = [(root[:, None] * scales).reshape(-1) / 2 for root in (roots, 1 / roots)]
+        half = np.round(np.stack(halves, axis=-1))
+        corners = np.meshgrid(
+            np.arange(rows) * (height // rows), np.arange(columns) * (width // columns), indexing="ij"
+        )
+        corner = np.stack(corners, axis=-1)[:, :, None].astype(np.float32)
+        levels.append(np.concatenate([corner - half, corner + half], axis=-1).reshape(-1, 4))
+    return levels
+
+
 def pyramid_anchors(
     height: int,
     width: int,

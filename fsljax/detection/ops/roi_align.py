@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ def roi_align(
     samples: int = 2,
     canonical_size: float,
     canonical_level: int,
+    level_tolerance: float = 0.0,
+    aligned: bool = True,
 ) -> jax.Array:
     """Features of boxes, each from the level that fits its size (He et al., 2017, section 3; RoIAlign).
 
@@ -36,13 +39,17 @@ def roi_align(
     https://arxiv.org/abs/1612.03144.
 
     Args:
-      levels: `[height_l, width_l, channels]` each, finest first; their strides double from one to the next.
+      levels: `[height_l, width_l, channels]` each, finest first; strides double from one to the next, or are
+        the same for all: then boxes are taken from the first.
       boxes: `[n, 4]` in pixels; without gradient, as proposals are.
       strides: pixels a cell, for each level.
       output_size: bins along each side.
       samples: points along each side of a bin.
       canonical_size: √(h·w) in pixels from which boxes are taken from `canonical_level`.
       canonical_level: its place in `levels`, from 0.
+      level_tolerance: added before levels are rounded down.
+      aligned: False: the centre of cell i lies at pixel i · stride, and boxes are a cell wide and high at
+        least, as before there was `aligned` (torchvision's Faster R-CNN, Detectron's first version).
 
     Returns:
       `[n, output_size, output_size, channels]`, float32 (float64 if an input is).
@@ -56,11 +63,17 @@ def roi_align(
         raise ValueError(f"{len(levels)} levels and {len(strides)} strides; each level has one.")
     boxes = jax.lax.stop_gradient(widened(boxes))
     sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
-    level = _level(sides[:, 0] * sides[:, 1], len(levels), canonical_size, canonical_level)
+    sizes = 1 + round(math.log2(strides[-1] / strides[0]))
+    level = _level(sides[:, 0] * sides[:, 1], sizes, canonical_size, canonical_level + level_tolerance)
     heights, widths = (np.array([level.shape[axis] for level in levels]) for axis in (0, 1))
     first_cells = np.concatenate([[0], np.cumsum(heights * widths)[:-1]])
     width = jnp.asarray(widths)[level]
-    cells = boxes / jnp.asarray(strides, boxes.dtype)[level, None] - 0.5
+    cells = boxes / jnp.asarray(strides, boxes.dtype)[level, None]
+    if aligned:
+        cells = cells - 0.5
+    else:
+        starts, ends = cells[:, :2], cells[:, 2:]
+        cells = jnp.concatenate([starts, starts + jnp.maximum(ends - starts, 1.0)], axis=1)
     row = _points(cells[:, 0], cells[:, 2], jnp.asarray(heights)[level], output_size, samples)
     column = _points(cells[:, 1], cells[:, 3], width, output_size, samples)
     rows = row.cells * width[:, None, None] + jnp.asarray(first_cells)[level, None, None]
@@ -83,7 +96,7 @@ class _Points(NamedTuple):
     weights: jax.Array
 
 
-def _level(areas: jax.Array, levels: int, canonical_size: float, canonical_level: int) -> jax.Array:
+def _level(areas: jax.Array, levels: int, canonical_size: float, canonical_level: float) -> jax.Array:
     """The level of each box: how many of the levels' least areas it reaches, the first one's aside."""
     least = [(canonical_size * 2.0 ** (level - canonical_level)) ** 2 for level in range(1, levels)]
     return jnp.sum(areas[:, None] >= jnp.asarray(least, areas.dtype), axis=1)

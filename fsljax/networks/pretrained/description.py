@@ -16,7 +16,7 @@ from fsljax.storage.json_files import parse_json
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 _WIDTHS = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 _VIT = re.compile(r"vit_(tiny|small|base|large)_patch(\d+)_(?:(reg4)_)?(dinov2|\d+)(?:\.\w+)?")
-_ARCHITECTURES = {
+_ARCHITECTURES: dict[str, dict[str, Any]] = {
     "resnet18": {"name": "resnet18", "padding": "symmetric"},
     "resnet34": {"name": "resnet34", "padding": "symmetric"},
     "resnet50": {"name": "resnet50", "padding": "symmetric"},
@@ -24,6 +24,7 @@ _ARCHITECTURES = {
     "inception_v3": {"name": "inception_v3", "padding": "symmetric"},
     "mobilenetv2_100": {"name": "mobilenet_v2", "padding": "symmetric"},
     "mobilenet_v2": {"name": "mobilenet_v2", "padding": "symmetric"},
+    "mobilenet_v3_large": {"name": "mobilenet_v3_large", "padding": "symmetric", "epsilon": 1e-3},
     "efficientnet_lite0": {"name": "efficientnet_lite0", "padding": "symmetric"},
     "tf_efficientnet_lite0": {"name": "efficientnet_lite0", "padding": "same"},
 }  # fmt: skip

@@ -19,6 +19,7 @@ from fsljax.networks.pretrained.finding import (
     resolve,
     unknown_architecture,
 )
+from fsljax.networks.pretrained.torchvision_files import published_file
 from fsljax.storage.json_files import read_checked
 from fsljax.storage.paths import given_path
 
@@ -31,8 +32,8 @@ _ASSUMED: dict[str, Any] = {
 }
 _TOLD = (*_ASSUMED, "data.crop", "data.interpolation")
 _OF_WEIGHTS = {
-    "network": ("name", "padding", "input_mean", "input_std", "patch_size", "width", "depth", "heads",
-                "mlp_ratio", "layer_scale", "register_tokens", "embed_class", "pool"),
+    "network": ("name", "padding", "epsilon", "input_mean", "input_std", "patch_size", "width", "depth",
+                "heads", "mlp_ratio", "layer_scale", "register_tokens", "embed_class", "pool"),
     "data": ("image_size", "crop", "interpolation"),
 }  # fmt: skip
 _PLAIN = {"network.input_mean": (0.0,), "network.input_std": (1.0,), "network.padding": "symmetric"}
@@ -221,7 +222,8 @@ def _default(name: str) -> object:
 
 def _can_be_looked_for(config: ConfigDict) -> bool:
     """Whether there are weights; of a file that is not there and not needed here its reader tells."""
-    return bool(_gaps(config)) or not is_missing_file(config.network.weights)
+    weights = config.network.weights
+    return bool(_gaps(config)) or not is_missing_file(weights) or published_file(weights) is not None
 
 
 def _gaps(config: ConfigDict) -> list[str]:

@@ -14,6 +14,7 @@ from fsljax.errors import UserError
 from fsljax.networks.pretrained import hub
 from fsljax.networks.pretrained.description import Description, beside, of_json
 from fsljax.networks.pretrained.table import KNOWN, Entry, Package
+from fsljax.networks.pretrained.torchvision_files import known_file, published_file
 from fsljax.networks.weights import check_suffix, content_hash
 from fsljax.storage.paths import given_path
 
@@ -85,10 +86,14 @@ def is_missing_file(weights: str) -> bool:
     if weights in KNOWN or given_path(weights, "config.network.weights").exists():
         return False
     repository = weights.partition("@")[0]
-    return not _REPOSITORY.fullmatch(repository) or bool(_FILE.fullmatch(repository))
+    if published_file(weights) is not None or not _REPOSITORY.fullmatch(repository):
+        return True
+    return bool(_FILE.fullmatch(repository))
 
 
 def _suggested(weights: str) -> str:
+    if (published := published_file(weights)) is not None:
+        return f" Download {published.address}, and give that file."
     if "/" in weights or _FILE.fullmatch(weights):
         return ""
     return nearest(weights, list(KNOWN)) or f" Known by name are {', '.join(KNOWN)}."
@@ -150,10 +155,13 @@ def _of_file(path: Path, name: str, revision: str) -> Pretrained:
         raise UserError(
             f"config.network.weights_revision is {revision!r}, but {path} is a file: leave it empty."
         )
-    described = beside(path)
-    told = described or Description()
+    described, digest = beside(path), content_hash(path)
+    known = known_file(digest)
+    if described is None and known is not None:
+        described = known.description
+    told, licence, trained_on = described or Description(), *(("BSD-3-Clause", "COCO") if known else ("", ""))
     return Pretrained(
-        path, name, "", "", content_hash(path), "", "", told.network, told.data, told.architecture,
+        path, name, "", "", digest, licence, trained_on, told.network, told.data, told.architecture,
         described is not None,
     )  # fmt: skip
 
@@ -194,8 +202,8 @@ def unknown_architecture(source: str, architecture: str) -> str:
     )
     return (
         f"The weights {source} {told} of these: resnet18, resnet34, resnet50, resnet101, inception_v3, "
-        "mobilenet_v2, efficientnet_lite0, or a vit of timm's. Give others; or, if they are of one of them, "
-        "--config.network.name=NAME."
+        "mobilenet_v2, mobilenet_v3_large, efficientnet_lite0, or a vit of timm's. Give others; or, if they "
+        "are of one of them, --config.network.name=NAME."
     )
 
 

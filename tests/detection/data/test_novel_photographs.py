@@ -89,7 +89,8 @@ def test_an_evaluation_names_new_classes_in_photographs(
 ):
     evaluation = method.evaluate(variables)
     columns = ["5way_1shot_ft0", "5way_5shot_ft0"]
-    assert list(evaluation.test) == [*columns, *(f"{name}_ceiling" for name in columns), "base"]
+    ceilings = [f"{name}_ceiling" for name in columns]
+    assert list(evaluation.test) == [*columns, *ceilings, "proposals", "base"]
     # Colours are told apart without training, where the boxes are given.
     assert evaluation.test["5way_5shot_ft0_ceiling"]["map50"] > 0.5
     written = read_episodes(folder / "episodes.json")

@@ -13,7 +13,7 @@ import pytest
 from fsljax.detection.config import Eval, HeadOptions, ProposalOptions, PyramidOptions, RoIOptions
 from fsljax.detection.model.detector import DetectorNetwork, DetectorOptions
 from fsljax.detection.model.inference import Suppression, detections, propose_regions, suppression_of
-from fsljax.detection.model.roi_head import BOX_WEIGHTS
+from fsljax.detection.model.roi_head import BACKGROUND, BOX_WEIGHTS, of_labels
 from fsljax.detection.ops.boxes import clip, decode
 from fsljax.networks import SceneNet
 
@@ -128,4 +128,61 @@ def test_soft_suppression_lowers_scores_instead_of_dropping_boxes():
 def test_suppression_is_as_the_config_says():
     options = replace(Eval(), suppression="soft", soft_sigma=0.4, iou_threshold=0.6, score_threshold=0.2)
     assert suppression_of(options, score_threshold=0.2) == Suppression(0.6, 100, 0.2, True, 0.4, 0.001)
+    options = replace(Eval(), candidates=9, smallest_box=0.5)
+    assert suppression_of(options) == Suppression(
+        0.3, 100, soft_threshold=0.001, candidates=9, least_side=0.5
+    )
     assert suppression_of(Eval(), keep=7) == Suppression(0.3, 7, 0.0, False, 0.0, 0.001)
+
+
+def test_each_class_may_have_boxes_of_its_own():
+    valid, boxes = np.array([True, True, True, False]), np.stack([BOXES, BOXES + 1], axis=1)
+    suppression = Suppression(iou_threshold=0.3, keep=4, least_side=9.5)
+    result = jax.jit(lambda: detections(boxes, valid, SCORES, suppression))()
+    rows = np.asarray(result.valid)
+    # Of class 1 the second region, which is its best, is less than 9.5 wide: the first takes its place.
+    assert np.asarray(result.boxes)[rows].tolist() == [
+        BOXES[0].tolist(),
+        BOXES[2].tolist(),
+        (BOXES[0] + 1).tolist(),
+        (BOXES[2] + 1).tolist(),
+    ]
+    assert np.asarray(result.labels)[rows].tolist() == [0, 0, 1, 1]
+
+
+def test_a_layout_of_torchvisions_has_its_parts_and_boxes_of_classes():
+    options = replace(
+        OPTIONS,
+        pyramid=PyramidOptions(channels=6, norm=True),
+        proposals=replace(OPTIONS.proposals, anchors="corners", convolutions=2),
+        head=HeadOptions(kind="linear", hidden=7, dim=3, dense=1, convolutions=2, class_boxes=True),
+    )
+    network = DetectorNetwork(NETWORK.backbone, options)
+    variables = jax.jit(lambda key: network.init(key, IMAGES, running_average=True))(jax.random.key(1))
+    assert sorted(variables["params"]["head"]) == [
+        "changes",
+        "conv0",
+        "conv1",
+        "embedding",
+        "hidden0",
+        "linear",
+    ]
+    found = jax.jit(lambda v: propose_regions(network, v, IMAGES, jnp.array([32.0, 20.0]), 48.0))(variables)
+    assert found.boxes.shape == (2, 5, 4, 4)
+    assert np.all(found.boxes[1, ..., 2] <= 20)
+    levels = network.apply(variables, IMAGES, method="trunk")
+    roi = network.apply(variables, levels, BOXES[None, :1].repeat(2, 0), method="roi_features")
+    changes = network.apply(variables, roi, method="box_changes")
+    own = of_labels(changes, jnp.array([[3], [BACKGROUND]]))
+    np.testing.assert_array_equal(own[:, 0], [changes[0, 0, 2], changes[1, 0, 0]])
+
+
+def test_padding_may_count_as_the_mean(variables: Any):
+    filled = NETWORK.clone(options=replace(OPTIONS, mean_fill=True, input_mean=(0.5,)))
+    other = IMAGES.at[0, 20:].set(0.9).at[0, :, 40:].set(0.1)
+    ends = {"height": jnp.array([20.0, 32.0]), "width": jnp.array([40.0, 48.0])}
+    levels = [filled.apply(variables, images, method="trunk", **ends) for images in (IMAGES, other)]
+    jax.tree.map(np.testing.assert_array_equal, *levels)
+    gray = IMAGES.at[0, 20:].set(0.5).at[0, :, 40:].set(0.5)
+    plain = NETWORK.clone(options=replace(OPTIONS, input_mean=(0.5,))).apply(variables, gray, method="trunk")
+    np.testing.assert_allclose(levels[0][0], plain[0], atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,3 +125,27 @@ def test_sizes_are_divided_evenly_among_levels():
     assert sizes_of_levels((8, 12.0, 16.0, 24.0), 2) == ((8.0, 12.0), (16.0, 24.0))
     with pytest.raises(ValueError, match="3 sizes cannot be divided among 2 levels"):
         sizes_of_levels((8.0, 16.0, 24.0), 2)
+
+
+def test_levels_may_be_suppressed_by_themselves_and_weak_or_small_proposals_dropped():
+    # The same box on both levels, and a sliver beside it on the first.
+    anchors = [np.float32([[4, 4, 12, 12], [20, 20, 20.5, 30]]), np.float32([[4, 4, 12, 12]])]
+    logits, deltas = (
+        [jnp.array([[2.0, 1.0]]), jnp.array([[-3.0]])],
+        [jnp.zeros((1, 2, 4)), jnp.zeros((1, 1, 4))],
+    )
+
+    def scores(**options) -> list[float]:
+        found = propose(logits, deltas, anchors, 32.0, 32.0, replace(OPTIONS, **options))
+        return [round(float(score), 2) for score in found.scores[0][found.valid[0]]]
+
+    assert scores() == [0.88]
+    assert scores(by_level=True) == [0.88, 0.05]
+    assert scores(by_level=True, least_side=0.1) == [0.88, 0.73, 0.05]
+    assert scores(by_level=True, score_threshold=0.1) == [0.88]
+
+
+def test_the_head_may_have_several_convolutions():
+    levels = [np.ones((1, 4, 4, 3), np.float32)]
+    params = ProposalHead(2, convolutions=2).init(jax.random.key(0), levels)["params"]
+    assert sorted(params) == ["changes", "objectness", "shared", "shared1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fsljax.detection.ops.anchors import pyramid_anchors
+from fsljax.detection.ops.anchors import corner_anchors, pyramid_anchors
 
 
 def test_anchors_are_ordered_by_level_row_column_size_and_ratio():
@@ -30,3 +30,19 @@ def test_anchors_are_ordered_by_level_row_column_size_and_ratio():
 def test_each_stride_has_sizes():
     with pytest.raises(ValueError, match="2 strides and 1 tuples of sizes"):
         pyramid_anchors(8, 8, (4, 8), ((8.0,),), (1.0,))
+
+
+def test_anchors_of_corners_have_whole_sides_and_strides():
+    # By torchvision's AnchorGenerator(((32, 64),), ((0.5, 1.0, 2.0),)): x before y there.
+    coarse, fine = corner_anchors(352, 320, [(6, 5), (11, 10)], ((32.0, 64.0), (32.0,)), (0.5, 1.0, 2.0))
+    assert coarse.dtype == np.float32 and coarse.shape == (6 * 5 * 6, 4) and fine.shape == (11 * 10 * 3, 4)
+    expected = [[-11, -23, 11, 23], [-23, -45, 23, 45], [-16, -16, 16, 16], [-32, -32, 32, 32],
+                [-23, -11, 23, 11], [-45, -23, 45, 23]]  # fmt: skip
+    np.testing.assert_array_equal(coarse[:6], expected)
+    # A stride is rounded down: 352 / 6 is 58.67.
+    np.testing.assert_array_equal(
+        coarse[(4 * 5 + 3) * 6 + 2], [4 * 58 - 16, 3 * 64 - 16, 4 * 58 + 16, 3 * 64 + 16]
+    )
+    np.testing.assert_array_equal(
+        fine[(2 * 10 + 7) * 3 + 1], [2 * 32 - 16, 7 * 32 - 16, 2 * 32 + 16, 7 * 32 + 16]
+    )

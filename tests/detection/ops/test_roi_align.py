@@ -63,13 +63,15 @@ def interpolated(image: np.ndarray, y: float, x: float) -> np.ndarray:
     )
 
 
-def reference(maps, boxes, bins=7, samples=2) -> np.ndarray:
+def reference(maps, boxes, bins=7, samples=2, *, aligned=True) -> np.ndarray:
     features = np.zeros((len(boxes), bins, bins, CHANNELS))
     for box, into in zip(np.float64(boxes), features, strict=True):
         size = math.sqrt(max(box[2] - box[0], 0) * max(box[3] - box[1], 0))
         level = math.floor(CANONICAL_LEVEL + math.log2(size / CANONICAL_SIZE)) if size else 0
         level = min(max(level, 0), len(maps) - 1)
-        top, left, bottom, right = box / STRIDES[level] - 0.5
+        top, left, bottom, right = box / STRIDES[level] - (0.5 if aligned else 0)
+        if not aligned:
+            bottom, right = max(bottom, top + 1), max(right, left + 1)
         for i, j in np.ndindex(bins, bins):
             for u, v in np.ndindex(samples, samples):
                 y = top + (i + (u + 0.5) / samples) * (bottom - top) / bins
@@ -84,6 +86,30 @@ def test_features_are_those_of_the_reference():
     np.testing.assert_allclose(found, reference(maps, boxes), atol=2e-5)
     np.testing.assert_array_equal(found[40 + 3], 0)
     np.testing.assert_array_equal(found[-1], 0)
+
+
+def test_unaligned_regions_are_half_a_cell_off_and_a_cell_wide_at_least():
+    maps, boxes = levels(), np.concatenate([random_boxes(0, 40), EDGE_CASES])
+    found = jax.jit(partial(roi_align, **SETTINGS, aligned=False))(maps, boxes)
+    np.testing.assert_allclose(found, reference(maps, boxes, aligned=False), atol=2e-5)
+    assert np.abs(found - align(maps, boxes)).max() > 0.1
+
+
+def test_a_region_may_miss_its_level_by_a_tolerance():
+    maps, box = levels(), np.float32([[0, 0, 63.9, 64]])
+    settings = {**SETTINGS, "samples": 1, "output_size": 1}
+    below, above = (
+        roi_align(maps, box, **settings, level_tolerance=tolerance) for tolerance in (0.001, 0.01)
+    )
+    exact = roi_align(maps, np.float32([[0, 0, 64, 64]]), **settings)
+    assert np.abs(above - exact).max() < 0.05 < np.abs(below - exact).max()
+
+
+def test_levels_of_one_stride_give_the_first():
+    maps, boxes = levels()[:1] * 2, random_boxes(0, 10)
+    settings = {"strides": (4, 4), "canonical_size": 4.0, "canonical_level": 0}
+    first = roi_align(maps[:1], boxes, **{**settings, "strides": (4,)})
+    np.testing.assert_array_equal(roi_align([maps[0], 0 * maps[0]], boxes, **settings), first)
 
 
 def test_other_bins_and_samples():

@@ -11,10 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.detection.config import SceneOptions
-from fsljax.detection.data.episode_file import DetectionEpisodes, query_ground_truth, support_ground_truth
+from fsljax.detection.data.episode_file import (
+    SHOTS_IN_EPISODES,
+    DetectionEpisodes,
+    query_ground_truth,
+    support_ground_truth,
+)
 from fsljax.detection.data.scenes import episodes as scene_episodes
 from fsljax.detection.data.scenes.drawings import SceneDrawings
-from fsljax.detection.data.structures import ImageBatch
+from fsljax.detection.data.structures import GroundTruth, ImageBatch
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,32 @@ class NovelScenes:
     def fingerprint(self) -> str:
         return hashlib.sha256(f"{self.content} {self.options}".encode()).hexdigest()
 
-    def make_episodes(self, count: int, seed: int) -> DetectionEpisodes:
-        return scene_episodes.make_episodes(self.drawings, count=count, seed=seed, options=self.options)
+    def make_episodes(
+        self,
+        count: int,
+        seed: int,
+        *,
+        way: int = 5,
+        shots: int = SHOTS_IN_EPISODES,
+        queries_per_class: int = 10,
+    ) -> DetectionEpisodes:
+        return scene_episodes.make_episodes(
+            self.drawings,
+            count=count,
+            seed=seed,
+            way=way,
+            shots=shots,
+            queries_per_class=queries_per_class,
+            options=self.options,
+        )
 
     def in_pixels(self, episodes: DetectionEpisodes) -> DetectionEpisodes:
         return episodes
+
+    def trained_objects(
+        self, episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray
+    ) -> GroundTruth | None:
+        return None
 
     def images(
         self, episodes: DetectionEpisodes, numbers: Sequence[int] | np.ndarray, distractors: bool

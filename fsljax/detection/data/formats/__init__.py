@@ -1,0 +1,1 @@
+"""What files of ours must hold to be read."""

@@ -1,0 +1,187 @@
+"""MobileNetV3-Large (Howard et al., 2019, https://arxiv.org/abs/1905.02244), width 1.0."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fsljax.config import Network
+from fsljax.networks.layers import Conv, Norm, Settings, Statistics, into_last_stage, of_stages, settings_of
+
+# Window, expanded filters, filters, squeeze-and-excitation, hard swish, stride: the paper's table 1.
+_BLOCKS = (
+    (3, 16, 16, False, False, 1),
+    (3, 64, 24, False, False, 2),
+    (3, 72, 24, False, False, 1),
+    (5, 72, 40, True, False, 2),
+    (5, 120, 40, True, False, 1),
+    (5, 120, 40, True, False, 1),
+    (3, 240, 80, False, True, 2),
+    (3, 200, 80, False, True, 1),
+    (3, 184, 80, False, True, 1),
+    (3, 184, 80, False, True, 1),
+    (3, 480, 112, True, True, 1),
+    (3, 672, 112, True, True, 1),
+    (5, 672, 160, True, True, 2),
+    (5, 960, 160, True, True, 1),
+    (5, 960, 160, True, True, 1),
+)
+_FILTERS_BEFORE, _FILTERS_AFTER = 16, 960
+_LAST_STAGE = 12  # blocks before it
+
+
+def build(network: Network) -> MobileNetV3Large:
+    """The backbone that the `network` section of a config describes."""
+    return MobileNetV3Large(settings_of(network))
+
+
+class MobileNetV3Large(nn.Module):
+    """MobileNetV3's convolutions and the mean over places; parameters are named as in torchvision.
+
+    Batch norm adds `settings.epsilon` to variances: 1e-3 in torchvision's classifier, 1e-5 in its detector.
+
+    Attributes:
+      settings: padding, momentum, kernels, and which part is trained.
+    """
+
+    settings: Settings = Settings()
+
+    def __call__(self, images: jax.Array, *, running_average: bool) -> jax.Array:
+        """Embeds images.
+
+        Args:
+          images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
+          running_average: normalise by the running averages, else by each episode's own statistics
+            (which updates the averages where "batch_stats" is mutable).
+
+        Returns:
+          features `[..., n, 960]`.
+        """
+        features = jnp.mean(self.stages(images, running_average=running_average)[-1], axis=(1, 2))
+        return features.reshape(*images.shape[:-3], -1)
+
+    @nn.compact
+    def stages(self, images: jax.Array, *, running_average: bool) -> list[jax.Array]:
+        """The features that torchvision's detectors are built on: of the last stride's first block, and all.
+
+        Both are `[n, height, width, channel]` at `stage_strides`.
+        """
+        x = images.reshape(-1, *images.shape[-3:])
+        before, last = of_stages(images.shape[:-3], self.settings, running_average=running_average)
+        return _Features(self.settings, name="features")(x, before, last)
+
+    def stage_strides(self) -> tuple[int, ...]:
+        """Pixels of the image between neighbours in each of `stages`."""
+        return (32, 32)
+
+    def last_stage(self) -> tuple[str, ...]:
+        """Names of the parts that are trained with `trainable="last_stage"`."""
+        return tuple(f"features.{number}" for number in range(_LAST_STAGE + 1, len(_BLOCKS) + 2))
+
+    def smallest_image(self) -> int:
+        """Height and width that images must have, in pixels."""
+        return 1
+
+
+class _Features(nn.Module):
+    settings: Settings
+
+    @nn.compact
+    def __call__(self, x: jax.Array, before: Statistics, last: Statistics) -> list[jax.Array]:
+        settings, stages = self.settings, []
+        x = nn.hard_swish(_ConvNorm(settings, _FILTERS_BEFORE, stride=2, name="0")(x, before))
+        for number, (window, wide, filters, squeezed, hard, stride) in enumerate(_BLOCKS):
+            if number == _LAST_STAGE:
+                x, before = into_last_stage(x, settings), last
+            block = _Block(settings, window, wide, filters, squeezed, hard, stride, name=str(number + 1))
+            x = block(x, before)
+            if number == _LAST_STAGE:
+                stages.append(x)
+        x = _ConvNorm(settings, _FILTERS_AFTER, 1, name=str(len(_BLOCKS) + 1))(x, last)
+        return [*stages, nn.hard_swish(x)]
+
+
+class _Block(nn.Module):
+    settings: Settings
+    window: int
+    wide: int
+    filters: int
+    squeezed: bool
+    hard: bool
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, statistics: Statistics) -> jax.Array:
+        y = _Layers(
+            self.settings, self.window, self.wide, self.filters, self.squeezed, self.hard, self.stride,
+            name="block",
+        )(x, statistics)  # fmt: skip
+        return x + y if x.shape == y.shape else y
+
+
+class _Layers(nn.Module):
+    settings: Settings
+    window: int
+    wide: int
+    filters: int
+    squeezed: bool
+    hard: bool
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, statistics: Statistics) -> jax.Array:
+        settings, number = self.settings, 0
+        activation = nn.hard_swish if self.hard else nn.relu
+        if self.wide != x.shape[-1]:
+            x = activation(_ConvNorm(settings, self.wide, 1, name="0")(x, statistics))
+            number = 1
+        conv = _ConvNorm(settings, self.wide, self.window, self.stride, depthwise=True, name=str(number))
+        x = activation(conv(x, statistics))
+        if self.squeezed:
+            number += 1
+            x = _SqueezeExcitation(name=str(number))(x)
+        return _ConvNorm(settings, self.filters, 1, name=str(number + 1))(x, statistics)
+
+
+class _ConvNorm(nn.Module):
+    settings: Settings
+    filters: int
+    window: int = 3
+    stride: int = 1
+    depthwise: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, statistics: Statistics) -> jax.Array:
+        window = (self.window, self.window)
+        x = Conv(self.settings, self.filters, window, self.stride, self.depthwise, name="0")(x)
+        return Norm(self.settings, name="1")(x, statistics)
+
+
+class _SqueezeExcitation(nn.Module):
+    """Channels weighted by what the whole image says (Hu et al., 2018, https://arxiv.org/abs/1709.01507)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        squeezed = _divisible_by_8(channels / 4)
+        weights = nn.relu(_Pointwise(squeezed, name="fc1")(jnp.mean(x, axis=(1, 2))))
+        return x * nn.hard_sigmoid(_Pointwise(channels, name="fc2")(weights))[:, None, None]
+
+
+class _Pointwise(nn.Module):
+    """A dense layer that is published as a 1×1 convolution."""
+
+    filters: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", nn.initializers.he_normal(), (1, 1, x.shape[-1], self.filters))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.filters,))
+        return x @ jnp.asarray(kernel[0, 0], x.dtype) + jnp.asarray(bias, x.dtype)
+
+
+def _divisible_by_8(channels: float) -> int:
+    """The nearest multiple of 8 that is not below nine tenths."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
