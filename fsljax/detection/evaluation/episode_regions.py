@@ -117,10 +117,10 @@ class _SeenPhotographs:
         for rows, count in batches_of(len(missing), self.novel.images_at_once) if missing else ():
             places = np.array(missing)[rows]
             images, sizes = self.novel.photographs(np.array(names)[places])
-            of_images: GroundTruth = jax.tree.map(lambda part, at=places: part[at][None], flat)
-            seen = jax.device_get(look(ImageBatch(images[None], of_images, sizes[None])))
+            of_images: GroundTruth = jax.tree.map(lambda part, at=places: part[at][None, None], flat)
+            seen = jax.device_get(look(ImageBatch(images[None, None], of_images, sizes[None, None])))
             for number, place in enumerate(places[:count]):
-                known[keys[place]] = jax.tree.map(lambda part, at=number: part[0, at], seen)
+                known[keys[place]] = jax.tree.map(lambda part, at=number: part[0, 0, at], seen)
         return _stacked([known[key] for key in keys], ids.shape)
 
 

@@ -132,3 +132,39 @@ def test_recall_counts_objects_that_a_valid_proposal_covers():
     for valid, wanted in (((True, True, True), 1.0), ((True, True, False), 4 / 5), ((False, True, False), 0)):
         proposals = Proposals(boxes, jnp.ones((4, 3)), jnp.tile(jnp.array(valid), (4, 1)))
         np.testing.assert_allclose(proposal_recall(proposals, truth), wanted, rtol=1e-6)
+
+
+def test_the_quality_of_boxes_is_learned_from_what_is_near_to_an_object():
+    options = replace(NETWORK.options, head=replace(NETWORK.options.head, quality=True))
+    network = NETWORK.clone(options=options)
+    variables = jax.jit(lambda key: network.init(key, BATCH.images, running_average=True))(jax.random.key(0))
+
+    def learned(params: Any) -> Any:
+        key = jax.random.key(2)
+        return detector_losses(network, params, variables["batch_stats"], None, key, BATCH, OPTIONS)
+
+    def loss(params: Any) -> jax.Array:
+        return learned(params).figures["quality_loss"]
+
+    gradients = jax.jit(jax.grad(loss))(variables["params"])
+    assert np.abs(gradients["head"]["fit"]["kernel"]).max() > 0
+    # Where boxes should lie is not moved by how well they are said to lie.
+    assert not np.abs(gradients["head"]["changes"]["kernel"]).max()
+    start, params = loss(variables["params"]), variables["params"]
+    optimizer = optax.adam(3e-3)
+    state, step = optimizer.init(params), jax.jit(jax.grad(loss))
+    for _ in range(30):
+        updates, state = optimizer.update(step(params), state)
+        params = optax.apply_updates(params, updates)
+    assert loss(params) < 0.95 * start
+    whole = learned(params)
+    parts = ("class_loss", "objectness_loss", "proposal_box_loss", "quality_loss")
+    expected = sum(whole.figures[name] for name in parts) + OPTIONS.boxes * whole.figures["box_loss"]
+    np.testing.assert_allclose(whole.loss, expected, rtol=1e-6)
+
+
+def test_without_the_head_every_box_has_quality_1():
+    params, batch_stats = first_params()
+    variables = {"params": params["network"], "batch_stats": batch_stats}
+    quality = NETWORK.apply(variables, jnp.ones((2, 5, 16)), method="quality")
+    np.testing.assert_array_equal(quality, np.ones((2, 5)))
