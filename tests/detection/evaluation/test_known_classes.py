@@ -122,7 +122,7 @@ def test_an_episode_s_verdicts_are_those_of_all_classes_judged_at_once(
     truth = with_trained(query.ground_truth, novel.trained_objects(episodes, [0]), 5)
     assert sorted(np.unique(np.asarray(truth.labels)[np.asarray(truth.mask)])) == list(range(5 + len(BASE)))
     enrollment = enrollments_of(method.config)[""]
-    of_support, seen = regions_of(detector, support, query, None)
+    of_support, seen = regions_of(detector, support, query, novel.images_at_once)
     first = jax.tree.map(lambda part: part[0, :, :1], of_support)
     known = known_by_representatives(detector, method.data, enrollment)
     layer, given = detector.layer("embedding"), truth.boxes.shape[2] - 1
@@ -236,14 +236,13 @@ def test_recall_counts_every_object_once_whatever_the_shots(method: RepMetDetect
     episodes = few_shot_detection.episodes_of(method.config, novel)
     found: dict[tuple, bool] = {}
     for number in range(2):
-        _, query = novel.images(episodes, [number], False)
-        images = query.images[0]
-        empty = jnp.zeros((len(images), 0, 4))
-        seen = examine(detector.network, detector.network_variables, images, empty, empty[..., 0] > 0, 32, 32)
+        support, query = novel.images(episodes, [number], False)
+        _, seen = regions_of(detector, support, query, novel.images_at_once)
         truth = query.ground_truth
+        given = truth.boxes.shape[2]
         for place, name in enumerate(episodes.query[number]):
-            near = np.asarray(iou(seen.boxes[place], truth.boxes[0, place])) >= 0.5
-            near &= np.asarray(seen.valid[place])[:, None]
+            boxes, valid = seen.boxes[0, place, given:], np.asarray(seen.valid[0, place, given:])
+            near = (np.asarray(iou(boxes, truth.boxes[0, place])) >= 0.5) & valid[:, None]
             for row in np.flatnonzero(truth.mask[0, place]):
                 box = tuple(np.asarray(truth.boxes[0, place, row]).tolist())
                 found[name, box] = bool(near[:, row].any())
