@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from fsljax.detection.config import Config, EnrollOptions
@@ -23,6 +22,8 @@ __all__ = [
     "Enrolled", "Enrollment", "Known", "Layer", "Support", "enroll", "enrolled", "enrollment_of", "imprinted",
     "representative_rows", "scores_by_enrolled", "scores_by_linear", "scores_by_representatives",
 ]  # fmt: skip
+
+_NEVER = -1e9  # the bias of a class that no region is
 
 
 class Layer(NamedTuple):
@@ -95,13 +96,17 @@ def enroll(embeddings: jax.Array, support: Support, options: EnrollOptions) -> j
 
 
 class Known(NamedTuple):
-    """Trained classes that compete with those of a support: `[classes, k, dim]`, and the σ of their scores.
+    """Trained classes that compete with those of a support; fine-tuning leaves them as they are.
 
-    They stay as they are when new classes are fine-tuned.
+    Attributes:
+      representatives: `[classes, k, dim]`.
+      sigma: of their scores.
+      there: bool `[classes]`, False for one of which nothing is known, and which never wins; None: all are.
     """
 
     representatives: jax.Array
     sigma: float | jax.Array
+    there: jax.Array | None = None
 
 
 class Enrolled(NamedTuple):
@@ -190,13 +195,14 @@ def imprinted(
     enrollment: Enrollment,
     *,
     epochs: int = 0,
-    with_known: bool = False,
+    known: Known | None = None,
 ) -> Layer:
-    """The linear layer over background and a support's classes; arguments as of `scores_by_linear`.
+    """The linear layer over background, a support's classes and those known; see `scores_by_linear`.
 
     Background keeps the weights that were trained. A class begins with imprinted ones (Qi et al., 2018,
     https://arxiv.org/abs/1712.07136): the direction of the mean of its regions' features, with the mean
-    length and the mean bias of the trained classes.
+    length and the mean bias of the trained classes. So do the trained classes that compete with it: what
+    they were trained to gives far lower logits than imprinted weights, and would never win.
     """
     options = enrollment.options
     chosen = enroll(support.features, support, options)
@@ -207,11 +213,13 @@ def imprinted(
     bias = jnp.concatenate([trained.bias[:1], jnp.full(len(means), jnp.mean(trained.bias[1:]))])
 
     def whole(layer: Layer) -> Layer:
-        if not with_known:
+        if known is None:
             return layer
-        return Layer(
-            jnp.concatenate([layer.kernel, base], axis=1), jnp.concatenate([layer.bias, trained.bias[1:]])
-        )
+        others = length * normalize(jnp.mean(known.representatives, axis=1))
+        biases = jnp.full(len(others), jnp.mean(trained.bias[1:]))
+        if known.there is not None:
+            biases = jnp.where(known.there, biases, _NEVER)
+        return Layer(jnp.concatenate([layer.kernel, others.T], axis=1), jnp.concatenate([layer.bias, biases]))
 
     def loss_of(layer: Layer, regions: SupportRegions) -> jax.Array:
         logits = whole(layer)(regions.features)
@@ -231,7 +239,7 @@ def scores_by_linear(
     enrollment: Enrollment,
     *,
     epochs: int = 0,
-    with_known: bool = False,
+    known: Known | None = None,
 ) -> jax.Array:
     """Probabilities of background and of a support's classes, by a linear layer.
 
@@ -239,13 +247,13 @@ def scores_by_linear(
       support, queries, epochs: as of `scores_by_representatives`; it is learned through cross-entropy.
       trained: the layer over background and the classes that were trained.
       enrollment: of the classes.
-      with_known: the trained classes compete, too.
+      known: trained classes that compete, by means of their features; None: there are none.
 
     Returns:
-      `[..., 1 + way]`, background first; behind them the trained classes if they compete.
+      `[..., 1 + way + known]`, background first.
     """
     return jax.nn.softmax(
-        imprinted(support, trained, enrollment, epochs=epochs, with_known=with_known)(queries), axis=-1
+        imprinted(support, trained, enrollment, epochs=epochs, known=known)(queries), axis=-1
     )
 
 
@@ -265,11 +273,10 @@ def _compared(
     sigma: float | jax.Array = enrollment.sigma
     if known is not None:
         others = jnp.min(squared_distances(embeddings, known.representatives), axis=-1)
-        sigma = jnp.repeat(
-            jnp.stack([jnp.asarray(sigma, others.dtype), jnp.asarray(known.sigma, others.dtype)]),
-            np.array([nearest.shape[-1], others.shape[-1]]),
-            total_repeat_length=nearest.shape[-1] + others.shape[-1],
-        )
+        if known.there is not None:
+            others = jnp.where(known.there, others, jnp.inf)
+        sizes = nearest.shape[-1], others.shape[-1]
+        sigma = jnp.concatenate([jnp.full(n, s) for n, s in zip(sizes, (sigma, known.sigma), strict=True)])
         nearest = jnp.concatenate([nearest, others], axis=-1)
     return nearest, repmet_logits(nearest, sigma, enrollment.scale)
 

@@ -175,13 +175,34 @@ def test_known_classes_share_the_softmax_with_new_ones():
         jnp.asarray(random.normal(size=(8, 5)), jnp.float32), jnp.asarray(random.normal(size=5), jnp.float32)
     )
     alone = np.asarray(scores_by_linear(support, queries, layer, enrollment))
-    both = np.asarray(scores_by_linear(support, queries, layer, enrollment, with_known=True))
-    assert both.shape == (6, 1 + 3 + 4)
+    both = np.asarray(scores_by_linear(support, queries, layer, enrollment, known=known))
+    assert both.shape == (6, 1 + 3 + 2)
     np.testing.assert_allclose(both[:, :4] / both[:, :4].sum(axis=1, keepdims=True), alone, atol=1e-6)
-    logits = np.asarray(layer(queries))
-    np.testing.assert_allclose(
-        np.log(both[:, 4:]) - np.log(both[:, :1]), logits[:, 1:] - logits[:, :1], atol=1e-5
-    )
+    # Trained classes are imprinted, too: the direction of their mean, of the trained classes' mean length.
+    means = normalize(known.representatives.mean(axis=1))
+    weights = np.linalg.norm(layer.kernel[:, 1:], axis=0).mean() * np.asarray(means).T
+    background = np.asarray(queries @ layer.kernel[:, 0] + layer.bias[0])
+    expected = np.asarray(queries) @ weights + np.mean(layer.bias[1:]) - background[:, None]
+    np.testing.assert_allclose(np.log(both[:, 4:]) - np.log(both[:, :1]), expected, atol=1e-4)
+
+
+def test_a_class_of_which_nothing_is_known_never_wins():
+    random = np.random.default_rng(1)
+    features = jnp.abs(jnp.asarray(random.normal(size=(3, 1, 4, 8)), jnp.float32))
+    support = Support(features, jnp.ones((3, 1, 4, 4)), jnp.ones((3, 1, 4), bool), jnp.ones((3, 1, 4)))
+    queries = jnp.abs(jnp.asarray(random.normal(size=(6, 8)), jnp.float32))
+    layer = Layer(jnp.asarray(random.normal(size=(8, 3)), jnp.float32), jnp.zeros(3))
+    enrollment = enrollments_of(Config())[""]
+    known = known_of(random, enrollment.sigma)._replace(there=jnp.array([True, False]))
+    for epochs in (0, 1):
+        linear = scores_by_linear(support, queries, layer, enrollment, epochs=epochs, known=known)
+        by_distance = scores_by_representatives(
+            support, queries, None, enrollment, epochs=epochs, known=known
+        )
+        assert np.isfinite(linear).all() and np.isfinite(by_distance).all()
+        assert (np.asarray(linear)[:, 5] == 0).all() and (np.asarray(linear)[:, 4] > 0).all()
+        # e⁰ against the e¹⁵ that the sum holds at least: as a class far from everything.
+        assert (np.asarray(by_distance)[:, 5] <= np.asarray(by_distance)[:, 1:].min(axis=1)).all()
 
 
 def known_of(random: np.random.Generator, sigma: float) -> Known:
