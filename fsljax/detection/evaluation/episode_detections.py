@@ -34,7 +34,6 @@ from fsljax.detection.model.trained import TrainedDetector, combines
 REPMET, DISTANCE, VANILLA, CEILING = "", "distance", "vanilla", "ceiling"
 
 _FEW_CLASSES = 127  # labels of so many take a byte each
-_linear_with_trained = partial(scores_by_linear, with_known=True)
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,7 @@ def candidates_of(
 ) -> Candidates:
     """The regions of queries, scored by the first supports of each class; trained ones may compete.
 
-    The ceiling takes the true boxes, which come first, for proposals. A linear layer knows its trained
-    classes; other rules are given them as `known`.
+    The ceiling takes the true boxes, which come first, for proposals.
     """
     given = queries.boxes.shape[2] - detector.network.options.proposals.keep
     if column.rule == CEILING:
@@ -163,9 +161,7 @@ def candidates_of(
     if column.rule != DISTANCE:
         layer = detector.layer("linear" if column.rule == VANILLA else "embedding")
     few = first_shots(support, column.shots)
-    rule: Callable[..., jax.Array] = scores_by_representatives
-    if column.rule == VANILLA:
-        rule = _linear_with_trained if column.generalized else scores_by_linear
+    rule = scores_by_linear if column.rule == VANILLA else scores_by_representatives
     scores = _scores(few, queries.compared[:, :, rows], layer, known, rule, enrollment, column.epochs)
     objectness, quality = queries.objectness[:, :, rows], queries.quality[:, :, rows]
     scores = weighted(scores, objectness, quality, detector.config.eval)

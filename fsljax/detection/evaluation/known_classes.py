@@ -12,7 +12,7 @@ import numpy as np
 from fsljax.detection.data.source import DetectionData
 from fsljax.detection.data.structures import Array, GroundTruth
 from fsljax.detection.evaluation.base_classes import clustered
-from fsljax.detection.evaluation.episode_detections import DISTANCE, REPMET
+from fsljax.detection.evaluation.episode_detections import DISTANCE, REPMET, VANILLA
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Enrollment, Known
 from fsljax.detection.model.regions import compared_boxes
@@ -20,8 +20,6 @@ from fsljax.detection.model.trained import TrainedDetector, combines
 from fsljax.distances import normalize
 from fsljax.errors import UserError
 from fsljax.networks.variables import Variables
-
-_FAR = 1e3  # where a class stands of which no training image holds an object
 
 
 def known_by_representatives(detector: TrainedDetector, data: DetectionData, enrollment: Enrollment) -> Known:
@@ -61,18 +59,20 @@ def known_by_features(
         key,
         data.training_images(key, data.training_data(), config.representatives.reset_images),
         embed,
-        np.full((detector.classes, per_class, detector.compared_dim), _FAR, np.float32),
+        np.full((detector.classes, per_class, detector.compared_dim), np.nan, np.float32),
         detector.devices,
     )
-    absent = (clusters == _FAR).all(axis=(1, 2), keepdims=True)
-    finished = np.asarray(normalize(jnp.asarray(clusters))) if enrollment.normalize else clusters
-    return Known(jnp.asarray(np.where(absent, clusters, finished)), enrollment.sigma)
+    there = np.isfinite(clusters).all(axis=(1, 2))  # others have no object in these images
+    representatives = jnp.asarray(np.where(there[:, None, None], clusters, 0.0))
+    if enrollment.normalize:
+        representatives = normalize(representatives)
+    return Known(representatives, enrollment.sigma, jnp.asarray(there))
 
 
 def known_of_rules(
     detectors: Mapping[str, TrainedDetector], data: DetectionData, enrollments: Mapping[str, Enrollment]
 ) -> dict[str, Known]:
-    """The trained classes as each rule knows them; a linear layer knows its own.
+    """The trained classes as each rule knows them: baselines by the means of their features.
 
     Args:
       detectors: by rule.
@@ -91,6 +91,7 @@ def known_of_rules(
                 "both compete with these (config.eval.base_classes)."
             )
         known[DISTANCE] = known_by_features(detectors[DISTANCE], data, enrollments[DISTANCE])
+        known[VANILLA] = known[DISTANCE]
     return known
 
 

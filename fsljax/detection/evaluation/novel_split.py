@@ -232,7 +232,7 @@ def _learned(
 ) -> Enrolled | Layer:
     if linear:
         assert layer is not None
-        return imprinted(support, layer, enrollment, epochs=epochs, with_known=True)
+        return imprinted(support, layer, enrollment, epochs=epochs, known=known)
     return enrolled(support, layer, enrollment, epochs=epochs, known=known)
 
 

@@ -34,6 +34,8 @@ __all__ = [
     "scores_by_enrolled", "scores_by_linear", "scores_by_representatives",
 ]  # fmt: skip
 
+_NEVER = -1e9  # the bias of a class that no region is
+
 
 class Layer(NamedTuple):
     """A linear layer: kernel `[hidden, dim]` and bias `[dim]`."""
@@ -172,13 +174,14 @@ def imprinted(
     enrollment: Enrollment,
     *,
     epochs: int = 0,
-    with_known: bool = False,
+    known: Known | None = None,
 ) -> Layer:
-    """The linear layer over background and a support's classes; arguments as of `scores_by_linear`.
+    """The linear layer over background, a support's classes and those known; see `scores_by_linear`.
 
     Background keeps the weights that were trained. A class begins with imprinted ones (Qi et al., 2018,
     https://arxiv.org/abs/1712.07136): the direction of the mean of its regions' features, with the mean
-    length and the mean bias of the trained classes.
+    length and the mean bias of the trained classes. So do the trained classes that compete with it: what
+    they were trained to gives far lower logits than imprinted weights, and would never win.
     """
     options = enrollment.options
     chosen = enroll(support.features, support, options)
@@ -189,11 +192,13 @@ def imprinted(
     bias = jnp.concatenate([trained.bias[:1], jnp.full(len(means), jnp.mean(trained.bias[1:]))])
 
     def whole(layer: Layer) -> Layer:
-        if not with_known:
+        if known is None:
             return layer
-        return Layer(
-            jnp.concatenate([layer.kernel, base], axis=1), jnp.concatenate([layer.bias, trained.bias[1:]])
-        )
+        others = length * normalize(jnp.mean(known.representatives, axis=1))
+        biases = jnp.full(len(others), jnp.mean(trained.bias[1:]))
+        if known.there is not None:
+            biases = jnp.where(known.there, biases, _NEVER)
+        return Layer(jnp.concatenate([layer.kernel, others.T], axis=1), jnp.concatenate([layer.bias, biases]))
 
     def loss_of(layer: Layer, regions: SupportRegions) -> jax.Array:
         logits = whole(layer)(regions.features)
@@ -213,7 +218,7 @@ def scores_by_linear(
     enrollment: Enrollment,
     *,
     epochs: int = 0,
-    with_known: bool = False,
+    known: Known | None = None,
 ) -> jax.Array:
     """Probabilities of background and of a support's classes, by a linear layer.
 
@@ -221,13 +226,13 @@ def scores_by_linear(
       support, queries, epochs: as of `scores_by_representatives`; it is learned through cross-entropy.
       trained: the layer over background and the classes that were trained.
       enrollment: of the classes.
-      with_known: the trained classes compete, too.
+      known: trained classes that compete, by means of their features; None: there are none.
 
     Returns:
-      `[..., 1 + way]`, background first; behind them the trained classes if they compete.
+      `[..., 1 + way + known]`, background first.
     """
     return jax.nn.softmax(
-        imprinted(support, trained, enrollment, epochs=epochs, with_known=with_known)(queries), axis=-1
+        imprinted(support, trained, enrollment, epochs=epochs, known=known)(queries), axis=-1
     )
 
 

@@ -57,13 +57,17 @@ def enrollment_of(config: Config) -> Enrollment:
 
 
 class Known(NamedTuple):
-    """Trained classes that compete with those of a support: `[classes, k, dim]`, and the σ of their scores.
+    """Trained classes that compete with those of a support; fine-tuning leaves them as they are.
 
-    They stay as they are when new classes are fine-tuned.
+    Attributes:
+      representatives: `[classes, k, dim]`.
+      sigma: of their scores.
+      there: bool `[classes]`, False for one of which nothing is known, and which never wins; None: all are.
     """
 
     representatives: jax.Array
     sigma: float | jax.Array
+    there: jax.Array | None = None
 
 
 class SupportRegions(NamedTuple):
@@ -138,11 +142,10 @@ def compared(
     sigma: float | jax.Array = enrollment.sigma
     if known is not None:
         others = jnp.min(squared_distances(embeddings, known.representatives), axis=-1)
-        sigma = jnp.repeat(
-            jnp.stack([jnp.asarray(sigma, others.dtype), jnp.asarray(known.sigma, others.dtype)]),
-            np.array([nearest.shape[-1], others.shape[-1]]),
-            total_repeat_length=nearest.shape[-1] + others.shape[-1],
-        )
+        if known.there is not None:
+            others = jnp.where(known.there, others, jnp.inf)
+        sizes = nearest.shape[-1], others.shape[-1]
+        sigma = jnp.concatenate([jnp.full(n, s) for n, s in zip(sizes, (sigma, known.sigma), strict=True)])
         nearest = jnp.concatenate([nearest, others], axis=-1)
     return nearest, repmet_logits(nearest, sigma, enrollment.scale)
 

@@ -122,7 +122,7 @@ def test_an_episode_s_verdicts_are_those_of_all_classes_judged_at_once(
     truth = with_trained(query.ground_truth, novel.trained_objects(episodes, [0]), 5)
     assert sorted(np.unique(np.asarray(truth.labels)[np.asarray(truth.mask)])) == list(range(5 + len(BASE)))
     enrollment = enrollments_of(method.config)[""]
-    of_support, seen = regions_of(detector, support, query, None)
+    of_support, seen = regions_of(detector, support, query, novel.images_at_once)
     first = jax.tree.map(lambda part: part[0, :, :1], of_support)
     known = known_by_representatives(detector, method.data, enrollment)
     layer, given = detector.layer("embedding"), truth.boxes.shape[2] - 1
@@ -175,13 +175,34 @@ def test_known_classes_share_the_softmax_with_new_ones():
         jnp.asarray(random.normal(size=(8, 5)), jnp.float32), jnp.asarray(random.normal(size=5), jnp.float32)
     )
     alone = np.asarray(scores_by_linear(support, queries, layer, enrollment))
-    both = np.asarray(scores_by_linear(support, queries, layer, enrollment, with_known=True))
-    assert both.shape == (6, 1 + 3 + 4)
+    both = np.asarray(scores_by_linear(support, queries, layer, enrollment, known=known))
+    assert both.shape == (6, 1 + 3 + 2)
     np.testing.assert_allclose(both[:, :4] / both[:, :4].sum(axis=1, keepdims=True), alone, atol=1e-6)
-    logits = np.asarray(layer(queries))
-    np.testing.assert_allclose(
-        np.log(both[:, 4:]) - np.log(both[:, :1]), logits[:, 1:] - logits[:, :1], atol=1e-5
-    )
+    # Trained classes are imprinted, too: the direction of their mean, of the trained classes' mean length.
+    means = normalize(known.representatives.mean(axis=1))
+    weights = np.linalg.norm(layer.kernel[:, 1:], axis=0).mean() * np.asarray(means).T
+    background = np.asarray(queries @ layer.kernel[:, 0] + layer.bias[0])
+    expected = np.asarray(queries) @ weights + np.mean(layer.bias[1:]) - background[:, None]
+    np.testing.assert_allclose(np.log(both[:, 4:]) - np.log(both[:, :1]), expected, atol=1e-4)
+
+
+def test_a_class_of_which_nothing_is_known_never_wins():
+    random = np.random.default_rng(1)
+    features = jnp.abs(jnp.asarray(random.normal(size=(3, 1, 4, 8)), jnp.float32))
+    support = Support(features, jnp.ones((3, 1, 4, 4)), jnp.ones((3, 1, 4), bool), jnp.ones((3, 1, 4)))
+    queries = jnp.abs(jnp.asarray(random.normal(size=(6, 8)), jnp.float32))
+    layer = Layer(jnp.asarray(random.normal(size=(8, 3)), jnp.float32), jnp.zeros(3))
+    enrollment = enrollments_of(Config())[""]
+    known = known_of(random, enrollment.sigma)._replace(there=jnp.array([True, False]))
+    for epochs in (0, 1):
+        linear = scores_by_linear(support, queries, layer, enrollment, epochs=epochs, known=known)
+        by_distance = scores_by_representatives(
+            support, queries, None, enrollment, epochs=epochs, known=known
+        )
+        assert np.isfinite(linear).all() and np.isfinite(by_distance).all()
+        assert (np.asarray(linear)[:, 5] == 0).all() and (np.asarray(linear)[:, 4] > 0).all()
+        # e⁰ against the e¹⁵ that the sum holds at least: as a class far from everything.
+        assert (np.asarray(by_distance)[:, 5] <= np.asarray(by_distance)[:, 1:].min(axis=1)).all()
 
 
 def known_of(random: np.random.Generator, sigma: float) -> Known:
@@ -236,14 +257,13 @@ def test_recall_counts_every_object_once_whatever_the_shots(method: RepMetDetect
     episodes = few_shot_detection.episodes_of(method.config, novel)
     found: dict[tuple, bool] = {}
     for number in range(2):
-        _, query = novel.images(episodes, [number], False)
-        images = query.images[0]
-        empty = jnp.zeros((len(images), 0, 4))
-        seen = examine(detector.network, detector.network_variables, images, empty, empty[..., 0] > 0, 32, 32)
+        support, query = novel.images(episodes, [number], False)
+        _, seen = regions_of(detector, support, query, novel.images_at_once)
         truth = query.ground_truth
+        given = truth.boxes.shape[2]
         for place, name in enumerate(episodes.query[number]):
-            near = np.asarray(iou(seen.boxes[place], truth.boxes[0, place])) >= 0.5
-            near &= np.asarray(seen.valid[place])[:, None]
+            boxes, valid = seen.boxes[0, place, given:], np.asarray(seen.valid[0, place, given:])
+            near = (np.asarray(iou(boxes, truth.boxes[0, place])) >= 0.5) & valid[:, None]
             for row in np.flatnonzero(truth.mask[0, place]):
                 box = tuple(np.asarray(truth.boxes[0, place, row]).tolist())
                 found[name, box] = bool(near[:, row].any())
