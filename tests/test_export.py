@@ -89,3 +89,26 @@ def test_home_folders_may_be_abbreviated(run: Path, tmp_path: Path, monkeypatch)
     assert export(Path("~/run"), Path("~/model")).is_relative_to(tmp_path / "model")
     with pytest.raises(UserError, match="home"):
         export(run, Path("~nobody has this name/model"))
+
+
+def test_parameters_in_half_precision_come_back_in_float32(run: Path, tmp_path: Path):
+    export(run, tmp_path / "model", half=True)
+    shipped = Checkpoints(tmp_path / "model").restore_model().variables
+    whole = Checkpoints(run).restore_model().variables
+    chex.assert_trees_all_equal(shipped["batch_stats"], whole["batch_stats"])
+    for rounded, array in zip(*map(jax.tree.leaves, (shipped["params"], whole["params"])), strict=True):
+        assert rounded.dtype == np.float32
+        np.testing.assert_array_equal(rounded, array.astype(np.float16).astype(np.float32))
+
+
+def test_a_parameter_beyond_half_precision_is_refused(run: Path, tmp_path: Path):
+    model = Checkpoints(run).restore_model()
+    params = jax.tree.map(lambda array: np.full_like(array, 1e5), model.variables["params"])
+    large = tmp_path / "large"
+    large.mkdir()
+    (large / "config.json").write_bytes((run / "config.json").read_bytes())
+    checkpoints = Checkpoints(large)
+    checkpoints.write_model(model._replace(variables={**model.variables, "params": params}), None)
+    checkpoints.close()
+    with pytest.raises(UserError, match="beyond half precision"):
+        export(large, tmp_path / "model", half=True)
