@@ -243,7 +243,7 @@ class Detector:
           images, boxes, labels: as of `enroll`, of all objects of the enrolled classes in these images, which
             are best none of the enrolled ones. None: the enrolled photographs, each of which is searched with
             the classes as the others alone make them; of classes that no other photograph shows, nothing is
-            counted.
+            counted. Where that is so of all, each box is searched by the other boxes of its class.
 
         Returns:
           this detector.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fsljax.api import Detector
+from fsljax.detection.enrolled.photographs import overlaps
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
 from tests.detection.small_detector import BOX, patterns, same, untrained
@@ -60,6 +61,26 @@ def test_by_the_enrolled_photographs_each_of_which_is_left_out(detector: Detecto
     assert np.abs(middles - detector.threshold).min() < 1e-3
 
 
+def test_by_the_boxes_of_one_photograph_each_of_which_is_left_out(detector: Detector, images: np.ndarray):
+    """Twins side by side: each is found by the other, as surely as by itself."""
+    twins = np.concatenate([images[0, :, :16], images[0, :, :16]], axis=1)[None]
+    first = Detector(detector._trained).enroll(twins, [[6, 2, 20, 14]], "a")
+    found = first.detect(twins, threshold=0.0)
+    # A box that a proposal lies on, and another one.
+    left = found.boxes[0][0]
+    others = [box for box in found.boxes[0] if abs(box[1] - left[1]) > 6 or abs(box[0] - left[0]) > 6]
+    detector.enroll(twins, [[left, others[0]]], "a", augment=1)
+    detector.calibrate()
+    assert 0 < detector.threshold < 1
+    by_others = []
+    for shown, hidden in ((left, others[0]), (others[0], left)):
+        alone = Detector(detector._trained).enroll(twins, [shown], "a", augment=1)
+        (boxes,), (scores,), _ = alone.detect(twins, threshold=0.0)
+        by_others += scores[overlaps(boxes, hidden[None])[:, 0] >= 0.5].tolist()
+    own = detector.detect(twins, threshold=0.0).scores[0][0]
+    assert detector.threshold <= max(by_others) < own
+
+
 def test_background_counts_as_holding_nothing(detector: Detector, images: np.ndarray):
     first = Detector(detector._trained).enroll(images[:1], [BOX], "a")
     box = first.detect(images[:1], threshold=0.0, most=1).boxes[0][0]
@@ -75,10 +96,10 @@ def test_background_counts_as_holding_nothing(detector: Detector, images: np.nda
 
 
 def test_nothing_to_calibrate_by_is_told(detector: Detector, images: np.ndarray):
-    with pytest.raises(UserError, match="no class was enrolled from two photographs"):
+    with pytest.raises(UserError, match="no class was enrolled from two boxes"):
         detector.calibrate()
     detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
-    with pytest.raises(UserError, match="no class was enrolled from two photographs"):
+    with pytest.raises(UserError, match="no class was enrolled from two boxes"):
         detector.calibrate()
     with pytest.raises(UserError, match="Boxes and labels are missing"):
         detector.calibrate(images)

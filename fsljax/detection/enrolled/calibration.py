@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -57,44 +57,67 @@ def judged_with(
     classes: Classes, photographs: Sequence[Photograph], enrollment: Enrollment, suppression: Suppression
 ) -> list[Judged]:
     """The detections of classes in photographs whose objects are known; objects of others do not count."""
-    names = list(classes.representatives)
-    compared = classes.compared(names, enrollment)
     counted = []
     for one in photographs:
-        found: Detections = jax.device_get(detected(_proposals(one), compared, suppression))
-        (of_image,) = found.of_images()
+        found = _found(classes, one, enrollment, suppression)
         objects = [row for row, label in enumerate(one.labels) if label in classes.representatives]
-        counted.append(
-            judge(
-                np.asarray(of_image.boxes),
-                np.asarray(of_image.scores),
-                [names[int(number)] for number in of_image.labels],
-                one.boxes[objects],
-                [one.labels[row] for row in objects],
-            )
-        )
+        counted.append(judge(*found, one.boxes[objects], [one.labels[row] for row in objects]))
     return counted
 
 
 def judged_without_each(classes: Classes, enrollment: Enrollment, suppression: Suppression) -> list[Judged]:
     """The detections in each enrolled photograph of the classes as the others alone make them.
 
+    Where no class has several photographs, those of each box by the other boxes of its class.
+
     Raises:
-      UserError: no class was enrolled from two photographs or more.
+      UserError: no class was enrolled from two boxes or more.
     """
     counted = []
     for one in classes.photographs:
-        if one.is_view:
-            continue
         rest = classes.without_photograph(one.number, enrollment)
-        if rest.representatives:
+        if not one.is_view and rest.representatives:
             counted += judged_with(rest, [one], enrollment, suppression)
     if not any(one.objects for one in counted):
+        counted = list(_judged_without_each_box(classes, enrollment, suppression))
+    if not counted:
         raise UserError(
-            "There is nothing to calibrate by: no class was enrolled from two photographs or more. Give "
-            "others with all of their boxes, calibrate(images, boxes, labels)."
+            "There is nothing to calibrate by: no class was enrolled from two boxes or more. Give other "
+            "photographs with all of their boxes, calibrate(images, boxes, labels)."
         )
     return counted
+
+
+def _judged_without_each_box(
+    classes: Classes, enrollment: Enrollment, suppression: Suppression
+) -> Iterator[Judged]:
+    for one in classes.photographs:
+        several = [row for row, label in enumerate(one.labels) if one.labels.count(label) > 1]
+        for row in several if not one.is_view else ():
+            rest = classes.without_box(one.number, row, enrollment)
+            boxes, scores, labels = _found(rest, one, enrollment, suppression)
+            near = overlaps(boxes, one.boxes[: len(one.labels)])
+            # What lies on other boxes is known by them, and what lies on none is counted once.
+            own = near.max(axis=1, initial=0) <= near[:, row]
+            if row != several[0]:
+                own &= near[:, row] >= _OVERLAP
+            kept = np.flatnonzero(own)
+            yield judge(
+                boxes[kept], scores[kept], [labels[place] for place in kept], one.boxes[[row]],
+                [one.labels[row]],
+            )  # fmt: skip
+
+
+def _found(
+    classes: Classes, photograph: Photograph, enrollment: Enrollment, suppression: Suppression
+) -> tuple[np.ndarray, np.ndarray, list[Label]]:
+    """Boxes `[n, 4]`, scores `[n]` and labels of what is detected, best first."""
+    names = list(classes.representatives)
+    compared = classes.compared(names, enrollment)
+    found: Detections = jax.device_get(detected(_proposals(photograph), compared, suppression))
+    (of_image,) = found.of_images()
+    labels = [names[int(number)] for number in np.asarray(of_image.labels)]
+    return np.asarray(of_image.boxes), np.asarray(of_image.scores), labels
 
 
 def _proposals(photograph: Photograph) -> Seen:

@@ -88,6 +88,11 @@ class Classes:
             return Classes()
         return Classes().with_photographs(rest, enrollment, clusters=self.clusters, epochs=self.epochs)
 
+    def without_box(self, number: int, row: int, enrollment: Enrollment) -> Classes:
+        """The same classes as if one of the boxes of a photograph had not been given."""
+        rest = [one.without_box(row) if one.number == number else one for one in self.photographs]
+        return Classes().with_photographs(rest, enrollment, clusters=self.clusters, epochs=self.epochs)
+
     def without(self, label: Label) -> Classes:
         """The classes without one of them."""
         representatives, negatives = dict(self.representatives), dict(self.negatives)

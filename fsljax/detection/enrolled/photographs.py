@@ -66,12 +66,19 @@ class Photograph:
         return self.regions.features
 
     def without(self, label: Label) -> Photograph:
-        """It without the boxes of a class."""
+        """It without a class."""
         kept = [row for row, of_box in enumerate(self.labels) if of_box != label]
+        lacks = tuple(other for other in self.lacks if other != label)
+        return replace(self._with_boxes(kept), lacks=lacks)
+
+    def without_box(self, row: int) -> Photograph:
+        """It without one of the boxes that were given."""
+        return self._with_boxes([other for other in range(len(self.labels)) if other != row])
+
+    def _with_boxes(self, kept: list[int]) -> Photograph:
         rows = np.array([*kept, *range(len(self.labels), len(self.boxes))], int)
         labels = tuple(self.labels[row] for row in kept)
-        lacks = tuple(other for other in self.lacks if other != label)
-        return replace(self, regions=self.regions.at(rows), labels=labels, lacks=lacks)
+        return replace(self, regions=self.regions.at(rows), labels=labels)
 
     def thinned(self) -> Photograph:
         """It with the regions that lie on boxes, and few others: enough to learn from."""
