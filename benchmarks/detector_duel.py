@@ -1,6 +1,6 @@
 """A detector of ours against torchvision's Faster R-CNN: the same trunk, weights, images and proposals.
 
-What `detector_inference.py` and `detector_step.py` do with `--peer_python=PATH`. Both sides have the layout of
+What `detector_inference.py` and `detector_step.py` do with `--peer_python=PATH`. Both have the layout of
 `fsljax.detection.config.torchvision`, a linear head of 90 classes and 300 proposals an image; images are of
 320 × 320 pixels; all is float32. Inference goes from pixels to detections. A step takes all losses, with 512
 regions an image, their gradients for all parameters and a step of SGD; batch norm stays as it is. PyTorch's
