@@ -132,3 +132,19 @@ def test_recall_counts_objects_that_a_valid_proposal_covers():
     for valid, wanted in (((True, True, True), 1.0), ((True, True, False), 4 / 5), ((False, True, False), 0)):
         proposals = Proposals(boxes, jnp.ones((4, 3)), jnp.tile(jnp.array(valid), (4, 1)))
         np.testing.assert_allclose(proposal_recall(proposals, truth), wanted, rtol=1e-6)
+
+
+def test_each_class_may_learn_boxes_of_its_own():
+    head = HeadOptions(kind="linear", hidden=16, dim=8, class_boxes=True)
+    network = NETWORK.clone(options=replace(NETWORK.options, head=head))
+    variables = jax.jit(lambda key: network.init(key, BATCH.images, running_average=True))(jax.random.key(0))
+
+    def box_loss(params: Any) -> jax.Array:
+        stats, key = variables["batch_stats"], jax.random.key(1)
+        learned = detector_losses(network, params, stats, None, key, BATCH, OPTIONS)
+        return learned.figures["box_loss"]
+
+    gradient = jax.jit(jax.grad(box_loss))(variables["params"])["head"]["changes"]["bias"]
+    by_class = np.abs(gradient.reshape(CLASSES, 4)).sum(1)
+    present = np.isin(np.arange(CLASSES), np.asarray(BATCH.ground_truth.labels)[BATCH.ground_truth.mask])
+    assert np.all((by_class > 0) == present)
