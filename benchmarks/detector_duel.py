@@ -1,9 +1,9 @@
 """A detector of ours against torchvision's Faster R-CNN: the same trunk, weights, images and proposals.
 
-What `detector_inference.py` and `detector_step.py` do with `--peer_python=PATH`. Both sides have the layout
-of `fsljax.detection.config.torchvision`, a linear head of 90 classes and 300 proposals an image; images are
-of 320 × 320 pixels; all is float32. Inference goes from pixels to detections. A step takes all losses, with
-512 regions an image, their gradients for all parameters and a step of SGD; batch norm stays as it is.
+What `detector_inference.py` and `detector_step.py` do with `--peer_python=PATH`. Both have the layout of
+`fsljax.detection.config.torchvision`, a linear head of 90 classes and 300 proposals an image; images are of
+320 × 320 pixels; all is float32. Inference goes from pixels to detections. A step takes all losses, with 512
+regions an image, their gradients for all filters and layers and a step of SGD; batch norm stays as it is.
 PyTorch's side draws the weights and hands them to ours in a file.
 """
 
@@ -99,6 +99,7 @@ def serve(work: str, trunk: str, weights: str) -> None:
     import jax
     import jax.numpy as jnp
     import optax
+    from flax.traverse_util import flatten_dict, unflatten_dict
 
     from fsljax.detection.data.structures import GroundTruth, ImageBatch
     from fsljax.detection.model.build import build_network
@@ -125,15 +126,19 @@ def serve(work: str, trunk: str, weights: str) -> None:
         boxes, labels = map(jnp.asarray, objects(len(images)))
         truth = GroundTruth(boxes, labels, jnp.ones(labels.shape, bool))
         optimizer = optax.sgd(1e-6, momentum=0.9)
-        params, key = variables["params"], jax.random.key(0)
-        state = (params, jax.jit(optimizer.init)(params))
+        flat, key = flatten_dict(variables["params"]), jax.random.key(0)
+        # Batch norm is frozen with its scales and shifts, as torchvision's is.
+        frozen = {place: leaf for place, leaf in flat.items() if place[-1] in ("scale", "shift")}
+        learning = {place: leaf for place, leaf in flat.items() if place not in frozen}
+        state = (learning, jax.jit(optimizer.init)(learning))
 
         def advance(state: Any, key: Any) -> tuple[Any, Any]:
             params, moments = state
 
             def loss_of(params: Any) -> Any:
                 stats, batch = variables["batch_stats"], ImageBatch(images, truth)
-                return detector_losses(network, params, stats, None, key, batch, config.loss).loss
+                whole = unflatten_dict({**frozen, **params})
+                return detector_losses(network, whole, stats, None, key, batch, config.loss).loss
 
             loss, gradients = jax.value_and_grad(loss_of)(params)
             updates, moments = optimizer.update(gradients, moments)

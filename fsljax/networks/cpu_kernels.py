@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import jax
@@ -59,6 +60,33 @@ def _conv3x3_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -
 
 
 conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
+
+
+@jax.custom_vjp
+def wide_conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`xla_conv3x3` whose filter gradient is nine matrix products, one for each of the filter's places.
+
+    For many channels and places: of 256 channels at 80 × 80 places XLA's own takes four times as long.
+    """
+    return xla_conv3x3(images, kernel)
+
+
+def _wide_conv3x3_backward(
+    saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    height, width, channels = images.shape[1:]
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    of_places = gradient.reshape(-1, gradient.shape[-1])
+    products = [
+        padded[:, row : row + height, column : column + width].reshape(-1, channels).T @ of_places
+        for row, column in itertools.product(range(3), range(3))
+    ]
+    mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return xla_conv3x3(gradient, mirrored), jnp.stack(products).reshape(kernel.shape)
+
+
+wide_conv3x3.defvjp(_conv3x3_forward, _wide_conv3x3_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -24,6 +24,8 @@ _FAR = 8  # standard deviations from 0 at which a mean of squares begins to lose
 # convolution, and from this many images on the filter gradient is faster in chunks.
 _PATCHES_UP_TO = 2
 _CHUNKS_FROM = 128
+# And from this many channels, at this many places a side, as products of matrices.
+_WIDE_FROM, _LARGE_FROM = 256, 20
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,11 @@ class Conv(nn.Module):
             return cpu_kernels.pointwise_conv(x, kernel, self.stride)
         if min(x.shape[1:3]) <= _PATCHES_UP_TO * self.stride:
             return cpu_kernels.patch_conv(x, kernel, self.stride, padding)
-        if (self.window, self.stride, padding) == ((3, 3), 1, ((1, 1), (1, 1))) and len(x) >= _CHUNKS_FROM:
-            return cpu_kernels.conv3x3(x, kernel)
+        if (self.window, self.stride, padding) == ((3, 3), 1, ((1, 1), (1, 1))):
+            if len(x) >= _CHUNKS_FROM:
+                return cpu_kernels.conv3x3(x, kernel)
+            if min(kernel.shape[2:]) >= _WIDE_FROM and min(x.shape[1:3]) >= _LARGE_FROM:
+                return cpu_kernels.wide_conv3x3(x, kernel)
         return self._by_xla(x, kernel, padding)
 
 

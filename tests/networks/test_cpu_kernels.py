@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from fsljax.networks.cpu_kernels import (
     overlapping_max_pool,
     patch_conv,
     pointwise_conv,
+    wide_conv3x3,
     xla_conv3x3,
 )
 
@@ -31,10 +33,11 @@ def test_xla_conv3x3_is_the_sum_over_nine_shifts():
     assert_close(xla_conv3x3(images, kernel), expected)
 
 
+@pytest.mark.parametrize("conv", [conv3x3, wide_conv3x3])
 @pytest.mark.parametrize("count", COUNTS)
-def test_conv3x3_and_both_its_gradients_are_those_of_xla(count: int):
+def test_conv3x3_and_both_its_gradients_are_those_of_xla(count: int, conv: Callable[..., jax.Array]):
     images, kernel = draw(count, (6, 7), 3)
-    ours, theirs = (value_and_gradients(function, images, kernel) for function in (conv3x3, xla_conv3x3))
+    ours, theirs = (value_and_gradients(function, images, kernel) for function in (conv, xla_conv3x3))
     for value, expected in zip(ours, theirs, strict=True):
         assert_close(value, expected)
 

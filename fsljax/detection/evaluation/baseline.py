@@ -22,6 +22,11 @@ def check_baseline(config: Config) -> None:
             f"The detector in {folder} has no linear head, which the baselines need: train one with "
             "--config.head.kind=linear --config.loss.linear=0.0."
         )
+    if baseline.head.has_class_boxes():
+        raise UserError(
+            f"The detector in {folder} has boxes for each class that it was trained on, none for new ones: "
+            "train one with --config.head.class_boxes=False."
+        )
     names = ["image_size", "channels"]
     if config.eval.base_classes or config.eval.novel_shots:
         names += ["base", "novel", "folds", "fold"]  # its trained classes compete by their numbers

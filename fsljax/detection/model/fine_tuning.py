@@ -14,6 +14,7 @@ import optax
 from fsljax.detection.config import Config, EnrollOptions
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_logits, squared_distances
 from fsljax.detection.ops.boxes import iou
+from fsljax.errors import UserError
 
 Learned = TypeVar("Learned")  # what fine-tuning changes, a tree of arrays
 
@@ -51,7 +52,16 @@ class Enrollment:
 
 
 def enrollment_of(config: Config) -> Enrollment:
-    """As the detector was trained, and as `config.eval.enrol` says."""
+    """As the detector was trained, and as `config.eval.enrol` says.
+
+    Raises:
+      UserError: if its boxes are of trained classes alone.
+    """
+    if config.head.has_class_boxes():
+        raise UserError(
+            "This detector has boxes for each class that it was trained on, and none for new classes: take "
+            "one with --config.head.kind=repmet, or --config.head.class_boxes=False."
+        )
     options, loss = config.eval.enrol, config.loss
     return Enrollment(options, options.sigma or loss.sigma, loss.scale, config.head.normalize)
 

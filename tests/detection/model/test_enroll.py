@@ -10,17 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.detection.config import EnrollOptions
+from fsljax.detection.config import Config, EnrollOptions, HeadOptions
 from fsljax.detection.model.enroll import (
     Enrollment,
     Layer,
     Support,
     enroll,
+    enrollment_of,
     representative_rows,
     scores_by_linear,
     scores_by_representatives,
 )
 from fsljax.detection.model.roi_head import repmet_scores
+from fsljax.errors import UserError
 
 WAY, SHOTS, P, HIDDEN, DIM = 3, 2, 8, 12, 6
 OPTIONS = Enrollment(EnrollOptions(rate=0.02), sigma=0.5, scale=15.0, normalize=True)
@@ -150,3 +152,13 @@ def test_the_linear_layer_keeps_background_and_takes_imprinted_classes(
         return float((scores.argmax(axis=1) == queries[1]).mean())
 
     assert right(np.asarray(tuned)) >= right(scores)
+
+
+def test_a_detector_with_boxes_of_trained_classes_alone_enrols_none():
+    config = Config(head=HeadOptions(kind="linear", class_boxes=True))
+    with pytest.raises(UserError, match="none for new classes"):
+        enrollment_of(config)
+    assert (
+        enrollment_of(dataclasses.replace(config, head=HeadOptions(class_boxes=True))).sigma
+        == config.loss.sigma
+    )

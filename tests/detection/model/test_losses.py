@@ -168,3 +168,19 @@ def test_without_the_head_every_box_has_quality_1():
     variables = {"params": params["network"], "batch_stats": batch_stats}
     quality = NETWORK.apply(variables, jnp.ones((2, 5, 16)), method="quality")
     np.testing.assert_array_equal(quality, np.ones((2, 5)))
+
+
+def test_each_class_may_learn_boxes_of_its_own():
+    head = HeadOptions(kind="linear", hidden=16, dim=8, class_boxes=True)
+    network = NETWORK.clone(options=replace(NETWORK.options, head=head))
+    variables = jax.jit(lambda key: network.init(key, BATCH.images, running_average=True))(jax.random.key(0))
+
+    def box_loss(params: Any) -> jax.Array:
+        stats, key = variables["batch_stats"], jax.random.key(1)
+        learned = detector_losses(network, params, stats, None, key, BATCH, OPTIONS)
+        return learned.figures["box_loss"]
+
+    gradient = jax.jit(jax.grad(box_loss))(variables["params"])["head"]["changes"]["bias"]
+    by_class = np.abs(gradient.reshape(CLASSES, 4)).sum(1)
+    present = np.isin(np.arange(CLASSES), np.asarray(BATCH.ground_truth.labels)[BATCH.ground_truth.mask])
+    assert np.all((by_class > 0) == present)
