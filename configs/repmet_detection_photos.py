@@ -30,6 +30,6 @@ def get_config() -> ConfigDict:
     config.train.update({"optimizer": "adamw", "weight_decay": 1e-4, "flip": True, "repeat_threshold": 0.1})
     config.augment.update({"zoom": (0.6, 2.0), "stretch": 0.2})
     config.augment.update({"brightness": 0.15, "contrast": 0.3, "saturation": 0.3, "hue": 0.03})
-    config.eval.update({"images": 195, "shots": (1, 5, 10)})
+    config.eval.update({"images": 195, "least_boxes": 10, "shots": (1, 5, 10), "ceiling": True})
     config.eval.enrol.update({"space": "combined", "sigma": 0.55})
     return config

@@ -36,7 +36,7 @@ def evaluate(detector: TrainedDetector, data: DetectionData) -> Evaluation:
     """
     results = base_classes.evaluate(detector, data)
     embeddings, boxes_shown = base_classes.embedded_boxes(detector, data)
-    test = {setting: result.figures() for setting, result in results.items()}
+    test = {setting: result.figures(detector.config.eval.least_boxes) for setting, result in results.items()}
     sections = [
         precision_recall_section({name: result.judged for name, result in results.items()}),
         detections_section(_pictures(results["base"]), data.class_names),

@@ -166,6 +166,10 @@ class Eval:
     images: int = field(1000, "that are looked at", least=1)
     classes: int = field(100, "drawn at random, for a setting of its own", least=1)
     training_images: bool = field(False, "a setting of its own on these: whether they are overfitted")
+    least_boxes: int = field(
+        0, "of the trained classes, a figure of its own over those with so many boxes; 0: there is none",
+        least=0,
+    )  # fmt: skip
     least_side: float = field(
         16.0, "pixels: the root of a box's area from which it counts as no small one", least=0
     )

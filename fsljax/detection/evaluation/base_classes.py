@@ -52,14 +52,23 @@ class BaseResult(NamedTuple):
     ground_truth: list[GroundTruth]
     images: list[np.ndarray]
 
-    def figures(self) -> dict[str, float]:
-        """Average precision: the mean over classes, and that of boxes whatever the class; counts."""
+    def figures(self, least_boxes: int = 0) -> dict[str, float]:
+        """Average precision: the mean over classes, and that of boxes whatever the class; counts.
+
+        With `least_boxes` also over the classes that have so many boxes, whose figures say more.
+        """
         precisions = class_average_precisions(self.judged)
         coco = coco_average_precision(
             self.detections, self.ground_truth, num_classes=len(self.judged.positives)
         )
+        frequent = precisions[self.judged.positives >= least_boxes]
+        of_frequent = {
+            "map50_frequent": _mean_of_classes(frequent),
+            "classes_frequent": int(np.isfinite(frequent).sum()),
+        }
         return {
             "map50": _mean_of_classes(precisions),
+            **(of_frequent if least_boxes else {}),
             "map": _or_zero(coco.ap),
             "ap50_agnostic": _or_zero(average_precision(self.agnostic)),
             "map50_larger": _mean_of_classes(class_average_precisions(self.larger)),

@@ -19,7 +19,7 @@ import numpy as np
 from fsljax.detection.config import HeadOptions, ProposalOptions, PyramidOptions, RoIOptions
 from fsljax.detection.model.fpn import FeaturePyramid
 from fsljax.detection.model.roi_head import BOX_WEIGHTS, RoIHead
-from fsljax.detection.model.rpn import ProposalHead, Proposals, propose, sizes_of_levels
+from fsljax.detection.model.rpn import ProposalHead, Proposals, propose, sizes_of_levels, surroundings
 from fsljax.detection.ops.anchors import corner_anchors, pyramid_anchors
 from fsljax.detection.ops.boxes import clip, decode
 from fsljax.detection.ops.region_means import region_means
@@ -193,6 +193,20 @@ class DetectorNetwork(nn.Module):
                 for stride, sizes in zip(strides, of_levels, strict=True)
             ]
         return ProposalOutputs(*self.proposals(levels), anchors)
+
+    def proposal_outputs_at(
+        self, levels: Sequence[jax.Array], numbers: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Logits `[s]` and changes `[s, 4]` of some anchors of one image, for cheap gradients.
+
+        Args:
+          levels: as of `trunk`, without the axis of images.
+          numbers: of the anchors, int `[s]`, in the order of all levels' anchors.
+        """
+        a_place = self.proposals.anchors_a_place
+        logits, deltas = self.proposals([surroundings(levels, a_place, numbers)])
+        row, own = jnp.arange(len(numbers)), 4 * a_place + numbers % a_place  # at the centre of 3 × 3
+        return logits[0][row, own], deltas[0][row, own]
 
     def propose(
         self,

@@ -21,7 +21,7 @@ from fsljax.detection.model.roi_head import (
     roi_targets,
     squared_distances,
 )
-from fsljax.detection.model.rpn import Proposals, proposal_losses, smooth_l1
+from fsljax.detection.model.rpn import ProposalLosses, Proposals, proposal_losses, smooth_l1
 from fsljax.detection.ops.boxes import decode, encode, iou
 from fsljax.detection.ops.matching import hardest
 from fsljax.losses import repmet_loss
@@ -29,6 +29,7 @@ from fsljax.networks.variables import Params
 from fsljax.parallel import shares
 
 _NEAR = 0.1  # IoU from which a region's box tells how well boxes fit
+_WIDE_FROM = 256  # channels
 
 
 class Learned(NamedTuple):
@@ -89,13 +90,27 @@ def detector_losses(
     def keys_of_images(key: jax.Array) -> jax.Array:
         return shares.share(jax.random.split(key, len(images) * shares.count()))
 
-    proposed = jax.vmap(partial(proposal_losses, anchors=anchors, options=network.options.proposals))(
+    def proposed_in(
+        levels: list[jax.Array],
+        key: jax.Array,
+        logits: jax.Array,
+        deltas: jax.Array,
+        boxes: jax.Array,
+        mask: jax.Array,
+        difficult: jax.Array | None,
+    ) -> ProposalLosses:
+        look = partial(run, "proposal_outputs_at", levels) if _looks_again(network) else None
+        options = network.options.proposals
+        return proposal_losses(key, logits, deltas, anchors, boxes, mask, options, difficult, look)
+
+    proposed = jax.vmap(proposed_in)(
+        levels,
         keys_of_images(anchor_key),
         jnp.concatenate(outputs.logits, axis=1),
         jnp.concatenate(outputs.deltas, axis=1),
-        true_boxes=boxes,
-        mask=mask,
-        difficult=difficult,
+        boxes,
+        mask,
+        difficult,
     )
     regions = jax.vmap(partial(roi_targets, options=network.options.rois))(
         keys_of_images(region_key),
@@ -157,6 +172,12 @@ def detector_losses(
         + options.embedding * figures.get("embedding_loss", jnp.zeros(()))
     )
     return Learned(loss, figures, changed.get("batch_stats", batch_stats))
+
+
+def _looks_again(network: DetectorNetwork) -> bool:
+    """Whether the sampled anchors alone are derived: with many channels the rest costs more than twice."""
+    options = network.options
+    return options.proposals.convolutions == 1 and options.pyramid.channels >= _WIDE_FROM
 
 
 def proposal_recall(proposals: Proposals, ground_truth: GroundTruth, threshold: float = 0.5) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -82,6 +82,27 @@ class ProposalHead(nn.Module):
         return logits, deltas
 
 
+def surroundings(levels: Sequence[jax.Array], a_place: int, numbers: jax.Array) -> jax.Array:
+    """What a 3×3 filter sees at the places of anchors, `[s, 3, 3, channels]`, zeros beyond the border.
+
+    Args:
+      levels: of one image, `[height, width, channels]` each.
+      a_place: anchors of each place.
+      numbers: of the anchors, int `[s]`, in the order of all levels' anchors.
+    """
+    centres, widths, first = [], [], 0
+    for level in levels:
+        height, width = level.shape[:2]
+        centre = first + (np.arange(height)[:, None] + 1) * (width + 2) + np.arange(width) + 1
+        centres.append(centre.reshape(-1))
+        widths.append(np.full(height * width, width + 2))
+        first += (height + 2) * (width + 2)
+    padded = [jnp.pad(level, ((1, 1), (1, 1), (0, 0))).reshape(-1, level.shape[-1]) for level in levels]
+    places, steps = numbers // a_place, np.arange(-1, 2)
+    rows = jnp.asarray(np.concatenate(widths))[places, None, None] * steps[:, None] + steps
+    return jnp.concatenate(padded)[jnp.asarray(np.concatenate(centres))[places, None, None] + rows]
+
+
 def propose(
     logits: Sequence[jax.Array],
     deltas: Sequence[jax.Array],
@@ -147,6 +168,7 @@ def proposal_losses(
     mask: jax.Array,
     options: ProposalOptions,
     difficult: jax.Array | None = None,
+    look_again: Callable[[jax.Array], tuple[jax.Array, jax.Array]] | None = None,
 ) -> ProposalLosses:
     """The losses of one image (Ren et al., 2015, equation 1), each a mean over the sampled anchors.
 
@@ -159,6 +181,8 @@ def proposal_losses(
       mask: bool `[t]`, False for padding.
       options: of matching and sampling.
       difficult: bool `[t]`, objects on which nothing is background; None: there is none.
+      look_again: logits `[s]` and deltas `[s, 4]` of anchors `[s]` by their numbers, for gradients of these
+        alone; None: they are those given.
     """
     anchors = jnp.asarray(anchors)
     overlaps = iou(anchors, true_boxes)
@@ -169,9 +193,13 @@ def proposal_losses(
     labels = jnp.where(drawn.valid, matched.labels[drawn.indices], NEGATIVE)
     positive = drawn.valid & (labels == POSITIVE)
     count = jnp.maximum(jnp.sum(drawn.valid), 1)
-    surprise = optax.sigmoid_binary_cross_entropy(logits[drawn.indices], labels.astype(jnp.float32))
+    if look_again is not None:
+        logits, deltas = look_again(drawn.indices)
+    else:
+        logits, deltas = logits[drawn.indices], deltas[drawn.indices]
+    surprise = optax.sigmoid_binary_cross_entropy(logits, labels.astype(jnp.float32))
     targets = encode(true_boxes[matched.truth[drawn.indices]], anchors[drawn.indices])
-    wrong = smooth_l1(deltas[drawn.indices] - targets, beta=1 / 9)
+    wrong = smooth_l1(deltas - targets, beta=1 / 9)
     return ProposalLosses(
         jnp.sum(jnp.where(drawn.valid, surprise, 0)) / count,
         jnp.sum(jnp.where(positive, wrong, 0)) / count,

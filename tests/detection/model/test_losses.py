@@ -184,3 +184,16 @@ def test_each_class_may_learn_boxes_of_its_own():
     by_class = np.abs(gradient.reshape(CLASSES, 4)).sum(1)
     present = np.isin(np.arange(CLASSES), np.asarray(BATCH.ground_truth.labels)[BATCH.ground_truth.mask])
     assert np.all((by_class > 0) == present)
+
+
+def test_the_sampled_anchors_are_looked_at_again_as_they_were():
+    variables = NETWORK.init(jax.random.key(0), BATCH.images, running_average=True)
+    levels = NETWORK.apply(variables, BATCH.images, method="trunk")
+    outputs = NETWORK.apply(variables, levels, method="proposal_outputs")
+    numbers = jnp.array([0, 5, 23, 24, 190, 191, 192, 200, 239])
+    for image in (0, 3):
+        of_image = [level[image] for level in levels]
+        logits, deltas = NETWORK.apply(variables, of_image, numbers, method="proposal_outputs_at")
+        whole = jnp.concatenate(outputs.logits, axis=1)[image], jnp.concatenate(outputs.deltas, axis=1)[image]
+        np.testing.assert_allclose(logits, whole[0][numbers], atol=1e-5)
+        np.testing.assert_allclose(deltas, whole[1][numbers], atol=1e-5)
