@@ -238,12 +238,7 @@ class DetectorNetwork(nn.Module):
         return propose(*outputs, height, width, self.options.proposals)
 
     def roi_features(self, levels: Sequence[jax.Array], boxes: jax.Array) -> jax.Array:
-        """Features `[b, p, hidden]` of regions, after RoIAlign and the two dense layers.
-
-        Args:
-          levels: as of `trunk`.
-          boxes: `[b, p, 4]`.
-        """
+        """Features `[b, p, hidden]` of boxes `[b, p, 4]` in levels as of `trunk`: RoIAlign and dense layers."""
         options, strides = self.options.rois, self.backbone.stage_strides()
 
         def pooled(levels: list[jax.Array], boxes: jax.Array) -> jax.Array:
@@ -276,15 +271,12 @@ class DetectorNetwork(nn.Module):
         height: float | jax.Array = math.inf,
         width: float | jax.Array = math.inf,
     ) -> jax.Array:
-        """The regions' boxes moved to what they hold, whatever its class.
+        """Boxes moved to what they hold, `[..., p, 4]`; `[..., p, classes, 4]` where each class has its own.
 
         Args:
           roi: `[..., p, hidden]`.
           boxes: `[..., p, 4]`.
           height, width: where boxes end: numbers, or `[...]` with an axis of 1 for regions.
-
-        Returns:
-          `[..., p, 4]`; `[..., p, classes, 4]` where each class has boxes of its own.
         """
         changes = self.head.box_changes(roi)
         if self.options.head.has_class_boxes():
