@@ -238,7 +238,7 @@ class DetectorNetwork(nn.Module):
         return propose(*outputs, height, width, self.options.proposals)
 
     def roi_features(self, levels: Sequence[jax.Array], boxes: jax.Array) -> jax.Array:
-        """Features `[b, p, hidden]` of boxes `[b, p, 4]` in levels as of `trunk`: RoIAlign and dense layers."""
+        """Features `[b, p, hidden]` of boxes `[b, p, 4]` in levels as of `trunk`: RoIAlign, dense layers."""
         options, strides = self.options.rois, self.backbone.stage_strides()
 
         def pooled(levels: list[jax.Array], boxes: jax.Array) -> jax.Array:
