@@ -46,9 +46,8 @@ def main() -> None:
     print(f"jax {jax.__version__}, {jax.default_backend()}; {sum(map(len, found.boxes))} found")
     for name, of_name in seconds.items():
         first, warm = of_name[0], sorted(of_name[1:])
-        print(
-            f"{name:7} first {first:6.2f} s, then {statistics.median(warm):.2f} s ({warm[0]:.2f} – {warm[-1]:.2f})"
-        )
+        middle, spread = statistics.median(warm), f"{warm[0]:.2f} – {warm[-1]:.2f}"
+        print(f"{name:7} first {first:6.2f} s, then {middle:.2f} s ({spread})")
     print(f"{SEARCHED / statistics.median(seconds['detect'][1:]):.1f} photographs a second")
 
 
