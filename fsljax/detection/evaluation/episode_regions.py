@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from fsljax.data.batches import batches_of
+from fsljax.detection.config import EnrollOptions
 from fsljax.detection.data.episode_file import DetectionEpisodes, query_ground_truth, support_ground_truth
 from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.data.source import NovelImages
 from fsljax.detection.data.structures import GroundTruth, ImageBatch
 from fsljax.detection.evaluation.episode_detections import examine_all, regions_of, support_of
-from fsljax.detection.model.enroll import Support
+from fsljax.detection.model.enroll import Support, representative_rows
 from fsljax.detection.model.regions import Examined
 from fsljax.detection.model.trained import TrainedDetector
 
@@ -45,6 +47,7 @@ def regions_of_episodes(
     *,
     distractors: bool,
     views: int,
+    fine_tuned: bool,
 ) -> Iterator[EpisodeRegions]:
     """All episodes, a few at a time.
 
@@ -54,10 +57,14 @@ def regions_of_episodes(
       episodes: in pixels of the images that a network sees.
       distractors: as config.eval has it.
       views: of each support beside itself, as `regions_of` has them.
+      fine_tuned: all regions of supports are needed, for classes learn from them; else of photographs only
+        those are kept of which representatives are made, a hundredth of the memory.
     """
     at_once = batches_of(len(episodes), novel.episodes_at_once)
     if isinstance(novel, NovelPhotographs) and not distractors:
-        seen = {name: _SeenPhotographs(detector, novel, views) for name, detector in detectors.items()}
+        seen = {
+            name: _SeenPhotographs(detector, novel, views, fine_tuned) for name, detector in detectors.items()
+        }
         for numbers, count in at_once:
             truth = query_ground_truth(episodes, numbers)
             regions = {name: of_detector.of(episodes, numbers) for name, of_detector in seen.items()}
@@ -79,6 +86,7 @@ class _SeenPhotographs:
     detector: TrainedDetector
     novel: NovelPhotographs
     views: int
+    fine_tuned: bool
     supports: dict[bytes, Support] = field(default_factory=dict)
     queries: dict[bytes, Examined] = field(default_factory=dict)
 
@@ -87,7 +95,10 @@ class _SeenPhotographs:
         support, query = support_ground_truth(episodes, numbers), query_ground_truth(episodes, numbers)
 
         def look_at_support(batch: ImageBatch) -> Support:
-            return support_of(self.detector, batch, self.novel.images_at_once, self.views)
+            support = support_of(self.detector, batch, self.novel.images_at_once, self.views)
+            return (
+                support if self.fine_tuned else _of_representatives(support, self.detector.config.eval.enrol)
+            )
 
         def look_at_query(batch: ImageBatch) -> Examined:
             return examine_all(self.detector, batch, self.novel.images_at_once)
@@ -122,6 +133,19 @@ class _SeenPhotographs:
             for number, place in enumerate(places[:count]):
                 known[keys[place]] = jax.tree.map(lambda part, at=number: part[0, 0, at], seen)
         return _stacked([known[key] for key in keys], ids.shape)
+
+
+def _of_representatives(support: Support, options: EnrollOptions) -> Support:
+    """The regions `[…, per_shot, …]` alone of which representatives are made; of `[…, p, …]`."""
+    around = support.valid.shape[:-1]
+    flat: Support = jax.tree.map(lambda part: part.reshape(-1, *part.shape[len(around) :]), support)
+    rows = jax.vmap(partial(representative_rows, per_shot=options.per_shot, overlap=options.overlap))(
+        flat.boxes, flat.valid
+    )
+    kept: Support = jax.tree.map(lambda part: jax.vmap(lambda of_image, at: of_image[at])(part, rows), flat)
+    # The support box stands where too few regions are near to it; it is to stand there once more, not be one.
+    kept = kept._replace(valid=kept.valid.at[:, 1:].set(kept.valid[:, 1:] & (rows[:, 1:] != 0)))
+    return jax.tree.map(lambda part: part.reshape(*around, *part.shape[1:]), kept)  # type: ignore[no-any-return]
 
 
 def _stacked(trees: Sequence[Tree], shape: tuple[int, ...]) -> Tree:

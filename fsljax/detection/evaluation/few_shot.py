@@ -106,7 +106,12 @@ def evaluate(detector: TrainedDetector, novel: NovelImages, data: DetectionData 
     positives, of_trained = positives_of(episodes), []
     shown, found, printed = None, Found(), time.monotonic()
     at_once = regions_of_episodes(
-        detectors, novel, episodes, distractors=options.distractors, views=options.enrol.views
+        detectors,
+        novel,
+        episodes,
+        distractors=options.distractors,
+        views=options.enrol.views,
+        fine_tuned=any(options.fine_tune_epochs),
     )
     for numbers, count, of_queries, regions in at_once:
         found |= found_objects(episodes, numbers, regions[REPMET][1], proposals)

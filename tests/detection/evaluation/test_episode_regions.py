@@ -15,6 +15,7 @@ from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.evaluation import few_shot
 from fsljax.detection.evaluation.episode_detections import regions_of
 from fsljax.detection.evaluation.episode_regions import regions_of_episodes
+from fsljax.detection.model.enroll import enroll
 
 from .colours import make_method, write_colours
 
@@ -44,7 +45,9 @@ def test_regions_are_those_of_each_episode_by_itself(
         support, query = novel.images(episodes, [number], False)
         expected.append(regions_of(detector, support, query, novel.images_at_once, views))
     monkeypatch.setattr(NovelPhotographs, "photographs", counted)
-    seen = list(regions_of_episodes({"": detector}, novel, episodes, distractors=False, views=views))
+    seen = list(
+        regions_of_episodes({"": detector}, novel, episodes, distractors=False, views=views, fine_tuned=True)
+    )
     assert [one.numbers.tolist() for one in seen] == [[number] for number in range(len(episodes))]
     for one, wanted in zip(seen, expected, strict=True):
         chex.assert_trees_all_close(one.regions[""], wanted, atol=1e-4)
@@ -58,7 +61,9 @@ def test_the_space_combined_is_of_length_1_and_all_parts(folder: Path):
     detector = method.trained(method.init(jax.random.key(0)).inference_variables())
     novel: Any = method.data.novel_images
     episodes = few_shot.episodes_of(method.config, novel)
-    (first, *_) = regions_of_episodes({"": detector}, novel, episodes, distractors=False, views=0)
+    (first, *_) = regions_of_episodes(
+        {"": detector}, novel, episodes, distractors=False, views=0, fine_tuned=True
+    )
     support, queries = first.regions[""]
     assert support.features.shape[-1] == queries.compared.shape[-1] == detector.compared_dim
     assert detector.compared_dim > 64 + 32
@@ -67,3 +72,27 @@ def test_the_space_combined_is_of_length_1_and_all_parts(folder: Path):
     np.testing.assert_allclose(
         head, queries.features / np.linalg.norm(queries.features, axis=-1, keepdims=True), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("per_shot", [1, 2, 5])
+def test_without_fine_tuning_what_is_left_of_supports_gives_the_same_representatives(
+    folder: Path, per_shot: int
+):
+    options = {"space": "features", "per_shot": per_shot, "overlap": 0.3}
+    method = make_method(folder, enrol=options, episodes=2)
+    detector = method.trained(method.init(jax.random.key(0)).inference_variables())
+    novel: Any = method.data.novel_images
+    episodes = few_shot.episodes_of(method.config, novel)
+    whole, left = (
+        next(
+            regions_of_episodes(
+                {"": detector}, novel, episodes, distractors=False, views=0, fine_tuned=all_of_them
+            )
+        )
+        for all_of_them in (True, False)
+    )
+    assert left.regions[""][0].valid.shape[-1] == per_shot
+    given = [jax.tree.map(lambda part: part[0], one.regions[""][0]) for one in (whole, left)]
+    expected, found = (enroll(one.features, one, method.config.eval.enrol) for one in given)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    chex.assert_trees_all_equal(left.regions[""][1], whole.regions[""][1])
