@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 
 from fsljax import methods
 from fsljax.api import Classifier, Detector
+from fsljax.detection.ops.boxes import iou
 from fsljax.reporting.tables import per_cent
 from fsljax.storage.json_files import read_checked
 from fsljax.training import workdir
@@ -24,6 +26,7 @@ from fsljax.training.checkpoints import Checkpoints
 ROOT = Path(__file__).parents[1]
 NAMES = ["protonet_1_5", "protonet_5_5"]
 DETECTORS = ["repmet_detection_scenes", "linear_detection_scenes"]
+ON_PHOTOGRAPHS = ["repmet_detection_photos", "linear_detection_photos"]
 SETTINGS = ["5way_1shot", "5way_5shot", "20way_1shot", "20way_5shot"]
 
 
@@ -42,7 +45,12 @@ def output_of_example(name: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit"), [*((name, 500_000) for name in NAMES), *((name, 15_000_000) for name in DETECTORS)]
+    ("name", "limit"),
+    [
+        *((name, 500_000) for name in NAMES),
+        *((name, 15_000_000) for name in DETECTORS),
+        *((name, 20_000_000) for name in ON_PHOTOGRAPHS),
+    ],
 )
 def test_a_model_is_small_and_has_no_optimiser_state(name: str, limit: int):
     folder = ROOT / "models" / name
@@ -70,6 +78,33 @@ def test_the_readme_states_the_results_of_the_detector():
         assert found["episodes"] == 500
         for metric in ("ap50_pooled", "map50"):
             assert f"{100 * found[metric]:.1f} ± {100 * found[f'{metric}_ci95']:.1f}" in readme
+
+
+def test_the_docs_state_the_results_of_the_detector_of_photographs():
+    docs = (ROOT / "docs/few_shot_detection.md").read_text()
+    results = shipped_results("repmet_detection_photos")
+    for shots, rule in itertools.product((1, 5, 10), ("", "_distance", "_vanilla", "_ceiling")):
+        found = results[f"5way_{shots}shot_ft0{rule}"]
+        assert found["episodes"] == 500
+        assert f"{100 * found['map50']:.1f} ± {100 * found['map50_ci95']:.1f}" in docs
+
+
+def test_the_detector_of_photographs_finds_what_one_box_showed(tmp_path: Path):
+    """A photograph made of noise and a disc: whatever the size of the photograph, the like is found."""
+    random = np.random.default_rng(0)
+
+    def photograph(height: int, width: int, y: int, x: int, radius: int) -> np.ndarray:
+        rows, columns = np.mgrid[:height, :width]
+        pixels = random.integers(90, 130, (height, width, 3)).astype(np.uint8)
+        pixels[(rows - y) ** 2 + (columns - x) ** 2 < radius**2] = (230, 130, 20)
+        return pixels
+
+    detector = Detector.load(ROOT / "models/repmet_detection_photos")
+    detector.enroll([photograph(240, 320, 120, 160, 50)], [[70, 110, 170, 210]], "disc")
+    found = detector.detect([photograph(240, 320, 90, 100, 40), photograph(700, 500, 400, 260, 120)])
+    for boxes, expected in zip(found.boxes, ([50, 60, 130, 140], [280, 140, 520, 380]), strict=True):
+        overlap = iou(np.asarray(boxes[:1]), np.array([expected], np.float32))
+        assert overlap[0, 0] > 0.6
 
 
 @pytest.mark.slow
