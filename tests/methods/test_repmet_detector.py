@@ -232,6 +232,11 @@ def test_a_linear_head_has_no_representatives_and_scores_its_classes():
         ("scenes__sides", (18.0, 12.0), "its two numbers must not fall"),
         ("scenes__characters", (0, 0), "needs one or more"),
         ("scenes__noise", (0.1,), "must hold 2 numbers"),
+        ("augment__zoom", (0.5, 2.0), "are for photographs"),
+        ("augment__brightness", 0.1, "are for photographs"),
+        ("augment__zoom", (2.0, 0.5), "its two numbers must not fall"),
+        ("augment__rotation", 10.0, "photographs with boxes are changed by zoom"),
+        ("train__repeat_threshold", 0.1, "are for photographs"),
     ],
 )
 def test_what_cannot_be_is_told_before_data_are_loaded(field: str, value: Any, told: str):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsljax.detection.config import Config, SceneOptions
+from fsljax.detection.config import Augmentation, Config, SceneOptions
 from fsljax.detection.data.scenes import drawings as scene_drawings
 from fsljax.detection.data.scenes.composition import Drawings, Scene, draw_scenes
 from fsljax.detection.data.scenes.drawings import SceneDrawings
@@ -120,6 +120,11 @@ def check(config: Config) -> None:
         raise UserError(
             f"config.scenes.size is {config.scenes.size} and config.data.image_size "
             f"{config.data.image_size}: give both the same value."
+        )
+    if config.augment != Augmentation() or config.train.repeat_threshold:
+        raise UserError(
+            "config.augment and config.train.repeat_threshold are for photographs; scenes are drawn anew in "
+            "each step, as config.scenes says: leave them as they are by default."
         )
 
 
