@@ -7,14 +7,13 @@ from ml_collections import ConfigDict
 
 from fsljax.methods import repmet_detector
 
-NOVEL = ("raccoon", "kangaroo", "banana", "king", "ace")
-
 
 def get_config() -> ConfigDict:
     config = repmet_detector.default_config()
     config.name = "repmet_detection_photos"
     config.data.update({"name": "coco", "channels": 3, "image_size": 320, "drop_bad_boxes": True})
-    config.data.update({"novel": NOVEL, "novel_split": "novel"})
+    config.data.novel = ("raccoon", "kangaroo", "banana", "king", "ace")
+    config.data.novel_split = "novel"
     config.network.update({"name": "efficientnet_lite0", "weights": "efficientnet_lite0"})
     config.network.update({"frozen_statistics": True, "trainable": "last_stage"})
     config.pyramid.update({"channels": 96, "extra_levels": 0})

@@ -13,7 +13,6 @@ a MobileNet, torchvision_mobilenet and torchvision_mobilenet_320.
 from ml_collections import ConfigDict
 
 from fsljax.config.experiments import choose
-from fsljax.detection.config.torchvision import as_torchvision
 from fsljax.methods import repmet_detector
 
 SPLITS = {
@@ -52,7 +51,7 @@ def get_config(name: str = "") -> ConfigDict:
         config.eval.fine_tune_epochs = (0, 5)
         config.eval.enrol.update({"space": "features", "sigma": 0.85})
     if name in LAYOUTS:
-        as_torchvision(config, LAYOUTS[name])
+        repmet_detector.as_torchvision(config, LAYOUTS[name])
         config.data.image_size = 320 if name.endswith("320") else 800
         config.network.unless_described = ()
     return config

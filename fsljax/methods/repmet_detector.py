@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from fsljax.config import config_dict
 from fsljax.detection.config import Config
+from fsljax.detection.config.torchvision import as_torchvision
 from fsljax.detection.data.annotations.shots import check_pattern
 from fsljax.detection.data.photograph_changes import check_amounts
 from fsljax.detection.data.photographs import Photographs, check_annotated
@@ -39,7 +40,7 @@ from fsljax.parallel.devices import chosen
 from fsljax.training.method import Evaluation, TrainingData
 from fsljax.training.state import TrainState, create_train_state
 
-__all__ = ["PARAMS", "Config", "RepMetDetector", "build", "check", "default_config", "load"]
+__all__ = ["PARAMS", "Config", "RepMetDetector", "as_torchvision", "build", "check", "default_config", "load"]
 
 PARAMS = (REPRESENTATIVES,)
 
