@@ -189,8 +189,10 @@ import multiprocessing, os, signal, sys
 from fsljax.cli import main
 if __name__ == "__main__":
     main._begin_workers_with_main_of_package()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        print([pool.apply(signal.getsignal, (number,)).name for number in (signal.SIGINT, signal.SIGTERM)])
+    pool = multiprocessing.get_context("spawn").Pool(1)
+    print([pool.apply(signal.getsignal, (number,)).name for number in (signal.SIGINT, signal.SIGTERM)])
+    pool.close()  # Leaving a `with` would end the process by SIGTERM, which it ignores.
+    pool.join()
 """
 
 
