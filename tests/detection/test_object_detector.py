@@ -22,17 +22,7 @@ from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
 from fsljax.methods import protonet
 from fsljax.storage.json_files import write_json
-from tests.detection.small_detector import BOX, SIDE, config_of, patterns, same, untrained
-
-
-@pytest.fixture(scope="module")
-def trained() -> TrainedDetector:
-    return untrained()
-
-
-@pytest.fixture
-def detector(trained: TrainedDetector) -> Detector:
-    return Detector(trained)
+from tests.detection.small_detector import BOX, SIDE, config_of, patterns, same
 
 
 @pytest.fixture(scope="module")

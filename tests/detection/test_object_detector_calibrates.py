@@ -9,19 +9,8 @@ import pytest
 
 from fsljax.api import Detector
 from fsljax.detection.enrolled.photographs import overlaps
-from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
-from tests.detection.small_detector import BOX, patterns, same, untrained
-
-
-@pytest.fixture(scope="module")
-def trained() -> TrainedDetector:
-    return untrained()
-
-
-@pytest.fixture
-def detector(trained: TrainedDetector) -> Detector:
-    return Detector(trained)
+from tests.detection.small_detector import BOX, patterns, same
 
 
 @pytest.fixture(scope="module")

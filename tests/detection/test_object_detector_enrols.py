@@ -18,19 +18,9 @@ from fsljax.detection.model.enroll import Layer, Support, enrollment_of, scores_
 from fsljax.detection.model.regions import examine
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.errors import UserError
-from tests.detection.small_detector import BOX, SIDE, patterns, same, untrained
+from tests.detection.small_detector import BOX, SIDE, patterns, same
 
 OTHER = [10.0, 2.0, 28.0, 14.0]
-
-
-@pytest.fixture(scope="module")
-def trained() -> TrainedDetector:
-    return untrained()
-
-
-@pytest.fixture
-def detector(trained: TrainedDetector) -> Detector:
-    return Detector(trained)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -165,13 +166,9 @@ def open_picture(file: str | os.PathLike[str] | io.BytesIO, name: str | None = N
     Raises:
       UserError: the file is missing, damaged, not an image, or a decompression bomb (Pillow's limit).
     """
-    opened = file if isinstance(file, io.BytesIO) else Path(file)
-    try:
-        with open_image(opened) as image:
-            image.load()
-            return image
-    except Exception as error:
-        raise UserError(f"{name or f'The image {opened}'} cannot be read: {_reason(error)}.") from error
+    with _opened(file, name) as image:
+        image.load()
+        return image
 
 
 def open_reduced(
@@ -187,13 +184,19 @@ def open_reduced(
     Raises:
       UserError: as `open_picture`.
     """
+    with _opened(file, name) as image:
+        size = upright_size(image)
+        image.draft(None, (least, least))
+        image.load()
+        return image, size
+
+
+@contextmanager
+def _opened(file: str | os.PathLike[str] | io.BytesIO, name: str | None) -> Iterator[Image.Image]:
     opened = file if isinstance(file, io.BytesIO) else Path(file)
     try:
         with open_image(opened) as image:
-            size = upright_size(image)
-            image.draft(None, (least, least))
-            image.load()
-            return image, size
+            yield image
     except Exception as error:
         raise UserError(f"{name or f'The image {opened}'} cannot be read: {_reason(error)}.") from error
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fsljax.detection.config import Data
-from fsljax.detection.data.set_operations import join, take_classes, take_images
+from fsljax.detection.data.set_operations import images_of_classes, join, take_classes, take_images
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError, first_few
 
@@ -90,10 +90,7 @@ def _numbered(data: DetectionSet, names: tuple[str, ...]) -> DetectionSet:
 
 def _images_of(data: DetectionSet) -> dict[str, int]:
     """In how many images each class has an object that is not difficult."""
-    counts = np.zeros(data.num_classes, int)
-    for labels, difficult in zip(data.labels, data.difficult, strict=True):
-        counts[np.unique(labels[~difficult])] += 1
-    return dict(zip(data.class_names, counts.tolist(), strict=True))
+    return dict(zip(data.class_names, map(len, images_of_classes(data)), strict=True))
 
 
 def _holding(data: DetectionSet, names: Sequence[str]) -> list[int]:

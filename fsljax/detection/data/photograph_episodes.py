@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fsljax.detection.data.episode_file import SHOTS_IN_EPISODES, DetectionEpisodes, of_queries
-from fsljax.detection.data.set_operations import check_names
+from fsljax.detection.data.set_operations import check_names, images_of_classes
 from fsljax.detection.data.structures import DetectionSet, GroundTruth, pad_ground_truth
 from fsljax.errors import UserError, first_few
 
@@ -41,7 +41,7 @@ def make_episodes(
     """
     names = data.class_names if classes is None else tuple(classes)
     check_names(names, data.class_names)
-    images_of = _images_of_classes(data)
+    images_of = images_of_classes(data)
     each = shots + queries_per_class
     able = [c for c in map(data.class_names.index, names) if len(images_of[c]) >= each]
     if len(able) < way:
@@ -71,15 +71,6 @@ def make_episodes(
         query=ids[queries],
         ground_truth=_ground_truth(data, chosen, queries),
     )
-
-
-def _images_of_classes(data: DetectionSet) -> list[np.ndarray]:
-    """In which images each class has a box that is not difficult."""
-    rows: list[list[int]] = [[] for _ in data.class_names]
-    for row, (labels, difficult) in enumerate(zip(data.labels, data.difficult, strict=True)):
-        for label in np.unique(labels[~difficult]):
-            rows[label].append(row)
-    return [np.array(of_class, np.int64) for of_class in rows]
 
 
 def _one_episode(

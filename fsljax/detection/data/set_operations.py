@@ -204,6 +204,15 @@ def classes_of(data: DetectionSet, names: Sequence[str]) -> DetectionSet | None:
     return take_classes(data, names) if set(names) <= set(data.class_names) else None
 
 
+def images_of_classes(data: DetectionSet) -> list[np.ndarray]:
+    """In which images, int64, each class has a box that is not difficult."""
+    rows: list[list[int]] = [[] for _ in data.class_names]
+    for row, (labels, difficult) in enumerate(zip(data.labels, data.difficult, strict=True)):
+        for label in np.unique(labels[~difficult]):
+            rows[label].append(row)
+    return [np.array(of_class, np.int64) for of_class in rows]
+
+
 def check_names(names: Sequence[str], known: Collection[str]) -> None:
     """Raises UserError unless every name is known and comes once."""
     for name in names:

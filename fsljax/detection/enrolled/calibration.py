@@ -11,7 +11,7 @@ import numpy as np
 from fsljax.data.labels import Label
 from fsljax.detection.data.structures import Detections
 from fsljax.detection.enrolled.classes import Classes
-from fsljax.detection.enrolled.comparison import detected
+from fsljax.detection.enrolled.comparison import detected, few_numbers
 from fsljax.detection.enrolled.photographs import Photograph, overlaps
 from fsljax.detection.model.enroll import Enrollment
 from fsljax.detection.model.inference import Suppression
@@ -124,7 +124,7 @@ def _proposals(photograph: Photograph) -> Seen:
     """Its regions but for the boxes that are given, filled up to few distinct numbers of them."""
     given = len(photograph.labels)
     count = len(photograph.boxes) - given
-    places = 1 << max(count - 1, 0).bit_length()
+    places = few_numbers(max(count, 1))
 
     def filled(column: np.ndarray) -> np.ndarray:
         rest = column[given:]

@@ -40,14 +40,14 @@ def comparison_of(
     representatives: Sequence[np.ndarray], negatives: Sequence[np.ndarray], sigma: float, scale: float
 ) -> Comparison:
     """Of classes by their representatives `[k of the class, dim]` and negatives `[n of the class, dim]`."""
-    classes = _at_least(len(representatives))
+    classes = few_numbers(len(representatives))
     return Comparison(*padded(representatives, classes), *padded(negatives, classes), sigma, scale)
 
 
 def padded(rows: Sequence[np.ndarray], classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of each class filled up with zeros: `[classes, k, dim]`, and which are real, `[classes, k]`."""
     most = max(map(len, rows))
-    there = np.zeros((classes, _at_least(most) if most else 0), bool)
+    there = np.zeros((classes, few_numbers(most) if most else 0), bool)
     filled = np.zeros((*there.shape, rows[0].shape[1]), np.float32)
     for place, of_class in enumerate(rows):
         there[place, : len(of_class)] = True
@@ -103,6 +103,6 @@ def _posteriors(
     return jnp.exp(log_posteriors(nearest, comparison.sigma))
 
 
-def _at_least(count: int) -> int:
-    """The next power of two."""
+def few_numbers(count: int) -> int:
+    """The next power of two: places for so many, of which there are few distinct numbers."""
     return 1 << (count - 1).bit_length()

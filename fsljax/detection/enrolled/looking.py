@@ -19,6 +19,7 @@ from fsljax.detection.data.padded_images import (
     padded_batches,
 )
 from fsljax.detection.data.structures import Array
+from fsljax.detection.enrolled.comparison import few_numbers
 from fsljax.detection.enrolled.photographs import Photograph, Regions
 from fsljax.detection.enrolled.views import views
 from fsljax.detection.model.enroll import Enrollment
@@ -125,7 +126,7 @@ def _with_views(
 ) -> Iterator[tuple[bool, Seen]]:
     """What is seen of a batch and of its views, and whether it is a view."""
     filled = batch.filled()
-    places = 1 << (max(_LEAST_BOXES, *map(len, boxes)) - 1).bit_length()
+    places = few_numbers(max(_LEAST_BOXES, *map(len, boxes)))
     given = np.zeros((len(filled.images), places, 4), np.float32)
     mask = np.zeros(given.shape[:2], bool)
     for row, (of_image, scale) in enumerate(zip(boxes, batch.scales, strict=True)):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from fsljax.detection.data.structures import Detections, GroundTruth, ImageBatch
 from fsljax.detection.enrolled.views import views_of_batch
 from fsljax.detection.evaluation.authors_counter import Counts, count_image
 from fsljax.detection.evaluation.verdicts import Verdict, judge_image, judge_image_as_coco
-from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import (
     Enrollment,
     Known,
@@ -28,8 +27,8 @@ from fsljax.detection.model.enroll import (
     scores_by_representatives,
 )
 from fsljax.detection.model.inference import Suppression, detections, weighted
-from fsljax.detection.model.regions import Examined, examine
-from fsljax.detection.model.trained import TrainedDetector, combines
+from fsljax.detection.model.regions import Examined
+from fsljax.detection.model.trained import TrainedDetector
 
 REPMET, DISTANCE, VANILLA, CEILING = "", "distance", "vanilla", "ceiling"
 
@@ -112,24 +111,13 @@ def examine_all(detector: TrainedDetector, batch: ImageBatch, images_at_once: in
     of_episode = len(columns[0]) // len(images)
     size = of_episode if images_at_once is None else min(images_at_once, of_episode)
     size = min(size * len(detector.devices), len(columns[0]))
-    look = _examine_combined if combines(detector.config) else _examine
     examined = [
-        detector.by_images(look, *(column[rows] for column in columns))
+        detector.examine(*(column[rows] for column in columns))
         for rows, _ in batches_of(len(columns[0]), size)
     ]
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts)[: len(columns[0])], *examined)
     regions: Examined = jax.tree.map(lambda part: part.reshape(*around, *part.shape[1:]), joined)
     return regions
-
-
-@partial(jax.jit, static_argnums=0)
-def _examine(network: DetectorNetwork, *arguments: Any) -> Examined:
-    return examine(network, *arguments)
-
-
-@partial(jax.jit, static_argnums=0)
-def _examine_combined(network: DetectorNetwork, *arguments: Any) -> Examined:
-    return examine(network, *arguments, combine=True)
 
 
 class Candidates(NamedTuple):

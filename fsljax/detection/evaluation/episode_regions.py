@@ -66,9 +66,9 @@ def regions_of_episodes(
             name: _SeenPhotographs(detector, novel, views, fine_tuned) for name, detector in detectors.items()
         }
         for numbers, count in at_once:
-            truth = query_ground_truth(episodes, numbers)
-            regions = {name: of_detector.of(episodes, numbers) for name, of_detector in seen.items()}
-            yield EpisodeRegions(numbers, count, truth, regions)
+            truths = support_ground_truth(episodes, numbers), query_ground_truth(episodes, numbers)
+            regions = {name: of_detector.of(episodes, numbers, *truths) for name, of_detector in seen.items()}
+            yield EpisodeRegions(numbers, count, truths[1], regions)
         return
     for numbers, count in at_once:
         support, query = novel.images(episodes, numbers, distractors)
@@ -90,15 +90,14 @@ class _SeenPhotographs:
     supports: dict[bytes, Support] = field(default_factory=dict)
     queries: dict[bytes, Examined] = field(default_factory=dict)
 
-    def of(self, episodes: DetectionEpisodes, numbers: np.ndarray) -> tuple[Support, Examined]:
-        """Supports `[g, way, shots, …]` and queries `[g, queries, …]` of episodes."""
-        support, query = support_ground_truth(episodes, numbers), query_ground_truth(episodes, numbers)
+    def of(
+        self, episodes: DetectionEpisodes, numbers: np.ndarray, support: GroundTruth, query: GroundTruth
+    ) -> tuple[Support, Examined]:
+        """Supports `[g, way, shots, …]` and queries `[g, queries, …]` of episodes, by their ground truth."""
 
         def look_at_support(batch: ImageBatch) -> Support:
-            support = support_of(self.detector, batch, self.novel.images_at_once, self.views)
-            return (
-                support if self.fine_tuned else _of_representatives(support, self.detector.config.eval.enrol)
-            )
+            seen = support_of(self.detector, batch, self.novel.images_at_once, self.views)
+            return seen if self.fine_tuned else _of_representatives(seen, self.detector.config.eval.enrol)
 
         def look_at_query(batch: ImageBatch) -> Examined:
             return examine_all(self.detector, batch, self.novel.images_at_once)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +12,10 @@ from fsljax.detection.data.source import DetectionData
 from fsljax.detection.data.structures import Array, GroundTruth
 from fsljax.detection.evaluation.base_classes import clustered
 from fsljax.detection.evaluation.episode_detections import DISTANCE, REPMET, VANILLA
-from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Enrollment, Known
-from fsljax.detection.model.regions import compared_boxes
-from fsljax.detection.model.trained import TrainedDetector, combines
+from fsljax.detection.model.trained import TrainedDetector
 from fsljax.distances import normalize
 from fsljax.errors import UserError
-from fsljax.networks.variables import Variables
 
 
 def known_by_representatives(detector: TrainedDetector, data: DetectionData, enrollment: Enrollment) -> Known:
@@ -49,10 +45,9 @@ def known_by_features(
     They are of at most `representatives.reset_images` training images.
     """
     key, config = jax.random.key(detector.config.eval.seed), detector.config
-    look = _combined if combines(config) else _features
 
     def embed(images: Array, boxes: Array) -> jax.Array:
-        features: jax.Array = detector.by_images(look, images, boxes)
+        features = detector.compare_boxes(images, boxes)
         return normalize(features) if enrollment.normalize else features
 
     clusters = clustered(
@@ -114,17 +109,3 @@ def with_trained(truth: GroundTruth, trained: GroundTruth | None, way: int) -> G
     boxes, labels, mask = (joined(name) for name in ("boxes", "labels", "mask"))
     assert boxes is not None and labels is not None and mask is not None
     return GroundTruth(boxes, labels, mask, joined("difficult"), joined("crowd"))
-
-
-@partial(jax.jit, static_argnums=0)
-def _features(
-    network: DetectorNetwork, variables: Variables, images: jax.Array, boxes: jax.Array
-) -> jax.Array:
-    return compared_boxes(network, variables, images, boxes, combine=False)
-
-
-@partial(jax.jit, static_argnums=0)
-def _combined(
-    network: DetectorNetwork, variables: Variables, images: jax.Array, boxes: jax.Array
-) -> jax.Array:
-    return compared_boxes(network, variables, images, boxes, combine=True)

@@ -16,7 +16,7 @@ from fsljax.detection.data.structures import Array
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Layer
 from fsljax.detection.model.inference import Regions, propose_regions, weighted
-from fsljax.detection.model.regions import compared_boxes
+from fsljax.detection.model.regions import Examined, compared_boxes, examine
 from fsljax.detection.model.roi_head import BACKGROUND, repmet_scores
 from fsljax.distances import normalize
 from fsljax.networks.variables import Params, Variables
@@ -101,6 +101,16 @@ class TrainedDetector:
         own = self.config.head.has_class_boxes() and classes is not None
         return regions.boxes[:, :, classes] if own else regions.boxes
 
+    def examine(self, *columns: Array) -> Examined:
+        """The regions of images, as `fsljax.detection.model.regions.examine`, new classes' space included."""
+        examined: Examined = self.by_images(_looking(examine, combines(self.config)), *columns)
+        return examined
+
+    def compare_boxes(self, images: Array, boxes: Array) -> jax.Array:
+        """What boxes `[b, t, 4]` in images are compared by as new classes, or embedded from, `[b, t, …]`."""
+        compared: jax.Array = self.by_images(_looking(compared_boxes, combines(self.config)), images, boxes)
+        return compared
+
     def embed_boxes(self, images: Array, boxes: Array) -> jax.Array:
         """Embeddings `[b, t, dim]` of boxes `[b, t, 4]` in images `[b, height, width, channel]`."""
         embeddings: jax.Array = self.by_images(_embed_boxes, images, boxes)
@@ -149,6 +159,12 @@ def _by_devices(devices: Devices, look: Callable[..., Any], network: DetectorNet
     return devices.over_rows(lambda variables, rows: look(network, variables, *rows))
 
 
+@cache
+def _looking(look: Callable[..., Any], combine: bool) -> Callable[..., Any]:
+    """Compiled, of a network, its variables and columns: what `by_images` takes."""
+    return jax.jit(partial(look, combine=combine), static_argnums=0)
+
+
 @partial(jax.jit, static_argnums=0)
 def _propose_regions(
     network: DetectorNetwork, variables: Variables, images: jax.Array, heights: jax.Array, widths: jax.Array
@@ -160,7 +176,6 @@ def _propose_regions(
 def _embed_boxes(
     network: DetectorNetwork, variables: Variables, images: jax.Array, boxes: jax.Array
 ) -> jax.Array:
-    levels = network.apply(variables, images, method="trunk")
-    roi = network.apply(variables, levels, boxes, method="roi_features")
-    embeddings: Any = network.apply(variables, roi, method="embed")
+    features = compared_boxes(network, variables, images, boxes, combine=False)
+    embeddings: Any = network.apply(variables, features, method="embed")
     return embeddings

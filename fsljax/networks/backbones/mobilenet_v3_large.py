@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,19 @@ import jax.numpy as jnp
 from fsljax.config import Network
 from fsljax.networks.layers import Conv, Norm, Settings, Statistics, into_last_stage, of_stages, settings_of
 
-# Window, expanded filters, filters, squeeze-and-excitation, hard swish, stride: the paper's table 1.
-_BLOCKS = (
+
+class _Row(NamedTuple):
+    """A block, as a row of the paper's table 1 describes it."""
+
+    window: int
+    wide: int  # filters after expansion
+    filters: int
+    squeezed: bool  # squeeze-and-excitation
+    hard: bool  # hard swish
+    stride: int
+
+
+_BLOCKS = tuple(_Row(*row) for row in (
     (3, 16, 16, False, False, 1),
     (3, 64, 24, False, False, 2),
     (3, 72, 24, False, False, 1),
@@ -26,7 +39,7 @@ _BLOCKS = (
     (5, 672, 160, True, True, 2),
     (5, 960, 160, True, True, 1),
     (5, 960, 160, True, True, 1),
-)
+))  # fmt: skip
 _FILTERS_BEFORE, _FILTERS_AFTER = 16, 960
 _LAST_STAGE = 12  # blocks before it
 
@@ -91,11 +104,10 @@ class _Features(nn.Module):
     def __call__(self, x: jax.Array, before: Statistics, last: Statistics) -> list[jax.Array]:
         settings, stages = self.settings, []
         x = nn.hard_swish(_ConvNorm(settings, _FILTERS_BEFORE, stride=2, name="0")(x, before))
-        for number, (window, wide, filters, squeezed, hard, stride) in enumerate(_BLOCKS):
+        for number, row in enumerate(_BLOCKS):
             if number == _LAST_STAGE:
                 x, before = into_last_stage(x, settings), last
-            block = _Block(settings, window, wide, filters, squeezed, hard, stride, name=str(number + 1))
-            x = block(x, before)
+            x = _Block(settings, row, name=str(number + 1))(x, before)
             if number == _LAST_STAGE:
                 stages.append(x)
         x = _ConvNorm(settings, _FILTERS_AFTER, 1, name=str(len(_BLOCKS) + 1))(x, last)
@@ -104,44 +116,31 @@ class _Features(nn.Module):
 
 class _Block(nn.Module):
     settings: Settings
-    window: int
-    wide: int
-    filters: int
-    squeezed: bool
-    hard: bool
-    stride: int
+    row: _Row
 
     @nn.compact
     def __call__(self, x: jax.Array, statistics: Statistics) -> jax.Array:
-        y = _Layers(
-            self.settings, self.window, self.wide, self.filters, self.squeezed, self.hard, self.stride,
-            name="block",
-        )(x, statistics)  # fmt: skip
+        y = _Layers(self.settings, self.row, name="block")(x, statistics)
         return x + y if x.shape == y.shape else y
 
 
 class _Layers(nn.Module):
     settings: Settings
-    window: int
-    wide: int
-    filters: int
-    squeezed: bool
-    hard: bool
-    stride: int
+    row: _Row
 
     @nn.compact
     def __call__(self, x: jax.Array, statistics: Statistics) -> jax.Array:
-        settings, number = self.settings, 0
-        activation = nn.hard_swish if self.hard else nn.relu
-        if self.wide != x.shape[-1]:
-            x = activation(_ConvNorm(settings, self.wide, 1, name="0")(x, statistics))
+        settings, row, number = self.settings, self.row, 0
+        activation = nn.hard_swish if row.hard else nn.relu
+        if row.wide != x.shape[-1]:
+            x = activation(_ConvNorm(settings, row.wide, 1, name="0")(x, statistics))
             number = 1
-        conv = _ConvNorm(settings, self.wide, self.window, self.stride, depthwise=True, name=str(number))
+        conv = _ConvNorm(settings, row.wide, row.window, row.stride, depthwise=True, name=str(number))
         x = activation(conv(x, statistics))
-        if self.squeezed:
+        if row.squeezed:
             number += 1
             x = _SqueezeExcitation(name=str(number))(x)
-        return _ConvNorm(settings, self.filters, 1, name=str(number + 1))(x, statistics)
+        return _ConvNorm(settings, row.filters, 1, name=str(number + 1))(x, statistics)
 
 
 class _ConvNorm(nn.Module):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fsljax.detection.data.annotations.coco_json import read_annotations
+from fsljax.detection.data.set_operations import images_of_classes
 from fsljax.detection.data.structures import DetectionSet
 from fsljax.errors import UserError, first_few
 from fsljax.storage.paths import given_path
@@ -40,7 +41,7 @@ def draw_shots(data: DetectionSet, shots: int, seed: int) -> Shots:
     check_enough(data, shots)
     rows = np.zeros((data.num_classes, shots), np.int64)
     boxes = np.zeros((data.num_classes, shots, 4), np.float32)
-    for label, images in enumerate(_images_of(data)):
+    for label, images in enumerate(images_of_classes(data)):
         random = np.random.default_rng([seed, label])
         rows[label] = random.permutation(images)[:shots]
         for place, row in enumerate(rows[label].tolist()):
@@ -53,7 +54,7 @@ def check_enough(data: DetectionSet, shots: int) -> None:
     """Raises a UserError if a class is in fewer images than there are shots."""
     few = [
         f"{name} in {len(images)}"
-        for name, images in zip(data.class_names, _images_of(data), strict=True)
+        for name, images in zip(data.class_names, images_of_classes(data), strict=True)
         if len(images) < shots
     ]
     if few:
@@ -151,15 +152,6 @@ def _in_json(path: Path, name: str) -> Iterator[tuple[str, tuple[float, ...]]]:
         for one in read.objects.get(image.id, []):
             if read.class_names[one.category] == name and not one.ignored:
                 yield image.file_name, one.box
-
-
-def _images_of(data: DetectionSet) -> list[list[int]]:
-    """In which images each class has a box that is not difficult."""
-    rows: list[list[int]] = [[] for _ in data.class_names]
-    for row, (labels, difficult) in enumerate(zip(data.labels, data.difficult, strict=True)):
-        for label in np.unique(labels[~difficult]):
-            rows[label].append(row)
-    return rows
 
 
 def _number(stem: str) -> int | None:
