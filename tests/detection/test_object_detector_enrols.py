@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,37 @@ def test_annotation_files_are_enrolled(detector: Detector, images: np.ndarray, t
         detector.enroll(tmp_path, labels="b")
     with pytest.raises(UserError, match="Boxes and labels are missing"):
         detector.enroll(tmp_path / "one.png")
+
+
+def test_scores_are_weighted_as_the_config_says(trained: TrainedDetector, images: np.ndarray):
+    """Where a detector is evaluated with powers of objectness, it detects with them, too."""
+    options = replace(trained.config.eval, objectness=0.5, suppression="hard", iou_threshold=1.0)
+    weighted = replace(trained, config=replace(trained.config, eval=options))
+    plain = replace(weighted, config=replace(trained.config, eval=replace(options, objectness=0.0)))
+    found, unweighted = (
+        Detector(of).enroll(images[:1], [BOX], "a").detect(images[1:2], threshold=0.0)
+        for of in (weighted, plain)
+    )
+    nothing = np.zeros((1, 0, 4), np.float32)
+    scaled = images[1:2].astype(np.float32) / 255
+    regions = examine(trained.network, trained.variables, scaled, nothing, np.ones((1, 0), bool))
+    boxes, objectness = np.asarray(regions.refined[0]), np.asarray(regions.objectness[0])
+    assert len(found.scores[0]) == len(unweighted.scores[0]) > 4
+    for box, score in zip(unweighted.boxes[0], unweighted.scores[0], strict=True):
+        row = int(np.argmin(np.abs(boxes - box).sum(axis=1)))
+        place = int(np.argmin(np.abs(found.boxes[0] - box).sum(axis=1)))
+        np.testing.assert_allclose(found.scores[0][place], score * objectness[row] ** 0.5, atol=1e-5)
+
+
+def test_calibration_weights_as_detection_does(trained: TrainedDetector, images: np.ndarray, tmp_path: Path):
+    options = replace(trained.config.eval, objectness=2.0)
+    detector = Detector(replace(trained, config=replace(trained.config, eval=options)))
+    box = Detector(trained).enroll(images[:1], [BOX], "a").detect(images[:1], threshold=0.0).boxes[0][0]
+    twins = np.concatenate([images[:1], images[:1]])
+    detector.enroll(twins, [box, box], ["a", "a"])
+    scores = detector.detect(images[:1], threshold=0.0).scores[0]
+    detector.save(tmp_path / "saved")
+    for one in (detector, Detector.load(tmp_path / "saved")):
+        one.calibrate()
+        middles = (scores + np.append(scores[1:], 0)) / 2
+        assert np.abs(middles - one.threshold).min() < 1e-3

@@ -114,8 +114,8 @@ class BackboneSpace:
         coarse = self._head.look(small, np.asarray(sizes) / _FINER, np.asarray(given) / _FINER, mask)
         count = given.shape[1]
         chosen = slice(count, count + CROPS)
-        parts = (coarse.valid, coarse.objectness)
-        valid, objectness = (np.asarray(part)[:, : count + CROPS] for part in parts)
+        parts = (coarse.valid, coarse.objectness, coarse.weight)
+        valid, objectness, weight = (np.asarray(part)[:, : count + CROPS] for part in parts)
         refined = np.asarray(coarse.refined)[:, chosen] * _FINER
         boxes = np.concatenate([np.asarray(given, np.float32), refined], axis=1)
         features = np.stack(
@@ -124,7 +124,7 @@ class BackboneSpace:
                 for image, of_image, size in zip(jnp.asarray(images), boxes, np.asarray(sizes), strict=True)
             ]
         )
-        return Seen(*map(jnp.asarray, (boxes, boxes, valid, objectness, features)))
+        return Seen(*map(jnp.asarray, (boxes, boxes, valid, objectness, weight, features)))
 
     def _features(self, image: jax.Array, boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
         """Of boxes `[n, 4]` in an image: `[n, dim]`, from batches of one size."""

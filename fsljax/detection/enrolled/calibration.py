@@ -130,8 +130,8 @@ def _proposals(photograph: Photograph) -> Seen:
         rest = column[given:]
         return np.pad(rest, [(0, places - count), *[(0, 0)] * (rest.ndim - 1)])[None]
 
-    boxes, refined, objectness, features = photograph.regions
-    columns = boxes, refined, np.ones(len(boxes), bool), objectness, features
+    boxes, refined, objectness, weight, features = photograph.regions
+    columns = boxes, refined, np.ones(len(boxes), bool), objectness, weight, features
     return Seen(*map(filled, columns))  # type: ignore[arg-type]
 
 

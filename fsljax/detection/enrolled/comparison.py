@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsljax.detection.data.structures import Detections
-from fsljax.detection.model.inference import Suppression, detections
+from fsljax.detection.model.inference import Suppression, detections, times_weight
 from fsljax.detection.model.roi_head import squared_distances
 from fsljax.detection.model.search import Seen
 from fsljax.losses.repmet import log_posteriors
@@ -86,7 +86,8 @@ def detected(seen: Seen, comparison: Comparison, suppression: Suppression) -> De
     """What is in images, `[b, keep]`: the regions by their refined boxes."""
     is_class = jnp.any(jnp.asarray(comparison.is_representative), axis=-1)
     # What is padding is no candidate.
-    of_classes = jnp.where(jnp.append(True, is_class), scores(seen.features, comparison), -1.0)
+    weighted = times_weight(scores(seen.features, comparison), seen.weight)
+    of_classes = jnp.where(jnp.append(True, is_class), weighted, -1.0)
     find = partial(detections, suppression=suppression)
     found: Detections = jax.vmap(find)(seen.refined, seen.valid, of_classes)
     return found

@@ -147,7 +147,7 @@ def _kept(
     lacks: tuple[Label, ...] = (),
 ) -> Photograph:
     valid = np.asarray(seen.valid[place])
-    columns = (seen.boxes, seen.refined, seen.objectness, seen.features)
+    columns = (seen.boxes, seen.refined, seen.objectness, seen.weight, seen.features)
     regions = Regions(*(np.asarray(column[place], np.float32)[valid] for column in columns))
     photograph = Photograph(regions, labels, lacks, number, is_view)
     return photograph.thinned() if is_view else photograph

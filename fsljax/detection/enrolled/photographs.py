@@ -26,12 +26,14 @@ class Regions(NamedTuple):
       boxes: `[p, 4]`, where the features are from, in pixels of what the network saw.
       refined: `[p, 4]`, after regression.
       objectness: `[p]`.
+      weight: `[p]`, by which scores of classes are multiplied.
       features: `[p, dim]`, as they are compared.
     """
 
     boxes: np.ndarray
     refined: np.ndarray
     objectness: np.ndarray
+    weight: np.ndarray
     features: np.ndarray
 
     def at(self, rows: np.ndarray | slice) -> Regions:

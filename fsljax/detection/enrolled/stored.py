@@ -10,7 +10,13 @@ from fsljax.data.labels import Label
 from fsljax.detection.enrolled.classes import Classes
 from fsljax.detection.enrolled.photographs import Photograph, Regions
 
-_COLUMNS = {"boxes": np.float32, "refined": np.float32, "objectness": np.float32, "features": np.float16}
+_COLUMNS = {
+    "boxes": np.float32,
+    "refined": np.float32,
+    "objectness": np.float32,
+    "weight": np.float32,
+    "features": np.float16,
+}
 
 
 def arrays_of(classes: Classes, dim: int) -> dict[str, np.ndarray]:
@@ -19,7 +25,7 @@ def arrays_of(classes: Classes, dim: int) -> dict[str, np.ndarray]:
     nothing = np.zeros((0, dim), np.float32)
     negatives = [classes.negatives.get(label, nothing) for label in labels]
     threshold = np.nan if classes.threshold is None else classes.threshold
-    empty = {"boxes": (0, 4), "refined": (0, 4), "objectness": (0,), "features": (0, dim)}
+    shapes = _shapes(dim)
     given = [labels.index(label) for one in photographs for label in one.labels]
     return {
         "representatives": np.concatenate([nothing, *classes.representatives.values()]),
@@ -31,7 +37,7 @@ def arrays_of(classes: Classes, dim: int) -> dict[str, np.ndarray]:
         **{
             f"regions_{name}": np.concatenate(
                 [
-                    np.zeros(empty[name], kind),
+                    np.zeros((0, *shapes[name]), kind),
                     *(np.asarray(getattr(one.regions, name), kind) for one in photographs),
                 ]
             )
@@ -81,13 +87,9 @@ def _photographs(
     labels: Sequence[Label], arrays: Mapping[str, np.ndarray], dim: int
 ) -> tuple[Photograph, ...]:
     counts = arrays["photograph_regions"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "boxes": (4,),
-        "refined": (4,),
-        "objectness": (),
-        "features": (dim,),
-    }
-    columns = [_divided(arrays[f"regions_{name}"], counts, shapes[name]) for name in _COLUMNS]
+    # Earlier versions had no weights.
+    there = {"regions_weight": np.ones_like(arrays["regions_objectness"]), **arrays}
+    columns = [_divided(there[f"regions_{name}"], counts, shape) for name, shape in _shapes(dim).items()]
     given = _divided(arrays["photograph_labels"], arrays["photograph_boxes"], ())
     numbers, views = arrays["photograph_numbers"], arrays["photograph_is_view"]
     lacks = arrays["photograph_lacks"]
@@ -105,6 +107,11 @@ def _photographs(
             *columns, given, lacks, numbers, views, strict=True
         )
     )
+
+
+def _shapes(dim: int) -> dict[str, tuple[int, ...]]:
+    """Of a region's columns."""
+    return {"boxes": (4,), "refined": (4,), "objectness": (), "weight": (), "features": (dim,)}
 
 
 def _divided(rows: np.ndarray, counts: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:

@@ -71,8 +71,19 @@ def weighted(scores: jax.Array, objectness: jax.Array, quality: jax.Array, optio
     """Scores `[…, p, 1 + classes]` of the classes times powers of objectness and quality `[…, p]`."""
     if not options.objectness and not options.quality:
         return scores
-    weights = objectness**options.objectness * quality**options.quality
-    return jnp.concatenate([scores[..., :1], scores[..., 1:] * weights[..., None]], axis=-1)
+    return times_weight(scores, region_weight(objectness, quality, options.objectness, options.quality))
+
+
+def region_weight(
+    objectness: jax.Array, quality: jax.Array, of_objectness: float, of_quality: float
+) -> jax.Array:
+    """Powers of objectness and quality `[…, p]` of regions, multiplied."""
+    return objectness**of_objectness * quality**of_quality
+
+
+def times_weight(scores: jax.Array, weight: jax.Array) -> jax.Array:
+    """Scores `[…, p, 1 + classes]` of regions, but background's times a weight `[…, p]`."""
+    return jnp.concatenate([scores[..., :1], scores[..., 1:] * weight[..., None]], axis=-1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fsljax.detection.model.detector import DetectorNetwork
 from fsljax.detection.model.enroll import Enrollment, enrollment_of
+from fsljax.detection.model.inference import region_weight
 from fsljax.detection.model.regions import examine
 from fsljax.detection.model.trained import TrainedDetector
 from fsljax.distances import normalize
@@ -25,6 +26,7 @@ class Seen(NamedTuple):
       refined: `[b, p, 4]`, the boxes after regression.
       valid: bool `[b, p]`.
       objectness: `[b, p]`, probabilities of the proposals; 1 for what is given.
+      weight: `[b, p]`, by which scores of classes are multiplied (`eval.objectness`, `eval.quality`).
       features: `[b, p, dim]`, as they are compared.
     """
 
@@ -32,6 +34,7 @@ class Seen(NamedTuple):
     refined: jax.Array
     valid: jax.Array
     objectness: jax.Array
+    weight: jax.Array
     features: jax.Array
 
 
@@ -52,11 +55,13 @@ def look(
       mask: bool `[b, g]`, False for padding.
     """
     columns = map(jnp.asarray, (images, sizes, given, mask))
-    seen: Seen = _look(detector.network, detector.variables, *columns, enrollment_of(detector.config))
+    config = detector.config
+    powers = float(config.eval.objectness), float(config.eval.quality)
+    seen: Seen = _look(detector.network, detector.variables, *columns, enrollment_of(config), powers)
     return seen
 
 
-@partial(jax.jit, static_argnums=(0, 6))
+@partial(jax.jit, static_argnums=(0, 6, 7))
 def _look(
     network: DetectorNetwork,
     variables: Variables,
@@ -65,6 +70,7 @@ def _look(
     given: jax.Array,
     mask: jax.Array,
     enrollment: Enrollment,
+    powers: tuple[float, float],
 ) -> Seen:
     scaled = images.astype(jnp.float32) / 255
     space = enrollment.options.space
@@ -74,4 +80,5 @@ def _look(
         features = jnp.asarray(network.apply(variables, regions.features, method="embed"))
     else:
         features = normalize(regions.compared) if enrollment.normalize else regions.compared
-    return Seen(regions.boxes, regions.refined, regions.valid, regions.objectness, features)
+    weight = region_weight(regions.objectness, regions.quality, *powers)
+    return Seen(regions.boxes, regions.refined, regions.valid, regions.objectness, weight, features)
