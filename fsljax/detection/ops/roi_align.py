@@ -14,6 +14,8 @@ import numpy as np
 
 from fsljax.detection.ops.boxes import widened
 
+_BOXES_A_TURN = 4
+
 
 def roi_align(
     levels: Sequence[jax.Array],
@@ -131,7 +133,8 @@ def _weighted_mean(
         cells = rows[:, :, None, i] + columns[:, None, :, j]
         weights = row_weights[:, :, None, i] * column_weights[:, None, :, j]
         total = total + weights[..., None] * table.at[cells].get(mode="promise_in_bounds")
-    return total
+    # Without the barrier it is written as the rows of a matrix, channel after channel, eight times as slowly.
+    return jax.lax.optimization_barrier(total)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _weighted_mean_forward(
@@ -143,15 +146,43 @@ def _weighted_mean_forward(
 def _weighted_mean_backward(
     saved: tuple[jax.Array, tuple[jax.Array, ...]], outer: jax.Array
 ) -> tuple[jax.Array | None, ...]:
-    zeros, (rows, row_weights, columns, column_weights) = saved
+    zeros, grid = saved
+    gradient = jax.lax.platform_dependent(
+        jnp.zeros(zeros.shape, outer.dtype), outer, *grid, cpu=_added_by_turns, default=_added
+    )
+    return gradient.astype(zeros.dtype), None, None, None, None
+
+
+def _added(
+    table: jax.Array,
+    outer: jax.Array,
+    rows: jax.Array,
+    row_weights: jax.Array,
+    columns: jax.Array,
+    column_weights: jax.Array,
+) -> jax.Array:
+    """The table `[cells, channels]` with the parts of `outer` `[n, bins, bins, channels]` at its cells."""
     cells = rows[:, :, None, :, None] + columns[:, None, :, None, :]
     weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
     parts = outer[:, :, :, None, None] * weights[..., None]
-    gradient = jnp.zeros(zeros.shape, parts.dtype)
-    gradient = gradient.at[cells.reshape(-1)].add(
-        parts.reshape(-1, parts.shape[-1]), mode="promise_in_bounds"
-    )
-    return gradient.astype(zeros.dtype), None, None, None, None
+    return table.at[cells.reshape(-1)].add(parts.reshape(-1, parts.shape[-1]), mode="promise_in_bounds")
+
+
+def _added_by_turns(table: jax.Array, *columns: jax.Array) -> jax.Array:
+    """The same sums in the same order, a few boxes after the other, so that their parts stay in the cache."""
+    turns = -(-len(columns[0]) // _BOXES_A_TURN)
+
+    def filled(column: jax.Array) -> jax.Array:
+        padding = [(0, turns * _BOXES_A_TURN - len(column)), *[(0, 0)] * (column.ndim - 1)]
+        return jnp.pad(column, padding).reshape(turns, _BOXES_A_TURN, *column.shape[1:])
+
+    by_turns = [filled(column) for column in columns]
+
+    def add(turn: jax.Array, table: jax.Array) -> jax.Array:
+        return _added(table, *(column[turn] for column in by_turns))
+
+    summed: jax.Array = jax.lax.fori_loop(0, turns, add, table)
+    return summed
 
 
 _weighted_mean.defvjp(_weighted_mean_forward, _weighted_mean_backward)
