@@ -1,4 +1,4 @@
-"""The tables of the README, made anew: `python -m fsljax.reproduce NAME [--config.x=y …]`.
+"""The tables of the documentation, made anew: `python -m fsljax.reproduce NAME [--config.x=y …]`.
 
 `fsljax reproduce NAME …` is the same. Runs every config of a table, `configs/tables/NAME.py`, with every
 seed, each in a workdir under runs/reproduce/NAME, then prints the table.

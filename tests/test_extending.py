@@ -1,4 +1,4 @@
-"""One of each thing that a user may add, as docs/extending.md shows it: one file and one config."""
+"""One of each thing that a user may add, as docs/how_to/extending.md shows it: one file and one config."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from fsljax.errors import UserError
 from .parallel.starting import outcomes, start
 
 ROOT = Path(__file__).parents[1]
-FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL))
+FILES = dict(
+    re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "docs/how_to/extending.md").read_text(), re.DOTALL)
+)
 MODULES = {
     "fsljax.data.sources": "stripes",
     "fsljax.networks.backbones": "patches",
@@ -34,7 +36,7 @@ MODULES = {
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with launch.py and the files of docs/extending.md, which Python imports from."""
+    """A folder with launch.py and the files of docs/how_to/extending.md, which Python imports from."""
     for name, content in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The trained models in the repository, and what the README says of them."""
+"""The trained models in the repository, and what README and documentation say of them."""
 
 from __future__ import annotations
 
@@ -62,26 +62,26 @@ def test_a_model_is_small_and_has_no_optimiser_state(name: str, limit: int):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_readme_states_the_results_of_a_model(name: str):
-    readme = (ROOT / "README.md").read_text()
+def test_the_readme_and_docs_state_the_results_of_a_model(name: str):
+    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/results/omniglot.md")]
     for setting in SETTINGS:
         result = shipped_results(name)[setting]
         assert result["episodes"] == 10_000
-        assert per_cent(result["accuracy"], result["ci95"]) in readme
+        assert all(per_cent(result["accuracy"], result["ci95"]) in page for page in pages)
 
 
-def test_the_readme_states_the_results_of_the_detector():
-    readme = (ROOT / "README.md").read_text()
+def test_the_docs_state_the_results_of_the_detector():
+    docs = (ROOT / "docs/results/detection.md").read_text()
     results = shipped_results("repmet_detection_scenes")
     for shots in (1, 5, 10):
         found = results[f"5way_{shots}shot_ft0"]
         assert found["episodes"] == 500
         for metric in ("ap50_pooled", "map50"):
-            assert f"{100 * found[metric]:.1f} ± {100 * found[f'{metric}_ci95']:.1f}" in readme
+            assert f"{100 * found[metric]:.1f} ± {100 * found[f'{metric}_ci95']:.1f}" in docs
 
 
 def test_the_docs_state_the_results_of_the_detector_of_photographs():
-    docs = (ROOT / "docs/few_shot_detection.md").read_text()
+    docs = (ROOT / "docs/results/detection.md").read_text()
     results = shipped_results("repmet_detection_photos")
     for shots, rule in itertools.product((1, 5, 10), ("", "_distance", "_vanilla", "_ceiling")):
         found = results[f"5way_{shots}shot_ft0{rule}"]

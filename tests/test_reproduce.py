@@ -1,4 +1,4 @@
-"""Tables of the README made anew."""
+"""Tables of the documentation made anew."""
 
 from __future__ import annotations
 

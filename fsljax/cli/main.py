@@ -17,7 +17,7 @@ COMMANDS = {
     "predict": "Names images by the classes that a model knows.",
     "enroll": "Teaches a model classes, a folder of images each.",
     "detect": "Finds objects of the classes that a detector knows.",
-    "reproduce": "Makes a table of the README anew.",
+    "reproduce": "Runs the experiments behind a table of the documentation, and prints it.",
     "export": "Ships a run as a model.",
 }
 _RUNS = ("train", "evaluate")

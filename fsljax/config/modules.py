@@ -64,6 +64,6 @@ def _complete(module: ModuleType, field: str, needs: tuple[str, ...]) -> ModuleT
     if missing:
         raise UserError(
             f"The module {module.__name__}, which config.{field} names, defines no "
-            f"{' and no '.join(missing)}: see docs/extending.md."
+            f"{' and no '.join(missing)}: see docs/how_to/extending.md."
         )
     return module

@@ -104,7 +104,7 @@ def sharing(
     if not hasattr(method, "episodes_per_step"):
         raise UserError(
             f"The method {type(method).__name__} does not say how {len(devices)} devices share a step: give "
-            "it `episodes_per_step` (docs/extending.md), or take one device (--config.mesh.devices=1)."
+            "it `episodes_per_step` (docs/how_to/extending.md), or take one device (--config.mesh.devices=1)."
         )
     if episodes > 1:
         has, along = f"{episodes} episodes of {size} images", devices.along(episodes)

@@ -1,0 +1,85 @@
+"""The site: it builds, every public name is in its reference, and it loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .pages import DOCS, ROOT
+
+REFERENCE = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+MODULES = set(re.findall(r"^::: ([\w.]+)$", REFERENCE, re.MULTILINE))
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def public_names() -> dict[str, list[str]]:
+    """`__all__` of every module that has one, but the package's own list of its parts."""
+    found = {}
+    for path in sorted((ROOT / "fsljax").rglob("*.py")):
+        text = path.read_text()
+        for node in ast.parse(text).body if "\n__all__ = " in text else ():
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                found[module(path)] = list(ast.literal_eval(node.value))
+    del found["fsljax"]
+    return found
+
+
+def test_the_reference_has_every_module_with_public_names():
+    assert "fsljax.losses" in public_names()
+    assert set(public_names()) <= MODULES
+
+
+def test_the_reference_names_modules_that_exist():
+    for name in MODULES:
+        path = ROOT / name.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), name
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for needed in ("material", "mkdocstrings", "latex2mathml"):
+        pytest.importorskip(needed)
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={folder}"],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_describes_every_public_name(site: Path):
+    pages = "".join(page.read_text() for page in (site / "reference").rglob("*.html"))
+    described = set(re.findall(r'id="(fsljax[\w.]+)"', pages))
+    wanted = {f"{where}.{name}" for where, names in public_names().items() for name in names}
+    assert wanted - described == set()
+
+
+@pytest.mark.slow
+def test_the_site_loads_nothing_from_elsewhere(site: Path):
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        assert re.findall(r'<(?:script|img|iframe)[^>]*\bsrc="(?:https?:)?//[^"]*', text) == []
+        assert (
+            re.findall(r'<link[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*href="(?:https?:)?//[^"]*', text)
+            == []
+        )
+
+
+@pytest.mark.slow
+def test_formulas_are_mathml(site: Path):
+    for page in (site / "methods").rglob("*.html"):
+        text = page.read_text()
+        assert "<math" in text
+        assert "arithmatex" not in text
