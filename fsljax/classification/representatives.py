@@ -27,6 +27,7 @@ from fsljax.parallel import shares
 from fsljax.reporting.embedding_map import Clusters
 
 STARTS = ("clusters", "random")
+"""Where representatives can start: at k-means centroids, or at random."""
 
 
 @dataclass(frozen=True)

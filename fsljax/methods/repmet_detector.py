@@ -43,6 +43,7 @@ from fsljax.training.state import TrainState, create_train_state
 __all__ = ["PARAMS", "Config", "RepMetDetector", "as_torchvision", "build", "check", "default_config", "load"]
 
 PARAMS = (REPRESENTATIVES,)
+"""Parameters that belong to the method, not to its network."""
 
 _RESET = 2  # folded into a step's key, as no batch's is
 _REGION, _BATCH = 0, 1

@@ -17,6 +17,7 @@ from fsljax.networks.cpu_kernels import Padding
 from fsljax.parallel import shares
 
 EPSILON = 1e-5
+"""Added to the variance by batch norm."""
 
 _FAR = 8  # standard deviations from 0 at which a mean of squares begins to lose digits
 

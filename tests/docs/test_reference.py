@@ -14,6 +14,7 @@ import pytest
 from .pages import DOCS, ROOT
 
 REFERENCE = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+FUNCTIONS = {"fsljax.clustering.kmeans.kmeans"}  # has the name of its module
 MODULES = set(re.findall(r"^::: ([\w.]+)$", REFERENCE, re.MULTILINE))
 
 
@@ -40,14 +41,14 @@ def test_the_reference_has_every_module_with_public_names():
 
 
 def test_the_reference_names_modules_that_exist():
-    for name in MODULES:
+    for name in MODULES - FUNCTIONS:
         path = ROOT / name.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), name
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for needed in ("material", "mkdocstrings", "latex2mathml"):
+    for needed in ("material", "mkdocstrings", "latex2mathml", "ziamath", "fontTools"):
         pytest.importorskip(needed)
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(

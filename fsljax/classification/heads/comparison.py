@@ -17,6 +17,7 @@ from fsljax.evaluation.arrays import checked_rows, in_blocks
 from fsljax.losses.repmet import log_posteriors, repmet_loss
 
 RULES = ("soft_posterior", "hard_posterior", "nearest_representative")
+"""How representatives classify."""
 _FLOATS_A_BLOCK = 2_000_000
 
 

@@ -121,3 +121,4 @@ KNOWN: dict[str, Entry] = {
         _IMAGENET,
     ),
 }
+"""Published weights by name."""
