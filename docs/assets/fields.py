@@ -9,7 +9,7 @@ import griffe
 
 
 class Fields(griffe.Extension):
-    """Moves the meaning of each field into the docstring of its class, and leaves the default as its value."""
+    """Moves the meaning of each field into the docstring of its class, and leaves its default alone."""
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
         meanings = []
