@@ -41,7 +41,8 @@ def test_links_lead_somewhere(page: Path):
 
 def test_every_page_has_a_place_in_the_navigation():
     listed = re.findall(r"^ +- (?:[^:#\n]+: )?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+    pages = [*DOCS.rglob("*.md"), *(file.with_suffix(".md") for file in DOCS.rglob("*.ipynb"))]
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in pages)
 
 
 def test_a_page_has_one_title():
