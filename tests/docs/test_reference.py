@@ -14,7 +14,6 @@ import pytest
 from .pages import DOCS, ROOT
 
 REFERENCE = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
-FUNCTIONS = {"fsljax.clustering.kmeans.kmeans"}  # has the name of its module
 MODULES = set(re.findall(r"^::: ([\w.]+)$", REFERENCE, re.MULTILINE))
 
 
@@ -23,16 +22,25 @@ def module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def names_in(path: Path) -> list[str]:
+    """`__all__` of a module, or nothing."""
+    text = path.read_text()
+    for node in ast.parse(text).body if "\n__all__ = " in text else ():
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
 def public_names() -> dict[str, list[str]]:
-    """`__all__` of every module that has one, but the package's own list of its parts."""
-    found = {}
-    for path in sorted((ROOT / "fsljax").rglob("*.py")):
-        text = path.read_text()
-        for node in ast.parse(text).body if "\n__all__ = " in text else ():
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-                found[module(path)] = list(ast.literal_eval(node.value))
-    del found["fsljax"]
-    return found
+    """What every module but the package itself says is public."""
+    files = (ROOT / "fsljax").glob("*/**/*.py"), (ROOT / "fsljax").glob("[!_]*.py")
+    found = {module(path): names_in(path) for path in sorted(file for some in files for file in some)}
+    return {name: names for name, names in found.items() if names}
 
 
 def test_the_reference_has_every_module_with_public_names():
@@ -41,9 +49,13 @@ def test_the_reference_has_every_module_with_public_names():
 
 
 def test_the_reference_names_modules_that_exist():
-    for name in MODULES - FUNCTIONS:
-        path = ROOT / name.replace(".", "/")
-        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), name
+    for name in MODULES:  # or one thing in a module
+        assert is_module(name) or is_module(name.rpartition(".")[0]), name
+
+
+def test_the_reference_has_what_the_package_itself_offers():
+    offered = [name for name in names_in(ROOT / "fsljax/__init__.py") if not is_module(f"fsljax.{name}")]
+    assert [name for name in offered if not any(of.endswith(f".{name}") for of in MODULES)] == []
 
 
 @pytest.fixture(scope="module")
