@@ -37,7 +37,7 @@ coins = np.repeat(data.coins()[..., None], 3, axis=-1)  # the detector sees colo
 
 
 def show(boxes, labels, title):
-    figure, axis = plt.subplots(figsize=(7.6, 6))
+    _, axis = plt.subplots(figsize=(7.6, 6))
     axis.imshow(coins)
     for (y_min, x_min, y_max, x_max), label in zip(boxes, labels, strict=True):
         axis.add_patch(
