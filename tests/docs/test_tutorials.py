@@ -12,7 +12,7 @@ import pytest
 TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 NAMES = sorted(path.stem for path in TUTORIALS.glob("*.py"))
 LEAST_SHARES = {
-    "own_photographs": {r"1 shot: (\d+) %": 80, r"5 shots: (\d+) %": 90, r"(\d+) of 15 photographs of coins": 10},
+    "own_photographs": {r"1 shot: (\d+) %": 80, r"5 shots: (\d+) %": 90, r"(\d+) of 15 photographs": 10},
     "one_box_detection": {r"5 boxes: (\d+) of 24": 20, r"one box and four views: (\d+) of 24": 12},
     "magnet_clusters": {r"magnet +([\d.]+) ±": 92, r"on average ([\d.]+) %": 95},
 }  # fmt: skip
