@@ -1,7 +1,7 @@
 """Metric learning and few-shot learning in JAX.
 
-Losses are pure functions (`fsljax.losses`); an application calls `fsljax.api.Classifier`; experiments are
-run by `launch.py` from `configs/`.
+Losses are pure functions (`fsljax.losses`); applications use `fsljax.api.Classifier` and
+`fsljax.api.Detector`; experiments run through `launch.py` from `configs/`.
 """
 
 from __future__ import annotations

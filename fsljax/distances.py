@@ -1,4 +1,4 @@
-"""Distances between rows of arrays, written once for every loss and evaluation, and the precision of them."""
+"""Distances between rows of arrays, shared by all losses and evaluations, and their precision."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 
 def squared_euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Squared Euclidean distance of every row of `x` to every row of `y`, ‖x_i − y_j‖².
+    """Squared Euclidean distance from every row of `x` to every row of `y`, ‖x_i − y_j‖².
 
-    Taken as the sum of squared differences: it cannot be negative, is 0 exactly where rows coincide
+    Computed as the sum of squared differences: it is never negative, is exactly 0 where rows coincide
     (and so is its gradient), and stays accurate when all rows share a large offset, where
-    ‖x‖² + ‖y‖² − 2x·y loses every digit.
+    ‖x‖² + ‖y‖² − 2x·y loses every significant digit.
 
     Args:
       x: `[n, dim]`.
@@ -25,7 +25,7 @@ def squared_euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
       `[n, m]`, float32 (float64 if an input is): bfloat16 would leave too few digits for a softmax.
 
     Raises:
-      AssertionError: if either is not of rank 2, or `dim` differs.
+      AssertionError: if either is not of rank 2, or their `dim` differs.
     """
     _check_rows(x, y)
     x, y = _inexact(x, y)
@@ -34,7 +34,7 @@ def squared_euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def cosine_distance(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Cosine distance of every row of `x` to every row of `y`, 1 − cos(x_i, y_j).
+    """Cosine distance from every row of `x` to every row of `y`, 1 − cos(x_i, y_j).
 
     A row of zeros has no direction: its distance to every row is 1, with finite gradients.
 
@@ -46,7 +46,7 @@ def cosine_distance(x: jax.Array, y: jax.Array) -> jax.Array:
       `[n, m]`, in [0, 2].
 
     Raises:
-      AssertionError: if either is not of rank 2, or `dim` differs.
+      AssertionError: if either is not of rank 2, or their `dim` differs.
     """
     _check_rows(x, y)
     x, y = _inexact(x, y)
@@ -56,7 +56,7 @@ def cosine_distance(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def normalize(x: jax.Array) -> jax.Array:
-    """Scales vectors `[..., dim]` to length 1; a vector of zeros stays, with finite gradients."""
+    """Scales vectors `[..., dim]` to length 1; a zero vector stays zero, with finite gradients."""
     # Dividing by the largest component first keeps the squares of very long and very short vectors in range.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
     x = x / jnp.where(largest > 0, largest, 1)

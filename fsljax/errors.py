@@ -1,4 +1,4 @@
-"""Errors that are told in a sentence, without a stack trace."""
+"""Errors that are reported in one sentence, without a stack trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""k-means as compiled XLA."""
+"""k-means as compiled XLA programs."""
 
 from fsljax.clustering.kmeans import KMeansResult, every_cluster, kmeans, kmeans_per_class
 

@@ -1,4 +1,4 @@
-"""k-means of all points, and of every class by itself."""
+"""k-means of all points, or of each class separately."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class KMeansResult(NamedTuple):
     """Result of `kmeans` and, where shapes begin with classes, of `kmeans_per_class`.
 
     Attributes:
-      centroids: `[k, dim]` or `[classes, k, dim]`; NumPy's float64 where the points are.
+      centroids: `[k, dim]` or `[classes, k, dim]`; float64 (NumPy) if the points are.
       assignments: int32 `[n]`, the nearest centroid of each point (of its own class), 0 … k − 1, the first
-        of equally near ones; −1 for points that the mask leaves out.
-      counts: int32 `[k]` or `[classes, k]`, points of each cluster; 0 marks one that does not exist.
+        of equally near ones; −1 for masked-out points.
+      counts: int32 `[k]` or `[classes, k]`, points in each cluster; 0 marks a cluster that does not exist.
       inertia: `[]` or `[classes]`, the sum of squared differences of points from their centroids.
-      iterations: int32 `[]` or `[classes]`, how often the centroids moved.
+      iterations: int32 `[]` or `[classes]`, number of centroid updates.
     """
 
     centroids: jax.Array
@@ -62,7 +62,7 @@ def kmeans(
 ) -> KMeansResult:
     """k-means: Lloyd's iterations (1982) from greedy k-means++ seeds (Arthur and Vassilvitskii, 2007).
 
-    An empty cluster is put at the point that is farthest from its centroid. The inertia never rises from
+    An empty cluster is moved to the point farthest from its centroid. The inertia never rises from
     one iteration to the next, and the same key gives the same result. Works under jit and vmap.
 
     Args:
@@ -72,22 +72,22 @@ def kmeans(
         their distance for products in float32 are found in float64. A `jax.Array` whose rows a
         NamedSharding divides over devices, of one process or several, stays divided: no device gets another's
         points, the centroids are those of the same points undivided but for rounding, and assignments come
-        back divided likewise. JAX divides rows evenly: where n is no multiple, fill up and mask.
+        back divided likewise. JAX divides rows evenly: if n is no multiple of the devices, pad and mask.
       num_clusters: k, at most the number of points.
       mask: `[n]`, True or 1 for points that count, else False or 0; None: all count.
-      max_iterations: Lloyd's iterations at most, 1 or more.
-      tolerance: iterations end when the inertia falls by no more than this share of itself.
-      initial_centroids: `[k, dim]` to begin with, instead of seeds.
-      num_restarts: the best of that many runs from seeds of their own.
+      max_iterations: maximum number of Lloyd iterations, 1 or more.
+      tolerance: iterations end when the inertia decreases by no more than this fraction of itself.
+      initial_centroids: `[k, dim]` to start from, instead of seeding.
+      num_restarts: the best of this many runs, each with its own seeds.
 
     Returns:
-      A `KMeansResult`. Assignments are those to the centroids returned.
+      A `KMeansResult`. Assignments refer to the returned centroids.
 
     Raises:
       AssertionError: if shapes don't agree.
-      ValueError: if there are more clusters than points, a number is below 1 or not whole, a tolerance below
-        0, or (where the values are at hand, not traced) a point is no number, NaN or infinite, or the mask
-        holds other than True and False.
+      ValueError: if there are more clusters than points, a count is below 1 or not an integer, the tolerance
+        is negative, or (for concrete, untraced values) a point is NaN or infinite, or the mask holds anything
+        but True and False.
     """
     chex.assert_rank(points, 2)
     if mask is not None:
@@ -133,10 +133,10 @@ def kmeans_per_class(
     num_restarts: int = 1,
     devices: Devices = ONE,
 ) -> KMeansResult:
-    """`kmeans` of the points of each class by themselves, all classes in one compiled call.
+    """`kmeans` within each class separately, all classes in one compiled call.
 
     A class with fewer points than `clusters_per_class` gets as many clusters as it has (distinct) points;
-    the counts of the others are 0. Where the labels are not traced, a warning names such classes.
+    the counts of the others are 0. With concrete labels, a warning names these classes.
 
     Args:
       key: a JAX random key, for the seeds.
@@ -144,10 +144,10 @@ def kmeans_per_class(
       labels: int `[n]`, 0 … num_classes − 1.
       num_classes: classes.
       clusters_per_class: k.
-      max_points_per_class: what no class has more points than. None: counted where the labels are at hand;
-        where they are traced, n, which makes more work.
+      max_points_per_class: upper bound on the points in a class. None: counted from concrete labels; for
+        traced labels n, which costs more work.
       max_iterations, tolerance, num_restarts: as in `kmeans`.
-      initial_centroids: `[classes, k, dim]` to begin with, instead of seeds.
+      initial_centroids: `[classes, k, dim]` to start from, instead of seeding.
       devices: that share the classes, where nothing is traced: each is sent the points of its own. Results
         are those of one device but for rounding, and lie on one.
 
@@ -156,8 +156,8 @@ def kmeans_per_class(
 
     Raises:
       AssertionError: if shapes don't agree.
-      ValueError: as in `kmeans`, and (where the labels are at hand, not traced) if a label is outside the
-        classes, a class has no point, or more than `max_points_per_class`.
+      ValueError: as in `kmeans`, and (for concrete, untraced labels) if a label is out of range, or a class
+        has no points or more than `max_points_per_class`.
     """
     chex.assert_rank([points, labels], [2, 1])
     chex.assert_equal_shape_prefix([points, labels], 1)

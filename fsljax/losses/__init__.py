@@ -1,4 +1,4 @@
-"""Losses of metric learning: pure functions of arrays."""
+"""Metric-learning losses: pure functions of arrays."""
 
 from fsljax.distances import cosine_distance, squared_euclidean
 from fsljax.losses.magnet import MagnetOutput, magnet_loss

@@ -18,8 +18,8 @@ class MagnetOutput(NamedTuple):
 
     Attributes:
       loss: `[]`, mean over all examples.
-      example_losses: `[m, d]`, the loss of each example, 0 where the hinge holds.
-      variance: `[]`, σ², of the examples about the means of their clusters.
+      example_losses: `[m, d]`, the loss of each example, 0 where the hinge is inactive.
+      variance: `[]`, σ², of the examples about their cluster means.
     """
 
     loss: jax.Array
@@ -35,21 +35,22 @@ def magnet_loss(embeddings: jax.Array, cluster_classes: jax.Array, *, alpha: flo
 
         [ ‖r − μ(r)‖²/2σ² + α + log Σ_{i: C(i) ≠ C(r)} exp(−‖r − μ_i‖²/2σ²) ]₊ ,
 
-    which is the published −log of a ratio, taken in logarithms: a far example has a large, finite loss.
+    the published −log of a ratio, computed in log space: a distant example has a large, finite loss.
     Gradients flow through the means and the variance.
 
     Args:
       embeddings: `[m, d, dim]`; row i holds examples of cluster i.
-      cluster_classes: int `[m]`, the class of each cluster. Where all are of one class there is nothing
+      cluster_classes: int `[m]`, the class of each cluster. If all belong to one class there is nothing
         to keep apart, and the loss is 0.
-      alpha: α, by how much other classes must be farther than the own cluster, in units of 2σ².
+      alpha: α, the margin by which other classes must be farther away than an example's own cluster, in
+        units of 2σ².
 
     Returns:
       A `MagnetOutput`, float32 (float64 if the embeddings are). σ² is floored at 1e-15: where it
       vanishes (d = 1, or clusters of equal examples) loss and gradients are finite.
 
     Raises:
-      AssertionError: if shapes don't agree, classes are no whole numbers, or m · d is less than 2.
+      AssertionError: if shapes don't agree, classes are not integers, or m · d is less than 2.
     """
     chex.assert_rank([embeddings, cluster_classes], [3, 1])
     chex.assert_equal_shape_prefix([embeddings, cluster_classes], 1)

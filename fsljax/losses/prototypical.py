@@ -19,7 +19,7 @@ class PrototypicalOutput(NamedTuple):
 
     Attributes:
       loss: `[]`, mean cross-entropy over all queries, in nats.
-      accuracy: `[]`, the share of queries whose own class has the highest logit.
+      accuracy: `[]`, the fraction of queries whose own class has the highest logit.
       logits: `[way, queries, way]`: class of the query, query, class compared with.
     """
 
@@ -35,7 +35,7 @@ def prototypes(support: jax.Array) -> jax.Array:
       support: `[way, shot, dim]`.
 
     Returns:
-      `[way, dim]`, float32 (float64 if the input is): a mean of bfloat16 numbers is seldom one of them.
+      `[way, dim]`, float32 (float64 if the input is): bfloat16 can rarely represent a mean of its numbers.
 
     Raises:
       AssertionError: if `support` is not of rank 3, or has no shots.
@@ -55,20 +55,20 @@ def prototypical_loss(
     """Cross-entropy of queries under a softmax over negative distances to prototypes (equation 2).
 
     The logit of class c for a query x is −d(f(x), p_c) / temperature, with p_c the mean of the
-    support embeddings of class c; the loss is the mean over queries of −log softmax at the own class.
+    support embeddings of class c; the loss is the mean over queries of −log softmax at the true class.
 
     Args:
       support: embeddings `[way, shot, dim]`.
       query: embeddings `[way, queries, dim]`; row c holds queries of class c.
       distance: "squared_euclidean", as published, or "cosine" (1 − cos, in [0, 2]).
-      temperature: what distances are divided by; above 0.
+      temperature: divisor of the distances; above 0.
 
     Returns:
       A `PrototypicalOutput`.
 
     Raises:
       AssertionError: if the shapes don't agree, or there are no shots or no queries.
-      ValueError: if `distance` has another name, or `temperature` is a number not above 0.
+      ValueError: if `distance` is neither of these, or `temperature` is not above 0.
     """
     chex.assert_rank([support, query], 3)
     chex.assert_equal_shape_prefix([support, query], 1)

@@ -18,9 +18,9 @@ class RepMetOutput(NamedTuple):
 
     Attributes:
       loss: `[]`, mean over the batch.
-      example_losses: `[batch]`, 0 where the hinge holds.
-      posteriors: `[batch, classes]`, soft: the share of a class in the sum of all p_ij.
-      background: `[batch]`, 1 − max p_ij, the probability of being of none of the classes.
+      example_losses: `[batch]`, 0 where the hinge is inactive.
+      posteriors: `[batch, classes]`, soft: each class's share of the sum of all p_ij.
+      background: `[batch]`, 1 − max p_ij, the probability of belonging to none of the classes.
     """
 
     loss: jax.Array
@@ -39,25 +39,25 @@ def repmet_loss(
     version: str = "v1",
     squared: bool = False,
 ) -> RepMetOutput:
-    """Loss of a batch against k representatives of each class.
+    """RepMet loss of a batch against k representatives per class.
 
     With D_ij the distance of an embedding E of class c to representative j of class i, and
     p_ij = exp(−D_ij²/2σ²) (equation 1), the loss of an example is
 
-    - "v1": [ −log( max_j p_cj / Σ_{i≠c} Σ_j p_ij ) + α ]₊ , as the Magnet loss has it;
+    - "v1": [ −log( max_j p_cj / Σ_{i≠c} Σ_j p_ij ) + α ]₊ , as in the Magnet loss;
     - "v2": [ −log( Σ_j p_cj / Σ_i Σ_j p_ij ) + α ]₊ , cross-entropy of the soft posterior (equation 3); the
-      ratio is at most 1, so that with α ≥ 0 the hinge never holds;
+      ratio is at most 1, so with α ≥ 0 the hinge is always active;
     - "margin": [ min_j D_cj − min_{i≠c, j} D_ij + α ]₊ (equation 4).
 
-    All in logarithms: an example far from every representative has a large, finite loss. Where an embedding
-    coincides with a representative its distance has the gradient 0.
+    All are computed in log space: an example far from every representative has a large but finite loss.
+    Where an embedding coincides with a representative, the gradient of its distance is 0.
 
     Args:
       embeddings: `[batch, dim]`.
-      labels: int `[batch]`, 0 … classes − 1. Where they are traced, a label beyond makes the loss NaN.
+      labels: int `[batch]`, 0 … classes − 1. When traced, an out-of-range label makes the loss NaN.
       representatives: `[classes, k, dim]`, two classes or more; gradients flow to them too.
-      sigma: σ above 0, a number or `[]`; "margin" takes it for posteriors and background alone.
-      alpha: α, in units of 2σ², or with "margin" of the distance.
+      sigma: σ, above 0, a number or `[]`; "margin" uses it for posteriors and background only.
+      alpha: α, in units of 2σ², or of the distance for "margin".
       version: "v1", "v2" or "margin".
       squared: "margin" compares squared distances.
 
@@ -65,10 +65,10 @@ def repmet_loss(
       A `RepMetOutput`, float32 (float64 if an input is).
 
     Raises:
-      AssertionError: if shapes don't agree, labels are no whole numbers, there are no examples, no
+      AssertionError: if shapes don't agree, labels are not integers, there are no examples, no
         representatives, or fewer than two classes.
-      ValueError: if `version` has another name, `squared` is asked of another version, `sigma` is a number
-        not above 0, or (where the labels are at hand, not traced) a label is outside the classes.
+      ValueError: if `version` is none of these, `squared` is set for a version other than "margin", `sigma`
+        is not above 0, or (for concrete, untraced labels) a label is out of range.
     """
     _check(embeddings, labels, representatives, sigma, version, squared)
     kind = jnp.promote_types(jnp.result_type(embeddings, representatives), jnp.float32)

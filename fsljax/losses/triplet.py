@@ -1,4 +1,4 @@
-"""Triplet loss with mining in the batch (Schroff, Kalenichenko and Philbin, 2015; Hermans et al., 2017)."""
+"""Triplet loss with in-batch mining (Schroff, Kalenichenko and Philbin, 2015; Hermans et al., 2017)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class TripletOutput(NamedTuple):
     """Result of `triplet_loss`.
 
     Attributes:
-      loss: `[]`, mean over the triplets; 0 where there is none.
-      active: `[]`, the share of triplets whose loss is above 0.
+      loss: `[]`, mean over the triplets; 0 if there are none.
+      active: `[]`, the fraction of triplets whose loss is above 0.
     """
 
     loss: jax.Array
@@ -30,14 +30,14 @@ def triplet_loss(
 ) -> TripletOutput:
     """Triplet loss, [D(a, p) − D(a, n) + margin]₊, over triplets found in the batch.
 
-    D is the squared Euclidean distance; an anchor a and a positive p are two examples of one class, the
-    negative n is of another. Which triplets count:
+    D is the squared Euclidean distance; an anchor a and a positive p are two examples of the same class, the
+    negative n belongs to another. Which triplets count:
 
-    - "semi_hard": every (a, p), with the nearest negative that is farther than p, or where there is
-      none the farthest negative (https://arxiv.org/abs/1503.03832, section 3.2).
+    - "semi_hard": every (a, p), with the nearest negative that is farther than p, or, if there is
+      none, the farthest negative (https://arxiv.org/abs/1503.03832, section 3.2).
     - "hard": every a, with its farthest positive and nearest negative
       (https://arxiv.org/abs/1703.07737, equation 5).
-    - "all": every triplet, meaned over those whose loss is above 0 (there, equation 6).
+    - "all": every triplet, averaged over those whose loss is above 0 (there, equation 6).
 
     Args:
       embeddings: `[batch, dim]`.
@@ -49,8 +49,8 @@ def triplet_loss(
       A `TripletOutput`, float32 (float64 if the embeddings are).
 
     Raises:
-      AssertionError: if shapes don't agree, or labels are no whole numbers.
-      ValueError: if `mining` has another name.
+      AssertionError: if shapes don't agree, or labels are not integers.
+      ValueError: if `mining` is none of these.
     """
     chex.assert_rank([embeddings, labels], [2, 1])
     chex.assert_equal_shape_prefix([embeddings, labels], 1)
