@@ -10,6 +10,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+_LINKS = re.compile(r"\]\((?!https?:)([^)#\s]+)\.ipynb(#[^)\s]*)?\)")
 _TERMINAL_CODES = re.compile(
     r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\r(?!\n)"
 )  # colours; what a progress bar overwrote
@@ -24,6 +25,11 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         for name, content in (pages | pictures).items():
             files.append(File.generated(config, name, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links to notebooks lead to their pages; called by MkDocs."""
+    return _LINKS.sub(r"](\1.md\2)", markdown)
 
 
 def as_markdown(notebook: dict[str, Any], place: PurePosixPath) -> tuple[str, dict[str, bytes]]:
