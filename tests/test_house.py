@@ -30,6 +30,7 @@ FLOORS = [
     ["experiment", "export", "reproduce", "api"],
     ["command_line"],
     ["cli"],
+    ["demo"],
     ["__main__"],
 ]
 ABOVE_ALL = ["fsljax"]
