@@ -161,14 +161,10 @@ def test_a_character_is_drawn_and_found_in_a_page(page: Any, tmp_path: Path):
     assert page.locator("#characters-found li").count() >= text.count("K")
 
 
-@pytest.mark.usefixtures("detection_dir")
 def test_a_box_is_clicked_and_its_like_found(page: Any, detection_dir: Path):
     photographs = detection_dir / "photos" / "JPEGImages"
+    page.get_by_role("tab", name="Find objects").click()
     page.set_viewport_size({"width": 390, "height": 844})
-    page.get_by_role("tab", name="Name images").press("ArrowRight")
-    page.evaluate(
-        "document.querySelectorAll('[role=tab]').forEach(t => t.textContent.includes('objects') && t.click())"
-    )
     upload(page, "#object-file", photographs / "raccoon_0002.jpg")
     image = page.locator("#object-photo img")
     image.scroll_into_view_if_needed()
