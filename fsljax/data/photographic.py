@@ -28,7 +28,7 @@ def looks_colourful(image: Image.Image) -> bool:
 
 
 def looks_tonal(image: Image.Image) -> bool:
-    """Whether much of it is neither paper nor ink, shadows on the paper aside; of a tiny image nothing tells."""
+    """Whether much of it is neither paper nor ink, shadows on the paper aside; never of a tiny one."""
     if image.mode in ("1", "I", "F") or image.mode.startswith("I;") or min(image.size) < _LEAST_SIDE:
         return False
     grey = image.convert("L")
