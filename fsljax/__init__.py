@@ -7,7 +7,7 @@ Losses are pure functions (`fsljax.losses`); applications use `fsljax.api.Classi
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from fsljax import deprecated
 
@@ -21,6 +21,7 @@ __all__ = [
     "detection",
     "distances",
     "evaluation",
+    "load_flax",
     "losses",
     "methods",
     "networks",
@@ -30,8 +31,10 @@ __all__ = [
 deprecated.install()
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     # On first use: importing everything takes seconds that a user of one loss need not spend.
+    if name == "load_flax":
+        return importlib.import_module(f"{__name__}.loading").load_flax
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

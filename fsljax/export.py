@@ -1,7 +1,8 @@
 """Ships a run: fsljax export --workdir=runs/NAME --to=models/NAME, or python -m fsljax.export
 
-Copies the config and the best checkpoint's parameters and batch statistics, without optimiser state: what
-`--mode=evaluate` and `fsljax.api.Classifier` need.
+By default it copies the config and the best checkpoint's parameters and batch statistics, without optimiser
+state: what `--mode=evaluate` and `fsljax.api.Classifier` need. With `--format=jax` or `--format=onnx` it
+writes a classifier, or its embedder, as one file that runs without fsljax.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from fsljax.classification import portable
+from fsljax.classification.classifier import Classifier
 from fsljax.errors import UserError
 from fsljax.reporting import streams
 from fsljax.storage.json_files import write_json
@@ -21,6 +24,8 @@ from fsljax.storage.paths import given_path, is_there
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 from fsljax.training.saved_model import LEARNED
+
+_MODEL, _DETECTOR = "model", "repmet_detector"
 
 
 def export(run: Path, target: Path, *, half: bool = False) -> Path:
@@ -66,6 +71,27 @@ def export(run: Path, target: Path, *, half: bool = False) -> Path:
     return shipped.path(model.step)
 
 
+def export_file(run: Path, target: Path, format: str, *, embeddings: bool | None = None) -> Path:
+    """Writes a classifier as one file that runs without fsljax; see `fsljax.api.Classifier.export`.
+
+    Args:
+      run: its workdir, a shipped model, or a saved classifier.
+      target: the file.
+      format: "jax" or "onnx".
+      embeddings: whether the file gives embeddings; None: where no class is known.
+
+    Raises:
+      UserError: if there is no classifier in the folder; or as `Classifier.export`.
+    """
+    folder = given_path(run, "--workdir")
+    if workdir.has_config(folder) and workdir.read_config(folder).get("method") == _DETECTOR:
+        raise UserError(
+            f"{folder} holds a detector, and classifiers alone can be exported as {format}: use it by "
+            "fsljax.api.Detector, or by fsljax.load_flax in code of your own."
+        )
+    return Classifier.load(folder).export(given_path(target, "--to"), format, embeddings=embeddings)
+
+
 def _rounded(model: Model) -> Model:
     """With parameters that float16 can hold."""
 
@@ -88,14 +114,23 @@ def run(argv: list[str] | None = None, program: str = "python -m fsljax.export")
       program: how it is called, as help shows it.
     """
     parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--workdir", type=Path, required=True, help="the run")
-    parser.add_argument("--to", type=Path, required=True, help="a new folder")
+    parser.add_argument("--workdir", type=Path, required=True, help="the run, or a saved model")
+    parser.add_argument("--to", type=Path, required=True, help="a new folder; of jax and onnx a new file")
+    parser.add_argument(
+        "--format", choices=(_MODEL, *portable.FORMATS), default=_MODEL,
+        help="model: a folder that fsljax reads, by default; jax: a file that jax.export reads; onnx: a "
+        "file for onnxruntime and others. Either gives the probabilities of the classes, or embeddings where "
+        "no class is known, and a description is written beside it, FILE.json",
+    )  # fmt: skip
+    parser.add_argument(
+        "--embeddings", action="store_true", help="of jax and onnx: give embeddings though classes are known"
+    )
     parser.add_argument(
         "--half", action="store_true", help="round parameters to half precision: a third less to store"
     )
     arguments = parser.parse_args(argv)
     try:
-        print(export(arguments.workdir, arguments.to, half=arguments.half))
+        print(_exported(arguments))
     except UserError as error:
         print(f"fsljax: {error}", file=sys.stderr)
         return error.exit_status
@@ -103,6 +138,16 @@ def run(argv: list[str] | None = None, program: str = "python -m fsljax.export")
         print(f"Stopped: {arguments.to} may be there in part.", file=sys.stderr)
         return 130
     return 0
+
+
+def _exported(given: argparse.Namespace) -> Path:
+    if given.format == _MODEL:
+        if given.embeddings:
+            raise UserError("--embeddings goes with --format=jax or --format=onnx.")
+        return export(given.workdir, given.to, half=given.half)
+    if given.half:
+        raise UserError("--half goes with --format=model: leave it out.")
+    return export_file(given.workdir, given.to, given.format, embeddings=given.embeddings or None)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from fsljax.config import plain
 from fsljax.data.dataset import ImageDataset, Splits
 from fsljax.errors import UserError
 from fsljax.export import export
+from fsljax.export import run as main_of_export
 from fsljax.methods import protonet
 from fsljax.storage.json_files import write_json
 from fsljax.training import workdir
@@ -112,3 +113,24 @@ def test_a_parameter_beyond_half_precision_is_refused(run: Path, tmp_path: Path)
     checkpoints.close()
     with pytest.raises(UserError, match="beyond half precision"):
         export(large, tmp_path / "model", half=True)
+
+
+def test_the_command_writes_a_file_that_jax_runs(run: Path, tmp_path: Path):
+    file = tmp_path / "embedder.jax"
+    assert main_of_export([f"--workdir={run}", f"--to={file}", "--format=jax"]) == 0
+    exported = jax.export.deserialize(bytearray(file.read_bytes()))
+    assert exported.call(np.zeros((5, 28, 28, 1), np.float32)).shape == (5, 2)
+
+
+def test_options_that_do_not_go_together_are_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for options, said in (
+        (["--format=jax", "--half"], "--half goes with --format=model"),
+        (["--embeddings"], "--embeddings goes with --format=jax"),
+    ):
+        assert main_of_export([f"--workdir={run}", f"--to={tmp_path / 'new'}", *options]) == 2
+        assert said in capsys.readouterr().err
+    scenes = Path(__file__).parents[1] / "models" / "repmet_detection_scenes"
+    assert main_of_export([f"--workdir={scenes}", f"--to={tmp_path / 'new'}", "--format=onnx"]) == 2
+    assert "holds a detector, and classifiers alone" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_applications_import_no_other_framework(other_frameworks: Path):
     assert not modules & (OTHER_FRAMEWORKS | {"tensorflow_datasets"})
 
 
-@pytest.mark.parametrize("name", fsljax.__all__)
+@pytest.mark.parametrize("name", sorted(set(fsljax.__all__) - {"load_flax"}))  # a function
 def test_every_public_module_is_there_on_first_use(name: str):
     assert getattr(fsljax, name) is sys.modules[f"fsljax.{name}"]
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from fsljax.classification import portable
 from fsljax.classification.enrollment import Enrolled, enrolled_by, with_representatives
 from fsljax.classification.heads.unknown import Calibration, checked_threshold
 from fsljax.classification.network import ImageNetwork
-from fsljax.data.labels import Label, label_array
+from fsljax.data.labels import Label, described, label_array
 from fsljax.data.user_images import Images
 from fsljax.errors import UserError
 from fsljax.networks.forked import check_not_forked
-from fsljax.storage.paths import given_path, is_there
+from fsljax.storage.paths import given_path
 from fsljax.training import saved_model
 from fsljax.training.checkpoints import Model
+
+Folder = str | os.PathLike[str]
 
 
 class Classifier:
@@ -43,13 +47,9 @@ class Classifier:
     """
 
     def __init__(
-        self,
-        config: Mapping[str, Any] | ConfigDict,
-        model: Model,
-        *,
-        unknown: float | None = None,
+        self, config: Mapping[str, Any] | ConfigDict, model: Model, *, unknown: float | None = None,
         representatives: int | None = None,
-    ):
+    ):  # fmt: skip
         self._begin(ImageNetwork(config, model), unknown, representatives)
 
     def _begin(self, network: ImageNetwork, unknown: float | None, representatives: int | None) -> None:
@@ -68,13 +68,9 @@ class Classifier:
 
     @classmethod
     def pretrained(
-        cls,
-        weights: str | os.PathLike[str] = "efficientnet_lite0",
-        *,
-        head: str = "logistic",
-        distance: str = "cosine",
+        cls, weights: Folder = "efficientnet_lite0", *, head: str = "logistic", distance: str = "cosine",
         unknown: float | None = None,
-    ) -> Classifier:
+    ) -> Classifier:  # fmt: skip
         """A network of published weights, without classes: enrol some.
 
         Args:
@@ -93,13 +89,9 @@ class Classifier:
 
     @classmethod
     def load(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        unknown: float | None = None,
-        representatives: int | None = None,
+        cls, path: Folder, *, unknown: float | None = None, representatives: int | None = None,
         classes: bool = True,
-    ) -> Classifier:
+    ) -> Classifier:  # fmt: skip
         """Loads a run's workdir, a shipped model, or what `save` wrote.
 
         The classes that were enrolled come with it; else those that the run was trained on, if it was
@@ -120,29 +112,47 @@ class Classifier:
         network, classifier = ImageNetwork.of_folder(folder), cls.__new__(cls)
         classifier._begin(network, unknown, representatives)
         dim = network.dim(f"The model in {folder}")
-        there = [folder / name for name in (saved_model.ENROLLED, saved_model.LEARNED)]
-        for file in [file for file in there if classes and is_there(file)][:1]:
+        if classes and (file := saved_model.classes_file(folder)) is not None:
             own = classifier._enrolled.head
             classifier._enrolled, threshold = Enrolled.read(file, network.model, dim, own)
             if unknown is None:
                 classifier.unknown = checked_threshold(threshold)
             if representatives is not None:
-                known = with_representatives(classifier._enrolled.head, network.config.method)
-                known.per_class = representatives
+                own = with_representatives(classifier._enrolled.head, network.config.method)
+                own.per_class = representatives
         return classifier
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: Folder) -> None:
         """Writes network and enrolled classes to a folder that `load` reads.
 
         Raises:
           UserError: if the folder cannot be written, or holds another model.
         """
         check_not_forked()
-        folder = given_path(path)
         with self._saving:
             known = self._enrolled
             arrays = known.arrays(checked_threshold(self.unknown))
-            self._network.write(folder, known.labels, arrays)
+            self._network.write(given_path(path), known.labels, arrays)
+
+    def export(self, path: Folder, format: str = "jax", *, embeddings: bool | None = None) -> Path:
+        """Writes one file that runs without fsljax, and a description beside it, at `path` + ".json".
+
+        It takes images float32 `[n, image_size, image_size, channel]` in [0, 1], for any `n`, and gives what
+        `predict_proba` gives, or embeddings.
+
+        Args:
+          path: of the file.
+          format: "jax", for `jax.export.deserialize(content).call(images)`; "onnx", with the extra `onnx`.
+          embeddings: whether it gives these, `[n, dim]`; None: where no class is enrolled.
+
+        Raises:
+          UserError: if it cannot be written, or in this format; or no class is enrolled.
+        """
+        check_not_forked()
+        return portable.write(self._network, self._enrolled, path, format, embeddings)
+
+    def __repr__(self) -> str:
+        return f"Classifier({self._network.described()}, {described(self.classes)}, head={self.head!r})"
 
     @property
     def classes(self) -> list[Label]:
@@ -171,13 +181,9 @@ class Classifier:
         return self
 
     def enroll(
-        self,
-        images: Images,
-        labels: Label | Iterable[Label] | np.ndarray | None = None,
-        *,
-        fine_tune_steps: int = 0,
-        fine_tune_rate: float = 0.1,
-    ) -> Classifier:
+        self, images: Images, labels: Label | Iterable[Label] | np.ndarray | None = None, *,
+        fine_tune_steps: int = 0, fine_tune_rate: float = 0.1,
+    ) -> Classifier:  # fmt: skip
         """Adds classes, or images to classes; a prototype is the mean of all images of its class.
 
         Args:
@@ -260,11 +266,7 @@ class Classifier:
         return known.confidence(embeddings)
 
     def calibrate(
-        self,
-        known: Images | None = None,
-        unknown: Images | None = None,
-        *,
-        false_accept: float = 0.05,
+        self, known: Images | None = None, unknown: Images | None = None, *, false_accept: float = 0.05
     ) -> Calibration:
         """Chooses the threshold `unknown` by the share of images of no class that may be accepted.
 

@@ -64,6 +64,9 @@ class Embedder:
     image_shape: tuple[int, ...]
     network: nn.Module
 
+    def __repr__(self) -> str:
+        return f"Embedder({self.config.network.name} at {'×'.join(map(str, self.image_shape))})"
+
     @property
     def frozen(self) -> bool:
         return self.config.network.trainable == "head"
@@ -275,11 +278,7 @@ def _on_host(inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray | Enc
 
 
 def build_embedder(config: Experiment, image_shape: tuple[int, ...]) -> Embedder:
-    """The embedder that a config describes.
-
-    Raises:
-      UserError: if the network cannot be built.
-    """
+    """The embedder that a config describes; a UserError if its network cannot be built."""
     return Embedder(config, image_shape, networks.build(config))
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +38,10 @@ class ImageNetwork:
     Attributes:
       config: what is read of its config.
       model: its variables.
+      origin: the folder or the weights that it was loaded from; "": neither.
     """
+
+    origin = ""
 
     def __init__(self, config: Mapping[str, Any] | ConfigDict, model: Model):
         check_not_forked()
@@ -57,7 +61,9 @@ class ImageNetwork:
         """
         check_not_forked()
         config = read_classifier_config(folder)
-        return cls(config, Checkpoints(folder).restore_model())
+        network = cls(config, Checkpoints(folder).restore_model())
+        network.origin = str(folder)
+        return network
 
     @classmethod
     def of_weights(cls, weights: str) -> ImageNetwork:
@@ -68,7 +74,20 @@ class ImageNetwork:
         """
         check_not_forked()
         config = pretrained_config(weights)
-        return cls(config, pretrained_model(config))
+        network = cls(config, pretrained_model(config))
+        network.origin = weights
+        return network
+
+    def described(self) -> str:
+        """What it is, in a few words: backbone, image size, and where it is from."""
+        data = self.config.data
+        size = f"{data.image_size}×{data.image_size}×{data.channels}"
+        return f"{self.config.network.name} at {size}" + (f" from {self.origin!r}" if self.origin else "")
+
+    @property
+    def module(self) -> nn.Module:
+        """The network itself."""
+        return self._network
 
     def dim(self, where: str) -> int:
         """Dimensions of an embedding.

@@ -12,6 +12,8 @@ from fsljax.errors import UserError
 
 Label = str | int
 
+_SHOWN = 5
+
 
 def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
     """One label for each image, or of whatever else they are, as Python's own strings and integers.
@@ -63,3 +65,9 @@ def label_array(labels: list[Label]) -> np.ndarray:
     """An array of strings or of integers, or of objects where one of these would change a label."""
     array = np.array(labels)
     return array if array.dtype.kind in "Uiu" and array.tolist() == labels else np.array(labels, object)
+
+
+def described(labels: Sequence[Label]) -> str:
+    """How many classes there are, and the first of them, as a `repr` shows it: "3 classes: 'a', 'b', 'c'"."""
+    shown = ", ".join(map(repr, labels[:_SHOWN])) + (", …" if len(labels) > _SHOWN else "")
+    return f"{len(labels)} {'class' if len(labels) == 1 else 'classes'}" + (f": {shown}" if shown else "")

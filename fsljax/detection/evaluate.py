@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from fsljax.detection.config import Config
+from fsljax.detection.data.annotations.readable import check_readable
 from fsljax.detection.data.novel_photographs import NovelPhotographs
+from fsljax.detection.data.photographs import Photographs
 from fsljax.detection.data.source import DetectionData
 from fsljax.detection.data.structures import Detections, ground_truth_of_image
 from fsljax.detection.evaluation import base_classes, few_shot, novel_split
 from fsljax.detection.evaluation.base_classes import BaseResult
+from fsljax.detection.evaluation.baseline import load_baseline
 from fsljax.detection.evaluation.few_shot import Result
 from fsljax.detection.evaluation.split_figures import PUBLISHED
 from fsljax.detection.model.trained import TrainedDetector
@@ -61,15 +64,24 @@ def evaluate(detector: TrainedDetector, data: DetectionData) -> Evaluation:
 def check(config: Config, data: DetectionData) -> None:
     """Raises a UserError, before a training, if the test that the config asks for cannot be run on the data.
 
-    Episodes of photographs are read, or made and written, and so are the images of the first one.
+    Episodes are read, or made and written; the baseline is loaded; photographs are read.
     """
     novel, options = data.novel_images, config.eval
-    if config.head.kind != "repmet":
-        return
-    if options.episodes and isinstance(novel, NovelPhotographs):
-        novel.images(few_shot.episodes_of(config, novel), [0], options.distractors)
-    if options.novel_shots:
-        novel_split.check_split(config, novel)
+    if config.head.kind == "repmet":
+        if options.episodes and novel is not None:
+            episodes = few_shot.episodes_of(config, novel)
+            if isinstance(novel, NovelPhotographs):
+                novel.images(episodes, [0], options.distractors)
+                check_readable(novel.data, novel.rows_of(episodes))
+        if options.novel_shots:
+            novel_split.check_split(config, novel)
+            assert isinstance(novel, NovelPhotographs)
+            check_readable(novel.data)
+        if options.baseline and (options.episodes or options.novel_shots):
+            load_baseline(config)
+    if isinstance(data, Photographs):
+        check_readable(data.train)
+        check_readable(data.test, range(min(options.images, len(data.test))))
 
 
 def few_shot_sections(config: Config, result: Result) -> list[Section]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fsljax.config import plain
-from fsljax.data.labels import Label
+from fsljax.data.labels import Label, described
 from fsljax.data.user_images import Images
 from fsljax.detection.data.padded_images import GivenBoxes
 from fsljax.detection.enrolled.annotated import given_objects
@@ -52,6 +52,8 @@ class Detector:
     "forkserver": in one made by fork after JAX had computed, every call raises a UserError, for JAX cannot
     compute there.
     """
+
+    _origin = ""  # the folder that it was loaded from
 
     def __init__(self, trained: TrainedDetector, space: Space | None = None):
         if REPRESENTATIVES not in trained.variables["params"]:
@@ -96,6 +98,7 @@ class Detector:
         folder = given_path(path)
         enrolled, trained = folder / saved_model.ENROLLED, stored.load(folder)
         detector = cls(trained, space_of(trained, compare, weights, enrolled))
+        detector._origin = str(folder)
         if is_there(enrolled):
             saved_model.read_enrolled(enrolled, detector._model, detector._space.dim, detector._restore)
         return detector
@@ -115,6 +118,12 @@ class Detector:
             saved_model.write(
                 folder, config, self._model, list(known.representatives), arrays, self._is_config_of
             )
+
+    def __repr__(self) -> str:
+        network, data = self._trained.config.network, self._trained.config.data
+        size = f"{network.name} at {data.image_size}×{data.image_size}×{data.channels}"
+        origin = f" from {self._origin!r}" if self._origin else ""
+        return f"Detector({size}{origin}, {described(self.classes)}, threshold={self.threshold:.2g})"
 
     @property
     def classes(self) -> list[Label]:

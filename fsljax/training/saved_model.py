@@ -13,6 +13,7 @@ from fsljax.data.labels import Label
 from fsljax.errors import UserError
 from fsljax.storage.array_files import read_arrays
 from fsljax.storage.json_files import parse_json, write_json
+from fsljax.storage.paths import is_there
 from fsljax.storage.replacing import replacing
 from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
@@ -57,6 +58,11 @@ def write(
             write_classes(folder / ENROLLED, model, labels, arrays)
     except OSError as error:
         raise _not_writable(folder, error) from error
+
+
+def classes_file(folder: Path) -> Path | None:
+    """The file of a folder's classes: enrolled, else those that its run was trained on; None: none."""
+    return next((folder / name for name in (ENROLLED, LEARNED) if is_there(folder / name)), None)
 
 
 def write_classes(

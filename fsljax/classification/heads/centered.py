@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from fsljax.classification.heads import traced
 from fsljax.classification.heads.common import (
     Compared,
     Head,
@@ -20,6 +22,7 @@ from fsljax.classification.heads.common import (
 )
 from fsljax.classification.heads.prototypes import Prototypes
 from fsljax.classification.heads.refitted import Refitted
+from fsljax.classification.heads.traced import Probabilities
 
 _FEWEST_CLASSES = 5
 
@@ -68,6 +71,13 @@ class Centered:
     def compare(self, fitted: CentredMeans, embeddings: np.ndarray) -> Compared:
         distances = squared_distances(centred(embeddings, fitted.centre), fitted.means)
         return Compared(np.argmin(distances, axis=1), softmax(-distances / fitted.temperature), distances)
+
+    def traceable(self, fitted: CentredMeans) -> Probabilities:
+        def probabilities(embeddings: jax.Array) -> jax.Array:
+            distances = traced.squared_distances(traced.centred(embeddings, fitted.centre), fitted.means)
+            return jax.nn.softmax(-distances / fitted.temperature, axis=1)
+
+        return probabilities
 
     def radius(self, fitted: CentredMeans) -> float:
         return mean_radius(squared_distances(fitted.means, fitted.means))

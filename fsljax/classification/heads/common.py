@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
+from fsljax.classification.heads.traced import Probabilities
 from fsljax.data.labels import Label
 from fsljax.evaluation.arrays import in_blocks
 
@@ -70,6 +71,9 @@ class Head(Protocol):
 
     def compare(self, embeddings: np.ndarray) -> Compared:
         """Compares embeddings `[n, dim]` with all classes."""
+
+    def traceable(self) -> Probabilities:
+        """The probabilities that `compare` gives, as a function for JAX to trace."""
 
     def radius(self) -> float:
         """Half the distance of a class to its nearest neighbour, in the mean; of two classes or more."""

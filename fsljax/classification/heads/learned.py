@@ -6,9 +6,11 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.classification.heads import traced
 from fsljax.classification.heads.common import (
     Compared,
     Head,
@@ -18,6 +20,7 @@ from fsljax.classification.heads.common import (
 )
 from fsljax.classification.heads.comparison import of_support
 from fsljax.classification.heads.prototypes import Prototypes
+from fsljax.classification.heads.traced import Probabilities
 from fsljax.data.labels import Label
 from fsljax.evaluation import nearest_cluster
 
@@ -95,6 +98,12 @@ class SoftmaxLayer:
         probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         return Compared(np.asarray(jnp.argmax(logits, axis=1)), np.asarray(probabilities), compared.distances)
+
+    def traceable(self) -> Probabilities:
+        if not self._trained:
+            return self._means.traceable()
+        kernel, bias = self._kernel, self._bias
+        return lambda embeddings: jax.nn.softmax(traced.product(embeddings, kernel) + bias, axis=1)
 
     def radius(self) -> float:
         return self._means.radius()
@@ -179,6 +188,19 @@ class NearestClusters:
             embeddings, padded, counts, self._variance, num_nearest=self._num_nearest
         )
         return Compared(output.predictions, output.posteriors, self._between(embeddings))
+
+    def traceable(self) -> Probabilities:
+        padded, counts = self._padded()
+        centroids, there = jnp.asarray(padded), jnp.asarray(counts)
+
+        def probabilities(embeddings: jax.Array) -> jax.Array:
+            return jnp.exp(
+                nearest_cluster.log_posteriors(
+                    embeddings, centroids, there, self._variance, num_nearest=self._num_nearest
+                )
+            )
+
+        return probabilities
 
     def radius(self) -> float:
         rows = [self._between(of_class).min(axis=0) for of_class in self._centroids.values()]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from fsljax.classification.heads import traced
 from fsljax.classification.heads.centered import centre_and_means, centred, telling_unknown_of
 from fsljax.classification.heads.common import (
     Compared,
@@ -17,6 +20,7 @@ from fsljax.classification.heads.common import (
     squared_distances,
 )
 from fsljax.classification.heads.regression import fit_regression, likeliest_penalty, powers
+from fsljax.classification.heads.traced import Probabilities
 
 
 class _Fitted(NamedTuple):
@@ -78,6 +82,14 @@ class Logistic:
         logits = moved @ fitted.weights + fitted.bias
         distances = squared_distances(centred(embeddings, fitted.centre), fitted.means)
         return Compared(np.argmax(logits, axis=1), softmax(logits), distances)
+
+    def traceable(self, fitted: _Fitted) -> Probabilities:
+        def probabilities(embeddings: jax.Array) -> jax.Array:
+            rows = jnp.sqrt(jnp.maximum(embeddings, 0)) if fitted.roots else embeddings
+            logits = traced.product(traced.centred(rows, fitted.powered), fitted.weights)
+            return jax.nn.softmax(logits + fitted.bias, axis=1)
+
+        return probabilities
 
     def radius(self, fitted: _Fitted) -> float:
         return mean_radius(squared_distances(fitted.means, fitted.means))

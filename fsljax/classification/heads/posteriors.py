@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from fsljax.classification.heads import traced
 from fsljax.classification.heads.centered import centre_and_means, centred, telling_unknown_of
 from fsljax.classification.heads.common import (
     Compared,
@@ -16,6 +18,7 @@ from fsljax.classification.heads.common import (
     softmax,
     squared_distances,
 )
+from fsljax.classification.heads.traced import Probabilities
 
 SIGMAS = np.geomspace(0.1, 1.0, 10)
 SIGMA_WITHOUT_CHOICE = 0.4
@@ -69,6 +72,14 @@ class Posteriors:
         logits = _of_classes(-squares / (2 * fitted.sigma**2), fitted.owners, np.logaddexp)
         distances = _of_classes(squares, fitted.owners, np.minimum)
         return Compared(np.argmax(logits, axis=1), softmax(logits), distances.astype(np.float32))
+
+    def traceable(self, fitted: _Fitted) -> Probabilities:
+        def probabilities(embeddings: jax.Array) -> jax.Array:
+            squares = traced.squared_distances(traced.centred(embeddings, fitted.centre), fitted.centres)
+            logs = traced.log_sums_of_classes(-squares / (2 * fitted.sigma**2), fitted.owners)
+            return jax.nn.softmax(logs, axis=1)
+
+        return probabilities
 
     def radius(self, fitted: _Fitted) -> float:
         columns = _of_classes(squared_distances(fitted.centres, fitted.centres), fitted.owners, np.minimum)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsljax.classification.heads import traced
 from fsljax.classification.heads.common import (
     Compared,
     Head,
@@ -21,6 +22,7 @@ from fsljax.classification.heads.common import (
     softmax,
     unit,
 )
+from fsljax.classification.heads.traced import Probabilities
 from fsljax.data.labels import Label
 from fsljax.losses.prototypical import DISTANCES
 
@@ -93,6 +95,19 @@ class Prototypes:
             return Compared(np.argmin(distances, axis=1), softmax(-distances / scale), distances)
         probabilities = jax.nn.softmax(-distances / self._temperature, axis=1)
         return Compared(np.argmin(distances, axis=1), np.asarray(probabilities), distances)
+
+    def traceable(self) -> Probabilities:
+        means = self._means()
+        scale = self._scale() if self._temperature is None else self._temperature
+
+        def probabilities(embeddings: jax.Array) -> jax.Array:
+            if self._unit:
+                distances = 1 - traced.product(traced.unit(embeddings), unit(means).T)
+            else:
+                distances = self._distance(embeddings, jnp.asarray(means))
+            return jax.nn.softmax(-distances / scale, axis=1)
+
+        return probabilities
 
     def radius(self) -> float:
         return mean_radius(self._between(self._means(), self._means()))

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from fsljax.classification.heads.common import Compared, Head, Supports
+from fsljax.classification.heads.traced import Probabilities
 from fsljax.data.labels import Label
 
 
@@ -30,6 +31,9 @@ class Rule(Protocol):
 
     def compare(self, fitted: Any, embeddings: np.ndarray) -> Compared:
         """Compares embeddings `[n, dim]`."""
+
+    def traceable(self, fitted: Any) -> Probabilities:
+        """The probabilities that `compare` gives, as a function for JAX to trace."""
 
     def radius(self, fitted: Any) -> float:
         """Half the distance of a class to its nearest neighbour, in the mean."""
@@ -76,6 +80,9 @@ class Refitted:
 
     def compare(self, embeddings: np.ndarray) -> Compared:
         return self.rule.compare(self.fitted(), embeddings)
+
+    def traceable(self) -> Probabilities:
+        return self.rule.traceable(self.fitted())
 
     def radius(self) -> float:
         return self.rule.radius(self.fitted())

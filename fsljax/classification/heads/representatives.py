@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,7 +18,14 @@ from fsljax.classification.heads.common import (
     mean_radius,
     rows_to_keep,
 )
-from fsljax.classification.heads.comparison import RepresentativeOutput, classify, fine_tuned, of_support
+from fsljax.classification.heads.comparison import (
+    RepresentativeOutput,
+    classify,
+    compare,
+    fine_tuned,
+    of_support,
+)
+from fsljax.classification.heads.traced import Probabilities
 from fsljax.data.labels import Label
 from fsljax.errors import UserError
 
@@ -116,6 +124,18 @@ class Representatives:
             np.asarray(output.soft_posteriors),
             self._between_classes(embeddings[:, None], padded),
         )
+
+    def traceable(self) -> Probabilities:
+        padded, exists = self._padded()
+
+        def probabilities(embeddings: jax.Array) -> jax.Array:
+            compared = compare(
+                embeddings, jnp.asarray(np.where(exists[..., None], padded, 0)), sigma=self._sigma,
+                exists=jnp.asarray(exists),
+            )  # fmt: skip
+            return compared.soft_posteriors
+
+        return probabilities
 
     def radius(self) -> float:
         padded, exists = self._padded()

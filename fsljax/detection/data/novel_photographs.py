@@ -125,6 +125,11 @@ class NovelPhotographs:
         images = jnp.asarray(batch.images, jnp.float32) / 255
         return images.reshape(*ids.shape, *images.shape[1:]), jnp.asarray(batch.sizes).reshape(*ids.shape, 2)
 
+    def rows_of(self, episodes: DetectionEpisodes) -> list[int]:
+        """Which images the episodes take."""
+        rows = [self._rows(ids).reshape(-1) for ids in (episodes.support, episodes.query)]
+        return np.unique(np.concatenate(rows)).tolist()
+
     def _check_boxes(self, episodes: DetectionEpisodes) -> None:
         """Raises a UserError if a box of an episode lies outside its image."""
         truths = np.asarray(episodes.ground_truth.boxes)

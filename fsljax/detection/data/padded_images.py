@@ -18,6 +18,7 @@ from PIL import Image
 from fsljax.data.batches import fill_rows
 from fsljax.data.io.decode import open_reduced, upright
 from fsljax.data.labels import check_order
+from fsljax.data.photographic import looks_colourful, looks_tonal
 from fsljax.data.user_images import ImageLike, Images, content_of, named_images, picture_of, readable
 from fsljax.detection.config import Data
 from fsljax.detection.ops.boxes import check_boxes
@@ -31,7 +32,6 @@ IMAGES_AT_ONCE = 8
 
 _AHEAD = 2 * IMAGES_AT_ONCE  # images that are read before they are asked for
 _LEFT_ALONE = IMAGES_AT_ONCE // 2  # so many go one by one rather than in a batch that is filled up
-_COLOURFUL = 12  # mean difference of channels, in 0 … 255, from which an image is no grey one
 
 
 class PaddedImages(NamedTuple):
@@ -75,7 +75,7 @@ def padded_batches(images: Images, data: Data, side: int | None = None) -> Itera
       UserError: if there are no images, or one cannot be read.
     """
     padded = _read_ahead(images, data, side or data.image_size)
-    colourful = count = 0
+    colourful = tonal = count = 0
     while batch := list(islice(padded, IMAGES_AT_ONCE)):
         columns = PaddedImages(
             np.stack([one.image for one in batch]),
@@ -83,14 +83,17 @@ def padded_batches(images: Images, data: Data, side: int | None = None) -> Itera
             np.array([one.given_size for one in batch], np.float32),
         )
         count, colourful = count + len(batch), colourful + sum(one.colourful for one in batch)
+        tonal += sum(one.tonal for one in batch)
         if len(batch) > _LEFT_ALONE:
             yield columns
         else:
             for row in range(len(batch)):
                 yield PaddedImages(*(column[row : row + 1] for column in columns))
-    if colourful:
+    if colourful or tonal:
+        seen = [(colourful, "are in colour"), (tonal, "have the mid-tones of photographs")]
+        told = " and ".join(f"{number} of {count} images {what}" for number, what in seen if number)
         warnings.warn(
-            f"{colourful} of {count} images are in colour, but this detector was trained on grey drawings "
+            f"{told}, but this detector was trained on grey drawings "
             f"(the data set {data.name!r}): what it finds in photographs means nothing, however high its "
             "scores. Load a detector that was trained on photographs.",
             UserWarning,
@@ -151,6 +154,7 @@ class _Padded(NamedTuple):
     size: tuple[int, int]
     given_size: tuple[int, int]
     colourful: bool
+    tonal: bool
 
 
 def _read_ahead(images: Images, data: Data, side: int) -> Iterator[_Padded]:
@@ -192,14 +196,9 @@ def _padded(given: str | os.PathLike[str] | bytes | Image.Image, name: str, data
         picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
     square = np.zeros((side, side, channels), np.uint8)
     square[:height, :width] = np.asarray(picture).reshape(height, width, channels)
-    return _Padded(square, (height, width), given_size, channels == 1 and _is_colourful(opened))
-
-
-def _is_colourful(image: Image.Image) -> bool:
-    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
-        return False
-    pixels = np.asarray(image.convert("RGB").resize((32, 32), Image.Resampling.BOX), np.int16)
-    return bool(np.mean(pixels.max(axis=-1) - pixels.min(axis=-1)) >= _COLOURFUL)
+    colourful = channels == 1 and looks_colourful(opened)
+    tonal = channels == 1 and not colourful and looks_tonal(opened)
+    return _Padded(square, (height, width), given_size, colourful, tonal)
 
 
 def _check_pixels(boxes: np.ndarray, size: np.ndarray, number: int) -> None:

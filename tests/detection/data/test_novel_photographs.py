@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 
 from fsljax import methods
+from fsljax.config import plain
 from fsljax.detection.data.episode_file import read_episodes
 from fsljax.detection.data.novel_photographs import NovelPhotographs
 from fsljax.detection.evaluation import few_shot as few_shot_detection
 from fsljax.errors import UserError
 from fsljax.methods import repmet_detector
 from fsljax.methods.repmet_detector import RepMetDetector
+from fsljax.storage.json_files import write_json
 
 from .voc_folder import write_voc
 
@@ -186,3 +189,41 @@ def test_damaged_episodes_of_the_cache_are_made_anew_and_others_refused(
     named = replace(method.config, eval=replace(method.config.eval, episodes_file=str(path)))
     with pytest.raises(UserError, match="Regenerate it"):
         few_shot_detection.episodes_of(named, novel)
+
+
+def checked_before_training(folder: Path, **fields: Any) -> None:
+    method = make_method(folder, **fields)
+    methods.check_test(method)
+
+
+def test_photographs_that_cannot_be_read_are_told_before_training(folder: Path, tmp_path: Path):
+    copied = tmp_path / "set"
+    shutil.copytree(folder, copied)
+    fields = {"episodes_file": str(tmp_path / "episodes.json")}
+    checked_before_training(copied, **fields)
+    episodes = read_episodes(tmp_path / "episodes.json")
+    used = str(episodes.query[1].reshape(-1)[-1])  # of another than the first episode
+    for name in (used, f"{next(iter(COLOURS))}0"):
+        (file,) = copied.glob(f"JPEGImages/{name}.*")
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError, match=rf"The image {name} cannot be read: .*Replace it"):
+            checked_before_training(copied, **fields)
+        file.write_bytes(whole)
+
+
+def test_a_baseline_without_a_checkpoint_is_told_before_training(folder: Path, tmp_path: Path):
+    linear = make_method(folder).config
+    stored = plain(replace(linear, head=replace(linear.head, kind="linear")))
+    stored["loss"]["linear"] = 0.0
+    write_json(tmp_path / "config.json", stored)
+    with pytest.raises(UserError, match=r"There is no checkpoint that can be read in"):
+        checked_before_training(folder, baseline=str(tmp_path))
+
+
+def test_an_episodes_file_of_other_images_is_told_before_training(folder: Path, tmp_path: Path):
+    methods.check_test(make_method(folder, episodes_file=str(tmp_path / "episodes.json")))
+    path = tmp_path / "episodes.json"
+    path.write_text(path.read_text().replace('"content":"', '"content":"0'))
+    with pytest.raises(UserError, match="episodes"):
+        checked_before_training(folder, episodes_file=str(path))

@@ -238,3 +238,12 @@ def test_views_and_clusters_of_supports_are_honoured_by_every_rule(
         before, after = result.verdicts[name], of_views.verdicts[name]
         assert before.scores.shape == after.scores.shape
         assert not np.allclose(before.scores, after.scores), name
+
+
+def test_episodes_of_scenes_are_looked_at_before_training(folder: Path, tmp_path: Path):
+    (tmp_path / "episodes.json").write_text("{}")
+    method = make_method(folder, eval__episodes_file=str(tmp_path / "episodes.json"))
+    with pytest.raises(UserError, match=r"episodes\.json"):
+        methods.check_test(method)
+    with pytest.raises(UserError, match="7 were asked for"):
+        methods.check_test(make_method(folder, eval__episodes=7))
