@@ -27,13 +27,15 @@ FLOORS = [
     ["training"],
     ["classification", "detection"],
     ["methods"],
-    ["experiment", "export", "reproduce", "api"],
+    ["experiment", "export", "reproduce", "api", "compare"],
+    ["sweep"],
     ["command_line"],
     ["cli"],
     ["__main__"],
 ]
 ABOVE_ALL = ["fsljax"]
-TOP_LEVEL = {"api", "errors", "distances", "experiment", "command_line", "reproduce", "export", "__main__"}
+TOP_LEVEL = {"api", "errors", "distances", "experiment", "command_line", "reproduce", "export", "compare",
+             "sweep", "__main__"}  # fmt: skip
 METHODS = {"protonet", "magnet", "softmax", "triplet", "repmet", "repmet_detector", "pretrained"}
 MOST_LINES = 300
 MOST_MODULES = 14

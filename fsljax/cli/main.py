@@ -17,11 +17,14 @@ COMMANDS = {
     "predict": "Names images by the classes that a model knows.",
     "enroll": "Teaches a model classes, a folder of images each.",
     "detect": "Finds objects of the classes that a detector knows.",
-    "reproduce": "Makes a table of the README anew.",
+    "reproduce": "Makes a published table again.",
     "export": "Ships a run as a model.",
+    "compare": "Compares several runs.",
+    "sweep": "Trains an experiment with several values of its fields.",
+    "configs": "Lists the configs that come with fsljax.",
 }
 _RUNS = ("train", "evaluate")
-_HEED_SIGNALS_THEMSELVES = ("reproduce", "export")
+_HEED_SIGNALS_THEMSELVES = ("reproduce", "export", "sweep")
 
 
 def main() -> int:
@@ -77,6 +80,14 @@ def _found(command: str) -> Callable[[list[str]], int]:
         return _reproduce
     if command == "export":
         return _export
+    if command == "compare":
+        from fsljax import compare
+
+        return compare.run
+    if command == "sweep":
+        return _sweep
+    if command == "configs":
+        return _configs
     from fsljax.config.reading import nearest
 
     raise UserError(
@@ -96,6 +107,34 @@ def _export(arguments: list[str]) -> int:
 
     startup.end()
     return export.run(arguments, program=f"{called()} export")
+
+
+def _sweep(arguments: list[str]) -> int:
+    from fsljax import sweep
+
+    startup.end()
+    return sweep.run(arguments)
+
+
+def _configs(arguments: list[str]) -> int:
+    from fsljax.cli.arguments import Parser
+
+    parser = Parser("configs", COMMANDS["configs"])
+    parser.add_argument(
+        "text", metavar="TEXT", nargs="?", default="", help="only those whose name contains it"
+    )
+    given = parser.parse_args(arguments)
+
+    from fsljax.config import shipped
+
+    listed = shipped.listed(given.text)
+    if not listed:
+        raise UserError(f"No config has {given.text!r} in its name: fsljax configs lists them all.")
+    print(shipped.as_text(listed))
+    print(
+        f"\nTrain one with {called()} train --config=NAME; its fields: {called()} train --config=NAME --help"
+    )
+    return 0
 
 
 class _Ending:
