@@ -38,6 +38,7 @@ from fsljax.training.workdir import RESULTS
 _RECORD = "swept.json"
 _SECONDS_BETWEEN_LOOKS = 0.2
 _LAST_STEP = 2**53
+_COMMA = re.compile(r",(?![^(\[]*[)\]])")  # outside of brackets
 
 
 class Trial(NamedTuple):
@@ -65,7 +66,7 @@ def choices_of(given: Sequence[str], file: str | None) -> dict[str, list[str]]:
     """The values of each field that is swept.
 
     Args:
-      given: each `FIELD=VALUE,VALUE…`; a comma in brackets or quotes does not separate.
+      given: each `FIELD=VALUE,VALUE…`; a comma in brackets does not separate.
       file: a JSON file, `{FIELD: [VALUE, …]}`, to which `given` is added.
 
     Raises:
@@ -90,11 +91,8 @@ def choices_of(given: Sequence[str], file: str | None) -> dict[str, list[str]]:
     for one in given:
         name, equals, text = one.partition("=")
         name = name.removeprefix("--").removeprefix("config.")
-        values = [
-            value.strip()
-            for value in re.findall(r"(?:\([^()]*\)|\[[^\[\]]*\]|'[^']*'|\"[^\"]*\"|[^,])+", text)
-        ]
-        if not equals or not all(values) or not values:
+        values = [value.strip() for value in _COMMA.split(text)]
+        if not equals or not all(values):
             raise UserError(f"--over {one} cannot be read: give FIELD=VALUE,VALUE, such as train.way=20,30.")
         choices[name] = list(dict.fromkeys(values))
     if not choices:

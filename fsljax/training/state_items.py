@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from chex import ArrayTree
 
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 from fsljax.parallel import processes
 from fsljax.storage.json_files import sealed, unsealed
 from fsljax.training.state import TrainState
@@ -114,10 +114,8 @@ def in_order(selections: Mapping[int, float | None], which: str | int, folder: P
     if not isinstance(which, int):
         return sorted(selections, key=merit if which == "best" else None, reverse=True)
     if selections and which not in selections:
-        kept = ", ".join(map(str, sorted(selections)))
-        raise UserError(
-            f"There is no checkpoint of step {which} in {folder}; there are those of steps {kept}."
-        )
+        kept = first_few([str(step) for step in sorted(selections)], most=20)
+        raise UserError(f"There is no checkpoint of step {which} in {folder}; it has {kept}.")
     return [which] if selections else []
 
 
