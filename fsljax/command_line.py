@@ -33,7 +33,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/NAME by default, NAME being that of the config."
 )
-_MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, f"What to do: {', '.join(MODES)}.")
+_MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the results; the workdir by default.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint to evaluate: best, last, or the number of a step.")
 
@@ -180,11 +180,13 @@ def _usage(program: str, *, full: bool = False) -> str:
     common = ["", "Fields of every experiment:", as_text(Experiment()), ""] if full else []
     return "\n".join(
         [
-            f"{program} --config=FILE[:EXPERIMENT] [--config.FIELD=VALUE …]",
+            f"{program} --config=FILE[:EXPERIMENT] [--config.FIELD=VALUE …]"
+            if asked
+            else f"{program} --workdir=FOLDER [--config=FILE[:EXPERIMENT]] [--config.FIELD=VALUE …]",
             "",
             "Trains and evaluates an experiment. To resume a run that was stopped, give the same command."
             if asked
-            else "Evaluates a run that has been trained; without --config, by the config in its --workdir.",
+            else "Evaluates a trained run. Without --config it uses the config that is stored in --workdir.",
             "",
             *(f"  --{name:<13}{flags.FLAGS[name].help}" for name in names),
             *common,

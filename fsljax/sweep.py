@@ -14,7 +14,6 @@ import itertools
 import json
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ from fsljax.reporting.tables import MISSING, aligned
 from fsljax.storage.json_files import read_checked, read_json, write_json
 from fsljax.storage.paths import given_path
 from fsljax.training.logs import validations
-from fsljax.training.signals import SIGNALS, Stopped
+from fsljax.training.signals import Stopped, handled_by
 from fsljax.training.workdir import RESULTS
 
 _RECORD = "swept.json"
@@ -148,31 +147,27 @@ def run_trials(trials: Sequence[Trial], jobs: int) -> list[Trial]:
     if len(waiting) < len(trials):
         print(f"{len(trials) - len(waiting)} of {len(trials)} runs are complete", file=sys.stderr)
     running: dict[subprocess.Popen[bytes], Trial] = {}
-    failed, requests = [], []
-
-    def hand_on(number: int, frame: object) -> None:
-        requests.append(number)
-        for process in running:
-            process.terminate()
-
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
-    try:
+    failed: list[Trial] = []
+    requests: list[int] = []
+    asked: list[subprocess.Popen[bytes]] = []
+    with handled_by(lambda number, frame: requests.append(number)):
         while running or (waiting and not requests):
             while waiting and len(running) < jobs and not requests:
                 trial = waiting.pop(0)
                 print(f"[{len(trials) - len(waiting)}/{len(trials)}] {trial}", file=sys.stderr, flush=True)
                 running[_started(trial)] = trial
+            for process in list(running) if requests else ():
+                if process not in asked:  # a second request would end it at once
+                    asked.append(process)
+                    process.terminate()
             for process in [process for process in running if process.poll() is not None]:
                 trial = running.pop(process)
                 if process.returncode:
                     failed.append(trial)
                     print(f"failed: {trial} (see {trial.log})", file=sys.stderr, flush=True)
-                elif not requests:
+                elif not _was_stopped(trial):
                     write_json(trial.workdir / _RECORD, {"command": trial.command[1:]})
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if requests:
         raise Stopped
     return failed
@@ -184,6 +179,12 @@ def is_complete(trial: Trial) -> bool:
         return read_checked(trial.workdir / _RECORD).get("command") == trial.command[1:]
     except (OSError, UserError):
         return False
+
+
+def _was_stopped(trial: Trial) -> bool:
+    """Whether a run that ended well was stopped on its way, by us or by others."""
+    last = trial.log.read_text(encoding="utf-8", errors="replace").splitlines()[-2:]
+    return any(line.startswith("Stopped") for line in last)
 
 
 def _started(trial: Trial) -> subprocess.Popen[bytes]:

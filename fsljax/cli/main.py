@@ -12,16 +12,16 @@ from fsljax.cli import startup
 from fsljax.errors import UserError
 
 COMMANDS = {
-    "train": "Trains and evaluates an experiment.",
-    "evaluate": "Evaluates a run anew.",
-    "predict": "Names images by the classes that a model knows.",
-    "enroll": "Teaches a model classes, a folder of images each.",
-    "detect": "Finds objects of the classes that a detector knows.",
-    "reproduce": "Makes a published table again.",
-    "export": "Ships a run as a model.",
-    "compare": "Compares several runs.",
-    "sweep": "Trains an experiment with several values of its fields.",
-    "configs": "Lists the configs that come with fsljax.",
+    "train": "Train and evaluate an experiment.",
+    "evaluate": "Evaluate a trained run.",
+    "predict": "Classify images with a model.",
+    "enroll": "Add new classes to a model, from a folder of images each.",
+    "detect": "Find objects with a detector.",
+    "reproduce": "Reproduce a published table.",
+    "export": "Export the model of a run.",
+    "compare": "Compare several runs.",
+    "sweep": "Train an experiment with several values of its fields.",
+    "configs": "List the configs that come with fsljax.",
 }
 _RUNS = ("train", "evaluate")
 _HEED_SIGNALS_THEMSELVES = ("reproduce", "export", "sweep")
@@ -181,7 +181,7 @@ def _told(command: str, arguments: list[str]) -> int:
 
 def _help() -> str:
     lines = [f"  {name:<11}{meaning}" for name, meaning in COMMANDS.items()]
-    more = "More of each: fsljax COMMAND --help"
+    more = f"Options of a command: {called()} COMMAND --help"
     return "\n".join([f"{called()} COMMAND …", "", *lines, "", more])
 
 

@@ -214,8 +214,11 @@ class Checkpoint:
 class Log:
     """Where the figures of training go besides the workdir, which always gets those for TensorBoard."""
 
-    to: str = field("tensorboard", "Weights & Biases or MLflow get the figures, too", choices=TRACKERS)
-    project: str = field("fsljax", "of Weights & Biases, or the experiment of MLflow")
+    to: str = field(
+        "tensorboard", "where figures are sent while training; TensorBoard files are always written",
+        choices=TRACKERS,
+    )  # fmt: skip
+    project: str = field("fsljax", "project of Weights & Biases, or experiment of MLflow")
 
 
 @dataclass(frozen=True)
