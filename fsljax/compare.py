@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fsljax.config.arguments import Parser
-from fsljax.errors import UserError, first_few
+from fsljax.errors import Parser, UserError, first_few
 from fsljax.evaluation.paired import paired_bootstrap
 from fsljax.reporting import streams
 from fsljax.reporting.tables import MISSING, aligned, metric_title, setting_title

@@ -23,9 +23,8 @@ from typing import NamedTuple
 
 from fsljax import compare
 from fsljax.config import experiments, flat, nearest
-from fsljax.config.arguments import Parser
 from fsljax.config.reading import as_mapping
-from fsljax.errors import UserError, first_few
+from fsljax.errors import Parser, UserError, first_few
 from fsljax.reporting import streams
 from fsljax.reporting.tables import MISSING, aligned
 from fsljax.storage.json_files import read_checked, read_json, write_json

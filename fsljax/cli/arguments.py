@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fsljax.config.arguments import Parser
+from fsljax.errors import Parser
 
 __all__ = ["Parser", "fraction", "positive"]
 
