@@ -7,6 +7,7 @@ run by `launch.py` from `configs/`.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 from fsljax import deprecated
@@ -28,6 +29,10 @@ __all__ = [
 
 
 deprecated.install()
+
+_CHECKOUT = Path(__file__).parents[1]
+if not Path(__file__).with_name("configs").exists() and (_CHECKOUT / "configs/quickstart.py").exists():
+    __path__.append(str(_CHECKOUT))  # fsljax.configs, which a wheel has inside
 
 
 def __getattr__(name: str) -> ModuleType:

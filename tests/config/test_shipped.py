@@ -89,3 +89,9 @@ def test_all_are_listed_in_groups_with_a_line_each():
         "triplet_hierarchy",
     }  # fmt: skip
     assert shipped.listed("protonet_few_shot:cub")[0].experiments == ("cub",)
+
+
+def test_configs_can_be_imported_in_a_checkout():
+    from fsljax.configs import quickstart
+
+    assert quickstart.get_config().name == "quickstart"
