@@ -1,9 +1,16 @@
 """Teaches a trained network five new characters from one drawing each, then names others."""
 
+import sys
+from pathlib import Path
+
 from fsljax.api import Classifier
 from fsljax.data.sources import glyphs
 
-classifier = Classifier.load("models/protonet_1_5")
+MODEL = Path(__file__).resolve().parents[1] / "models/protonet_1_5"
+if not MODEL.is_dir():
+    sys.exit("This example uses models/protonet_1_5 of the repository: run it in a clone.")
+
+classifier = Classifier.load(MODEL)
 test = glyphs.load_splits().test
 new = [test.images[test.labels == label] for label in range(5)]  # 20 drawings each, uint8 [20, 28, 28, 1]
 

@@ -1,5 +1,8 @@
 """Shows a trained detector five new characters, one box each, then finds them in other scenes."""
 
+import sys
+from pathlib import Path
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,9 +10,17 @@ import numpy as np
 from fsljax.api import Detector
 from fsljax.detection.data.scenes import composition as scenes
 from fsljax.detection.data.scenes import drawings as scene_drawings
+from fsljax.errors import UserError
 
-detector = Detector.load("models/repmet_detection_scenes")
-drawings = scene_drawings.load("omniglot")
+MODEL = Path(__file__).resolve().parents[1] / "models/repmet_detection_scenes"
+if not MODEL.is_dir():
+    sys.exit("This example uses models/repmet_detection_scenes of the repository: run it in a clone.")
+
+detector = Detector.load(MODEL)
+try:
+    drawings = scene_drawings.load("omniglot")
+except UserError as error:
+    sys.exit(f"This example draws scenes from Omniglot's characters. {error}")
 new = np.arange(0, 400, 80)  # five characters that were never trained
 keys = jax.random.split(jax.random.key(0), 2 * len(new))
 drawn = scenes.draw_scenes(

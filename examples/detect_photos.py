@@ -22,15 +22,29 @@ from fsljax.errors import UserError
 
 NOVEL = Path(os.environ.get("FSLJAX_DETECTION_DIR", "../shared/detection"), "photos/instances_novel.json")
 
+
+def shipped_model() -> str:
+    """The detector in `models/` of the current folder, else of the clone that this file is in."""
+    places = [Path(), Path(__file__).resolve().parents[1]]
+    models = [place / "models/repmet_detection_photos" for place in places]
+    return next((str(model) for model in models if model.is_dir()), "")
+
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("annotations", nargs="?", default=str(NOVEL), help="a file or a folder")
 parser.add_argument("photographs", nargs="*", help="to be searched")
 parser.add_argument("--classes", default="", help="names between commas; all by default")
 parser.add_argument("--shots", type=int, default=3, help="boxes of each class that are shown")
-parser.add_argument("--model", default="models/repmet_detection_photos")
+parser.add_argument(
+    "--model", default=shipped_model(), help="the detector; that of the repository by default"
+)
 parser.add_argument("--augment", type=int, default=2, help="views of each photograph that are shown, too")
 parser.add_argument("--to", default="runs/detected_photographs.png", help="the picture")
 options = parser.parse_args()
+if not options.model:
+    parser.error("models/repmet_detection_photos is in the repository: run this in a clone, or give --model")
+if not Path(options.annotations).exists():
+    parser.error(f"there is nothing at {options.annotations}: give a file or folder of annotated photographs")
 
 names = [name.strip() for name in options.classes.split(",") if name.strip()]
 if not names and options.annotations == str(NOVEL):

@@ -7,6 +7,7 @@ Losses are pure functions (`fsljax.losses`); applications use `fsljax.api.Classi
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from fsljax import deprecated
@@ -29,6 +30,10 @@ __all__ = [
 
 
 deprecated.install()
+
+_CHECKOUT = Path(__file__).parents[1]
+if not Path(__file__).with_name("configs").exists() and (_CHECKOUT / "configs/quickstart.py").exists():
+    __path__.append(str(_CHECKOUT))  # fsljax.configs, which a wheel has inside
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,9 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from fsljax import methods
-from fsljax.config import experiments
+from fsljax.config import Experiment, experiments
+from fsljax.config.arguments import config_paths, flag_name, is_unordered, with_paths
+from fsljax.config.arguments import set_fields as _set_fields
 from fsljax.config.help import as_text
 from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
@@ -25,10 +27,15 @@ from fsljax.reporting import streams
 from fsljax.storage.paths import given_path
 from fsljax.training.signals import Interruption, Stopped, say_at_once
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, such as configs/quickstart.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config name> by default.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment: a config file, or the name of one that comes with fsljax."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; runs/NAME by default, NAME being that of the config."
+)
 _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where evaluation writes; the workdir by default.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the results; the workdir by default.")
+_STEP = flags.DEFINE_string("step", "best", "Checkpoint to evaluate: best, last, or the number of a step.")
 
 
 _HELP = [
@@ -127,8 +134,8 @@ def _run(interruption: Interruption) -> None:
     folder = given_path(_WORKDIR.value or Path("runs") / config.name, "--workdir")
     results = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
     run(
-        config, mode=_MODE.value, folder=folder, output=results, interruption=interruption,
-        kept=_set_fields(sys.argv),
+        config, mode=_MODE.value, folder=folder, output=results, step=_STEP.value,
+        interruption=interruption, kept=_set_fields(sys.argv),
     )  # fmt: skip
 
 
@@ -143,20 +150,21 @@ def _parse(argv: list[str], program: str = _LAUNCH) -> list[str]:
     """The arguments that are no flags: none. Where it ends the program instead, it says why, or helps."""
     asked = [argument for argument in argv if argument.partition("=")[0] not in _HELP]
     if len(asked) < len(argv):
-        print(_usage(program))
-        if _config_paths(asked):
+        full = any(argument.lstrip("-").startswith("helpfull") for argument in argv)
+        print(_usage(program, full=full and not config_paths(asked)))
+        if config_paths(asked):
             _parse(asked, program)
-            print(f"\nFields of {_config_paths(asked)[0]}:\n{_fields()}")
+            print(f"\nFields of {config_paths(asked)[0]}:\n{_fields()}")
         sys.exit(0)
     try:
         config = experiments.load(_one_path(argv))
     except UserError as error:
         _fail(str(error), error.exit_status)
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(with_paths(argv))
     except Exception as error:  # ml_collections raises many types
         _fail(_wrong_flag(argv, config, error))
-    if unordered := [argument for argument in argv[1:] if _is_unordered(argument)]:
+    if unordered := [argument for argument in argv[1:] if is_unordered(argument)]:
         _fail(f'{unordered[0]} has no order: give values in quotes and parentheses, such as "(1, 5)".')
     if len(rest) > 1:
         _fail(f"{rest[1]!r} is no flag: values are given as --config.train.steps=100.")
@@ -166,15 +174,25 @@ def _parse(argv: list[str], program: str = _LAUNCH) -> list[str]:
     return rest
 
 
-def _usage(program: str) -> str:
+def _usage(program: str, *, full: bool = False) -> str:
     asked = [_MODE] if flags.FLAGS["mode"].default == "train_and_evaluate" else []
-    names = [flag.name for flag in (_CONFIG, _WORKDIR, *asked, _OUTPUT_DIR)] + process_flags.NAMES
-    lines = [f"  --{name:<12}{flags.FLAGS[name].help}" for name in names]
+    names = [flag.name for flag in (_CONFIG, _WORKDIR, *asked, _OUTPUT_DIR, _STEP)] + process_flags.NAMES
+    common = ["", "Fields of every experiment:", as_text(Experiment()), ""] if full else []
     return "\n".join(
         [
-            f"{program} --config=FILE[:EXPERIMENT] [--config.FIELD=VALUE …]",
-            *lines,
-            "  --help        This; with --config all fields of that config, too.",
+            f"{program} --config=FILE[:EXPERIMENT] [--config.FIELD=VALUE …]"
+            if asked
+            else f"{program} --workdir=FOLDER [--config=FILE[:EXPERIMENT]] [--config.FIELD=VALUE …]",
+            "",
+            "Trains and evaluates an experiment. To resume a run that was stopped, give the same command."
+            if asked
+            else "Evaluates a trained run. Without --config it uses the config that is stored in --workdir.",
+            "",
+            *(f"  --{name:<13}{flags.FLAGS[name].help}" for name in names),
+            *common,
+            "",
+            "`fsljax configs` lists the configs that come with fsljax.",
+            "With --config, --help lists all fields of that config, too.",
         ]
     )
 
@@ -194,40 +212,16 @@ def _one_path(argv: list[str]) -> str:
     Raises:
       UserError: it is not given, or twice.
     """
-    paths = _config_paths(argv)
+    paths = config_paths(argv)
     if len(set(paths)) > 1:
         raise UserError(f"--config is given twice, as {paths[0]} and as {paths[1]}: give one.")
     if paths and paths[0]:
         return paths[0]
-    unknown = [name for name in map(_flag_name, argv[1:]) if name and not _is_known(name)]
+    unknown = [name for name in map(flag_name, argv[1:]) if name and not _is_known(name)]
     if unknown and not unknown[0].startswith("config."):
         raise UserError(_unknown_flag(unknown[0]))
     beside = f" beside --{unknown[0]}" if unknown else ""
     raise UserError(f"Give an experiment with --config=FILE{beside}. {experiments.at_hand()}")
-
-
-def _set_fields(argv: Sequence[str]) -> set[str]:
-    """Dotted names of the fields of the config that the command line sets."""
-    names = (_flag_name(argument).removeprefix("no") for argument in argv[1:])
-    return {name.removeprefix("config.") for name in names if name.startswith("config.")}
-
-
-def _config_paths(argv: list[str]) -> list[str]:
-    """Every value that is given to `--config`; empty where it is missing."""
-    paths = []
-    for position, argument in enumerate(argv):
-        if _flag_name(argument) == "config":
-            following = argv[position + 1] if position + 1 < len(argv) else ""
-            paths.append(
-                argument.partition("=")[2] if "=" in argument else ("" if following[:1] == "-" else following)
-            )
-    return paths
-
-
-def _flag_name(argument: str) -> str:
-    """The name of the flag that an argument is; empty where it is none."""
-    dashes = len(argument) - len(argument.lstrip("-"))
-    return argument.lstrip("-").partition("=")[0] if dashes in (1, 2) else ""
 
 
 def _is_known(name: str) -> bool:
@@ -236,9 +230,10 @@ def _is_known(name: str) -> bool:
 
 def _unknown_flag(name: str) -> str:
     known = [flag.name for flag in (_CONFIG, _WORKDIR, _MODE, _OUTPUT_DIR)]
-    meant = nearest(name, known + [one for one in process_flags.NAMES if one[:3] == name[:3]])
+    meant = nearest(name, known + [_STEP.name] + [one for one in process_flags.NAMES if one[:3] == name[:3]])
     there, beside = (", ".join(f"--{one}" for one in names) for names in (known, process_flags.NAMES))
-    return f"Unknown flag --{name}.{meant} There are {there}. For several processes: {beside}."
+    more = f"For evaluation: --{_STEP.name}. For several processes: {beside}."
+    return f"Unknown flag --{name}.{meant} There are {there}. {more}"
 
 
 def _wrong_flag(argv: list[str], config: ConfigDict, error: Exception) -> str:
@@ -248,7 +243,7 @@ def _wrong_flag(argv: list[str], config: ConfigDict, error: Exception) -> str:
         name, _, value = argument.lstrip("-").partition("=")
         if name in process_flags.NAMES and f"--{name}={value}:" in str(error):
             return f"--{name}={value} cannot be read: it must be a whole number, 0 or more."
-        if not _flag_name(argument).startswith(("config.", "noconfig.")):
+        if not flag_name(argument).startswith(("config.", "noconfig.")):
             continue
         field = name.partition(".")[2]
         section = [known for known in fields if known.startswith(f"{field}.")]
@@ -266,11 +261,6 @@ def _wrong_flag(argv: list[str], config: ConfigDict, error: Exception) -> str:
         return _unknown_flag(error.flagname)
     words = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     return f"{words.removeprefix('flag ').removeprefix('ERROR:: ').rstrip('.')}."
-
-
-def _is_unordered(argument: str) -> bool:
-    """Whether it is a set or a dict, of which a tuple would be made all the same."""
-    return _flag_name(argument).startswith("config.") and argument.partition("=")[2][:1] == "{"
 
 
 def _kind(value: object) -> str:

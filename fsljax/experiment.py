@@ -28,11 +28,11 @@ from fsljax.storage.paths import given_path
 from fsljax.training import devices, workdir
 from fsljax.training.checkpoints import FOLDER, Checkpoints, Model
 from fsljax.training.logs import read_history, write_embeddings
-from fsljax.training.loop import train
+from fsljax.training.loop import check_source, train
 from fsljax.training.method import Evaluation, Method
 from fsljax.training.saved_model import LEARNED, write_classes
 from fsljax.training.signals import Interruption, Stopped
-from fsljax.training.state_items import digest
+from fsljax.training.state_items import digest, which_step
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 
@@ -49,6 +49,7 @@ def run(
     output: Path | None = None,
     interruption: Interruption | None = None,
     kept: Collection[str] = (),
+    step: str = "best",
 ) -> None:
     """Trains, evaluates, or both, in the workdir `folder`; evaluation writes to `output`, else there.
 
@@ -61,11 +62,13 @@ def run(
       output: where evaluation writes; None: to the workdir.
       interruption: what hears signals, in place already; None: one for this run alone.
       kept: dotted names of the config's fields that stay whatever its weights say of themselves.
+      step: the checkpoint that is evaluated: "best", "last", or the number of a step.
 
     Raises:
       UserError: if something asked for is impossible, said in one sentence.
       Stopped: if a signal ended the run early; what it had is on disk.
     """
+    which = which_step(step, trained=mode == "evaluate")
     first = processes.is_first()
     begun = processes.from_first(_begun(folder) if first else None)
     with processes.together():
@@ -74,12 +77,14 @@ def run(
         output = folder if output is None else given_path(output, "--output_dir")
         for used in (folder, output):
             workdir.check_name(used)
-    facts = {"--mode": mode} | {name: v for name, v in flat(plain(config)).items() if name not in _OF_A_HOST}
+    facts = {"--mode": mode, "--step": step} | {
+        name: v for name, v in flat(plain(config)).items() if name not in _OF_A_HOST
+    }
     processes.check_alike("another config", facts)
     checkpoints = Checkpoints(folder, keep_last=config.checkpoint.keep_last)
     with processes.together():
         if first:
-            _check_workdir(folder, config, checkpoints, mode)
+            _check_workdir(folder, config, checkpoints, mode, which)
     devices.use_compilation_cache()
     devices.use_random_kernel()
     with contextlib.ExitStack() as stack:
@@ -107,21 +112,28 @@ def run(
             checkpoints.close()
         _check_stop(interruption)  # in the last steps, too, when there was nothing left to stop
         if mode != "train":
-            evaluate(method, config, checkpoints, folder, output, images["test"])
+            evaluate(method, config, checkpoints, folder, output, images["test"], which)
         elif first:
             print(f"checkpoint  {folder / FOLDER / str(_best(checkpoints))}")
 
 
 def evaluate(
-    method: Method, config: Experiment, checkpoints: Checkpoints, folder: Path, output: Path, images: str
+    method: Method,
+    config: Experiment,
+    checkpoints: Checkpoints,
+    folder: Path,
+    output: Path,
+    images: str,
+    which: str | int = "best",
 ) -> None:
-    """Evaluates the best checkpoint; writes `results.json`, the report and the projector's files.
+    """Evaluates a checkpoint; writes `results.json`, the report and the projector's files.
 
     Args:
       method, config, checkpoints: of the run.
       folder: its workdir.
       output: where to write.
       images: fingerprint of the test part.
+      which: "best", "last", or the step of the checkpoint.
 
     Raises:
       UserError: if there is no checkpoint, or a file cannot be written; the results are printed all the same.
@@ -130,13 +142,19 @@ def evaluate(
     model = Model(0, template.inference_variables())
     with processes.together():
         if processes.is_first():
-            model = checkpoints.restore_best(template)
-            print(f"evaluating the checkpoint of step {model.step} …", file=sys.stderr)
+            model = checkpoints.restore_best(template, which)
+            named = "last checkpoint, that" if which == "last" else "checkpoint"
+            print(f"evaluating the {named} of step {model.step} …", file=sys.stderr)
     variables = processes.arrays_from_first(model.variables, like=template.inference_variables())
     evaluation = method.evaluate(jax.device_put(variables))
     if not processes.is_first():
         return
-    results = workdir.merged(workdir.read_results(output), _results(config, model, evaluation, images))
+    if output != folder or (which != "best" and model.step != checkpoints.best_step()):
+        evaluation = evaluation._replace(
+            learned=None
+        )  # a classifier is kept beside the best checkpoint alone
+    results = _results(config, model, evaluation, images) | ({} if which == "best" else {"checkpoint": which})
+    results = workdir.merged(workdir.read_results(output), results)
     try:
         report = _write(results, evaluation, config, model, folder, output)
     except OSError as error:
@@ -147,7 +165,7 @@ def evaluate(
     print(results_table(results, evaluation.published))
     for remark in evaluation.remarks:
         print(remark)
-    if evaluation.learned is not None and output == folder:
+    if evaluation.learned is not None:
         print(f"classifier  {folder}")
     print(f"report      {report}")
     print(f"checkpoint  {folder / FOLDER / str(model.step)}")
@@ -163,7 +181,7 @@ def _write(
 ) -> Path:
     """Writes all that evaluation leaves; returns the report."""
     write_json(output / workdir.RESULTS, results)
-    if evaluation.learned is not None and output == folder:
+    if evaluation.learned is not None:
         write_classes(folder / LEARNED, model, *evaluation.learned)
     if evaluation.correct:
         workdir.write_correct(output / workdir.CORRECT, evaluation.correct)
@@ -180,7 +198,9 @@ def _write(
             curves_section(read_history(folder)),
             *evaluation.sections,
             config_section(plain(config)),
-            environment_section(_environment(config), command=["python", *sys.argv]),
+            environment_section(
+                describe_environment(pretrained.identity(config.network)), command=["python", *sys.argv]
+            ),
         ],
     )
     return report
@@ -211,14 +231,17 @@ def _check_stop(interruption: Interruption) -> None:
         raise Stopped
 
 
-def _check_workdir(folder: Path, config: Experiment, checkpoints: Checkpoints, mode: str) -> None:
+def _check_workdir(
+    folder: Path, config: Experiment, checkpoints: Checkpoints, mode: str, which: str | int
+) -> None:
     """Raises a UserError if the workdir is another run's, or what the network begins with is missing."""
     if mode == "evaluate":
         _check_trained(folder, config)
+        checkpoints.steps(which)
     elif workdir.has_config(folder) and checkpoints.selections():
         workdir.check_same(folder, config)
     if mode != "evaluate" and not checkpoints.selections():
-        _check_source(config)
+        check_source(config)
 
 
 def _open_workdir(
@@ -236,34 +259,12 @@ def _open_workdir(
     workdir.claim(folder, config, images)
 
 
-def _environment(config: Experiment) -> dict[str, str]:
-    """What the run was made with; of weights all that is known."""
-    weights = pretrained.identity(config.network)
-    told = {"weights": ", ".join(f"{name} {value}" for name, value in weights.items())} if weights else {}
-    return {**describe_environment(), **told}
-
-
-def _check_source(config: Experiment) -> None:
-    """Raises a UserError if what the network begins with is missing, before data are loaded."""
-    network = config.network
-    if network.weights and not network.weights_digest:  # else they were found
-        pretrained.located(network)
-    if network.init_from:
-        Checkpoints(given_path(network.init_from, "config.network.init_from")).restore_model()
-    if network.trainable != "all" and not (network.weights or network.init_from):
-        raise UserError(
-            f"config.network.trainable is {network.trainable!r}, but nothing says what the rest of the "
-            "network is: give --config.network.weights=FILE or --config.network.init_from=WORKDIR."
-        )
-
-
 def _source_params(config: Experiment) -> tuple[str, ...]:
     """Parameters that are its method's in the run that `config.network.init_from` names."""
     if not config.network.init_from:
         return ()
     folder = given_path(config.network.init_from, "config.network.init_from")
-    method = workdir.read_config(folder).get("method")
-    check_imported(method, folder / workdir.CONFIG)
+    check_imported(method := workdir.read_config(folder).get("method"), folder / workdir.CONFIG)
     return methods.params_of(method)
 
 
@@ -276,8 +277,7 @@ def _check_trained(folder: Path, config: Experiment) -> None:
 
 
 def _best(checkpoints: Checkpoints) -> int:
-    step = checkpoints.best_step()
-    if step is None:
+    if (step := checkpoints.best_step()) is None:
         raise UserError(
             f"No checkpoint could be written to {checkpoints.folder}: free some space, then run again."
         )

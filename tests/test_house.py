@@ -27,15 +27,16 @@ FLOORS = [
     ["training"],
     ["classification", "detection"],
     ["methods"],
-    ["experiment", "export", "reproduce", "api", "loading"],
+    ["experiment", "export", "reproduce", "api", "loading", "compare"],
+    ["sweep"],
     ["command_line"],
     ["cli"],
     ["demo"],
     ["__main__"],
 ]
 ABOVE_ALL = ["fsljax"]
-TOP_LEVEL = {"api", "errors", "distances", "experiment", "command_line", "reproduce", "export", "loading",
-             "__main__"}  # fmt: skip
+TOP_LEVEL = {"api", "errors", "distances", "experiment", "command_line", "reproduce", "export", "compare",
+             "sweep", "loading", "__main__"}  # fmt: skip
 METHODS = {"protonet", "magnet", "softmax", "triplet", "repmet", "repmet_detector", "pretrained"}
 MOST_LINES = 300
 MOST_MODULES = 14

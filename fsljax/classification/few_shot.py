@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -23,7 +24,7 @@ from fsljax.evaluation.episodic import Classify, Setting
 from fsljax.evaluation.transductive import transductive_accuracies
 from fsljax.reporting.sections import EpisodePicture, Section, embedding_map_section, episodes_section
 from fsljax.storage.paths import given_path
-from fsljax.training.method import Evaluation
+from fsljax.training.method import OF_EPISODES, Evaluation
 
 _EPISODES_SHOWN = 2  # and the hardest of those that are looked through
 _EPISODES_LOOKED_THROUGH = 100
@@ -168,6 +169,7 @@ def evaluate(
             for setting, drawn in test_episodes(options, test.data).items()
         }
     results = {}
+    per_episode: dict[str, np.ndarray] = {}
     devices = test.devices
     for name, (drawn, shot, unit) in sets.items():
         if embed_episodes is not None:
@@ -175,12 +177,14 @@ def evaluate(
                 embed_episodes, test.data.images, drawn, shot=shot, distance=distance, devices=devices
             )
             results[f"{name}_transductive"] = _figures(accuracies, drawn, shot, unit)
+            per_episode |= _for_pairs(f"{name}_transductive", accuracies, drawn)
             continue
         for suffix, classify in rules.items():
             accuracies = episodic.episode_accuracies(
                 test.embeddings, drawn, shot=shot, distance=distance, classify=classify, devices=devices
             )
             results[name + suffix] = _figures(accuracies, drawn, shot, unit)
+            per_episode |= _for_pairs(name + suffix, accuracies, drawn)
     labels, names = test.data.labels, test.data.class_names
     chosen = np.flatnonzero(np.isin(labels, spread_classes(test.data.num_classes, _CLASSES_ON_MAP)))
     shown = ImageDataset(np.asarray(test.data.images[chosen]), labels[chosen], names)
@@ -193,7 +197,15 @@ def evaluate(
         ],
         embeddings=test.embeddings[chosen],
         shown=shown,
+        correct=per_episode,
     )
+
+
+def _for_pairs(name: str, accuracies: np.ndarray, drawn: Episodes) -> dict[str, np.ndarray]:
+    """What a comparison with other runs on the same episodes needs."""
+    images = np.ascontiguousarray(drawn.images, np.int64)
+    which = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
+    return {name: np.asarray(accuracies, np.float64), name + OF_EPISODES: np.array(which)}
 
 
 def _fixed(given: FixedEpisodes, test: ImageDataset) -> Episodes:

@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import NoReturn
 
+from fsljax.errors import Parser
 
-class Parser(argparse.ArgumentParser):
-    """Of a command `fsljax NAME`; options may stand among the files.
-
-    Args:
-      name: of the command.
-      meaning: what it does.
-    """
-
-    def __init__(self, name: str, meaning: str) -> None:
-        super().__init__(f"fsljax {name}", description=meaning, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        print(f"fsljax: {self.prog}: {message}. See {self.prog} --help.", file=sys.stderr)
-        sys.exit(2)
-
-    def add_formats(self) -> None:
-        """Adds `--json` and `--csv`."""
-        formats = self.add_mutually_exclusive_group()
-        formats.add_argument("--json", action="store_true", help="write one JSON document")
-        formats.add_argument("--csv", action="store_true", help="write a table of comma-separated values")
+__all__ = ["Parser", "fraction", "positive"]
 
 
 def fraction(text: str) -> float:

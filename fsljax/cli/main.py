@@ -12,16 +12,19 @@ from fsljax.cli import startup
 from fsljax.errors import UserError
 
 COMMANDS = {
-    "train": "Trains and evaluates an experiment.",
-    "evaluate": "Evaluates a run anew.",
-    "predict": "Names images by the classes that a model knows.",
-    "enroll": "Teaches a model classes, a folder of images each.",
-    "detect": "Finds objects of the classes that a detector knows.",
-    "reproduce": "Runs the experiments behind a table of the documentation, and prints it.",
-    "export": "Ships a run as a model.",
+    "train": "Train and evaluate an experiment.",
+    "evaluate": "Evaluate a trained run.",
+    "predict": "Classify images with a model.",
+    "enroll": "Add new classes to a model, from a folder of images each.",
+    "detect": "Find objects with a detector.",
+    "reproduce": "Run the experiments behind a table of the documentation, and print it.",
+    "export": "Export the model of a run.",
+    "compare": "Compare several runs.",
+    "sweep": "Train an experiment with several values of its fields.",
+    "configs": "List the configs that come with fsljax.",
 }
 _RUNS = ("train", "evaluate")
-_HEED_SIGNALS_THEMSELVES = ("reproduce", "export")
+_HEED_SIGNALS_THEMSELVES = ("reproduce", "export", "sweep")
 
 
 def main() -> int:
@@ -77,6 +80,14 @@ def _found(command: str) -> Callable[[list[str]], int]:
         return _reproduce
     if command == "export":
         return _export
+    if command == "compare":
+        from fsljax import compare
+
+        return compare.run
+    if command == "sweep":
+        return _sweep
+    if command == "configs":
+        return _configs
     from fsljax.config.reading import nearest
 
     raise UserError(
@@ -96,6 +107,34 @@ def _export(arguments: list[str]) -> int:
 
     startup.end()
     return export.run(arguments, program=f"{called()} export")
+
+
+def _sweep(arguments: list[str]) -> int:
+    from fsljax import sweep
+
+    startup.end()
+    return sweep.run(arguments)
+
+
+def _configs(arguments: list[str]) -> int:
+    from fsljax.cli.arguments import Parser
+
+    parser = Parser("configs", COMMANDS["configs"])
+    parser.add_argument(
+        "text", metavar="TEXT", nargs="?", default="", help="only those whose name contains it"
+    )
+    given = parser.parse_args(arguments)
+
+    from fsljax.config import shipped
+
+    listed = shipped.listed(given.text)
+    if not listed:
+        raise UserError(f"No config has {given.text!r} in its name: fsljax configs lists them all.")
+    print(shipped.as_text(listed))
+    print(
+        f"\nTrain one with {called()} train --config=NAME; its fields: {called()} train --config=NAME --help"
+    )
+    return 0
 
 
 class _Ending:
@@ -142,7 +181,7 @@ def _told(command: str, arguments: list[str]) -> int:
 
 def _help() -> str:
     lines = [f"  {name:<11}{meaning}" for name, meaning in COMMANDS.items()]
-    more = "More of each: fsljax COMMAND --help"
+    more = f"Options of a command: {called()} COMMAND --help"
     return "\n".join([f"{called()} COMMAND …", "", *lines, "", more])
 
 

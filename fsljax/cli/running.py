@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def run(command: str, arguments: list[str], program: str, typed: str) -> int:
     from fsljax.training.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before anything large is allocated and threads start
+    _find_modules_in_current_folder()
 
     from absl import flags
 
@@ -36,6 +38,14 @@ def run(command: str, arguments: list[str], program: str, typed: str) -> int:
     sys.argv = [f"{program} {command}", *arguments]  # ml_collections looks there, too
     command_line.main(f"{program} {command}", typed)
     raise AssertionError("not reached")
+
+
+def _find_modules_in_current_folder() -> None:
+    """A config may name modules of one's own, which Python finds here for `python -m` alone."""
+    with contextlib.suppress(OSError):  # a folder that is gone
+        here = str(Path.cwd())
+        if not {"", here} & set(sys.path):
+            sys.path.append(here)
 
 
 def _with_config(arguments: list[str]) -> list[str]:

@@ -28,6 +28,11 @@ def check_experiment(config: Experiment) -> None:
                 f"config.augment.{name} is {pixels} pixels, more than config.data.image_size, "
                 f"{config.data.image_size}: nothing of an image would be left."
             )
+    if config.train.patience and config.data.train_on == "train_and_validation":
+        raise UserError(
+            f"config.train.patience is {config.train.patience}, but with config.data.train_on="
+            "train_and_validation nothing is left to validate on: let patience be 0, or train on train."
+        )
     if sorted(set(config.train.restarts)) != list(config.train.restarts):
         raise UserError(f"config.train.restarts is {config.train.restarts}; its steps must rise.")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from fsljax.config import shipped
 from fsljax.config.reading import nearest
-from fsljax.errors import UserError
+from fsljax.errors import UserError, first_few
 
 OF_WEIGHTS = ("network.name", "network.padding", "network.input_mean", "network.input_std")
 """For `config.network.unless_described`: what a config says of a backbone, and its weights may say better."""
@@ -33,18 +34,20 @@ def choose(name: str, experiments: Collection[str], file: str) -> str:
       the name.
 
     Raises:
-      UserError: there is none of this name; the nearest one and all that there are are named.
+      UserError: there is none of this name; the nearest one and the first few are named.
     """
     if name in experiments:
         return name
-    path, listed = "/".join(Path(file).parts[-2:]), ", ".join(filter(None, experiments))
+    path = Path(file).stem if shipped.is_shipped(Path(file)) else "/".join(Path(file).parts[-2:])
+    named = list(filter(None, experiments))
+    listed = f"{first_few(named)}{f'; {shipped.LISTING}' if len(named) > 3 else ''}"
     if not name:
         raise UserError(f"{path} holds several experiments: give --config={path}:NAME, NAME one of {listed}.")
-    raise UserError(f"{path} has no experiment {name!r}.{nearest(name, list(experiments))} It has {listed}.")
+    raise UserError(f"{path} has no experiment {name!r}.{nearest(name, named)} It has {listed}.")
 
 
 def load(given: str) -> ConfigDict:
-    """The config of what `--config` is given: a file, or `FILE:EXPERIMENT`.
+    """The config of what `--config` is given: a file or the name of a shipped config, or `FILE:EXPERIMENT`.
 
     Raises:
       UserError: there is no such file, it fails, or it gives no config; with the line where it failed.
@@ -52,9 +55,10 @@ def load(given: str) -> ConfigDict:
     name, colon, argument = given.partition(":")
     path = Path(name)
     try:
-        if not path.is_file():
+        file = Path(shipped.located(name))
+        if not file.is_file():
             raise UserError(_missing(path))
-        make = runpy.run_path(name).get("get_config")
+        make = runpy.run_path(str(file)).get("get_config")
         if not callable(make):
             raise UserError(f"The config {path} has no function get_config(), which makes the config.")
         arguments = [argument] if colon else []
@@ -80,7 +84,9 @@ def load(given: str) -> ConfigDict:
 def at_hand(folder: Path = Path("configs")) -> str:
     """A sentence that says which config files there are."""
     files = sorted(path.name for path in folder.glob("*.py"))
-    return f"In {folder}/ there are: {', '.join(files)}." if files else "Run from the project's folder."
+    if files and folder.absolute() != shipped.folder():
+        return f"{folder}/ holds {first_few(files)}."
+    return f"fsljax comes with quickstart and others: {shipped.LISTING}."
 
 
 def find(name: str, folder: Path = Path("configs")) -> str:
@@ -119,11 +125,24 @@ def names(folder: Path) -> dict[str, str]:
 
 def _missing(path: Path) -> str:
     """What there is instead of a file that is not there."""
+    comes = path.stem if path.stem in (file.stem for file in shipped.files()) else ""
     if path.is_dir():
-        return f"{path} is a folder, and no config file. {at_hand(path)}"
-    given = names(path.parent).get(path.stem) if path.parent.name == "configs" else None
-    instead = f"That experiment is --config={given}." if given else at_hand()
-    return f"There is no config file at {path}. {instead}"
+        instead = (
+            f"The one that comes with fsljax is --config=fsljax.configs/{comes}." if comes else at_hand(path)
+        )
+        return f"{path} is a folder, and no config file. {instead}"
+    missing = f"There is no config file at {path}."
+    if comes:
+        return f"{missing} The one that comes with fsljax is --config={comes}."
+    given = {name: f"{Path(file).stem}{colon}{argument}" for name, one in names(shipped.folder()).items()
+             for file, colon, argument in [one.partition(":")]}  # fmt: skip
+    if path.parent.name == "configs":
+        given |= names(path.parent)
+    if path.stem in given:
+        return f"{missing} That experiment is --config={given[path.stem]}."
+    given |= {Path(one).stem: one for one in sorted(map(str, path.parent.glob("*.py")))}
+    near = shipped.nearest_few(path.stem, given)
+    return f"{missing}{near} {shipped.LISTING}." if near else f"{missing} {at_hand()}"
 
 
 def _check_arguments(path: Path, make: Callable[..., object], arguments: list[str]) -> None:

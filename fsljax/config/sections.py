@@ -16,6 +16,7 @@ from fsljax.config.fields import (
 SPLIT_BY = ("classes", "examples")
 MERGE = ("", "pairs", "alphabets")
 BACKGROUND = ("all", "small1", "small2")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "halving")
 TRAIN_ON = ("train", "train_and_validation")
@@ -154,6 +155,10 @@ class Train:
     ema: float = field(
         0.0, "share of the averaged weights kept at each step; 0: no averaging", least=0, below=1
     )
+    patience: int = field(
+        0, "validations in a row without a new best after which training ends early; 0: it runs to its last "
+        "step", least=0, free=True,
+    )  # fmt: skip
     log_every: int = field(50, "steps between lines of figures", least=1, free=True)
     steps_per_dispatch: int = field(50, "on accelerators; a CPU takes one at a time", least=1, free=True)
 
@@ -206,6 +211,17 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Log:
+    """Where the figures of training go besides the workdir, which always gets those for TensorBoard."""
+
+    to: str = field(
+        "tensorboard", "where figures are sent while training; TensorBoard files are always written",
+        choices=TRACKERS,
+    )  # fmt: skip
+    project: str = field("fsljax", "project of Weights & Biases, or experiment of MLflow")
+
+
+@dataclass(frozen=True)
 class Mesh:
     """The devices that a run divides its work over; they change how fast it is, and not what it finds."""
 
@@ -231,3 +247,4 @@ class Experiment:
     augment: Augmentation = section(Augmentation)
     checkpoint: Checkpoint = section(Checkpoint, free=True)
     mesh: Mesh = section(Mesh, free=True)
+    log: Log = section(Log, free=True)

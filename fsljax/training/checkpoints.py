@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from fsljax.training.state_items import (
     by_this_process,
     checked_about,
     digest,
+    in_order,
     items_of,
     on_host,
     save_args,
@@ -97,7 +97,7 @@ class Checkpoints:
         self._unfinished = None
         self._writing.close()
         selections = self.selections()
-        keep = {*sorted(selections)[-self._keep_last :], *self._by_selection()[:1]}
+        keep = {*sorted(selections)[-self._keep_last :], *self.steps()[:1]}
         for step in set(selections) - keep:
             try:
                 self._writer().delete(step)
@@ -150,23 +150,26 @@ class Checkpoints:
         Raises:
           UserError: if there is none.
         """
-        return self._best_of(lambda step: {"model": None})
+        return self._first_of(self.steps(), lambda step: {"model": None})
 
-    def restore_best(self, template: TrainState) -> Model:
+    def restore_best(self, template: TrainState, which: str | int = "best") -> Model:
         """The model of the best checkpoint that can be read; damaged ones are skipped, and named.
 
         Args:
           template: a state of the same structure.
+          which: instead of the best the "last", or that of a step.
 
         Raises:
           UserError: if there is none.
         """
         items = items_of(template)
         shipped = {"model": items["model"]}
-        return self._best_of(lambda step: items if (self.path(step) / "training").exists() else shipped)
+        return self._first_of(
+            self.steps(which), lambda step: items if (self.path(step) / "training").exists() else shipped
+        )
 
-    def _best_of(self, templates: Callable[[int], Items]) -> Model:
-        for step in self._by_selection():
+    def _first_of(self, steps: Sequence[int], templates: Callable[[int], Items]) -> Model:
+        for step in steps:
             try:
                 items = self._read(step, templates(step))
             except Exception as error:  # damage comes as many types
@@ -211,7 +214,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Step of the best checkpoint, or None."""
-        return next(iter(self._by_selection()), None)
+        return next(iter(self.steps()), None)
 
     def check_saved(self, step: int) -> None:
         """Raises a NotSavedError if there is no checkpoint of this step."""
@@ -239,15 +242,9 @@ class Checkpoints:
             self._manager.close()
             self._manager = None
 
-    def _by_selection(self) -> list[int]:
-        """Steps, best first; those never validated come last, the newest of them first."""
-        selections = self.selections()
-
-        def merit(step: int) -> tuple[float, int]:
-            chosen_by = selections[step]
-            return (-math.inf if chosen_by is None else chosen_by, step)
-
-        return sorted(selections, key=merit, reverse=True)
+    def steps(self, which: str | int = "best") -> list[int]:
+        """Steps of the checkpoints to try, in this order; see `in_order`."""
+        return in_order(self.selections(), which, self.folder)
 
     def _read(self, step: int, templates: Items) -> Items:
         args = {name: ocp.args.StandardRestore(template) for name, template in templates.items()}

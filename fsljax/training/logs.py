@@ -20,6 +20,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from fsljax.reporting.pictures import to_uint8
+from fsljax.reporting.trackers import Tracker
 from fsljax.storage.json_files import parse_json, sealed, unsealed
 
 HISTORY = "history.jsonl"
@@ -44,10 +45,18 @@ class MetricsLog:
       resume_step: the step the run goes on from: rows beyond it, left by a run that was killed, are dropped.
         0 starts a new history; None drops nothing.
       writes: False: nothing is written.
+      tracker: a service that gets the figures, too.
     """
 
-    def __init__(self, workdir: Path, *, resume_step: int | None = None, writes: bool = True):
-        self._writes = writes
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        resume_step: int | None = None,
+        writes: bool = True,
+        tracker: Tracker | None = None,
+    ):
+        self._writes, self._tracker = writes, tracker
         now = time.time()
         name = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}"
         self._history = _AppendedFile(Path(workdir) / HISTORY)
@@ -83,6 +92,8 @@ class MetricsLog:
         for name, value in figures.items():
             summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
             self._events.add(_record(Event(wall_time=now, step=int(step), summary=summary)))
+        if self._tracker is not None:
+            self._tracker.log(step, {name: value for name, value in figures.items() if math.isfinite(value)})
         self.flush()
 
     def flush(self) -> None:
@@ -98,6 +109,8 @@ class MetricsLog:
         self.flush()
         self._history.close()
         self._events.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def _warn(self, path: Path, error: OSError) -> None:
         if not self._warned:
@@ -157,6 +170,13 @@ def read_history(workdir: Path) -> list[dict[str, float]]:
             path, len(damaged), len(lines), damaged[0],
         )  # fmt: skip
     return [row for row in rows if row is not None]
+
+
+def validations(workdir: Path, last: int) -> list[float]:
+    """The figure of each validation up to a step that chose the best checkpoint, in order."""
+    rows = [row for row in read_history(workdir) if row["step"] <= last]
+    chosen_by = [[value for name, value in row.items() if name.startswith("validation/")] for row in rows]
+    return [figures[0] for figures in chosen_by if figures]
 
 
 def write_embeddings(

@@ -11,20 +11,21 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fsljax.config import Experiment
+from fsljax.config import Experiment, flat, plain
 from fsljax.errors import DivergedError, UserError
 from fsljax.networks import has_folded_norm, load_weights, pretrained
 from fsljax.networks.variables import Variables
 from fsljax.parallel import processes
 from fsljax.parallel.devices import UNASKED, chosen
+from fsljax.reporting import trackers
 from fsljax.storage.paths import given_path
 from fsljax.training.checkpoints import Checkpoints
 from fsljax.training.devices import collected, how_spread, spread, steps_per_dispatch
 from fsljax.training.host_memory import release_freed_memory
-from fsljax.training.logs import MetricsLog
+from fsljax.training.logs import MetricsLog, validations
 from fsljax.training.method import Method
 from fsljax.training.optimizer import learning_rate
-from fsljax.training.progress import Progress
+from fsljax.training.progress import Patience, Progress
 from fsljax.training.signals import Interruption, Stopped
 from fsljax.training.state import TrainState, without_params
 from fsljax.training.state_items import state_of_first
@@ -73,14 +74,27 @@ def train(
     if not total and is_new:
         _save(checkpoints, state, 0.0, at_once=True)
         return
-    if step >= total:
+    patience = Patience(config.train.patience)
+    for figure in processes.from_first(validations(workdir, step) if writes else None):
+        patience.note(figure)
+    if step >= total or patience.is_over:
         if writes:
-            print(f"the training is complete: {step} of {total} steps", file=sys.stderr)
+            early = f", stopped early: {patience}" if step < total else ""
+            print(f"the training is complete: {step} of {total} steps{early}", file=sys.stderr)
         return
+    if patience.limit and is_new and not method.validate(state.inference_variables()):
+        raise UserError(
+            f"config.train.patience is {patience.limit}, but {config.method} validates nothing: let it be 0."
+        )
     stop = AgreedStop(interruption, steps_per_dispatch(config.train.steps_per_dispatch))
     with (
         Progress(total, step, shown=writes) as progress,
-        MetricsLog(workdir, resume_step=step, writes=writes) as log,
+        MetricsLog(
+            workdir,
+            resume_step=step,
+            writes=writes,
+            tracker=_tracker(config, workdir, step) if writes else None,
+        ) as log,
         contextlib.ExitStack() as stack,
     ):
         if step:
@@ -96,7 +110,7 @@ def train(
         )
         state = spread(state, devices)
         rate = learning_rate(config)
-        while step < total:
+        while step < total and not patience.is_over:
             spans = [config.train.log_every, config.checkpoint.every]
             if method.refresh_every:
                 spans.append(method.refresh_every)
@@ -116,14 +130,16 @@ def train(
             )
             if step % config.checkpoint.every == 0 or step == total:
                 here = collected(state, devices)
-                _validate_and_save(method, here, step, checkpoints, log, progress, figures)
+                _validate_and_save(method, here, step, checkpoints, log, progress, figures, patience)
             else:
                 progress.update(step, figures)
-            if stop.requested and step < total:
+            if stop.requested and step < total and not patience.is_over:
                 _save(checkpoints, collected(state, devices), None, at_once=True)
                 raise Stopped
+        if step < total:
+            progress.say(f"stopped early at step {step} of {total}: {patience}")
         if writes:
-            checkpoints.check_saved(total)
+            checkpoints.check_saved(step)
         interruption.polled = False
 
 
@@ -192,6 +208,25 @@ def _begun(
     return state, True
 
 
+def check_source(config: Experiment) -> None:
+    """Raises a UserError if what the network begins with is missing, before data are loaded."""
+    network = config.network
+    if network.weights and not network.weights_digest:  # else they were found
+        pretrained.located(network)
+    if network.init_from:
+        Checkpoints(given_path(network.init_from, "config.network.init_from")).restore_model()
+    if network.trainable != "all" and not (network.weights or network.init_from):
+        raise UserError(
+            f"config.network.trainable is {network.trainable!r}, but nothing says what the rest of the "
+            "network is: give --config.network.weights=FILE or --config.network.init_from=WORKDIR."
+        )
+
+
+def _tracker(config: Experiment, workdir: Path, step: int) -> trackers.Tracker | None:
+    log = config.log
+    return trackers.start(log.to, log.project, config.name, workdir, flat(plain(config)), new=not step)
+
+
 def _save(
     checkpoints: Checkpoints, state: TrainState, selection: float | None, *, at_once: bool = False
 ) -> None:
@@ -210,10 +245,13 @@ def _validate_and_save(
     log: MetricsLog,
     progress: Progress,
     figures: dict[str, float],
+    patience: Patience,
 ) -> None:
     validation = method.validate(state.inference_variables())
     if validation:
-        log.scalars(step, {f"validation/{name}": value for name, value in validation.items()})
+        patience.note(next(iter(validation.values())))
+        waited = {"validations_without_a_new_best": float(patience.since)} if patience.limit else {}
+        log.scalars(step, {f"validation/{name}": value for name, value in validation.items()} | waited)
     # Without a validation part the last state is the one to keep.
     _save(checkpoints, state, next(iter(validation.values()), float(step)))
     log.flush()

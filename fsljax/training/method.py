@@ -16,6 +16,8 @@ from fsljax.networks.variables import Variables
 from fsljax.reporting.sections import Section
 from fsljax.training.state import TrainState
 
+OF_EPISODES = ".episodes"
+
 
 class Evaluation(NamedTuple):
     """What a method measured on the test part.
@@ -26,8 +28,9 @@ class Evaluation(NamedTuple):
       sections: the method's own parts of the report.
       embeddings: float `[n, dim]` of test images of a few classes, for the projector.
       shown: those images, with their classes.
-      correct: bool `[n]` of each setting, whether each test example was classified rightly, for paired
-        comparisons of methods; empty where a setting has episodes of its own.
+      correct: for paired comparisons, by setting: bool `[n]`, whether each test example was classified
+        correctly; or float64 `[episodes]`, the accuracy in each episode, and then a digest of the episodes
+        under the name of the setting and `OF_EPISODES`. Settings without either cannot be paired.
       learned: the classes and what names new images by them, kept beside the checkpoint; None: nothing.
       remarks: sentences that are printed under the table.
       more: what `results.json` holds of it beside the figures.

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import psutil
@@ -115,6 +115,18 @@ def _leave_to_the_listener(number: int, frame: FrameType | None) -> None:
     pass
 
 
+@contextlib.contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handles requests to stop for a while; in a thread other than the main one they are left alone."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in SIGNALS if is_main}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
+
+
 def run_program(command: Sequence[str]) -> int:
     """Exit status of a program that requests to stop are handed on to.
 
@@ -130,12 +142,10 @@ def run_program(command: Sequence[str]) -> int:
 
     # A group of its own: Ctrl-C must reach it once, from here, for after a second request it saves nothing.
     group = {"process_group": 0} if os.name == "posix" else {}
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
-    try:
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False, **group)  # type: ignore[call-overload]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled_by(hand_on):
+        done = subprocess.run(  # type: ignore[call-overload]
+            command, stdout=subprocess.DEVNULL, check=False, **group
+        )
     if requests:
         raise Stopped
     status: int = done.returncode

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from chex import ArrayTree
 
+from fsljax.errors import UserError, first_few
 from fsljax.parallel import processes
 from fsljax.storage.json_files import sealed, unsealed
 from fsljax.training.state import TrainState
@@ -71,6 +74,49 @@ def save_args(items: Items, selection: float | None) -> ocp.args.Composite:
     about = {"selection": selection, "digests": {name: digest(item) for name, item in items.items()}}
     args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     return ocp.args.Composite(**args, about=ocp.args.JsonSave(sealed(about)))
+
+
+def which_step(given: str, *, trained: bool = True) -> str | int:
+    """What `--step` asks for: "best", "last" or the number of a step.
+
+    Args:
+      given: its text.
+      trained: whether the run is trained already; only then can a step be chosen by its number.
+
+    Raises:
+      UserError: if it is none of them.
+    """
+    if given in ("best", "last"):
+        return given
+    if not (given.isascii() and given.isdigit() and len(given) <= 10):
+        raise UserError(f"--step is {given!r}; it must be best, last, or the number of a step.")
+    if not trained:
+        raise UserError(f"--step={given} is for a run that is trained already: add --mode=evaluate.")
+    return int(given)
+
+
+def in_order(selections: Mapping[int, float | None], which: str | int, folder: Path) -> list[int]:
+    """Steps of the checkpoints to try, in this order; those never validated are the worst.
+
+    Args:
+      selections: what each was chosen by.
+      which: "best", "last", or a step, which alone will do.
+      folder: of the checkpoints, for the error.
+
+    Raises:
+      UserError: if there is none of the step that is asked for.
+    """
+
+    def merit(step: int) -> tuple[float, int]:
+        chosen_by = selections[step]
+        return (-math.inf if chosen_by is None else chosen_by, step)
+
+    if not isinstance(which, int):
+        return sorted(selections, key=merit if which == "best" else None, reverse=True)
+    if selections and which not in selections:
+        kept = first_few([str(step) for step in sorted(selections)], most=20)
+        raise UserError(f"There is no checkpoint of step {which} in {folder}; it has {kept}.")
+    return [which] if selections else []
 
 
 def by_this_process(**options: Any) -> ocp.CheckpointManagerOptions:

@@ -165,17 +165,19 @@ class Steps:
         collected: list[Metrics] = []
         while step < goal and not (interruption.requested and collected):
             if not self._warm:
-                self._progress.say("compiling the training step …")
+                self._progress.compiling()
             state, metrics, count = self._advance(state, step, goal - step)
             if not self._warm:
                 jax.block_until_ready(metrics)
                 release_freed_memory()
-                self._progress.start_clock()
+                first = {name: float(np.mean(value)) for name, value in jax.device_get(metrics).items()}
+                self._progress.compiled(step + count, first)
                 self._warm = True
                 interruption.polled = True  # before, there was nothing to save
             collected.append(metrics)
             if len(collected) >= _IN_FLIGHT:
                 jax.block_until_ready(collected[-_IN_FLIGHT])
+                self._progress.moved(step)
             step += count
         fetched = jax.device_get(collected)
         return state, {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}

@@ -94,7 +94,7 @@ def test_what_is_no_command_is_answered_with_the_nearest(answers):
     assert answers["pridict"] == [
         2,
         "fsljax: There is no command 'pridict'. Did you mean predict? There are train, evaluate, predict, "
-        "enroll, detect, reproduce, export.\n",
+        "enroll, detect, reproduce, export, compare, sweep, configs.\n",
     ]
     assert answers["--helpp"][0] == 2
 
@@ -119,6 +119,19 @@ def test_a_run_is_trained_evaluated_and_shipped(run: Run, config_file: Path, tmp
     shipped = run("export", "--workdir=run", "--to=shipped")
     assert shipped.returncode == 0, shipped.stderr
     assert Path(shipped.stdout.strip()) == tmp_path / "shipped/checkpoints/1"
+
+
+def test_a_config_may_name_a_module_in_the_current_folder(run: Run, tmp_path: Path):
+    (tmp_path / "mypackage").mkdir()
+    method = "from fsljax.methods.softmax import *\nfrom fsljax.methods.softmax import Config"
+    (tmp_path / "mypackage/mymethod.py").write_text(method)
+    (tmp_path / "mine.py").write_text(
+        "from mypackage import mymethod\n\n\ndef get_config():\n    config = mymethod.default_config()\n"
+        "    config.method = 'mypackage.mymethod'\n    return config\n"
+    )
+    done = run("train", "--config=mine.py", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--config.method=mypackage.mymethod" in done.stdout
 
 
 def test_evaluation_needs_a_run(run: Run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,13 @@ def test_the_config_of_a_run_is_the_one_it_began_with(tmp_path: Path):
 def test_where_there_is_no_run_that_is_told(tmp_path: Path):
     with pytest.raises(UserError, match="There is no run in"):
         experiments.load(f"{stored_run.__file__}:{tmp_path}")
+
+
+def test_modules_of_the_current_folder_are_found_after_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/elsewhere"])
+    running._find_modules_in_current_folder()
+    running._find_modules_in_current_folder()
+    assert sys.path == ["/elsewhere", str(tmp_path)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fsljax import command_line, methods
+from fsljax.config import Experiment
 from fsljax.config.help import as_text, describe
 from fsljax.config.modules import find
 from fsljax.methods import softmax
@@ -49,3 +50,13 @@ def test_help_without_a_config_shows_the_flags_alone(capsys):
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "--config=FILE[:EXPERIMENT]" in shown and "--config.data" not in shown
+
+
+def test_full_help_without_a_config_shows_the_fields_that_every_experiment_has(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_line._parse(["launch.py", "--helpfull"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--step" in shown and "orbax" not in shown
+    for field in describe(Experiment()):
+        assert f"--config.{field.name}=" in shown

@@ -42,6 +42,37 @@ def test_a_log_gets_a_line_every_ten_seconds(clock: SimpleNamespace):
     assert [line.split()[1] for line in log.getvalue().splitlines()] == ["10/1000", "20/1000"]
 
 
+def test_it_moves_with_time_and_not_with_figures_alone(clock: SimpleNamespace):
+    log = io.StringIO()
+    with Progress(1000, stream=log) as shown:
+        shown.compiling()
+        clock.now += 7
+        shown.compiled(1, {"loss": 0.5})
+        for step in range(2, 27):
+            clock.now += 1
+            shown.moved(step)
+    assert log.getvalue().splitlines() == [
+        "compiling the training step …",
+        "step 1/1000  loss 0.5  compiled in 7 s",
+        "step 11/1000  loss 0.5  1.0 steps/s  16 min 29 s left",
+        "step 21/1000  loss 0.5  1.0 steps/s  16 min 19 s left",
+    ]
+
+
+def test_a_bar_says_that_it_compiles_and_then_counts_every_step(clock: SimpleNamespace, terminal: Terminal):
+    with Progress(40, stream=terminal) as shown:
+        shown.compiling()
+        assert shown._bar is not None and shown._bar.tasks[0].description == "compiling"
+        shown.compiled(1, {"loss": 0.5})
+        task = shown._bar.tasks[0]
+        assert (task.description, task.completed) == ("training", 1)
+        shown.moved(2)
+        assert task.completed == 1  # ten times a second are enough
+        clock.now += 0.2
+        shown.moved(3)
+        assert task.completed == 3
+
+
 def test_important_reports_and_the_last_step_always_get_a_line(clock: SimpleNamespace):
     log = io.StringIO()
     with Progress(4, stream=log) as shown:
