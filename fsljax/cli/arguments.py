@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from fsljax.errors import Parser
-
-__all__ = ["Parser", "fraction", "positive"]
-
 
 def fraction(text: str) -> float:
     """A number from 0 to 1."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fsljax.cli import startup
-from fsljax.errors import UserError
+from fsljax.errors import Parser, UserError
 
 COMMANDS = {
     "train": "Train and evaluate an experiment.",
@@ -117,7 +117,6 @@ def _sweep(arguments: list[str]) -> int:
 
 
 def _configs(arguments: list[str]) -> int:
-    from fsljax.cli.arguments import Parser
 
     parser = Parser("configs", COMMANDS["configs"])
     parser.add_argument(

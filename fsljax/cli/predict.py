@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsljax.cli.arguments import Parser, fraction, positive
-from fsljax.errors import UserError
+from fsljax.cli.arguments import fraction, positive
+from fsljax.errors import Parser, UserError
 
 if TYPE_CHECKING:
     from fsljax.api import Classifier

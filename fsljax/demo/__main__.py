@@ -7,8 +7,7 @@ import importlib.util
 import os
 import sys
 
-from fsljax.cli.arguments import Parser
-from fsljax.errors import UserError
+from fsljax.errors import Parser, UserError
 
 _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
