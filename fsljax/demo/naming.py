@@ -79,7 +79,7 @@ class Naming:
         label = checked_name(name)
         counts = {row[0]: row[1] for row in self.rows()}
         if label not in counts and len(counts) >= MOST_CLASSES:
-            raise UserError(f"There are {MOST_CLASSES} classes already: start anew, or add to one of them.")
+            raise UserError(f"There are {MOST_CLASSES} classes already: start over, or add to one of them.")
         if counts.get(label, 0) + len(pictures) > MOST_IMAGES_OF_A_CLASS:
             raise UserError(f"A class takes at most {MOST_IMAGES_OF_A_CLASS} images here.")
         self.classifier.enroll(self._prepared(pictures), label)

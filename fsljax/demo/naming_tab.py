@@ -73,11 +73,11 @@ def naming_tab(models: Models) -> None:
     draws = kinds[0] == DRAWINGS
     kind = gr.Radio(
         kinds, value=kinds[0], label="What are your images?", visible=len(kinds) > 1,
-        info="Drawings are single characters or symbols; changing this begins anew.",
+        info="Drawings are single characters or symbols; changing this starts over.",
     )  # fmt: skip
     with gr.Row():
         with gr.Column(min_width=300):
-            gr.HTML("<h2>1. Enrol</h2><p>A few images of one class, then of the next.</p>")
+            gr.HTML("<h2>1. Enrol</h2><p>Add a few images of one class, then of the next.</p>")
             given = gr.File(label="Images of one class", file_count="multiple", elem_id="enrol-files")
             drawn = sketchpad("Or draw one", "enrol-drawing", visible=draws)
             name = gr.Textbox(label="Class name", max_length=60, elem_id="enrol-name")
@@ -88,7 +88,7 @@ def naming_tab(models: Models) -> None:
             first = models.classifiers[kinds[0]]
             table = gr.HTML(class_table(Naming.of(first).rows(), "images"), elem_id="classes")
         with gr.Column(min_width=300):
-            gr.HTML("<h2>2. Name new images</h2><p>What is like none of the classes is unknown.</p>")
+            gr.HTML("<h2>2. Name new images</h2><p>Images that match none of your classes are reported as unknown.</p>")
             asked = gr.File(label="New images", file_count="multiple", elem_id="name-files")
             drawn_too = sketchpad("Or draw one", "name-drawing", visible=draws)
             threshold = gr.Slider(
