@@ -27,41 +27,49 @@ from fsljax.parallel import shares
 from fsljax.reporting.embedding_map import Clusters
 
 STARTS = ("clusters", "random")
-"""Where representatives can start: at k-means centroids, or at random."""
+"""How representatives can be initialised: at k-means centroids, or at random."""
 
 
 @dataclass(frozen=True)
 class Loss:
     """The RepMet loss."""
 
-    version: str = field("v2", "see `fsljax.losses.repmet_loss`", choices=VERSIONS)
+    version: str = field("v2", "version of the loss; see `fsljax.losses.repmet_loss`", choices=VERSIONS)
     sigma: float = field(0.5, "σ of the representatives", above=0)
     alpha: float = field(1.0, "margin", least=0)
-    squared: bool = field(False, "squared distances, for the margin alone")
+    squared: bool = field(False, 'use squared distances; for version "margin" only')
 
 
 @dataclass(frozen=True)
 class RepresentativeOptions:
-    """Representatives of the classes that are trained."""
+    """Representatives of the trained classes."""
 
-    per_class: int = field(3, "k", least=1, cap=10_000)
-    start: str = field("clusters", 'of the embeddings of the training set; or "random"', choices=STARTS)
-    reset_every: int = field(0, "steps between further clusterings; 0: none after the start", least=0)
-    reset_until: int = field(0, "step from which they are learned only", least=0)
-    normalize: bool = field(True, "to length 1, as embeddings are by network.normalize")
-    learn_sigma: bool = field(False, "from loss.sigma on")
-    rate: float = field(1.0, "by which the learning rate is multiplied for them", least=0)
-    sigma_rate: float = field(1.0, "and for σ", least=0)
+    per_class: int = field(3, "number of representatives per class, k", least=1, cap=10_000)
+    start: str = field(
+        "clusters", 'initialisation: "clusters" of the training embeddings, or "random"', choices=STARTS
+    )
+    reset_every: int = field(
+        0, "steps between resets to cluster means; 0: none after initialisation", least=0
+    )
+    reset_until: int = field(0, "step from which representatives are only learned, no longer reset", least=0)
+    normalize: bool = field(
+        True, "normalise representatives to length 1, as network.normalize does embeddings"
+    )
+    learn_sigma: bool = field(False, "learn σ, starting from loss.sigma")
+    rate: float = field(1.0, "learning rate multiplier of the representatives", least=0)
+    sigma_rate: float = field(1.0, "learning rate multiplier of σ", least=0)
 
 
 @dataclass(frozen=True)
 class RepresentativeEval(ClosedSetEval, FewShotEval):
-    """Of classes that were trained, or in episodes of classes that were not."""
+    """Evaluation on the trained classes, or in episodes of new classes."""
 
-    support_representatives: int = field(0, "of a class that was not trained; 0: its whole support", least=0)
-    support_rule: str = field("soft_posterior", "by which they are told apart", choices=RULES)
-    fine_tune_steps: int = field(0, "of these representatives, in a setting of its own", least=0)
-    fine_tune_rate: float = field(0.1, "of fine-tuning", least=0)
+    support_representatives: int = field(0, "representatives per new class; 0: its whole support", least=0)
+    support_rule: str = field("soft_posterior", "rule by which new classes are distinguished", choices=RULES)
+    fine_tune_steps: int = field(
+        0, "steps of fine-tuning the representatives of new classes, as a setting of its own", least=0
+    )
+    fine_tune_rate: float = field(0.1, "learning rate of fine-tuning", least=0)
 
 
 class BatchLoss(NamedTuple):

@@ -1,4 +1,4 @@
-"""Softmax classification: the baseline that the Magnet and RepMet papers compare with."""
+"""Softmax classification: the baseline of the Magnet and RepMet papers."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ PARAMS = ("classifier",)
 class Loss:
     """Cross-entropy."""
 
-    label_smoothing: float = field(0.0, "share of the target spread over all classes", least=0, below=1)
+    label_smoothing: float = field(
+        0.0, "fraction of the target distribution spread over all classes", least=0, below=1
+    )
 
 
 @dataclass(frozen=True)
 class Config(ClosedSet):
     """Softmax classification."""
 
-    method: str = field("softmax", "module of fsljax.methods")
+    method: str = field("softmax", "method: a module of fsljax.methods")
     loss: Loss = section(Loss)
 
 
@@ -51,7 +53,7 @@ def default_config() -> ConfigDict:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for fields that cannot go together, whatever the data."""
+    """Raises a UserError for fields that contradict each other, whatever the data."""
     check_closed_set(config)
 
 

@@ -33,17 +33,19 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Loss:
-    """Of triplets mined in the batch."""
+    """The triplet loss, with triplets mined within the batch."""
 
-    margin: float = field(0.2, "between the distances to another class and to the example's own", above=0)
-    mining: str = field("semi_hard", "which triplets of the batch count", choices=MINING)
+    margin: float = field(
+        0.2, "margin between the distances to another class and to the example's own", above=0
+    )
+    mining: str = field("semi_hard", "mining strategy: which triplets of the batch are used", choices=MINING)
 
 
 @dataclass(frozen=True)
 class Config(ClosedSet):
     """A triplet network."""
 
-    method: str = field("triplet", "module of fsljax.methods")
+    method: str = field("triplet", "method: a module of fsljax.methods")
     network: Network = section(Network, normalize=True)
     loss: Loss = section(Loss)
 
@@ -54,7 +56,7 @@ def default_config() -> ConfigDict:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for fields that cannot go together, whatever the data."""
+    """Raises a UserError for fields that contradict each other, whatever the data."""
     check_closed_set(config)
     if config.train.examples < 2:
         raise UserError(
