@@ -1,4 +1,4 @@
-"""Classification by several representatives of each class (Karlinsky et al., 2019, arXiv:1806.04728)."""
+"""Classification by several representatives per class (Karlinsky et al., 2019, arXiv:1806.04728)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RepresentativeEval(ClosedSetEval, FewShotEval):
 
 
 class BatchLoss(NamedTuple):
-    """Of a batch: the loss `[]`, this device's or all devices', and who is named rightly, bool `[n]`."""
+    """The loss `[]` of a batch, of this device or all, and which examples are correct, bool `[n]`."""
 
     loss: jax.Array
     right: jax.Array
@@ -90,12 +90,12 @@ def batch_loss(
     """The RepMet loss of a step.
 
     Args:
-      embeddings: `[n, dim]`, of this device's share of the batch.
-      labels: int `[batch]`, of the whole batch.
-      representatives: `[classes, k, dim]`, or this device's part of them.
-      classes: of all devices.
+      embeddings: `[n, dim]`, this device's share of the batch.
+      labels: int `[batch]`, for the whole batch.
+      representatives: `[classes, k, dim]`, or this device's share of them.
+      classes: number of classes over all devices.
       sigma: σ.
-      options: of the loss.
+      options: options of the loss.
     """
     form: dict[str, Any] = {"sigma": sigma, "alpha": options.alpha, "version": options.version,
                             "squared": options.squared}  # fmt: skip
@@ -119,15 +119,15 @@ def mean_length(moved: jax.Array, classes: int) -> jax.Array:
 
 @dataclass(frozen=True)
 class SupportRule:
-    """Names queries by representatives that are made of a few examples of each class.
+    """Classifies queries by representatives made from a few examples per class.
 
     Attributes:
       sigma: σ.
-      representatives: of each class, by k-means of its support; the support itself where that is as many or
-        fewer, or with 0.
+      representatives: number per class, by k-means of its support; 0, or at least the number of shots: the
+        support itself.
       rule: one of `RULES`.
-      fine_tune_steps: steps in which the representatives alone learn from the support; see `fine_tuned`.
-      fine_tune_rate, alpha, version, squared: of these steps.
+      fine_tune_steps: steps of fine-tuning only the representatives on the support; see `fine_tuned`.
+      fine_tune_rate, alpha, version, squared: parameters of fine-tuning.
     """
 
     sigma: float
@@ -140,7 +140,7 @@ class SupportRule:
     squared: bool = False
 
     def of(self, support: jax.Array) -> jax.Array:
-        """Representatives `[way, k, dim]` of a support `[way, shot, dim]`."""
+        """Representatives `[way, k, dim]` from a support `[way, shot, dim]`."""
         centres = of_support(support, self.representatives)
         if not self.fine_tune_steps:
             return centres
@@ -158,13 +158,13 @@ class SupportRule:
         )
 
     def __call__(self, support: jax.Array, queries: jax.Array) -> jax.Array:
-        """Classes int32 `[way, queries]` of `[way, queries, dim]`, by a support `[way, shot, dim]`."""
+        """Classes int32 `[way, queries]` of queries `[way, queries, dim]`, given `[way, shot, dim]`."""
         output = compare(queries.reshape(-1, queries.shape[-1]), self.of(support), sigma=self.sigma)
         return output.predictions[self.rule].reshape(queries.shape[:2])
 
 
 def counts_in_use(nearest: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """How many examples each representative is the nearest of its class to.
+    """Number of examples whose nearest representative, within their class, is each one.
 
     Args:
       nearest: int `[n]`, 0 … k − 1.
@@ -181,12 +181,12 @@ def counts_in_use(nearest: np.ndarray, labels: np.ndarray, shape: tuple[int, int
 def representative_purity(
     representatives: np.ndarray, embeddings: np.ndarray, labels: np.ndarray, fine_labels: np.ndarray
 ) -> float:
-    """How well a class's representatives tell its fine classes apart: `evaluation.agreement.purity`.
+    """How well a class's representatives separate its fine classes; see `evaluation.agreement.purity`.
 
     Args:
       representatives: `[classes, k, dim]`.
       embeddings: `[n, dim]`.
-      labels: int `[n]`, whose nearest representative is taken.
+      labels: int `[n]`, class of each embedding, whose nearest representative is used.
       fine_labels: int `[n]`.
     """
     classes, per_class = representatives.shape[:2]

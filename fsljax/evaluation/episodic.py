@@ -63,8 +63,7 @@ def mean_and_ci95(values: np.ndarray) -> tuple[float, float]:
 
 
 Classify = Callable[[jax.Array, jax.Array], jax.Array]
-"""Classifies queries `[way, queries, dim]` given a support `[way, shot, dim]`: classes int32
-`[way, queries]`."""
+"""Maps support `[way, shot, dim]` and queries `[way, n, dim]` to predicted classes int32 `[way, n]`."""
 
 
 def episode_accuracies(

@@ -61,8 +61,8 @@ def check(config: Config) -> None:
 class Softmax:
     """A network with a linear classifier; see `fsljax.training.method.Method`.
 
-    Batches hold `train.clusters` × `train.examples` images, as those of the methods it is compared with,
-    drawn from all images at random; each passes once before any comes again.
+    Batches hold `train.clusters` × `train.examples` images, as in the methods it is compared with, drawn at
+    random from all images; each image is used once per epoch.
     """
 
     config: Config
@@ -144,7 +144,7 @@ def build(config: Config, splits: Splits) -> Softmax:
     """A softmax classifier on `splits`.
 
     Raises:
-      UserError: if the config asks for batches that the data cannot give.
+      UserError: if the data are too small for the batches that the config asks for.
     """
     task = build_task(config, splits)
     check_batch(config, task.training_part, distinct_classes=False)

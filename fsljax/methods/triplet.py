@@ -1,4 +1,4 @@
-"""Triplet loss with mining in the batch: the baseline of metric learning (Schroff et al., 2015)."""
+"""Triplet loss with in-batch mining, the baseline of metric learning (Schroff et al., 2015)."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def build(config: Config, splits: Splits) -> Triplet:
     """A triplet network on `splits`.
 
     Raises:
-      UserError: if the config asks for batches that the data cannot give.
+      UserError: if the data are too small for the batches that the config asks for.
     """
     task = build_task(config, splits)
     check_batch(config, task.training_part, distinct_classes=True)
