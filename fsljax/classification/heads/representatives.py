@@ -1,5 +1,4 @@
-"""Classification by representatives of networks trained with RepMet (Karlinsky et al., 2019,
-arXiv:1806.04728)."""
+"""Classification by the representatives of RepMet networks (Karlinsky et al., 2019, arXiv:1806.04728)."""
 
 from __future__ import annotations
 
