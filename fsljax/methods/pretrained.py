@@ -118,7 +118,7 @@ class Pretrained:
       enrolled: the photographs that heads are fitted to and the embedding is trained on.
       held_out: the photographs that are classified.
       embedder: the network.
-      trained: by what the embedding is trained; None: there is none.
+      trained: method that trains the embedding; None: no embedding is trained.
     """
 
     config: Config
@@ -172,7 +172,7 @@ class Pretrained:
         )
 
     def _blank(self, key: jax.Array) -> TrainState:
-        """A state of zeros, for what is loaded: to compile a random one takes longer than all features."""
+        """A state of zeros to load values into: compiling a random one takes longer than all features."""
 
         def zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
             is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -133,8 +133,7 @@ def judge_image_as_coco(detections: Detections, ground_truth: GroundTruth) -> Ve
 
 
 def coco_of_episode(scores: np.ndarray, labels: np.ndarray, verdict: Verdict, positives: np.ndarray) -> float:
-    """COCO's average precision in one episode: the mean over IoU thresholds and the classes that have
-    objects.
+    """COCO's average precision in one episode: the mean over IoU thresholds and classes with objects.
 
     Args:
       scores: `[n]`.

@@ -75,7 +75,7 @@ class VisionTransformer(nn.Module):
       heads: of each block's attention.
       mlp_ratio: width of each block's hidden layer, in widths.
       layer_scale: what a block adds is scaled, each dimension by itself (DINOv2).
-      register_tokens: tokens beside the patches and the class token (DINOv2 with registers: 4).
+      register_tokens: tokens in addition to the patches and the class token (DINOv2 with registers: 4).
       embed_class: class and register tokens have position embeddings too.
       pool: the features are the class "token", or the "average" of the patches.
       settings: which part is trained.
@@ -98,7 +98,7 @@ class VisionTransformer(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: changes nothing, as there is no batch norm.
+          running_average: ignored, as there is no batch norm.
 
         Returns:
           features `[..., n, width]`.
