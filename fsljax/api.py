@@ -1,4 +1,4 @@
-"""What an application calls: a trained network that learns new classes from a few images each."""
+"""The API for applications: trained networks that learn new classes from a few images each."""
 
 from __future__ import annotations
 

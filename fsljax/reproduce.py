@@ -1,9 +1,9 @@
-"""The tables of the documentation, made anew: `python -m fsljax.reproduce NAME [--config.x=y …]`.
+"""Reproduces the tables of the documentation: `python -m fsljax.reproduce NAME [--config.x=y …]`.
 
-`fsljax reproduce NAME …` is the same. Runs every config of a table, `configs/tables/NAME.py`, with every
-seed, each in a workdir under runs/reproduce/NAME, then prints the table.
-A run that is complete is not repeated, one that was cut off goes on. Overrides reach every run, and so does
-a signal to stop. Exit status: 0, 1 or 2 as of launch.py, 130 when stopped.
+`fsljax reproduce NAME …` does the same. Runs every config of a table, `configs/tables/NAME.py`, with every
+seed, each in a workdir under runs/reproduce/NAME, then prints the table. Completed runs are not repeated, and
+interrupted runs are resumed. Overrides apply to every run, and so does a signal to stop. Exit status: 0, 1 or
+2 as for launch.py, 130 if stopped.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _TABLES = _CONFIGS / "tables"
 
 @dataclass(frozen=True)
 class Row:
-    """A method in a table.
+    """A row of a table: one method.
 
     Attributes:
-      name: as shown.
+      name: name shown in the table.
       config: name of the experiment, its `config.name`.
-      setting: of `results.json`, whose accuracy is shown.
-      overrides: of the config.
-      start: a run whose network this one begins with, instead of weights from a file.
+      setting: setting of `results.json` whose accuracy is shown.
+      overrides: overrides of the config.
+      start: a run whose network initialises this one, instead of weights from a file.
     """
 
     name: str
@@ -52,24 +52,24 @@ class Row:
 
 
 class Reproducible(Protocol):
-    """What `get_table()` of a file in configs/tables/ returns."""
+    """The return type of `get_table()` in the files of configs/tables/."""
 
     @property
     def rows(self) -> Sequence[Row]:
-        """What is trained."""
+        """The runs to train."""
 
     def reproduce(self, folder: Path, overrides: Sequence[str]) -> str:
-        """Runs what is missing, in workdirs of a folder; the table as text."""
+        """Runs whatever is missing, in workdirs of a folder, and returns the table as text."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Methods under the same budget on the same test examples.
+    """Compares methods with the same budget on the same test examples.
 
     Attributes:
-      rows: the methods; the last is compared with each other one.
-      seeds: each method is trained with every one.
-      beside: setting and metric of `results.json` that are shown too, in per cent, as the mean over seeds.
+      rows: the methods; the last one is compared with each of the others.
+      seeds: each method is trained with every seed.
+      beside: setting and metric of `results.json` to show as well, in per cent, as means over seeds.
     """
 
     rows: tuple[Row, ...]
@@ -88,14 +88,14 @@ class Table:
 
 @dataclass(frozen=True)
 class DetectionTable:
-    """RepMet's detector and its baselines in few-shot episodes.
+    """Compares RepMet's detector with its baselines in few-shot episodes.
 
-    The baselines' detector differs in its head, which is linear, and is trained as long.
+    The detector of the baselines has a linear head instead and is trained for equally many steps.
 
     Attributes:
       config: name of the experiment, its `config.name`.
-      shots, epochs: of fine-tuning; every pair of both is a row.
-      seed: of both trainings.
+      shots, epochs: shots, and epochs of fine-tuning; every combination is a row.
+      seed: seed of both training runs.
     """
 
     config: str
@@ -105,7 +105,7 @@ class DetectionTable:
 
     @property
     def rows(self) -> tuple[Row, Row]:
-        """What is trained: RepMet, and the detector of the baselines."""
+        """The runs to train: RepMet, and the detector of the baselines."""
         first = f"5way_{self.shots[0]}shot_ft{self.epochs[0]}"
         # One loss of classes less stands beside that of boxes.
         kind = ("--config.head.kind=linear", "--config.loss.linear=0.0", "--config.loss.boxes=1.0")
@@ -137,7 +137,7 @@ def read_table(name: str) -> Reproducible:
     """The table of `configs/tables/NAME.py`.
 
     Raises:
-      UserError: there is none of this name; the nearest one and all that there are are named.
+      UserError: if there is no such table; the message lists the closest name and all tables.
     """
     if not Path("launch.py").exists():
         raise UserError(
@@ -158,7 +158,7 @@ def table_names() -> list[str]:
 
 
 def reproduce(name: str, overrides: Sequence[str]) -> None:
-    """Runs what is missing of a table, and prints it.
+    """Runs whatever is missing from a table, and prints it.
 
     Raises:
       UserError: if there is no such table, no configs here, or a run fails.
@@ -248,7 +248,7 @@ def _figure(workdir: Path, setting: str, metric: str) -> float:
 
 
 def main(argv: list[str]) -> int:
-    """Exit status: 0, 2 where something asked for is impossible, 1 where a run failed, 130 when stopped."""
+    """Returns the exit status: 0, 2 for an invalid request, 1 if a run failed, 130 if stopped."""
     try:
         if not argv or argv[0] in ("-h", "--help"):
             print(__doc__)

@@ -1,4 +1,4 @@
-"""Names images by the classes that were enrolled from a few images each."""
+"""Classifies images into classes enrolled from a few images each."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ Folder = str | os.PathLike[str]
 
 
 class Classifier:
-    """Names images by classes that were enrolled from a few images each, or that the network was trained on.
+    """Classifies images into classes enrolled from a few images each, or those the network was trained on.
 
-    Images are given as paths, Pillow images, or the content of image files in bytes or open files (one of
-    these, or several), or as arrays `[n, height, width]` or `[n, height, width, channel]` of uint8 (0 … 255),
-    bool or floats (0 … 1); they are brought to the size and the channels that the network was trained with.
+    Images can be paths, Pillow images, or the contents of image files as bytes or open files (a single one or
+    several), or arrays `[n, height, width]` or `[n, height, width, channel]` of uint8 (0 … 255), bool or
+    floats (0 … 1). They are converted to the size and number of channels that the network was trained with.
     A network trained on Omniglot or glyphs expects bright ink on dark paper.
 
-    Classes are compared by a head, see `change_head`: of a network of published weights logistic regression,
-    of one that was trained here what its method compares by: prototypes, RepMet's representatives.
+    Classes are compared by a head, see `change_head`. The default is logistic regression for published
+    weights, and the comparison of the training method otherwise: prototypes, or RepMet's representatives.
 
-    Several threads may use one classifier: each call sees the classes as they were at one moment, and no
-    enrolment is lost. It can be pickled and copied. Worker processes are to be begun by "spawn" or
-    "forkserver": in one made by fork after JAX had computed, every call raises a UserError.
+    A classifier may be shared between threads: each call sees a consistent set of classes, and no enrolment
+    is lost. It can be pickled and copied. Start worker processes with "spawn" or "forkserver": in a process
+    forked after JAX has run a computation, every call raises a UserError.
 
     Attributes:
-      unknown: confidence, from 0 to 1, below which `predict` answers None; None: never. See `confidence`,
-        and `calibrate`, which chooses it.
+      unknown: confidence, from 0 to 1, below which `predict` returns None; None: no threshold. See
+        `confidence`, and `calibrate`, which chooses the threshold.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Classifier:
 
     def _begin(self, network: ImageNetwork, unknown: float | None, representatives: int | None) -> None:
         self._network, params = network, network.model.variables["params"]
-        # Never changed, but replaced as a whole: who reads it holds the classes of one moment.
+        # Never modified, only replaced as a whole, so that a reader holds a consistent set of classes.
         self._enrolled = Enrolled(enrolled_by(network.config, params, representatives))
         self._changing, self._saving = threading.Lock(), threading.Lock()
         self.unknown = checked_threshold(unknown)
@@ -71,17 +71,16 @@ class Classifier:
         cls, weights: Folder = "efficientnet_lite0", *, head: str = "logistic", distance: str = "cosine",
         unknown: float | None = None,
     ) -> Classifier:  # fmt: skip
-        """A network of published weights, without classes: enrol some.
+        """A classifier with published weights and no classes yet; add some with `enroll`.
 
         Args:
-          weights: a name, such as "efficientnet_lite0" or "dinov2_small"; a file; or a repository of the hub,
-            "timm/resnet50.tv_in1k". What the network was trained on, and how, is in
-            `fsljax.networks.pretrained.KNOWN`.
+          weights: a name, such as "efficientnet_lite0" or "dinov2_small" (`fsljax.networks.pretrained.KNOWN`
+            says how each was trained); a file; or a hub repository, such as "timm/resnet50.tv_in1k".
           head, distance: see `change_head`.
-          unknown: the threshold.
+          unknown: the threshold; see the attribute.
 
         Raises:
-          UserError: if the weights cannot be had, or are of a network that is not here.
+          UserError: if the weights are not available, or belong to an unsupported network.
         """
         classifier = cls.__new__(cls)
         classifier._begin(ImageNetwork.of_weights(os.fspath(weights)), unknown, None)
@@ -92,21 +91,21 @@ class Classifier:
         cls, path: Folder, *, unknown: float | None = None, representatives: int | None = None,
         classes: bool = True,
     ) -> Classifier:  # fmt: skip
-        """Loads a run's workdir, a shipped model, or what `save` wrote.
+        """Loads a run's workdir, a shipped model, or a folder written by `save`.
 
-        The classes that were enrolled come with it; else those that the run was trained on, if it was
-        evaluated on them, with the method's own rule: the softmax layer, representatives, or clusters.
+        It has the classes that were enrolled; otherwise, those that the run was trained and evaluated on,
+        classified by the method's own rule: the softmax layer, representatives, or clusters.
 
         Args:
           path: the folder.
-          unknown: replaces the threshold that was saved.
-          representatives: of a network trained by RepMet, how many a class gets at most, by k-means of its
-            images' embeddings; 0: every one is a representative. None: as saved, or as configured.
-          classes: False: without any.
+          unknown: replaces the saved threshold.
+          representatives: for a network trained with RepMet, the maximum number of representatives per class,
+            by k-means over its images' embeddings; 0: every embedding is one. None: as saved or configured.
+          classes: whether to load the classes.
 
         Raises:
-          UserError: if the folder holds none of these, or nothing that can be read, or representatives are
-            asked of another method's network.
+          UserError: if the folder holds none of these or cannot be read, or `representatives` is given for a
+            network of another method.
         """
         folder = given_path(path)
         network, classifier = ImageNetwork.of_folder(folder), cls.__new__(cls)
@@ -123,10 +122,10 @@ class Classifier:
         return classifier
 
     def save(self, path: Folder) -> None:
-        """Writes network and enrolled classes to a folder that `load` reads.
+        """Writes the network and the enrolled classes to a folder that `load` can read.
 
         Raises:
-          UserError: if the folder cannot be written, or holds another model.
+          UserError: if the folder cannot be written, or holds a different model.
         """
         check_not_forked()
         with self._saving:
@@ -156,22 +155,23 @@ class Classifier:
 
     @property
     def classes(self) -> list[Label]:
-        """The enrolled labels, in the order of their first enrolment."""
+        """The enrolled labels, in order of first enrolment."""
         return self._enrolled.labels
 
     @property
     def head(self) -> str:
-        """How the classes are compared; see `change_head`."""
+        """The name of the head that compares the classes; see `change_head`."""
         return self._enrolled.head.name
 
     def change_head(self, head: str, *, distance: str = "cosine") -> Classifier:
-        """Compares the classes otherwise; no image is embedded anew.
+        """Changes how the classes are compared, without embedding any image again.
 
         Args:
-          head: "prototype": the nearest mean. "centered": the nearest, once the mean of all enrolled
-            embeddings is taken off. "logistic": logistic regression, its strength chosen by leaving images
-            out. "representatives": the posteriors of RepMet, each enrolled image a representative.
-          distance: of prototypes, "cosine" or "squared_euclidean".
+          head: "prototype": the nearest class mean. "centered": the nearest class mean after subtracting the
+            mean of all enrolled embeddings. "logistic": logistic regression, with its regularisation chosen
+            by cross-validation. "representatives": RepMet's posteriors, with each enrolled image as a
+            representative.
+          distance: distance to prototypes, "cosine" or "squared_euclidean".
 
         Raises:
           UserError: if there is no such head, or the embeddings of a class were not kept.
@@ -184,18 +184,19 @@ class Classifier:
         self, images: Images, labels: Label | Iterable[Label] | np.ndarray | None = None, *,
         fine_tune_steps: int = 0, fine_tune_rate: float = 0.1,
     ) -> Classifier:  # fmt: skip
-        """Adds classes, or images to classes; a prototype is the mean of all images of its class.
+        """Adds classes, or images to existing classes; a prototype is the mean of all images of its class.
 
         Args:
-          images: `n` of them; or, without labels, a folder with a folder of images for each class.
-          labels: `n` labels (strings or integers), or one for all.
-          fine_tune_steps: of a network trained by RepMet, steps in which the representatives of all classes
-            enrolled, and they alone, learn from all images enrolled.
-          fine_tune_rate: how fast; see `fsljax.classification.representatives.fine_tuned`.
+          images: `n` images; or, without labels, a folder with one subfolder of images per class.
+          labels: `n` labels (strings or integers), or a single label for all images.
+          fine_tune_steps: for a network trained with RepMet, number of steps in which the representatives of
+            all enrolled classes, and nothing else, are fine-tuned on all enrolled images.
+          fine_tune_rate: learning rate; see `fsljax.classification.representatives.fine_tuned`.
 
         Raises:
-          UserError: if there are no images, not as many labels, a label is neither a string nor an integer,
-            or an image cannot be read; if fine-tuning is asked of another method, or of one class.
+          UserError: if there are no images, the numbers of images and labels differ, a label is neither a
+            string nor an integer, or an image cannot be read; if fine-tuning is requested for another method,
+            or with a single class.
         """
         self._enrolled.check_fine_tuning(fine_tune_steps, fine_tune_rate, self._network.config.method)
         given, embeddings = self._network.labelled(images, labels)
@@ -213,7 +214,7 @@ class Classifier:
         """Removes a class.
 
         Raises:
-          UserError: if it is not enrolled.
+          UserError: if the class is not enrolled.
         """
         check_not_forked()
         with self._changing:
@@ -221,14 +222,14 @@ class Classifier:
         return self
 
     def predict(self, images: Images, *, unknown: float | None = None) -> np.ndarray:
-        """The label of each image, `[n]`; None where the confidence is below the threshold.
+        """The label of each image, `[n]`; None if its confidence is below the threshold.
 
         Args:
-          images: `n` of them.
-          unknown: threshold for this call; the classifier's own by default.
+          images: `n` images.
+          unknown: threshold for this call; None: the classifier's own.
 
         Returns:
-          strings or integers; objects, if there are both among the classes, or a threshold.
+          strings or integers; objects if the classes have labels of both kinds, or if there is a threshold.
         """
         threshold = checked_threshold(self.unknown if unknown is None else unknown)
         embeddings, known = self._embedded(images)
@@ -240,24 +241,24 @@ class Classifier:
         return answers
 
     def predict_proba(self, images: Images) -> np.ndarray:
-        """Probabilities of the classes, float32 `[n, classes]`, in the order of `classes`.
+        """Class probabilities, float32 `[n, classes]`, in the order of `classes`.
 
-        Of prototypes softmax over negative distances, of representatives the soft posterior.
+        For prototypes, the softmax over negative distances; for representatives, the soft posterior.
         """
         embeddings, known = self._embedded(images)
         return known.head.compare(embeddings).probabilities
 
     def background(self, images: Images) -> np.ndarray:
-        """Probability of none of the enrolled classes, float32 `[n]`: 1 − max p; of RepMet's networks."""
+        """Probability that an image is of no enrolled class, float32 `[n]`: 1 − max p; RepMet only."""
         with_representatives(self._enrolled.head, self._network.config.method)
         embeddings, known = self._embedded(images)
         return with_representatives(known.head, self._network.config.method).background(embeddings)
 
     def confidence(self, images: Images) -> np.ndarray:
-        """How sure it is that an image belongs to the class it is nearest to, `[n]`, from 0 to 1.
+        """Confidence that each image belongs to its nearest class, `[n]`, from 0 to 1.
 
-        One half is a distance at which enrolled images without themselves and enrolled images without their
-        class lie as often; see `fsljax.classification.heads.unknown.confidence`.
+        At one half, an enrolled image compared with the others of its class, and one compared with the other
+        classes only, are equally likely; see `fsljax.classification.heads.unknown.confidence`.
 
         Raises:
           UserError: if fewer than two classes are enrolled.
@@ -268,18 +269,18 @@ class Classifier:
     def calibrate(
         self, known: Images | None = None, unknown: Images | None = None, *, false_accept: float = 0.05
     ) -> Calibration:
-        """Chooses the threshold `unknown` by the share of images of no class that may be accepted.
+        """Chooses the threshold `unknown` for a given rate of false accepts, and sets it.
 
         Args:
-          known: further images of the enrolled classes; None: the enrolled ones, each without itself.
-          unknown: images of nothing enrolled; None: the enrolled ones, each without its class.
-          false_accept: that share, between 0 and 1.
+          known: further images of the enrolled classes; None: the enrolled images, each left out in turn.
+          unknown: images of classes not enrolled; None: the enrolled images, each with its class left out.
+          false_accept: the fraction of images of unknown classes that may be accepted, between 0 and 1.
 
         Returns:
-          the threshold, and what is to be expected of it.
+          the threshold, and the accuracy to expect with it.
 
         Raises:
-          UserError: if fewer than two classes are enrolled, or there are no embeddings to choose it by.
+          UserError: if fewer than two classes are enrolled, or there are no embeddings to calibrate with.
         """
         accepted = None if known is None else self.confidence(known)
         refused = None if unknown is None else self.confidence(unknown)
@@ -292,7 +293,7 @@ class Classifier:
         return self._network.embed(images)
 
     def _embedded(self, images: Images) -> tuple[np.ndarray, Enrolled]:
-        """Embeddings `[n, dim]`, and the classes of this moment."""
+        """Embeddings `[n, dim]`, and the classes at this moment."""
         embeddings, known = self.embed(images), self._enrolled
         if not known.labels:
             raise UserError("No class is enrolled: call enroll(images, labels) first.")

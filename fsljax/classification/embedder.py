@@ -1,4 +1,4 @@
-"""What methods of classification share: inputs of a network, and its embeddings of batches and parts."""
+"""Shared by classification methods: inputs of a network, and embeddings of batches and splits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _VIT_FIELDS = ("patch_size", "width", "depth", "heads", "mlp_ratio", "layer_scal
 
 
 class Part(NamedTuple):
-    """A part of the data set and its embeddings `[n, dim]`; devices share what is computed of these."""
+    """A split of the data set and its embeddings `[n, dim]`; devices share computations on them."""
 
     data: ImageDataset
     embeddings: np.ndarray
@@ -46,18 +46,16 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Embedder:
-    """A network that embeds images or, where its backbone is frozen, the features of images.
+    """A network that embeds images or, if its backbone is frozen, features of images.
 
     Inputs are uint8 images `[n, height, width, channel]`, or float32 features `[n, views, features]`,
-    computed once and kept in the user's cache folder.
-
-    Outside of training the devices of `config.mesh` share batches, and embeddings come back whole: what is
-    divided must be called by all processes alike.
+    computed once and stored in the user's cache folder. Outside training, the devices of `config.mesh` share
+    batches, and embeddings are returned whole: all processes must make the same calls.
 
     Attributes:
-      config: of the experiment.
+      config: the experiment's config.
       image_shape: `(height, width, channel)`.
-      network: that `config.network` describes.
+      network: the network that `config.network` describes.
     """
 
     config: Experiment
@@ -88,7 +86,7 @@ class Embedder:
         )
 
     def dim(self) -> int:
-        """Dimensions of an embedding."""
+        """Dimension of an embedding."""
         images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
         embeddings, _ = jax.eval_shape(
             partial(self.network.init_with_output, running_average=True), jax.random.key(0), images
@@ -96,13 +94,12 @@ class Embedder:
         return embeddings.shape[-1]
 
     def inputs(self, variables: Variables, part: ImageDataset, *, training: bool) -> np.ndarray:
-        """What the network is given of a part: its images, as they are kept, or their features.
+        """The network's inputs for a split: its images as stored, or their features.
 
         Args:
-          variables: of the network; with a frozen backbone they must hold its weights.
-          part: of the data set.
-          training: take `config.network.views` changed views of each image where the backbone is frozen,
-            else the plain image alone.
+          variables: variables of the network; with a frozen backbone they must contain its weights.
+          part: split of the data set.
+          training: use `config.network.views` augmented views of each image, if the backbone is frozen.
         """
         if not self.frozen:
             return part.images
@@ -135,17 +132,16 @@ class Embedder:
         of_class: Augmentation | None = None,
         class_size: int = 1,
     ) -> tuple[jax.Array, ArrayTree]:
-        """Embeddings of inputs, changed at random, and the new batch statistics.
+        """Embeddings of randomly augmented inputs, and the new batch statistics.
 
         Args:
-          params, batch_stats: of the network.
-          inputs: `[…, *input]`, as `inputs` gives them, this device's share of the batch.
-          key: of the changes.
-          step: of the training.
-          episodes: parts of equal size into which the whole batch is divided, each normalised by statistics
-            of its own; None: it is one.
-          of_class: how far classes are moved, `class_size` images in a row alike; None: not at all.
-          class_size: images of a class.
+          params, batch_stats: variables of the network.
+          inputs: `[…, *input]`, as returned by `inputs`, this device's share of the batch.
+          key: random key of the augmentation.
+          step: training step.
+          episodes: equal parts of the whole batch, each normalised by its own statistics; None: one.
+          of_class: geometric augmentation of classes, shared by runs of `class_size` images; None: none.
+          class_size: images per class.
 
         Returns:
           embeddings `[n, dim]` of this device's share, and batch statistics.
@@ -184,26 +180,26 @@ class Embedder:
         return embeddings, changed.get("batch_stats", batch_stats)
 
     def part(self, variables: Variables, data: ImageDataset) -> Part:
-        """A part and its embeddings, by running averages."""
+        """A split and its embeddings, using running averages."""
         inputs = self.inputs(variables, data, training=False)
         return Part(data, self.embed(variables, inputs), self.devices)
 
     def embed(self, variables: Variables, inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray:
-        """Embeddings float32 `[n, dim]` of all inputs, by running averages; of features the first view."""
+        """Embeddings float32 `[n, dim]` of all inputs (first view), using running averages."""
         batch = min(_FEATURES_A_BATCH, len(inputs)) if self.frozen else _IMAGES_A_BATCH
         embed = partial(self._embeddings, self.devices.replicate(variables))
         return embed_in_batches(embed, _on_host(inputs), batch=batch, devices=self.devices)
 
     def embed_views(self, variables: Variables, images: np.ndarray, views: int, share: float) -> np.ndarray:
-        """Mean embeddings float32 `[n, dim]` of images and of moved views of each, by running averages.
+        """Mean embeddings float32 `[n, dim]` of images and augmented views of each, using running averages.
 
-        The movements are the same for every image: nothing of an image depends on others.
+        The augmentation is the same for every image, so that results do not depend on the other images.
 
         Args:
-          variables: of the network.
+          variables: variables of the network.
           images: uint8 `[n, height, width, channel]`.
-          views: beside the image as it is.
-          share: of the amounts in `config.augment`.
+          views: number of views besides the original image.
+          share: strength as a fraction of the amounts in `config.augment`.
         """
         variables = self.devices.replicate(variables)
         total = self.embed(variables, images).astype(np.float64)
@@ -216,10 +212,10 @@ class Embedder:
     def embed_as_in_training(
         self, variables: Variables, inputs: np.ndarray | jax.Array | EncodedImages, key: jax.Array
     ) -> np.ndarray:
-        """Embeddings float32 `[n, dim]` of inputs as they are, where training puts them.
+        """Embeddings float32 `[n, dim]` of inputs without augmentation, normalised as in training.
 
-        Where batch norm learns its averages, in shuffled batches by their own statistics: early in training
-        the running averages place embeddings elsewhere.
+        If batch norm is trained, inputs are embedded in shuffled batches by their own statistics: early in
+        training the running averages would give different embeddings.
         """
         if self.frozen or self.config.network.frozen_statistics:
             return self.embed(variables, inputs)
@@ -228,7 +224,7 @@ class Embedder:
         return embed_in_order(embed, _on_host(inputs), order, batch=_IMAGES_A_BATCH, devices=self.devices)
 
     def embed_by_batch_statistics(self, variables: Variables, images: np.ndarray | jax.Array) -> jax.Array:
-        """Embeddings `[…, dim]` of uint8 images `[…, height, width, channel]`, by their own statistics."""
+        """Embeddings `[…, dim]` of uint8 images `[…, height, width, channel]`, using their own statistics."""
         embeddings: jax.Array = self._embeddings_of_batch(variables, images)
         return embeddings
 
@@ -278,12 +274,16 @@ def _on_host(inputs: np.ndarray | jax.Array | EncodedImages) -> np.ndarray | Enc
 
 
 def build_embedder(config: Experiment, image_shape: tuple[int, ...]) -> Embedder:
-    """The embedder that a config describes; a UserError if its network cannot be built."""
+    """Builds the embedder that a config describes.
+
+    Raises:
+      UserError: if the network cannot be built.
+    """
     return Embedder(config, image_shape, networks.build(config))
 
 
 def check_network(config: Experiment) -> None:
-    """Raises a UserError for fields of the network and of augmentation that cannot go together."""
+    """Raises a UserError for network and augmentation fields that contradict each other."""
     if config.network.trainable != "head":
         for name in ("views", "feature_dropout"):
             if value := getattr(config.network, name):

@@ -1,4 +1,4 @@
-"""The classes of a classifier at one moment, and which head compares them by default."""
+"""The classes of a classifier at one moment, and the default head for them."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from fsljax.training.checkpoints import Model
 
 @dataclass(frozen=True)
 class Enrolled:
-    """Classes of one moment: never changed, but replaced as a whole.
+    """The classes at one moment: immutable, and replaced as a whole.
 
     Attributes:
-      head: with the classes.
-      kind: of the head; see `fsljax.classification.heads.kept.arrays_of`.
-      kept_scale: of the confidence, of a head that keeps no embeddings.
+      head: head with the classes.
+      kind: kind of the head; see `fsljax.classification.heads.kept.arrays_of`.
+      kept_scale: scale of the confidence, for a head that keeps no embeddings.
     """
 
     head: Head
@@ -45,7 +45,7 @@ class Enrolled:
 
     @classmethod
     def read(cls, path: Path, model: Model, dim: int, own: Head) -> tuple[Enrolled, float | None]:
-        """The classes of a file, and the threshold that was kept; arguments as of `kept.Kept`."""
+        """The classes and the threshold stored in a file; arguments as in `kept.Kept`."""
         there = kept.Kept(path, model, dim, own)
         return cls(there.head, there.kind, there.scale), there.unknown
 
@@ -55,17 +55,17 @@ class Enrolled:
 
     @cached_property
     def scale(self) -> Scale | None:
-        """Of the confidence; None where too little is known for one."""
+        """Scale of the confidence; None if there are too few embeddings for one."""
         has_all = len(self.labels) > 1 and set(self.head.supports) == set(self.labels)
         return scale_of(self.distances) if has_all else self.kept_scale
 
     @cached_property
     def distances(self) -> Distances:
-        """Of the enrolled embeddings, each left out."""
+        """Distances of the enrolled embeddings, each left out in turn."""
         return left_out_distances(self.head)
 
     def check_fine_tuning(self, steps: int, rate: float, method: str) -> None:
-        """Raises a UserError for impossible fine-tuning: of a number, or of another method's network."""
+        """Raises a UserError for fine-tuning with invalid numbers, or of another method's network."""
         steps_are_none = not isinstance(steps, Integral) or steps < 0
         if steps_are_none or not isinstance(rate, Real) or not 0 <= rate < np.inf:
             raise UserError(
@@ -78,7 +78,7 @@ class Enrolled:
     def added(
         self, labels: Sequence[Label], embeddings: np.ndarray, method: str, *, steps: int, rate: float
     ) -> Enrolled:
-        """With further embeddings `[n, dim]`, and steps of fine-tuning where they are asked for."""
+        """The classes with further embeddings `[n, dim]`, fine-tuned if requested."""
         head = self.head.copy()
         head.add(spelled_as(labels, head.labels), embeddings)
         if steps:
@@ -86,10 +86,10 @@ class Enrolled:
         return replace(self, head=head)
 
     def without(self, label: Label) -> Enrolled:
-        """Without a class.
+        """The classes without one of them.
 
         Raises:
-          UserError: if it is not enrolled.
+          UserError: if the class is not enrolled.
         """
         known = self.labels
         if label not in known:
@@ -101,7 +101,7 @@ class Enrolled:
         return replace(self, head=head)
 
     def compared_by(self, name: str, distance: str) -> Enrolled:
-        """By another head.
+        """The classes compared by another head.
 
         Raises:
           UserError: if there is no such head, or the embeddings of a class were not kept.
@@ -119,20 +119,20 @@ class Enrolled:
 
     @cached_property
     def telling(self) -> Head:
-        """By whose distances the unknown is told."""
+        """The head whose distances are used to detect unknown classes."""
         return self.head.telling_unknown()
 
     def confidence(self, embeddings: np.ndarray) -> np.ndarray:
-        """How sure it is of each of embeddings `[n, dim]`, `[n]`."""
+        """Confidence `[n]` of embeddings `[n, dim]`."""
         return confidence(self.head, self.scale, embeddings, telling=self.telling)
 
     def calibrated(
         self, known: np.ndarray | None, unknown: np.ndarray | None, false_accept: float
     ) -> Calibration:
-        """A threshold by confidences of images of the classes, and of none; None: of the enrolled ones.
+        """Calibrates from confidences of known and unknown images; None: from the enrolled ones.
 
         Raises:
-          UserError: if there are too few enrolled ones to choose it by, or the share is none.
+          UserError: if there are too few enrolled images to calibrate with, or the fraction is invalid.
         """
         if not isinstance(false_accept, Real) or not 0 < false_accept < 1:
             raise UserError(f"false_accept is {false_accept!r}; it must be between 0 and 1.")
@@ -151,21 +151,21 @@ class Enrolled:
         return calibrated(known, unknown, share)
 
     def arrays(self, unknown: float | None) -> dict[str, np.ndarray]:
-        """What is to be kept of them, and of the threshold."""
+        """What to store of the classes and the threshold."""
         threshold = np.array(np.nan if unknown is None else unknown)
         return {**kept.arrays_of(self.head, self.kind, self.kept_scale), "unknown": threshold}
 
 
 def enrolled_by(config: ClassifierConfig, params: Params, representatives: int | None) -> Head:
-    """What keeps the classes of a network, by the method that trained it.
+    """The default head for a network, from the method that trained it.
 
     Args:
-      config: of the network.
-      params: of the network, and of the method.
-      representatives: of a class at most; None: as the config says.
+      config: config of the network.
+      params: parameters of the network and of the method.
+      representatives: maximum number per class; None: as in the config.
 
     Raises:
-      UserError: representatives are asked of another method's network, or fewer than none.
+      UserError: if representatives are requested for another method's network, or the number is negative.
     """
     if config.method != "repmet":
         if representatives is not None:
@@ -186,7 +186,7 @@ def enrolled_by(config: ClassifierConfig, params: Params, representatives: int |
 
 
 def with_representatives(known: Head, method: str) -> Representatives:
-    """The classes, or a UserError: the method that trained the network gives them no representatives."""
+    """The head, if the network's method has representatives; raises a UserError otherwise."""
     if not isinstance(known, Representatives):
         raise _no_representatives(method)
     return known

@@ -1,4 +1,4 @@
-"""The network of a classifier: from a folder or from published weights, and what it makes of images."""
+"""The network of a classifier, from a folder or published weights, and its embeddings of images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ImageNetwork:
     """A network that embeds an application's images.
 
     Attributes:
-      config: what is read of its config.
+      config: the part of its config that is used.
       model: its variables.
       origin: the folder or the weights that it was loaded from; "": neither.
     """
@@ -54,10 +54,10 @@ class ImageNetwork:
 
     @classmethod
     def of_folder(cls, folder: Path) -> ImageNetwork:
-        """That of a run's workdir, a shipped model, or a saved classifier.
+        """The network of a run's workdir, a shipped model, or a saved classifier.
 
         Raises:
-          UserError: if the folder holds none, or nothing that can be read.
+          UserError: if the folder holds none of these, or cannot be read.
         """
         check_not_forked()
         config = read_classifier_config(folder)
@@ -67,10 +67,10 @@ class ImageNetwork:
 
     @classmethod
     def of_weights(cls, weights: str) -> ImageNetwork:
-        """That of published weights.
+        """A network with published weights.
 
         Raises:
-          UserError: if they cannot be had, or are of a network that is not here.
+          UserError: if the weights are not available, or belong to an unsupported network.
         """
         check_not_forked()
         config = pretrained_config(weights)
@@ -90,10 +90,10 @@ class ImageNetwork:
         return self._network
 
     def dim(self, where: str) -> int:
-        """Dimensions of an embedding.
+        """Dimension of an embedding.
 
         Raises:
-          UserError: if the model, which is from `where`, is of another network.
+          UserError: if the model, loaded from `where`, belongs to a different network.
         """
         side, channels = self.config.data.image_size, self.config.data.channels
         (dim,) = check_variables(self._network, self.model.variables, (side, side, channels), where)
@@ -115,11 +115,11 @@ class ImageNetwork:
         """The label of each image, and the embeddings `[n, dim]`.
 
         Args:
-          images: n of them; without labels the path of a folder with a folder of images for each class.
-          labels: n of them, or one for all.
+          images: n images; or, without labels, the path of a folder with one subfolder of images per class.
+          labels: n labels, or a single label for all.
 
         Raises:
-          UserError: if they do not go together; or as `embed`.
+          UserError: if images and labels do not match; or as in `embed`.
         """
         if labels is not None or not isinstance(images, str | os.PathLike):
             embeddings = self.embed(images)
@@ -132,10 +132,10 @@ class ImageNetwork:
         return names, np.concatenate(parts)
 
     def write(self, folder: Path, labels: list[Label], arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes it, with what is kept of classes, to a folder that `of_folder` reads.
+        """Writes the network and the stored classes to a folder that `of_folder` can read.
 
         Raises:
-          UserError: if the folder cannot be written, or holds another model.
+          UserError: if the folder cannot be written, or holds a different model.
         """
         saved_model.write(folder, self._stored, self.model, labels, arrays, self._is_config_of)
 

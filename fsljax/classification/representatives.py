@@ -1,4 +1,4 @@
-"""Classification by several representatives of each class (Karlinsky et al., 2019, arXiv:1806.04728)."""
+"""Classification by several representatives per class (Karlinsky et al., 2019, arXiv:1806.04728)."""
 
 from __future__ import annotations
 
@@ -27,45 +27,53 @@ from fsljax.parallel import shares
 from fsljax.reporting.embedding_map import Clusters
 
 STARTS = ("clusters", "random")
-"""Where representatives can start: at k-means centroids, or at random."""
+"""How representatives can be initialised: at k-means centroids, or at random."""
 
 
 @dataclass(frozen=True)
 class Loss:
     """The RepMet loss."""
 
-    version: str = field("v2", "see `fsljax.losses.repmet_loss`", choices=VERSIONS)
+    version: str = field("v2", "version of the loss; see `fsljax.losses.repmet_loss`", choices=VERSIONS)
     sigma: float = field(0.5, "σ of the representatives", above=0)
     alpha: float = field(1.0, "margin", least=0)
-    squared: bool = field(False, "squared distances, for the margin alone")
+    squared: bool = field(False, 'use squared distances; for version "margin" only')
 
 
 @dataclass(frozen=True)
 class RepresentativeOptions:
-    """Representatives of the classes that are trained."""
+    """Representatives of the trained classes."""
 
-    per_class: int = field(3, "k", least=1, cap=10_000)
-    start: str = field("clusters", 'of the embeddings of the training set; or "random"', choices=STARTS)
-    reset_every: int = field(0, "steps between further clusterings; 0: none after the start", least=0)
-    reset_until: int = field(0, "step from which they are learned only", least=0)
-    normalize: bool = field(True, "to length 1, as embeddings are by network.normalize")
-    learn_sigma: bool = field(False, "from loss.sigma on")
-    rate: float = field(1.0, "by which the learning rate is multiplied for them", least=0)
-    sigma_rate: float = field(1.0, "and for σ", least=0)
+    per_class: int = field(3, "number of representatives per class, k", least=1, cap=10_000)
+    start: str = field(
+        "clusters", 'initialisation: "clusters" of the training embeddings, or "random"', choices=STARTS
+    )
+    reset_every: int = field(
+        0, "steps between resets to cluster means; 0: none after initialisation", least=0
+    )
+    reset_until: int = field(0, "step from which representatives are only learned, no longer reset", least=0)
+    normalize: bool = field(
+        True, "normalise representatives to length 1, as network.normalize does embeddings"
+    )
+    learn_sigma: bool = field(False, "learn σ, starting from loss.sigma")
+    rate: float = field(1.0, "learning rate multiplier of the representatives", least=0)
+    sigma_rate: float = field(1.0, "learning rate multiplier of σ", least=0)
 
 
 @dataclass(frozen=True)
 class RepresentativeEval(ClosedSetEval, FewShotEval):
-    """Of classes that were trained, or in episodes of classes that were not."""
+    """Evaluation on the trained classes, or in episodes of new classes."""
 
-    support_representatives: int = field(0, "of a class that was not trained; 0: its whole support", least=0)
-    support_rule: str = field("soft_posterior", "by which they are told apart", choices=RULES)
-    fine_tune_steps: int = field(0, "of these representatives, in a setting of its own", least=0)
-    fine_tune_rate: float = field(0.1, "of fine-tuning", least=0)
+    support_representatives: int = field(0, "representatives per new class; 0: its whole support", least=0)
+    support_rule: str = field("soft_posterior", "rule by which new classes are distinguished", choices=RULES)
+    fine_tune_steps: int = field(
+        0, "steps of fine-tuning the representatives of new classes, as a setting of its own", least=0
+    )
+    fine_tune_rate: float = field(0.1, "learning rate of fine-tuning", least=0)
 
 
 class BatchLoss(NamedTuple):
-    """Of a batch: the loss `[]`, this device's or all devices', and who is named rightly, bool `[n]`."""
+    """The loss `[]` of a batch, of this device or all, and which examples are correct, bool `[n]`."""
 
     loss: jax.Array
     right: jax.Array
@@ -82,12 +90,12 @@ def batch_loss(
     """The RepMet loss of a step.
 
     Args:
-      embeddings: `[n, dim]`, of this device's share of the batch.
-      labels: int `[batch]`, of the whole batch.
-      representatives: `[classes, k, dim]`, or this device's part of them.
-      classes: of all devices.
+      embeddings: `[n, dim]`, this device's share of the batch.
+      labels: int `[batch]`, for the whole batch.
+      representatives: `[classes, k, dim]`, or this device's share of them.
+      classes: number of classes over all devices.
       sigma: σ.
-      options: of the loss.
+      options: options of the loss.
     """
     form: dict[str, Any] = {"sigma": sigma, "alpha": options.alpha, "version": options.version,
                             "squared": options.squared}  # fmt: skip
@@ -111,15 +119,15 @@ def mean_length(moved: jax.Array, classes: int) -> jax.Array:
 
 @dataclass(frozen=True)
 class SupportRule:
-    """Names queries by representatives that are made of a few examples of each class.
+    """Classifies queries by representatives made from a few examples per class.
 
     Attributes:
       sigma: σ.
-      representatives: of each class, by k-means of its support; the support itself where that is as many or
-        fewer, or with 0.
+      representatives: number per class, by k-means of its support; 0, or at least the number of shots: the
+        support itself.
       rule: one of `RULES`.
-      fine_tune_steps: steps in which the representatives alone learn from the support; see `fine_tuned`.
-      fine_tune_rate, alpha, version, squared: of these steps.
+      fine_tune_steps: steps of fine-tuning only the representatives on the support; see `fine_tuned`.
+      fine_tune_rate, alpha, version, squared: parameters of fine-tuning.
     """
 
     sigma: float
@@ -132,7 +140,7 @@ class SupportRule:
     squared: bool = False
 
     def of(self, support: jax.Array) -> jax.Array:
-        """Representatives `[way, k, dim]` of a support `[way, shot, dim]`."""
+        """Representatives `[way, k, dim]` from a support `[way, shot, dim]`."""
         centres = of_support(support, self.representatives)
         if not self.fine_tune_steps:
             return centres
@@ -150,13 +158,13 @@ class SupportRule:
         )
 
     def __call__(self, support: jax.Array, queries: jax.Array) -> jax.Array:
-        """Classes int32 `[way, queries]` of `[way, queries, dim]`, by a support `[way, shot, dim]`."""
+        """Classes int32 `[way, queries]` of queries `[way, queries, dim]`, given `[way, shot, dim]`."""
         output = compare(queries.reshape(-1, queries.shape[-1]), self.of(support), sigma=self.sigma)
         return output.predictions[self.rule].reshape(queries.shape[:2])
 
 
 def counts_in_use(nearest: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """How many examples each representative is the nearest of its class to.
+    """Number of examples whose nearest representative, within their class, is each one.
 
     Args:
       nearest: int `[n]`, 0 … k − 1.
@@ -173,12 +181,12 @@ def counts_in_use(nearest: np.ndarray, labels: np.ndarray, shape: tuple[int, int
 def representative_purity(
     representatives: np.ndarray, embeddings: np.ndarray, labels: np.ndarray, fine_labels: np.ndarray
 ) -> float:
-    """How well a class's representatives tell its fine classes apart: `evaluation.agreement.purity`.
+    """How well a class's representatives separate its fine classes; see `evaluation.agreement.purity`.
 
     Args:
       representatives: `[classes, k, dim]`.
       embeddings: `[n, dim]`.
-      labels: int `[n]`, whose nearest representative is taken.
+      labels: int `[n]`, class of each embedding, whose nearest representative is used.
       fine_labels: int `[n]`.
     """
     classes, per_class = representatives.shape[:2]

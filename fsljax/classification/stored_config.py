@@ -23,7 +23,7 @@ from fsljax.training import workdir
 from fsljax.training.checkpoints import Model
 
 PRETRAINED = "pretrained"
-"""The method of a network that was not trained here."""
+"""The method of a network with published weights."""
 _DETECTOR = "repmet_detector"
 # Fields without which a stored config tells too little of the network.
 _NEEDED = (
@@ -34,28 +34,30 @@ _NEEDED = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a network's embeddings are compared, by the loss that trained it; others by prototypes."""
+    """How embeddings are compared: as in the loss that trained the network, otherwise by prototypes."""
 
-    distance: str = field("squared_euclidean", "to prototypes", choices=tuple(DISTANCES))
-    temperature: float = field(1.0, "by which distances are divided", above=0, factor=True)
+    distance: str = field("squared_euclidean", "distance to prototypes", choices=tuple(DISTANCES))
+    temperature: float = field(1.0, "temperature that distances are divided by", above=0, factor=True)
     sigma: float = field(0.5, "σ of representatives", above=0)
     alpha: float = field(1.0, "margin of the loss", least=0)
-    version: str = field("v2", "of RepMet's loss", choices=VERSIONS)
-    squared: bool = field(False, "squared distances in the margin")
+    version: str = field("v2", "version of RepMet's loss", choices=VERSIONS)
+    squared: bool = field(False, "use squared distances in the margin")
 
 
 @dataclass(frozen=True)
 class Support:
-    """What is made of the images of a class."""
+    """How the images of a class are represented."""
 
-    support_representatives: int = field(0, "of a class; 0: every image's embedding is one", least=0)
+    support_representatives: int = field(
+        0, "representatives per class; 0: the embedding of every image", least=0
+    )
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """What a classifier reads of the config of a run, whatever its method."""
+    """The part of a run's config that a classifier reads, whatever the method."""
 
-    method: str = field("", "that trained the network")
+    method: str = field("", "method that trained the network")
     data: Data = section(Data)
     network: Network = section(Network)
     loss: Comparison = section(Comparison)
@@ -63,10 +65,10 @@ class ClassifierConfig:
 
 
 def classifier_config(config: Mapping[str, Any] | ConfigDict) -> ClassifierConfig:
-    """What a classifier reads of a config.
+    """Reads the part of a config that a classifier needs.
 
     Raises:
-      UserError: if it is a detector's, or a field is of another type or out of bounds.
+      UserError: if it is a detector's config, or a field has the wrong type or is out of bounds.
     """
     if config.get("method") == _DETECTOR:
         raise UserError("This is the config of a detector, no classifier's: fsljax.api.Detector takes it.")

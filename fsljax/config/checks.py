@@ -1,4 +1,4 @@
-"""What fields of several sections must be to each other."""
+"""Checks of fields of several sections against each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fsljax.errors import UserError
 
 
 def check_experiment(config: Experiment) -> None:
-    """Raises a UserError for values that cannot go together, before anything is loaded or compiled."""
+    """Raises a UserError for values that contradict each other, before anything is loaded or compiled."""
     _check_division(config.data)
     if config.data.channels == 1 and (config.augment.saturation or config.augment.hue):
         raise UserError(

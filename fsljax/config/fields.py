@@ -1,7 +1,7 @@
-"""Fields of a section of a config: a type, a default, bounds and a meaning each.
+"""Fields of a config section, each with a type, a default, bounds and a meaning.
 
-A section is a frozen dataclass whose fields are made by `field` and `section`; `fsljax.config.reading` makes
-one of what a config file gives, and checks it once.
+A section is a frozen dataclass whose fields are made by `field` and `section`; `fsljax.config.reading`
+creates it from the values of a config file, and checks it once.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _PLURALS = {int: "whole numbers", float: "numbers", str: "text"}
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a field's value, or each of a tuple's, may be.
+    """Allowed values of a field, or of each element of a tuple.
 
     Attributes:
       least, above: `value >= least`, `value > above`.
       most, below: `value <= most`, `value < below`.
-      cap: `value <= cap`, far above all that is of use: told of only where a value lies beyond it.
+      cap: `value <= cap`, far beyond any useful value; only mentioned if a value exceeds it.
       choices: the only values; None: any.
-      empty: whether a tuple may hold nothing.
-      factor: whether the number may be all that float32 holds: what it makes of a training is told there.
+      empty: whether a tuple may be empty.
+      factor: whether any float32 number is allowed; its effect on training is checked during training.
     """
 
     least: float | None = None
@@ -54,7 +54,7 @@ class Bounds:
     factor: bool = False
 
     def hold(self, value: float) -> bool:
-        """Whether a number is within; NaN, infinities and what float32 would make one of never are."""
+        """Whether a number is within bounds; NaN, infinities and numbers that overflow float32 never are."""
         return self.is_representable(value) and (
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
@@ -64,7 +64,7 @@ class Bounds:
         )
 
     def is_representable(self, value: float) -> bool:
-        """Whether compiled code can hold it: divisors must not become 0 there."""
+        """Whether compiled code can represent the value; divisors must not underflow to 0."""
         if isinstance(value, numbers.Integral):
             return abs(value) <= (LARGEST if self.below is None else SEEDS)
         smallest, largest = _FACTORS if self.factor else _FLOATS
@@ -73,7 +73,7 @@ class Bounds:
         return math.isfinite(value) and abs(value) <= largest
 
     def sentence(self, value: float) -> str:
-        """What a number that is not within must be."""
+        """The requirement that a number out of bounds violates, for error messages."""
         if self.below == SEEDS and value >= SEEDS:
             return "it must be below 2^32"
         if self.below == SEEDS:
@@ -122,13 +122,13 @@ def field(
     factor: bool = False,
     free: bool = False,
 ) -> Any:
-    """A field of a section.
+    """Defines a field of a section.
 
     Args:
-      default: its value where a config says nothing.
-      meaning: what it is, in its unit.
-      least, above, most, below, cap, choices, empty, factor: as `Bounds` has them.
-      free: it changes nothing in what is trained, and may differ when a run goes on.
+      default: its value if a config does not set it.
+      meaning: its description, with its unit.
+      least, above, most, below, cap, choices, empty, factor: as in `Bounds`.
+      free: the field does not affect training, and may change when a run is resumed.
     """
     bounds = Bounds(
         least, above, most, below, cap, None if choices is None else tuple(choices), empty, factor
@@ -137,12 +137,12 @@ def field(
 
 
 def seed(default: int, meaning: str) -> Any:
-    """A field that seeds random numbers: 32 bits."""
+    """Defines a field with a 32-bit random seed."""
     return field(default, meaning, least=0, below=SEEDS)
 
 
 def section(kind: type, *, free: bool = False, **defaults: object) -> Any:
-    """A field that is a section itself, with some other defaults than its own; `free` as of `field`."""
+    """Defines a field that is itself a section, optionally with other defaults; `free` as in `field`."""
     return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={"free": free})
 
 
@@ -153,10 +153,10 @@ def types_of(kind: type) -> dict[str, type]:
 
 
 def checked(name: str, value: object, kind: type, bounds: Bounds) -> object:
-    """A value as its field has it: of its type and within its bounds; a list becomes a tuple.
+    """Validates the type and bounds of a value and returns it; a list becomes a tuple.
 
     Raises:
-      UserError: it is neither, saying what it must be.
+      UserError: if the type is wrong or the value out of bounds; the message says what it must be.
     """
     if typing.get_origin(kind) is tuple:
         return _checked_tuple(name, value, typing.get_args(kind), bounds)
@@ -216,7 +216,7 @@ def _plain(number: numbers.Real) -> float:
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, but no longer than a sentence bears."""
+    """The repr of a value, shortened for error messages."""
     try:
         text = repr(value)
     except Exception:  # of a number with too many digits, or of whatever a config holds

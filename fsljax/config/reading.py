@@ -1,4 +1,4 @@
-"""From what a config file gives, or a workdir keeps, to typed sections; and back."""
+"""Converts the values of a config file or workdir to typed sections, and back."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 Kind = TypeVar("Kind", bound="DataclassInstance")
 Values = Mapping[str, object]
-"""By name; of sections again mappings."""
+"""Values by name; sections are nested mappings."""
 
 
 def read(kind: type[Kind], values: ConfigDict | Values, *, complete: bool = True) -> Kind:
-    """A config, or a section, of the values given.
+    """Reads a config or a section from values.
 
     Args:
-      kind: the dataclass.
-      values: by name; sections are mappings in it.
-      complete: every field must be there and no other. Otherwise a field that is missing has its default, and
-        one that is unknown is passed over: so is read what another version stored.
+      kind: the dataclass to return.
+      values: values by name; sections are nested mappings.
+      complete: all fields must be present, and no others. If False, missing fields have their defaults, and
+        unknown ones are skipped, so that values stored by other versions can be read.
 
     Raises:
-      UserError: a field is unknown (the nearest one is named), missing, of another type or out of bounds.
+      UserError: if a field is unknown (the closest one is named), missing, of the wrong type or out of
+        bounds.
     """
     given = as_mapping(values)
     if complete:
@@ -41,12 +42,12 @@ def read(kind: type[Kind], values: ConfigDict | Values, *, complete: bool = True
 
 
 def config_dict(config: DataclassInstance) -> ConfigDict:
-    """The values of a config, as config files hand them on: fields can be changed, and no others added."""
+    """The values of a config as used in config files: fields can be changed, but none added."""
     return ConfigDict(_values(config)).lock()
 
 
 def plain(config: DataclassInstance | ConfigDict | Values) -> dict[str, Any]:
-    """The values of a config, or of a section, as JSON has them: tuples become lists."""
+    """The values of a config or a section as in JSON: tuples become lists."""
     given = _values(config) if _is_section(config) else as_mapping(config)
     return {
         name: plain(value)
@@ -65,7 +66,7 @@ def flat(values: Values, prefix: str = "") -> dict[str, object]:
 
 
 def field_names(kind: type[DataclassInstance], prefix: str = "") -> list[str]:
-    """Dotted names of all fields of a config, and of the sections that hold them."""
+    """Dotted names of all fields and sections of a config."""
     names = []
     for entry, inner in _fields(kind):
         names.append(prefix + entry.name)
@@ -75,7 +76,7 @@ def field_names(kind: type[DataclassInstance], prefix: str = "") -> list[str]:
 
 
 def free_names(kind: type[DataclassInstance], prefix: str = "") -> list[str]:
-    """Dotted names of the fields and sections of a config that may differ when a run goes on."""
+    """Dotted names of the fields and sections of a config that may differ when a run is resumed."""
     names = []
     for entry, inner in _fields(kind):
         if entry.metadata.get("free"):
@@ -92,7 +93,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def as_mapping(values: object) -> Values:
-    """Plain dicts of a config's values."""
+    """The values of a config as plain dicts."""
     if isinstance(values, ConfigDict):
         try:
             return dict(values.to_dict())

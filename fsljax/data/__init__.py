@@ -16,17 +16,17 @@ def find_source(name: str) -> ModuleType:
     """The module of a data source.
 
     Raises:
-      UserError: if there is none of this name.
+      UserError: if there is no source of this name.
     """
     return modules.find("fsljax.data.sources", name, field="data.name", needs=("load",))
 
 
 def load(config: Experiment) -> Splits:
-    """Loads what `config.data` names, a module with `load(data) -> Splits`, divided as it says.
+    """Loads the data source that `config.data` names, a module with `load(data) -> Splits`.
 
     Raises:
-      UserError: if there is no such module, or its data are missing or unfit, or have other channels, saying
-        what to do.
+      UserError: if there is no such module, its data are missing or unsuitable, or the number of channels
+        differs; the message says what to do.
     """
     data = config.data
     splits: Splits = find_source(data.name).load(data)

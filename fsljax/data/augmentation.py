@@ -1,4 +1,4 @@
-"""Random small changes of images, computed on the device."""
+"""Random augmentation of images, computed on the device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def augment_at_step(
     amounts: Augmentation,
     among: Among | None = None,
 ) -> jax.Array:
-    """`augment` in training steps before `amounts.stop_at`; from then on, images as they are."""
+    """`augment` for training steps before `amounts.stop_at`; afterwards, images are unchanged."""
     if not amounts.stop_at:
         return augment(key, images, amounts, among=among)
     change = partial(augment, key, amounts=amounts, among=among)
@@ -29,7 +29,7 @@ def augment_at_step(
 
 
 def moved_by(amounts: Augmentation, share: float) -> Augmentation:
-    """A share of the amounts by which images are moved and bent, and no other change."""
+    """A fraction of the geometric augmentation, without any other change."""
     names = ("rotation", "scale", "stretch", "shear", "shift", "elastic")
     moves = {name: share * getattr(amounts, name) for name in names}
     return Augmentation(**moves, elastic_points=amounts.elastic_points)
@@ -44,18 +44,18 @@ def augment_classes_at_step(
     class_size: int,
     among: Among | None = None,
 ) -> jax.Array:
-    """`augment_at_step` of images of which each class is moved and bent first, all of its images alike.
+    """`augment_at_step` after a geometric augmentation that all images of a class share.
 
-    A class so changed is a new one. Images are interpolated once.
+    A class augmented in this way is a new class. Images are interpolated once.
 
     Args:
-      step: of the training.
+      step: training step.
       key: a JAX random key.
-      images: float `[n, height, width, channel]`, each `class_size` in a row of a class.
-      amounts: how far each image is changed, before `amounts.stop_at`.
-      of_class: how far each class is moved and bent, before `of_class.stop_at`.
-      class_size: images of a class.
-      among: which images of a batch these are; None: all of them.
+      images: float `[n, height, width, channel]`, grouped into runs of `class_size` images of one class.
+      amounts: augmentation of each image, before `amounts.stop_at`.
+      of_class: geometric augmentation of each class, before `of_class.stop_at`.
+      class_size: images per class.
+      among: positions of these images within the batch; None: they are the whole batch.
     """
     _, height, width, _ = images.shape
     class_key = jax.random.fold_in(key, 5)
@@ -82,21 +82,22 @@ def augment(
     first: jax.Array | None = None,
     among: Among | None = None,
 ) -> jax.Array:
-    """Changes each image by amounts of its own.
+    """Augments each image independently.
 
     Args:
       key: a JAX random key.
       images: float `[n, height, width, channel]`, in [0, 1].
-      amounts: how far.
-      first: where each pixel's value comes from before that, `[2, n, height, width]` in pixels; None: from
-        its own place.
-      among: which images of a batch these are, for each is changed as it would be there; None: all of them.
+      amounts: the augmentation.
+      first: positions that pixel values are taken from before that, `[2, n, height, width]` in pixels; None:
+        their own positions.
+      among: positions of these images within the batch, so that each is augmented as it would be there; None:
+        they are the whole batch.
 
     Returns:
-      images of the same shape; what comes in from beyond the border repeats the border.
+      images of the same shape; values beyond the border repeat the border.
 
     Raises:
-      ValueError: saturation or hue of images that have other than three channels.
+      ValueError: if saturation or hue is requested for images without three channels.
     """
     move_key, flip_key, light_key = jax.random.split(key, 3)
     # Numbers that give other keys than the three above, which must stay what they were.

@@ -1,4 +1,4 @@
-"""Decoded images with labels, and their division into train, validation and test."""
+"""Images with labels, and their training, validation and test splits."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fsljax.data.io.encoded_images import EncodedImages
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """Images in memory, in a mapped file, or decoded as they are read.
+    """Images with labels: in memory, memory-mapped, or decoded on access.
 
     Attributes:
-      images: uint8 `[n, height, width, channel]`, or `EncodedImages`, which are read like an array.
+      images: uint8 `[n, height, width, channel]`, or `EncodedImages`, which are indexed like an array.
       labels: int32 `[n]`, indices into `class_names`.
-      class_names: one name a class. Every class has at least one image, save that in classification
-        one may lack images in validation or test.
-      fine_labels: int32 `[n]`, indices into `fine_class_names`, where classes were made by uniting finer
-        ones (`fsljax.data.hierarchy`); else None. For evaluation alone.
-      fine_class_names: one name a fine class, the same in all parts; else None.
-      source: the same images as they are encoded in their files, where they are of a prepared data set: what
-        identifies them, whether they are decoded or not.
-      files: str `[n]`, names of the images below the folder that they are of, to be shown; else None.
+      class_names: one name per class. Every class has at least one image, except that in classification a
+        class may have none in validation or test.
+      fine_labels: int32 `[n]`, indices into `fine_class_names`, if classes were merged from finer ones
+        (`fsljax.data.hierarchy`); else None. Used for evaluation only.
+      fine_class_names: one name per fine class, the same in all splits; else None.
+      source: the encoded images in the files of a prepared data set, which identify the images whether or not
+        they are decoded.
+      files: str `[n]`, paths of the images relative to their folder, for display; else None.
     """
 
     images: np.ndarray
@@ -46,20 +46,20 @@ class ImageDataset:
         return len(self.class_names)
 
     def class_counts(self) -> np.ndarray:
-        """Images of each class, int64 `[classes]`."""
+        """Number of images of each class, int64 `[classes]`."""
         return np.bincount(self.labels, minlength=self.num_classes)
 
     def fingerprint(self) -> str:
         """SHA-256 of shapes, pixels and labels: equal only for the same data in the same order.
 
-        Where the images have a source, its records take the place of the pixels.
+        If the images have a source, its records are hashed instead of the pixels.
         """
         return self._fingerprint
 
     def cache_key(self) -> str:
-        """Under which what is computed of the images is cached: it differs where files could, too.
+        """Cache key for results computed from the images; it differs whenever the files may differ.
 
-        It is the fingerprint, unless that is of no file's content.
+        It is the fingerprint, unless that does not cover the contents of files.
         """
         if self.source is None or not self.source.place:
             return self.fingerprint()
@@ -81,13 +81,13 @@ class ImageDataset:
 
 
 class FixedEpisodes(NamedTuple):
-    """Episodes that a data set comes with, to be tested on as they are.
+    """Test episodes that come with a data set and are used as they are.
 
     Attributes:
-      images: int32 `[episodes, way, shot + queries]`, positions in the test part; the first `shot` of a
+      images: int32 `[episodes, way, shot + queries]`, positions in the test split; the first `shot` of each
         class are its support.
-      shot: support images a class.
-      unit: what the data set calls an episode: the mean and its interval are over these.
+      shot: support images per class.
+      unit: what the data set calls an episode; the mean and its interval are taken over these.
     """
 
     images: np.ndarray
@@ -97,14 +97,14 @@ class FixedEpisodes(NamedTuple):
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set.
+    """The training, validation and test splits of a data set.
 
     Attributes:
-      train, validation, test: the parts. In few-shot work their classes are disjoint, in
-        fine-grained classification they share `class_names`.
-      notes: sentences the user should read (images skipped, classes left out).
-      episodes: those of the test part that the data set comes with, by the names of their settings; they
-        take the place of drawn ones.
+      train, validation, test: the splits. In few-shot learning their classes are disjoint; in fine-grained
+        classification they share `class_names`.
+      notes: notes for the user (skipped images or classes).
+      episodes: test episodes that come with the data set, by the names of their settings; they replace drawn
+        episodes.
     """
 
     train: ImageDataset
@@ -114,22 +114,22 @@ class Splits:
     episodes: Mapping[str, FixedEpisodes] = field(default_factory=dict)
 
     def training_part(self, train_on: str) -> ImageDataset:
-        """What is trained on: "train", or "train_and_validation" together."""
+        """The data to train on: "train", or "train_and_validation" together."""
         return merge(self.train, self.validation) if train_on == "train_and_validation" else self.train
 
     def fingerprints(self) -> dict[str, str]:
-        """`ImageDataset.fingerprint` of each part, by its name."""
+        """`ImageDataset.fingerprint` of each split, by name."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part.fingerprint() for name, part in parts.items()}
 
 
 def spread_classes(classes: int, count: int) -> np.ndarray:
-    """`count` classes spread evenly over all of them."""
+    """`count` classes, evenly spaced over all classes."""
     return np.unique(np.linspace(0, classes - 1, min(count, classes)).astype(int))
 
 
 def places_in_class(labels: np.ndarray) -> np.ndarray:
-    """Which of its class's examples each is, in stored order: int64 `[n]`, from 0."""
+    """Index of each example among those of its class, in stored order: int64 `[n]`, from 0."""
     counts = np.bincount(labels)
     places = np.empty(len(labels), np.int64)
     order = np.argsort(labels, kind="stable")
@@ -138,10 +138,10 @@ def places_in_class(labels: np.ndarray) -> np.ndarray:
 
 
 def merge(first: ImageDataset, second: ImageDataset) -> ImageDataset:
-    """Puts two data sets together; classes of the same name become one, and so do fine classes.
+    """Concatenates two data sets; classes of the same name are merged, as are fine classes.
 
     Raises:
-      ValueError: if one of them alone has fine labels, or their images differ in shape.
+      ValueError: if only one of them has fine labels, or their images differ in shape.
     """
     if (first.fine_labels is None) != (second.fine_labels is None):
         raise ValueError("One of the two data sets has fine labels and the other has none.")
@@ -162,9 +162,9 @@ def merge(first: ImageDataset, second: ImageDataset) -> ImageDataset:
 
 
 def take_classes(data: ImageDataset, chosen: np.ndarray) -> ImageDataset:
-    """The part of a data set whose classes are marked, bool `[classes]`; they are renumbered.
+    """The examples of the selected classes, bool `[classes]`; classes are renumbered.
 
-    Fine classes keep their numbers, so that those of several parts can still be compared.
+    Fine classes keep their numbers, so that they stay comparable between splits.
     """
     taken = take_rows(data, np.flatnonzero(chosen[data.labels]))
     renumbered = np.cumsum(chosen) - 1
@@ -176,7 +176,7 @@ def take_classes(data: ImageDataset, chosen: np.ndarray) -> ImageDataset:
 
 
 def take_rows(data: ImageDataset, rows: np.ndarray) -> ImageDataset:
-    """The images at these positions, int `[m]`, in this order; classes stay as they are."""
+    """The images at these positions, int `[m]`, in this order; classes are unchanged."""
     images = data.images
     # What lies in a row stays in its file where an index would load it.
     in_a_row = len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))

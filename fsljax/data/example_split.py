@@ -1,4 +1,4 @@
-"""Division of each class's examples among parts that share the classes, as classification needs it."""
+"""Splits the examples of each class, for classification, where all splits share the classes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ TEST_DRAWINGS = 5
 
 
 def hold_out(labels: np.ndarray, class_names: Sequence[str], fraction: float, seed: int) -> np.ndarray:
-    """Chooses the same share of every class by a seeded rule.
+    """Chooses the same fraction of every class by a seeded rule.
 
-    Which of a class's examples are chosen depends on its name, their number and the seed alone. A class of
-    two or more gives one at least, and keeps one.
+    Which of a class's examples are chosen depends only on its name, their number and the seed. For a class of
+    two or more, at least one is chosen and at least one is not.
 
     Args:
       labels: int `[n]`, indices into `class_names`.
-      class_names: one name a class.
-      fraction: share to choose, rounded to whole examples.
-      seed: another seed gives another choice.
+      class_names: one name per class.
+      fraction: fraction to choose, rounded to whole examples.
+      seed: another seed gives another selection.
 
     Returns:
-      bool `[n]`, True where an example is chosen.
+      bool `[n]`, True if an example is chosen.
     """
     is_held_out = np.zeros(len(labels), bool)
     order = np.argsort(labels, kind="stable")
@@ -41,18 +41,18 @@ def hold_out(labels: np.ndarray, class_names: Sequence[str], fraction: float, se
 
 
 def divide_drawings(characters: ImageDataset, fractions: Sequence[float]) -> Splits:
-    """Divides the drawings of each character in stored order: train, then validation, the last 5 test.
+    """Splits the drawings of each character in stored order: train, then validation; the last 5 are test.
 
     Args:
       characters: drawings with their classes.
-      fractions: shares of train, validation and test; the first two say in which proportion the drawings
-        before the last 5 are divided, rounded to whole drawings: 12 and 3 of 15 by the usual 0.64 and 0.16.
+      fractions: fractions of train, validation and test; the first two set the ratio in which the drawings
+        before the last 5 are split, rounded to whole drawings: 12 and 3 of 15 for the usual 0.64 and 0.16.
 
     Returns:
-      Parts that share the classes.
+      Splits that share the classes.
 
     Raises:
-      UserError: a character has too few drawings, or train or validation has no share.
+      UserError: if a character has too few drawings, or the fraction of train or validation is 0.
     """
     least = TEST_DRAWINGS + 2
     train, validation, _ = fractions

@@ -1,4 +1,4 @@
-"""Features of a frozen network, computed once and kept: training a head on them takes minutes."""
+"""Features of a frozen network, computed once and cached: training a head on them takes minutes."""
 
 from __future__ import annotations
 
@@ -39,25 +39,26 @@ def frozen_features(
     variables: Any = None,
     devices: Devices = ONE,
 ) -> np.ndarray:
-    """Features of all images, from the cache or computed and kept there.
+    """Features of all images, read from the cache, or computed and cached.
 
     Args:
       embed: compiled; float `[batch, height, width, channel]` in [0, 1] to `[batch, dim]`.
-      images: uint8 `[n, height, width, channel]`; may be memory-mapped or encoded, a batch is read at a time.
-      fingerprint: of all that features depend on besides what is given here: the images, the weights,
-        padding and scaling, and `augment` with its amounts (see `fingerprint_of`).
-      views: features of each image. One is that of the plain image, unless `augment` is given.
-      augment: changes a batch of float images by a random key; must keep its shape.
-      seed: of the random keys; each view of each batch has a key of its own.
-      batch: images at a time, of each device; the last one is filled up, so that one program is compiled.
-      variables: of the network, which `embed` takes before the images; None: it has them.
-      devices: that share the batches, if `variables` are given.
+      images: uint8 `[n, height, width, channel]`; may be memory-mapped or encoded, since batches are read one
+        at a time.
+      fingerprint: identifies everything that features depend on besides these arguments: the images, the
+        weights, padding and scaling, and `augment` with its amounts (see `fingerprint_of`).
+      views: number of features per image; 1 is the original image, unless `augment` is given.
+      augment: augments a batch of float images with a random key; must preserve its shape.
+      seed: seed of the random keys; each view of each batch has its own key.
+      batch: batch size per device; the last batch is padded, so that only one program is compiled.
+      variables: variables of the network, passed to `embed` before the images; None: `embed` has them.
+      devices: devices to distribute batches over, if `variables` are given.
 
     Returns:
       float32 `[n, views, dim]`.
 
     Raises:
-      UserError: if there are no images, or more views than one without `augment`.
+      UserError: if there are no images, or more than one view without `augment`.
     """
     if not len(images):
         raise UserError("There are no images to compute features of: give some.")
@@ -82,7 +83,7 @@ def frozen_features(
 
 
 def fingerprint_of(*parts: object) -> str:
-    """SHA-256 of values as they are written."""
+    """SHA-256 of the printed values."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Coarse classes made of finer ones, to see whether training on the coarse ones tells the fine ones apart."""
+"""Merges classes into coarse ones, to test whether training on these distinguishes the fine ones."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ _OF_ALPHABET = re.compile(r"/character\d+(?=/|$)")
 
 
 def unite(splits: Splits, how: str, seed: int) -> Splits:
-    """Unites classes of parts that share them; the classes before stay as fine labels.
+    """Merges classes of splits that share them; the original classes are kept as fine labels.
 
     Args:
-      splits: parts with the same `class_names`.
-      how: "pairs", random pairs of classes, of an odd number of which one stays alone; or "alphabets",
-        classes whose names have the same part before the first "/".
+      splits: splits with the same `class_names`.
+      how: "pairs": random pairs of classes, with one left single if their number is odd; or "alphabets":
+        classes whose names have the same prefix before the first "/".
       seed: another seed gives other pairs.
 
     Returns:
-      The same images. A pair is named "FIRST + SECOND"; coarse classes are in the order of their first
-      fine ones.
+      The same images. A pair is named "FIRST + SECOND"; coarse classes are ordered by their first fine class.
 
     Raises:
-      UserError: fewer than two classes would be left.
+      UserError: if fewer than two classes would be left.
     """
     parents = {"pairs": lambda names: _pairs(names, seed), "alphabets": _alphabets}[how]
     return replace(
@@ -41,10 +40,10 @@ def unite(splits: Splits, how: str, seed: int) -> Splits:
 
 
 def groups(names: Sequence[str]) -> list[str]:
-    """What each class is one of, by its name: of an alphabet as it is turned and mirrored, or of a folder.
+    """The group of each class, from its name: an alphabet with its rotation and mirroring, or a folder.
 
-    `Greek/character01/rot090` is of `Greek/rot090`; a class of another data set of what stands before the
-    last "/" in its name; a name without "/" of "".
+    `Greek/character01/rot090` belongs to `Greek/rot090`; for other data sets, the group is the part of the
+    name before the last "/", or "" without one.
     """
     return [
         _OF_ALPHABET.sub("", name) if _OF_ALPHABET.search(name) else name.rpartition("/")[0] for name in names
@@ -52,10 +51,10 @@ def groups(names: Sequence[str]) -> list[str]:
 
 
 def choose_classes(splits: Splits, count: int, seed: int) -> Splits:
-    """Keeps `count` of the classes that the parts share, chosen by a seeded rule.
+    """Keeps `count` of the classes that the splits share, chosen by a seeded rule.
 
     Raises:
-      UserError: there are fewer.
+      UserError: if there are fewer.
     """
     names = splits.train.class_names
     if count > len(names):

@@ -1,4 +1,4 @@
-"""Labels that an application gives to what it enrols: strings or integers."""
+"""Labels given by an application when it enrols: strings or integers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SHOWN = 5
 
 
 def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
-    """One label for each image, or of whatever else they are, as Python's own strings and integers.
+    """One label per image (or other item), as Python strings and integers.
 
     Raises:
-      UserError: if there are more or fewer, they have no order, or one is no label.
+      UserError: if their number is wrong, they are unordered, or one is not a label.
     """
     if hasattr(labels, "tolist"):
         labels = labels.tolist()
@@ -37,7 +37,7 @@ def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
 
 
 def check_order(given: Any, what: str, wanted: str) -> None:
-    """Raises a UserError for a set or a dict, which does not say what belongs to what."""
+    """Raises a UserError for a set or a dict, whose order does not match that of the images."""
     if isinstance(given, Set | Mapping) and not isinstance(given, KeysView):
         raise UserError(
             f"The {what} are given as a {type(given).__name__}, which has no order: give a list, {wanted}."
@@ -45,10 +45,10 @@ def check_order(given: Any, what: str, wanted: str) -> None:
 
 
 def spelled_as(labels: Sequence[Label], known: Iterable[Label]) -> list[Label]:
-    """The labels, each in the spelling that is known or came first.
+    """The labels, each in the spelling that is already known or came first.
 
-    "é" is one letter to who reads it, whether it is written as one character or as two (Unicode's forms NFC
-    and NFD, as systems write names of files), and so is a class that is called so.
+    "é" looks the same as one character or as two (Unicode forms NFC and NFD, both used by file systems), and
+    so do class names that contain it.
     """
     if all(not isinstance(label, str) or label.isascii() for label in labels):
         return list(labels)
@@ -62,7 +62,7 @@ def spelled_as(labels: Sequence[Label], known: Iterable[Label]) -> list[Label]:
 
 
 def label_array(labels: list[Label]) -> np.ndarray:
-    """An array of strings or of integers, or of objects where one of these would change a label."""
+    """An array of strings or integers, or of objects if either would change a label."""
     array = np.array(labels)
     return array if array.dtype.kind in "Uiu" and array.tolist() == labels else np.array(labels, object)
 

@@ -1,4 +1,4 @@
-"""Published classification data sets in their TFDS form, with their official parts."""
+"""Published classification data sets from TFDS, with their official splits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Source(NamedTuple):
 
 
 def load(image_set: ImageSet, data: Data) -> Splits:
-    """Loads what the `data` section of a config asks for; see `load_splits`."""
+    """Loads the data set of a config's `data` section; see `load_splits`."""
     return load_splits(
         image_set,
         name=data.name,
@@ -81,31 +81,31 @@ def load_splits(
 ) -> Splits:
     """Loads a published data set from a folder of TFDS data sets.
 
-    Of each image the centre square is taken and resized by the antialiased filter of the set. Images are in
-    the order in which TFDS stores them, classes in the order of its labels.
+    The centre square of each image is resized with the antialiased filter of the data set. Images are in the
+    order of TFDS, classes in the order of its labels.
 
     Args:
-      image_set: which one, and which of its splits are its parts.
-      name: under which its decoded images are cached; "" is TFDS's.
-      data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+      image_set: the data set, and its splits.
+      name: name under which decoded images are cached; "": its name in TFDS.
+      data_dir: folder of TFDS data sets; None: `$TFDS_DATA_DIR` if set, else `~/tensorflow_datasets`.
       image_size: side of the images.
       channels: 3 for RGB, 1 for luminance.
-      shared_classes: for classification, the official parts, which share the classes; a class without
-        a training image is left out of all of them. Otherwise for few-shot learning: the images of
-        all parts are pooled and the classes divided.
-      validation_fraction: share of each class's training images that is held out for validation, where
-        the data set has no part for it.
-      fractions: shares of the classes for train, validation and test, if not `shared_classes`.
-      seed: of what is held out or divided.
-      host_budget_gb: sets that decoded take more than so many 10⁹ bytes stay encoded: their `images` are
-        `EncodedImages`.
-      crop, interpolation: as `config.data` has them.
+      shared_classes: for classification, the official splits, which share the classes; a class without a
+        training image is skipped in all of them. Otherwise for few-shot learning: the images of all splits
+        are pooled and the classes are split.
+      validation_fraction: fraction of each class's training images held out for validation if the data set
+        has no validation split.
+      fractions: fractions of the classes for train, validation and test, if not `shared_classes`.
+      seed: seed of random splits.
+      host_budget_gb: data sets that would take more memory when decoded (in units of 10⁹ bytes) stay encoded:
+        their `images` are `EncodedImages`.
+      crop, interpolation: as in `config.data`.
 
     Returns:
       Images uint8 `[n, image_size, image_size, channels]`.
 
     Raises:
-      UserError: the data set is missing or damaged, or lacks a split or any image of two classes.
+      UserError: if the data set is missing or damaged, lacks a split, or does not have images of two classes.
     """
     tfds_name, version = image_set.tfds_name, image_set.version
     folder = tfds_source.find(tfds_name, version, data_dir) or tfds_source.find(tfds_name, None, data_dir)

@@ -1,4 +1,4 @@
-"""Images that an application gives, brought to what a network was trained with."""
+"""Converts images given by an application to the input format of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fsljax.data.labels import check_order
 from fsljax.errors import UserError
 
 ImageLike = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
-"""A path, an image file's content or the open file, a Pillow image, or an array; see `prepare`."""
+"""A path, the contents of an image file or an open file, a Pillow image, or an array; see `prepare`."""
 Images = ImageLike | Iterable[ImageLike]
 
 _ONE_IMAGE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
@@ -35,12 +35,11 @@ class _Options(TypedDict):
 
 
 def prepare(images: Images, data: Data) -> np.ndarray:
-    """Brings images to size and channels.
+    """Converts images to the size and channels of a network.
 
     Args:
-      images: paths, Pillow images, contents of image files or open files (one of these, or several), or an
-        array `[n, height, width]` or `[n, height, width, channel]` of uint8, of bool, or of floats from 0
-        to 1.
+      images: paths, Pillow images, contents of image files or open files (one or several), or an array
+        `[n, height, width]` or `[n, height, width, channel]` of uint8, of bool, or of floats from 0 to 1.
       data: the `data` section of the network's config.
 
     Returns:
@@ -73,15 +72,15 @@ def prepare(images: Images, data: Data) -> np.ndarray:
 
 
 def named_images(images: Images, channels: int) -> Iterator[tuple[str, ImageLike]]:
-    """The images one by one, each with its name in a sentence, "Image 3"; arrays of any library as NumPy's.
+    """Iterates over images with their names in messages, "Image 3"; arrays are converted to NumPy.
 
     Args:
-      images: as of `prepare`.
-      channels: of the network.
+      images: as in `prepare`.
+      channels: channels of the network.
 
     Raises:
-      UserError: if there are none, they have no order, or an array looks like one image, or like images
-        whose channels come first; after the last, if they hold no values but 0 and 1.
+      UserError: if there are no images, they are unordered, or an array looks like a single image or has
+        channels first; after the last image, if all values are 0 or 1.
     """
     largest = count = 0
     for count, image in enumerate(_several(images, channels), start=1):
@@ -118,10 +117,10 @@ def _several(images: Images, channels: int) -> Iterable[ImageLike]:
 
 
 def content_of(image: object, name: str) -> bytes | None:
-    """What is in an image file that is given as bytes or opened; None: it is given otherwise.
+    """Contents of an image given as bytes or as an open file; None if given otherwise.
 
     Raises:
-      UserError: if an open file cannot be read, or gives text.
+      UserError: if an open file cannot be read, or was opened as text.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
@@ -140,14 +139,14 @@ def content_of(image: object, name: str) -> bytes | None:
 
 
 def picture_of(image: object, name: str = "An image") -> Image.Image:
-    """A Pillow image as it is, or an array `[height, width]` or `[height, width, channel]` as one.
+    """Converts an array `[height, width]` or `[height, width, channel]` to a Pillow image, if not one yet.
 
     Args:
-      image: the one or the other.
-      name: that a sentence begins with.
+      image: a Pillow image or an array.
+      name: its name at the start of error messages.
 
     Raises:
-      UserError: if it is neither: another shape or type, or floats outside 0 … 1.
+      UserError: if it is neither, or has an invalid shape or type, or floats outside 0 … 1.
     """
     if isinstance(image, Image.Image):
         return _checked_picture(image, name)
@@ -195,7 +194,7 @@ def _checked_picture(image: Image.Image, name: str) -> Image.Image:
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Raises a UserError for an image that Pillow cannot read: cut off, closed since, of an odd mode."""
+    """Raises a UserError for an image that Pillow cannot read: truncated, closed, of an odd mode."""
     try:
         yield
     except UserError:

@@ -88,7 +88,7 @@ def naming_tab(models: Models) -> None:
             first = models.classifiers[kinds[0]]
             table = gr.HTML(class_table(Naming.of(first).rows(), "images"), elem_id="classes")
         with gr.Column(min_width=300):
-            gr.HTML("<h2>2. Name new images</h2><p>Images that match none of your classes are reported as unknown.</p>")
+            gr.HTML("<h2>2. Name new images</h2><p>Images that match no class are unknown.</p>")
             asked = gr.File(label="New images", file_count="multiple", elem_id="name-files")
             drawn_too = sketchpad("Or draw one", "name-drawing", visible=draws)
             threshold = gr.Slider(

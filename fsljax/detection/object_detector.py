@@ -1,4 +1,4 @@
-"""Finds objects of classes that are enrolled from a box each."""
+"""Detects objects of classes enrolled from one or a few boxes each."""
 
 from __future__ import annotations
 
@@ -36,21 +36,20 @@ from fsljax.training.checkpoints import Model
 __all__ = ["THRESHOLD", "Detected", "Detector"]
 
 THRESHOLD = 0.3
-"""Least score of a detection, before it is calibrated."""
+"""Minimum score of a detection, unless calibrated."""
 
 
 class Detector:
-    """Finds objects in images; classes are enrolled from one box or a few.
+    """Detects objects in images; classes are enrolled from one or a few boxes each.
 
-    Images are given as paths, Pillow images, or the content of image files in bytes or open files (one of
-    these, or several), or as arrays `[n, height, width]` or `[n, height, width, channel]` of uint8 (0 … 255),
-    bool or floats (0 … 1); images of several sizes as a list. They may be of any size, and any number: they
-    are read a few at a time and scaled whole to the size that the network was trained with.
+    Images can be paths, Pillow images, or the contents of image files as bytes or open files (a single one or
+    several), or arrays `[n, height, width]` or `[n, height, width, channel]` of uint8 (0 … 255), bool or
+    floats (0 … 1); pass images of different sizes as a list. Any size and number is accepted: images are read
+    a few at a time, and each is scaled as a whole to the size that the network was trained with.
 
-    Several threads may use one detector: each call sees the classes as they were at one moment, and no
-    enrolment is lost. It can be pickled and copied. Worker processes are to be begun by "spawn" or
-    "forkserver": in one made by fork after JAX had computed, every call raises a UserError, for JAX cannot
-    compute there.
+    A detector may be shared between threads: each call sees a consistent set of classes, and no enrolment is
+    lost. It can be pickled and copied. Start worker processes with "spawn" or "forkserver": in a process
+    forked after JAX has run a computation, every call raises a UserError, since JAX does not work there.
     """
 
     _origin = ""  # the folder that it was loaded from
@@ -63,7 +62,7 @@ class Detector:
             )
         self._trained = trained
         self._space = HeadSpace(trained) if space is None else space
-        # Never changed, but replaced as a whole: who reads it holds the classes of one moment.
+        # Never modified, only replaced as a whole, so that a reader holds a consistent set of classes.
         self._known = Classes()
         self._changing, self._saving = threading.Lock(), threading.Lock()
 
@@ -79,20 +78,20 @@ class Detector:
     def load(
         cls, path: str | os.PathLike[str], *, compare: str | None = None, weights: str | None = None
     ) -> Detector:
-        """Loads a run's workdir, a shipped model, or what `save` wrote.
+        """Loads a run's workdir, a shipped model, or a folder written by `save`.
 
         Args:
           path: the folder.
-          compare: where regions are compared with new classes. "head": by the detector's own head, from whose
-            training they come. "backbone": the best proposals are cut out and embedded by a classifier's
-            frozen network, which costs about a second an image. None: as the classes were enrolled, "head"
-            where there are none.
-          weights: of that network, "efficientnet_lite0" (by default), "dinov2_small" or any others that
-            `Classifier.pretrained` takes.
+          compare: the embedding in which regions are compared with new classes. "head": that of the
+            detector's own trained head. "backbone": the best proposals are cropped and embedded by the frozen
+            network of a classifier, which takes about a second per image. None: the one that the classes were
+            enrolled with, or "head" if there are none.
+          weights: weights of that network: "efficientnet_lite0" (the default), "dinov2_small" or any others
+            that `Classifier.pretrained` accepts.
 
         Raises:
-          UserError: if the folder holds none of these, or nothing that can be read; the weights cannot be
-            had; the classes in it were compared elsewhere.
+          UserError: if the folder holds none of these or cannot be read; the weights are not available; or
+            the classes in the folder were enrolled with another embedding.
         """
         check_not_forked()
         folder = given_path(path)
@@ -104,10 +103,10 @@ class Detector:
         return detector
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes network and enrolled classes, with what is kept of their photographs, to a folder.
+        """Writes the network, the enrolled classes and the features of their photographs to a folder.
 
         Raises:
-          UserError: if the folder cannot be written, or holds another model.
+          UserError: if the folder cannot be written, or holds a different model.
         """
         check_not_forked()
         folder = given_path(path)
@@ -127,21 +126,21 @@ class Detector:
 
     @property
     def classes(self) -> list[Label]:
-        """The enrolled labels, in the order of their first enrolment."""
+        """The enrolled labels, in order of first enrolment."""
         return list(self._known.representatives)
 
     def boxes_of(self, label: Label) -> int:
-        """How many boxes a class was enrolled from, as far as their photographs are kept.
+        """Number of boxes that a class was enrolled from, counting photographs whose features are kept.
 
         Raises:
-          UserError: if it is not enrolled.
+          UserError: if the class is not enrolled.
         """
         (enrolled,) = enrolled_labels([label], self.classes)
         return sum(one.labels.count(enrolled) for one in self._known.photographs if not one.is_view)
 
     @property
     def threshold(self) -> float:
-        """Least score of what `detect` finds by default: as `calibrate` chose it, or 0.3."""
+        """Default minimum score for `detect`: chosen by `calibrate`, or 0.3."""
         threshold = self._known.threshold
         return THRESHOLD if threshold is None else threshold
 
@@ -156,31 +155,32 @@ class Detector:
         background: Images | None = None,
         fine_tune_epochs: int = 0,
     ) -> Detector:
-        """Adds classes, or boxes to classes.
+        """Adds classes, or boxes to existing classes.
 
         Args:
-          images: `n` of them; or, without boxes, an annotation file of LabelMe, VOC (XML) or COCO, several of
-            these, or a folder of them with their images: all objects in it are enrolled.
-          boxes: `n` boxes `[4]`, one in each image, or for each image several, `[m, 4]`:
-            `[y_min, x_min, y_max, x_max]` in pixels of the image, upright (as EXIF turns it).
-          labels: one label (a string or an integer) for each box, in the order of the boxes; or one for all.
-            Of annotations: the classes that are enrolled; None: all.
-          augment: how many changed views of each image (mirrored, smaller, larger, moved) give
-            representatives too, up to 8; True: all; None: as the detector's config says, `eval.enrol.views`.
-          clusters: representatives of a class at most, the means of clusters; 0: all; None: as the config
-            says, `eval.enrol.clusters`.
-          background: images that hold no object of these classes. The regions in them that are most like one
-            count as background from now on: what is nearer to such a region than to the class is none.
-          fine_tune_epochs: how often all classes learn from the regions of all their photographs, as in
-            few-shot episodes; background is learned from, then, instead of being compared with.
+          images: `n` images; or, without boxes, one or several annotation files of LabelMe, VOC (XML) or
+            COCO, or a folder of them with their images: all annotated objects are enrolled.
+          boxes: `n` boxes `[4]`, one per image, or several for each image, `[m, 4]`:
+            `[y_min, x_min, y_max, x_max]` in pixels of the upright image (EXIF orientation applied).
+          labels: one label (a string or an integer) per box, in the order of the boxes; or a single label for
+            all. With annotations: the classes to enrol; None: all.
+          augment: number of augmented views of each image (mirrored, smaller, larger, moved) that also give
+            representatives, up to 8; True: all 8; None: `eval.enrol.views` of the detector's config.
+          clusters: maximum number of representatives per class, as cluster means; 0: keep all; None:
+            `eval.enrol.clusters` of the config.
+          background: images without any object of these classes. Their regions that resemble a class most
+            count as background from now on: a region nearer to one of them than to the class is rejected.
+          fine_tune_epochs: number of epochs of fine-tuning all classes on the regions of all their
+            photographs, as in few-shot episodes; background regions are then trained on instead of being
+            compared with.
 
         Returns:
           this detector.
 
         Raises:
-          UserError: if there are no images, not as many boxes or labels, an image cannot be read, or a box is
-            none: outside its image, less than a pixel in a direction, a fraction of the image, or of no
-            finite numbers.
+          UserError: if there are no images, the numbers of images, boxes and labels do not match, an image
+            cannot be read, or a box is invalid: outside its image, less than a pixel high or wide, given as
+            fractions of the image, or not finite.
         """
         check_not_forked()
         options = self._space.enrollment.options
@@ -203,8 +203,11 @@ class Detector:
     def forget(self, label: Label) -> Detector:
         """Removes a class.
 
+        Returns:
+          this detector.
+
         Raises:
-          UserError: if it is not enrolled.
+          UserError: if the class is not enrolled.
         """
         check_not_forked()
         with self._changing:
@@ -220,16 +223,17 @@ class Detector:
         threshold: float | None = None,
         most: int = 100,
     ) -> Detected:
-        """Finds objects of the enrolled classes.
+        """Detects objects of the enrolled classes.
 
         Args:
-          images: `n` of them.
-          labels: the classes to look for, which alone compete; None: all.
-          threshold: least score of a detection; None: `self.threshold`.
-          most: detections of an image at most.
+          images: `n` images.
+          labels: the classes to detect; other classes do not compete with them. None: all.
+          threshold: minimum score of a detection; None: `self.threshold`.
+          most: maximum number of detections per image.
 
         Raises:
-          UserError: if nothing is enrolled, a label is not, there are no images, or one cannot be read.
+          UserError: if no class is enrolled, a label is not enrolled, there are no images, or one cannot be
+            read.
         """
         check_not_forked()
         known = self._known
@@ -242,24 +246,25 @@ class Detector:
         boxes: GivenBoxes | None = None,
         labels: Label | Iterable[Label] | np.ndarray | None = None,
     ) -> Detector:
-        """Chooses the threshold by images whose objects are known, and keeps it as `self.threshold`.
+        """Chooses the threshold from images whose objects are known, and stores it as `self.threshold`.
 
-        Detections of all classes are counted together. One is right if its box and that of an object of its
-        class overlap with an IoU of 0.5 or more, and no better detection has that object. The threshold is
-        that of the largest F1, 2 · right / (detections + objects).
+        Detections of all classes are pooled. A detection is correct if the IoU of its box with an object of
+        its class is 0.5 or more, and no higher-scoring detection matches that object. The threshold maximises
+        F1 = 2 · correct / (detections + objects).
 
         Args:
-          images, boxes, labels: as of `enroll`, of all objects of the enrolled classes in these images, which
-            are best none of the enrolled ones. None: the enrolled photographs, each of which is searched with
-            the classes as the others alone make them; of classes that no other photograph shows, nothing is
-            counted. Where that is so of all, each box is searched by the other boxes of its class.
+          images, boxes, labels: as in `enroll`, covering all objects of the enrolled classes in these images,
+            which should preferably not be the enrolled ones. None: leave-one-out over the enrolled
+            photographs, each searched with the classes enrolled from the others; classes that no other
+            photograph shows are not counted. If this leaves no class, each box is searched for with the other
+            boxes of its class.
 
         Returns:
           this detector.
 
         Raises:
-          UserError: if there is nothing to calibrate by, a label is not enrolled, no object is found again;
-            or as `enroll`.
+          UserError: if there is nothing to calibrate with, a label is not enrolled, or no object is found; or
+            as in `enroll`.
         """
         check_not_forked()
         known = self._known

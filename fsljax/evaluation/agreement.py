@@ -1,4 +1,4 @@
-"""How far clusters agree with classes: two labelings of the same examples, whatever their labels' names."""
+"""Agreement of clusters with classes: two labelings of the same examples, up to renaming."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from fsljax.errors import UserError
 
 
 def normalized_mutual_information(first: np.ndarray, second: np.ndarray) -> float:
-    """Mutual information of two labelings over the mean of their entropies, 2 I(A; B) / (H(A) + H(B)).
+    """Normalised mutual information of two labelings, 2 I(A; B) / (H(A) + H(B)).
 
-    Symmetric; 0 where one says nothing of the other, 1 where each gives the other (as of two labelings that
-    have one label each: nothing is left to say). Arithmetic normalisation as in Manning, Raghavan and
-    Schütze, Introduction to Information Retrieval (2008), section 16.3, which metric-learning papers follow.
+    Symmetric; 0 if the labelings are independent, 1 if each determines the other (including two labelings
+    with a single label each). Arithmetic normalisation as in Manning, Raghavan and Schütze, Introduction to
+    Information Retrieval (2008), section 16.3, as is usual in metric-learning papers.
 
     Args:
       first: `[n]`, such as the cluster of each example.
       second: `[n]`, such as its class.
 
     Returns:
-      In [0, 1].
+      A value in [0, 1].
 
     Raises:
-      UserError: if the two are of different lengths, of another rank than 1, or empty, or a label is no name
-        and no finite number.
+      UserError: if the two have different lengths, are not of rank 1, or are empty, or a label is neither a
+        name nor a finite number.
     """
     rows, columns, joint = _contingency(first, second)
     total = float(joint.sum())
@@ -36,20 +36,21 @@ def normalized_mutual_information(first: np.ndarray, second: np.ndarray) -> floa
 
 
 def purity(clusters: np.ndarray, classes: np.ndarray) -> float:
-    """The share of examples that are of the commonest class of their cluster.
+    """Fraction of examples that belong to the most frequent class of their cluster.
 
-    It rises with the number of clusters, to 1 where each example is one: compare at equal numbers.
+    It increases with the number of clusters, up to 1 if each example is its own cluster: compare it only at
+    equal numbers of clusters.
 
     Args:
       clusters: `[n]`.
       classes: `[n]`.
 
     Returns:
-      In (0, 1].
+      A value in (0, 1].
 
     Raises:
-      UserError: if the two are of different lengths, of another rank than 1, or empty, or a label is no name
-        and no finite number.
+      UserError: if the two have different lengths, are not of rank 1, or are empty, or a label is neither a
+        name nor a finite number.
     """
     rows, _, joint = _contingency(clusters, classes)
     commonest = np.zeros(rows.max() + 1)

@@ -1,4 +1,4 @@
-"""What evaluations ask of the arrays they are given, and the blocks they are worked through in."""
+"""Validates the arrays given to evaluations, and processes them in blocks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def checked_rows(rows: Array, name: str, *, keep_float64: bool = False) -> np.nd
     """Embeddings as float32 `[n, dim]`.
 
     Args:
-      rows: `[n, dim]`, numbers of any width.
-      name: what to call them in an error.
-      keep_float64: numbers that float32 may round, float64 and whole numbers of 32 bits and more, come back
-        as float64.
+      rows: `[n, dim]`, numbers of any precision.
+      name: name used in error messages.
+      keep_float64: whether to return numbers that float32 may round (float64, and integers of 32 bits or
+        more) as float64.
 
     Raises:
-      UserError: if they are no numbers, not of rank 2, there are none, or a value is not finite or above 1e17
-        in size.
+      UserError: if they are not numeric, not of rank 2, or empty, or a value is not finite or exceeds 1e17 in
+        absolute value.
     """
     rows = np.asarray(rows)
     if rows.ndim != 2 or 0 in rows.shape:
@@ -44,7 +44,7 @@ def checked_rows(rows: Array, name: str, *, keep_float64: bool = False) -> np.nd
 
 
 def is_real(values: np.ndarray) -> bool:
-    """Whether an array holds real numbers, bfloat16 and booleans among them."""
+    """Whether an array holds real numbers, including bfloat16 and booleans."""
     return values.dtype.kind in "biuf" or bool(jnp.issubdtype(values.dtype, jnp.floating))
 
 
@@ -60,16 +60,16 @@ def _check_size(rows: np.ndarray, name: str) -> None:
 
 
 def checked_labels(labels: Array, count: int, name: str, *, num_classes: int | None = None) -> np.ndarray:
-    """Labels `[count]` as int32; as they are where one is beyond it.
+    """Labels `[count]` as int32; unchanged if one does not fit.
 
     Args:
-      labels: `[count]`, whole numbers from 0.
-      count: how many there must be.
-      name: what to call them in an error.
-      num_classes: labels must be below it; not asked where it is None.
+      labels: `[count]`, integers from 0.
+      count: the required number of labels.
+      name: name used in error messages.
+      num_classes: exclusive upper bound of the labels; None: no bound.
 
     Raises:
-      UserError: if they are of another shape or type, or out of range.
+      UserError: if their shape or type is wrong, or a label is out of range.
     """
     labels = np.asarray(labels)
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
@@ -85,15 +85,15 @@ def checked_labels(labels: Array, count: int, name: str, *, num_classes: int | N
 
 
 def in_blocks(function: Callable[..., Any], *rows: np.ndarray, size: int) -> Iterator[tuple[slice, Any]]:
-    """Applies a compiled function to blocks of rows, all of one shape: one compilation.
+    """Applies a compiled function to blocks of rows of equal shape, so that it is compiled once.
 
     Args:
-      function: of arrays `[size, …]`, to arrays or trees of arrays `[size, …]`.
-      rows: `[n, …]` each.
-      size: rows a block; the last block is filled up with its rows again.
+      function: function of arrays `[size, …]` that returns arrays or trees of arrays `[size, …]`.
+      rows: arrays `[n, …]`.
+      size: rows per block; the last block is padded by repeating its rows.
 
     Yields:
-      Where the block lies in the rows, and what the function gave for them as NumPy arrays.
+      The slice of the block within the rows, and the function's results for it as NumPy arrays.
     """
     for start in range(0, len(rows[0]), size):
         block = [array[start : start + size] for array in rows]

@@ -1,4 +1,4 @@
-"""Few-shot accuracy over many episodes drawn from embeddings that were computed once."""
+"""Few-shot accuracy over many episodes, from embeddings computed once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHORTEST = 1e-30  # of a prototype's square, that it can be divided by
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of test episode: `way` classes, `shot` support and `queries` query images of each."""
+    """A kind of test episode: `way` classes with `shot` support and `queries` query images each."""
 
     way: int
     shot: int
@@ -35,7 +35,7 @@ class Setting:
         return f"{self.way}way_{self.shot}shot"
 
     def key(self, key: jax.Array) -> jax.Array:
-        """A random key of this setting's own: its episodes don't depend on which others are evaluated."""
+        """A random key for this setting: its episodes do not depend on which other settings are evaluated."""
         for number in (self.way, self.shot, self.queries):
             key = jax.random.fold_in(key, number)
         return key
@@ -48,10 +48,10 @@ def mean_and_ci95(values: np.ndarray) -> tuple[float, float]:
       values: `[episodes]`, the accuracy of each episode.
 
     Returns:
-      mean and half-width; the half-width of a single episode is NaN, for nothing is known of it.
+      mean and half-width; the half-width is NaN for a single episode.
 
     Raises:
-      UserError: if there is no episode, or a value is not a finite number.
+      UserError: if there are no episodes, or a value is not finite.
     """
     values = np.asarray(values)
     if values.ndim != 1 or not len(values) or not is_real(values) or not np.isfinite(values).all():
@@ -63,7 +63,7 @@ def mean_and_ci95(values: np.ndarray) -> tuple[float, float]:
 
 
 Classify = Callable[[jax.Array, jax.Array], jax.Array]
-"""Names queries `[way, queries, dim]` by a support `[way, shot, dim]`: classes int32 `[way, queries]`."""
+"""Maps support `[way, shot, dim]` and queries `[way, n, dim]` to predicted classes int32 `[way, n]`."""
 
 
 def episode_accuracies(
@@ -75,22 +75,22 @@ def episode_accuracies(
     classify: Classify | None = None,
     devices: Devices = ONE,
 ) -> np.ndarray:
-    """Accuracy in each episode, by the nearest prototype unless another rule is given.
+    """Accuracy of each episode, by the nearest prototype unless another rule is given.
 
     Args:
-      embeddings: `[n, dim]`, of the images that episodes point to.
+      embeddings: `[n, dim]`, of the images that episodes index.
       episodes: `images` `[episodes, way, shot + queries]`.
-      shot: how many of each class's images are its support.
-      distance: "squared_euclidean" or "cosine"; the former with a rule of one's own.
-      classify: the rule, hashable, for it is compiled in; None: `predict`.
-      devices: that share the episodes.
+      shot: number of support images per class.
+      distance: "squared_euclidean" or "cosine"; must be the former if `classify` is given.
+      classify: classification rule; must be hashable, because it is compiled in. None: nearest prototype.
+      devices: devices to distribute the episodes over.
 
     Returns:
       float64 `[episodes]`.
 
     Raises:
-      UserError: if the embeddings are no finite numbers `[n, dim]`, or episodes point beyond them.
-      ValueError: if `distance` has another name, or `shot` leaves no support or no queries.
+      UserError: if the embeddings are not finite numbers `[n, dim]`, or episodes index beyond them.
+      ValueError: if `distance` is unknown, or `shot` leaves no support or no queries.
     """
     given = checked_rows(embeddings, "embeddings", keep_float64=True)
     images = _checked_images(episodes, len(given))
@@ -208,19 +208,19 @@ def predict(
     distance: str = "squared_euclidean",
     classify: Classify | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Classifies the queries of one episode by the nearest prototype, or by the rule given.
+    """Classifies the queries of one episode by the nearest prototype, or by a given rule.
 
     Args:
       embeddings: `[way, shot + queries, dim]`, near the origin (see `episode_accuracies`).
-      shot: how many of each class's are its support.
+      shot: number of support embeddings per class.
       distance: "squared_euclidean" or "cosine".
-      classify: another rule.
+      classify: a rule to use instead.
 
     Returns:
-      predicted classes int32 and whether they are right, `[way, queries]` each.
+      predicted classes, int32, and whether they are correct, `[way, queries]` each.
 
     Raises:
-      ValueError: if `distance` has another name, or `shot` leaves no support or no queries.
+      ValueError: if `distance` is unknown, or `shot` leaves no support or no queries.
     """
     if distance not in ("squared_euclidean", "cosine"):
         raise ValueError(f"distance is {distance!r}; it can be 'squared_euclidean' or 'cosine'.")

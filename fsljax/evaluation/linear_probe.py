@@ -1,7 +1,7 @@
 """Baselines on frozen features: nearest class mean, and multinomial logistic regression.
 
-A learned embedding on top of frozen features says something only beside what these do with the same features.
-Features are brought to length 1 first. A class without an example is never predicted.
+An embedding learned on top of frozen features should be compared with these baselines on the same features.
+Features are first normalised to length 1. A class without an example is never predicted.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class LogisticRegression(NamedTuple):
     Attributes:
       weights: float32 `[dim, classes]`.
       bias: float32 `[classes]`.
-      scale: what the length of features was brought to.
-      loss: the mean objective at the end, see `fit_logistic_regression`.
-      gradient: largest component of its gradient there, by size.
-      iterations: of L-BFGS.
+      scale: length that features are normalised to.
+      loss: final mean objective; see `fit_logistic_regression`.
+      gradient: largest absolute component of its gradient at the end.
+      iterations: number of L-BFGS iterations.
     """
 
     weights: np.ndarray
@@ -45,7 +45,7 @@ class LogisticRegression(NamedTuple):
     iterations: int
 
     def predict(self, features: Array) -> np.ndarray:
-        """Predicted classes int32 `[n]` of features `[n, dim]`."""
+        """Predicted classes, int32 `[n]`, of features `[n, dim]`."""
         rows = checked_rows(features, "features")
         if rows.shape[1] != len(self.weights):
             raise UserError(
@@ -56,19 +56,19 @@ class LogisticRegression(NamedTuple):
 
 
 def nearest_class_mean(features: Array, labels: Array, queries: Array, *, num_classes: int) -> np.ndarray:
-    """The class whose mean is nearest: squared Euclidean distance of features of length 1 to means of such.
+    """Class with the nearest mean, by squared Euclidean distance between normalised features.
 
     Args:
-      features: `[n, dim]`, of training examples.
+      features: `[n, dim]`, features of training examples.
       labels: `[n]`, their classes.
       queries: `[m, dim]`, features to classify.
-      num_classes: how many classes there are.
+      num_classes: number of classes.
 
     Returns:
-      int32 `[m]`; of equally near classes the lower.
+      int32 `[m]`; ties go to the lower class.
 
     Raises:
-      UserError: if the shapes don't agree, a label is out of range, or a value is not finite.
+      UserError: if the shapes do not match, a label is out of range, or a value is not finite.
     """
     features, labels = _training_set(features, labels, num_classes)
     queries = _of_same_network(queries, features)
@@ -89,22 +89,22 @@ def fit_logistic_regression(
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
 ) -> LogisticRegression:
-    """Multinomial logistic regression with an L2 penalty on the weights, by L-BFGS until it has converged.
+    """Multinomial logistic regression with an L2 penalty on the weights, by L-BFGS until convergence.
 
     Minimises 1/n Σ_i −log softmax(W x_i + b)[y_i] + ‖W‖² / (2 C n), the objective of scikit-learn's
-    `LogisticRegression` divided by C n; x_i are the features brought to the length `scale`.
+    `LogisticRegression` divided by C n; x_i are the features normalised to length `scale`.
 
     Args:
       features: `[n, dim]`.
       labels: `[n]`, classes.
-      num_classes: how many classes there are.
+      num_classes: number of classes.
       c: the inverse strength of the penalty, above 0.
       scale: length of the features.
-      tolerance: it has converged when no component of the gradient is larger.
-      max_iterations: and it ends here at the latest.
+      tolerance: converged when no component of the gradient is larger in absolute value.
+      max_iterations: maximum number of iterations.
 
     Raises:
-      UserError: if the shapes don't agree, a label is out of range, a value is not finite, fewer than two
+      UserError: if the shapes do not match, a label is out of range, a value is not finite, fewer than two
         classes have examples, or `c` is not above 0.
     """
     features, labels = _training_set(features, labels, num_classes)

@@ -24,7 +24,7 @@ class NearestClusterOutput(NamedTuple):
 
     Attributes:
       posteriors: float32 `[n, classes]`; each row sums to 1.
-      predictions: int32 `[n]`, the class of the highest posterior, the lower of two equals.
+      predictions: int32 `[n]`, the class with the highest posterior; ties go to the lower class.
     """
 
     posteriors: np.ndarray
@@ -39,26 +39,27 @@ def log_posteriors(
     *,
     num_nearest: int = NUM_NEAREST,
 ) -> jax.Array:
-    """Logarithm of the probability of each class, by the clusters nearest to an embedding.
+    """Log-probability of each class, from the clusters nearest to an embedding.
 
     P(c | x) = Σ_{i ∈ L nearest, C(i) = c} exp(−‖x − μ_i‖² / 2σ²) / Σ_{i ∈ L nearest} exp(−‖x − μ_i‖² / 2σ²),
-    all in logs and relative to the nearest cluster, so that a point far from all still has a class. Of
-    clusters equally far at the edge of the L nearest, those of the lower class, then of the lower place in
-    it, are taken.
+    computed in logs and relative to the nearest cluster, so that a point far from all clusters still gets a
+    class. Ties for the last of the L nearest clusters go to the lower class, then to the lower index within
+    it.
 
     Args:
       embeddings: `[n, dim]`.
       centroids: `[classes, k, dim]`, of the training set.
-      counts: `[classes, k]`, examples of each cluster; one of 0 does not exist, and its centroid is not used.
-      variance: `[]`, σ² of the training set; below float32's smallest normal number (1.2e-38) it is taken as
-        that: all the weight is the nearest cluster's.
-      num_nearest: L, 128 in the paper; all clusters where there are fewer.
+      counts: `[classes, k]`, number of examples of each cluster; a cluster without examples does not exist,
+        and its centroid is not used.
+      variance: `[]`, σ² of the training set; clamped to at least float32's smallest normal number (1.2e-38),
+        at which all the weight is on the nearest cluster.
+      num_nearest: L, 128 in the paper; all clusters if there are fewer.
 
     Returns:
       `[n, classes]`, float32; −inf for a class with none of the L nearest clusters. NaN if no cluster exists.
 
     Raises:
-      AssertionError: if the shapes don't agree, or `num_nearest` is below 1.
+      AssertionError: if the shapes do not match, or `num_nearest` is below 1.
     """
     chex.assert_rank([embeddings, centroids, counts], [2, 3, 2])
     chex.assert_equal_shape_prefix([centroids, counts], 2)
@@ -83,10 +84,10 @@ def classify(
     *,
     num_nearest: int = NUM_NEAREST,
 ) -> NearestClusterOutput:
-    """Classifies any number of embeddings in compiled blocks; arguments as for `log_posteriors`.
+    """Classifies any number of embeddings in compiled blocks; arguments as in `log_posteriors`.
 
     Raises:
-      UserError: if the shapes don't agree, a value is not finite, the variance is negative, no cluster
+      UserError: if the shapes do not match, a value is not finite, the variance is negative, no cluster
         exists, or `num_nearest` is below 1.
     """
     embeddings = checked_rows(embeddings, "embeddings")

@@ -1,10 +1,11 @@
-"""The nearest rows of a gallery, as differences in float64 order them.
+"""The nearest rows of a gallery, ordered by distances in float64.
 
-No array of all pairs is made. Queries go through in compiled blocks: a matrix product of points moved to the
-gallery's mean finds each query's candidates, and the sums of their squared differences in float64 order them.
-What a product rounds is bounded; where the bound leaves open whether a neighbour is missing among the
-candidates, as within clusters that are tight against their distance, a product in float64 finds them, and
-where that leaves it open too, differences from the whole gallery do.
+No array of all pairs is created. Queries are processed in compiled blocks: a matrix product of points centred
+on the gallery's mean finds the candidates of each query, which are then ordered by their sums of squared
+differences in float64. The rounding error of the product is bounded; if the bound cannot rule out that a
+neighbour is missing among the candidates, as in clusters that are tight compared with their distance from the
+mean, a float64 product finds them; if that is not conclusive either, differences from the whole gallery are
+computed.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ _UNDERFLOW = 1e-30  # of lengths 1 at most: what products may lose below float32
 def in_order(
     queries: np.ndarray, gallery: np.ndarray | None, count: int, devices: Devices = ONE
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of queries with their nearest neighbours, nearest first; of equally near ones the lower index.
+    """Blocks of queries with their nearest neighbours, nearest first; ties go to the lower index.
 
     Args:
       queries: float32 or float64 `[n, dim]`, finite.
-      gallery: the same `[m, dim]`; None: each query's neighbours are the other queries, itself left out.
-      count: how many.
-      devices: that share the queries of a block, each with the whole gallery.
+      gallery: likewise `[m, dim]`; None: the neighbours of each query are the other queries.
+      count: number of neighbours.
+      devices: devices to distribute the queries of a block over, each with the whole gallery.
 
     Yields:
-      Where the block lies in the queries, and indices int32 `[block, count]` into the gallery.
+      The slice of the block within the queries, and indices int32 `[block, count]` into the gallery.
 
     Raises:
       UserError: if there are fewer than `count` neighbours.
@@ -90,7 +91,7 @@ class _Search:
         self._everywhere = devices.replicate((self._gallery, self._centre, self._scale))
 
     def nearest(self, queries: np.ndarray, themselves: np.ndarray, size: int) -> np.ndarray:
-        """Indices int32 `[n, count]`; `size` is what queries are filled up to."""
+        """Indices int32 `[n, count]`; queries are padded to `size` rows."""
         by_single, open_still = self._by_product(self._single, queries, themselves, size)
         if not len(open_still):
             return by_single

@@ -1,6 +1,6 @@
-"""Intervals of figures over test examples, and of the difference of two methods on the same examples.
+"""Confidence intervals of metrics over test examples, and of the difference of two methods on them.
 
-Everything is drawn from a seed by NumPy: the same examples, in any order, give the same interval.
+Resampling is seeded with NumPy: the same examples, in any order, give the same interval.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class PairedDifference(NamedTuple):
     """Result of `paired_bootstrap`.
 
     Attributes:
-      difference: mean of ours less mean of theirs.
+      difference: mean of ours minus mean of theirs.
       lower, upper: ends of its 95 % interval.
     """
 
@@ -32,13 +32,13 @@ class PairedDifference(NamedTuple):
 def accuracy_and_ci95(correct: np.ndarray) -> tuple[float, float]:
     """Accuracy over examples, and the half-width of its 95 % interval: 1.96 √(p (1 − p) / n).
 
-    The normal approximation of the binomial: it is 0 where all are right or all are wrong.
+    The normal approximation of the binomial: it is 0 if all examples are correct or all are wrong.
 
     Args:
-      correct: `[n]`, whether each example was right.
+      correct: `[n]`, whether each example was classified correctly.
 
     Raises:
-      UserError: if there are none, or values are other than 0 and 1.
+      UserError: if there are no examples, or values other than 0 and 1.
     """
     values = _values(correct, "answers")
     if not np.isin(values, (0, 1)).all():
@@ -48,18 +48,18 @@ def accuracy_and_ci95(correct: np.ndarray) -> tuple[float, float]:
 
 
 def bootstrap_ci95(values: np.ndarray, *, resamples: int = 10_000, seed: int = 0) -> float:
-    """Half-width of the 95 % bootstrap interval of the mean of a figure over examples.
+    """Half-width of the 95 % bootstrap interval of the mean of a metric over examples.
 
     Args:
       values: `[n]`, such as the average precision of each query.
-      resamples: how many times n examples are drawn with replacement.
-      seed: of the drawing.
+      resamples: number of times n examples are drawn with replacement.
+      seed: random seed.
 
     Returns:
-      Half of upper − lower, the 2.5 and 97.5 percentiles of the resamples' means.
+      Half the distance between the 2.5th and 97.5th percentiles of the resampled means.
 
     Raises:
-      UserError: if there are none, one is no finite number, or `resamples` is below 1.
+      UserError: if there are no values, one is not finite, or `resamples` is below 1.
     """
     lower, upper = _interval(_means(_values(values, "values"), resamples, seed))
     return (upper - lower) / 2
@@ -74,20 +74,22 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Difference of two methods on the same examples or episodes, pooled over seeds, with its 95 % interval.
 
-    What is drawn with replacement are the examples, each with its results of all seeds and both methods
-    (their means): runs of several seeds say more of an example, but do not make more examples of it.
+    Examples are drawn with replacement, each with its mean results over seeds for both methods: several seeds
+    make the result of an example more precise, but do not add examples.
 
     Args:
-      ours: `[n]`, or `[seeds, n]`: whether each example was right, or the accuracy of each episode.
-      theirs: the same of the other method, on the same examples in the same order; it may have other seeds.
-      resamples: how many times n examples are drawn.
-      seed: of the drawing.
+      ours: `[n]`, or `[seeds, n]`: whether each example was classified correctly, or the accuracy of each
+        episode.
+      theirs: likewise for the other method, on the same examples in the same order; its number of seeds may
+        differ.
+      resamples: number of times n examples are drawn.
+      seed: random seed.
 
     Returns:
-      Difference of means and the 2.5 and 97.5 percentiles of the resamples'.
+      Difference of means, and the 2.5th and 97.5th percentiles of the resampled differences.
 
     Raises:
-      UserError: if the numbers of examples differ, there are none, or a value is not finite.
+      UserError: if the numbers of examples differ, there are no examples, or a value is not finite.
     """
     our_means, their_means = _over_seeds(ours), _over_seeds(theirs)
     if our_means.shape != their_means.shape:

@@ -1,7 +1,7 @@
 """Nearest neighbours among embeddings: classification, Recall@K, MAP@R and recovery of a hierarchy.
 
-Distances are Euclidean, of the numbers as they are given, and compared in float64: within tight clusters,
-too, the nearest comes first. Equally near neighbours come in the order of their index.
+Distances are Euclidean, without normalisation, and compared in float64, so that neighbours are ordered
+correctly even within tight clusters. Ties are ordered by index.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Array = jax.Array | np.ndarray
 
 
 class Retrieval(NamedTuple):
-    """Result of `retrieve`, a value for each query that can be answered.
+    """Result of `retrieve`, with a value for each answerable query.
 
     Attributes:
-      answerable: int `[answerable]`, indices of the queries of whose class the gallery has an example.
-      recall_at: for each K, bool `[answerable]`: one of the K nearest is of the query's class.
+      answerable: int `[answerable]`, indices of the queries whose class has an example in the gallery.
+      recall_at: for each K, bool `[answerable]`: whether one of the K nearest has the query's class.
       average_precision_at_r: float64 `[answerable]`; its mean is MAP@R.
     """
 
@@ -37,7 +37,7 @@ class Retrieval(NamedTuple):
     average_precision_at_r: np.ndarray
 
     def figures(self) -> dict[str, float]:
-        """Means with the half-widths of their 95 % intervals, by their names in `results.json`."""
+        """Means and the half-widths of their 95 % intervals, by their names in `results.json`."""
         figures: dict[str, float] = {}
         for k, recalled in self.recall_at.items():
             figures[f"recall_at_{k}"], figures[f"recall_at_{k}_ci95"] = accuracy_and_ci95(recalled)
@@ -51,8 +51,8 @@ class HierarchyRecovery(NamedTuple):
 
     Attributes:
       predictions: int32 `[n]`, the predicted fine class.
-      correct: bool `[n]`, whether it is the right one; the mean is the accuracy of the recovery.
-      coarse_correct: bool `[n]`, whether it belongs at least to the right coarse class.
+      correct: bool `[n]`, whether it is correct; the mean is the accuracy of the recovery.
+      coarse_correct: bool `[n]`, whether it at least belongs to the correct coarse class.
     """
 
     predictions: np.ndarray
@@ -67,15 +67,16 @@ def nearest_neighbours(
 
     Args:
       queries: `[n, dim]`.
-      gallery: `[m, dim]`; None: each query's neighbours are the other queries, itself left out.
-      count: how many.
-      devices: that share the queries.
+      gallery: `[m, dim]`; None: the neighbours of each query are the other queries.
+      count: number of neighbours.
+      devices: devices to distribute the queries over.
 
     Returns:
       int32 `[n, count]`, indices into the gallery.
 
     Raises:
-      UserError: if the shapes don't agree, values are not finite, or there are fewer than `count` neighbours.
+      UserError: if the shapes do not match, a value is not finite, or there are fewer than `count`
+        neighbours.
     """
     queries, gallery = _checked(queries, gallery)
     neighbours = np.empty((len(queries), count), np.int32)
@@ -92,21 +93,21 @@ def knn_predictions(
     neighbours: int = 1,
     devices: Devices = ONE,
 ) -> np.ndarray:
-    """The commonest class of each query's nearest neighbours; of equally common ones that of the nearest.
+    """Most frequent class among each query's nearest neighbours; ties go to that of the nearest.
 
     Args:
       queries: `[n, dim]`.
-      gallery: `[m, dim]`; None: the queries themselves, each query left out of its own neighbours.
+      gallery: `[m, dim]`; None: the queries themselves, each excluded from its own neighbours.
       gallery_labels: `[m]`, classes.
-      neighbours: how many have a vote.
-      devices: that share the queries.
+      neighbours: number of neighbours that vote.
+      devices: devices to distribute the queries over.
 
     Returns:
-      int32 `[n]`, int64 where labels need it: predicted classes. Their accuracy over all queries, also those
-      of classes that the gallery has not, is the mean of `predictions == labels`.
+      int32 `[n]`, or int64 if labels require it: predicted classes. The accuracy over all queries, including
+      those whose class is not in the gallery, is the mean of `predictions == labels`.
 
     Raises:
-      UserError: as for `nearest_neighbours`, or if the labels are not one a row.
+      UserError: as in `nearest_neighbours`, or if there is not exactly one label per row.
     """
     labels = checked_labels(gallery_labels, len(queries if gallery is None else gallery), "gallery's labels")
     voters = labels[nearest_neighbours(queries, gallery, count=neighbours, devices=devices)]
@@ -126,21 +127,21 @@ def retrieve(
 ) -> Retrieval:
     """Recall@K and average precision at R of each query (Musgrave et al. 2020, arXiv 2003.08505).
 
-    With R the number of the gallery's examples of the query's class, the query itself left out, average
-    precision at R is 1/R Σ_{i=1…R} P(i), P(i) being the share of the i nearest that are of its class where
-    the i-th is, and 0 where it is not. Recall@K is whether any of the K nearest is. Queries with R = 0 have
-    no right answer and are left out of both.
+    Let R be the number of examples of the query's class in the gallery, excluding the query itself. Average
+    precision at R is 1/R Σ_{i=1…R} P(i), where P(i) is the fraction of the i nearest that are of the query's
+    class if the i-th is, and 0 otherwise. Recall@K is 1 if any of the K nearest is of the query's class.
+    Queries with R = 0 have no correct answer and are excluded from both.
 
     Args:
       queries: `[n, dim]`.
       labels: `[n]`, classes.
-      gallery: `[m, dim]`; None: the queries themselves, each query left out of its own neighbours.
+      gallery: `[m, dim]`; None: the queries themselves, each excluded from its own neighbours.
       gallery_labels: `[m]`; given with the gallery.
-      at: the Ks.
+      at: the values of K.
 
     Raises:
-      UserError: if the shapes don't agree, values are not finite, no query has an answer, or a K is above
-        the number of neighbours at hand.
+      UserError: if the shapes do not match, a value is not finite, no query has an answer, or a K exceeds the
+        number of available neighbours.
     """
     queries, gallery = _checked(queries, gallery)
     labels = checked_labels(labels, len(queries), "labels")
@@ -182,26 +183,26 @@ def hierarchy_recovery(
     neighbours: int = 1,
     devices: Devices = ONE,
 ) -> HierarchyRecovery:
-    """How well fine classes are told apart by an embedding that was trained on coarse ones alone.
+    """How well an embedding trained on coarse classes only distinguishes fine classes.
 
     Classes are merged into coarse ones, a network is trained on the coarse labels (Rippel et al. 2016,
-    https://arxiv.org/abs/1511.05939, the section on hierarchy recovery), and each test example is given the
-    commonest fine label of its nearest neighbours in the embedding (of equally common ones, that of the
-    nearest). Neighbours may be of any coarse class, so that an example taken for another coarse class is
-    wrong in the fine one too; `coarse_correct` says how many of the errors are of that kind.
+    https://arxiv.org/abs/1511.05939, the section on hierarchy recovery), and each test example is assigned
+    the most frequent fine label among its nearest neighbours in the embedding (ties go to that of the
+    nearest). Neighbours may be of any coarse class, so that an example assigned to another coarse class is
+    also wrong in its fine class; `coarse_correct` shows how many errors are of that kind.
 
     Args:
       queries: `[n, dim]`, embeddings of test examples.
       fine_labels: `[n]`.
       coarse_of_fine: `[fine classes]`, the coarse class that each fine class was merged into.
       gallery: `[m, dim]`, embeddings of examples whose fine labels are known, such as the training set's;
-        None: the queries themselves, each query left out of its own neighbours.
+        None: the queries themselves, each excluded from its own neighbours.
       gallery_fine_labels: `[m]`; given with the gallery.
-      neighbours: how many have a vote.
-      devices: that share the queries.
+      neighbours: number of neighbours that vote.
+      devices: devices to distribute the queries over.
 
     Raises:
-      UserError: as for `knn_predictions`, or if a fine label has no coarse class.
+      UserError: as in `knn_predictions`, or if a fine label has no coarse class.
     """
     coarse_of_fine = checked_labels(coarse_of_fine, len(coarse_of_fine), "coarse classes")
     fine = len(coarse_of_fine)

@@ -1,4 +1,4 @@
-"""Few-shot accuracy when batch norm takes the statistics of each test episode's own images."""
+"""Few-shot accuracy with batch norm statistics computed from each test episode's own images."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ def transductive_accuracies(
     distance: str = "squared_euclidean",
     devices: Devices = ONE,
 ) -> np.ndarray:
-    """Accuracy of nearest-prototype classification in each episode, its images embedded together.
+    """Accuracy of nearest-prototype classification in each episode, with its images embedded together.
 
-    Queries see each other through the statistics: a figure apart from that of running averages.
+    Queries influence one another through the statistics, so report this separately from results with running
+    averages.
 
     Args:
       embed_episodes: compiled; uint8 `[episodes, n, height, width, channel]` to `[episodes, n, dim]`. For
-        several devices: by `devices.over_rows`.
-      images: uint8 `[m, height, width, channel]`, which episodes point to.
+        several devices, made with `devices.over_rows`.
+      images: uint8 `[m, height, width, channel]`, which episodes index.
       episodes: `images` `[episodes, way, shot + queries]`.
-      shot: how many of each class's images are its support.
+      shot: number of support images per class.
       distance: "squared_euclidean" or "cosine".
-      devices: that share the episodes.
+      devices: devices to distribute the episodes over.
 
     Returns:
       float64 `[episodes]`.

@@ -47,7 +47,7 @@ def divided_repmet_loss(
       representatives: `[own, k, dim]`, those of this device: of classes number · own and on, as far as there
         are `classes`.
       classes: of all devices.
-      sigma, alpha, version, squared: as of `repmet_loss`.
+      sigma, alpha, version, squared: as in `repmet_loss`.
     """
     own, k, dim = representatives.shape
     numbers = shares.number() * own + jnp.arange(own)

@@ -1,12 +1,12 @@
-"""Methods: each a module of this package, the only place where network, loss, sampler and evaluation meet.
+"""Methods, one module each: the only place where network, loss, sampler and evaluation meet.
 
-A module `fsljax.methods.NAME` has a frozen dataclass `Config` (an `fsljax.config.Experiment` with sections
-of its own), `default_config()`, `check(config)` for what its fields must be to each other, and
-`build(config, data)`, which returns a `fsljax.training.method.Method`; `config.method` is NAME. Where it
-trains on other data than images of a class each, it has `load(config)` too; where fields follow from others,
-`completed(config)`; where data can lack what a test takes, the method has `check_test()`. A method of one's
-own is a module anywhere: `config.method` is its dotted name. `PARAMS` names the parameters, at the top of the
-tree, that are the method's and not its network's.
+A module `fsljax.methods.NAME` is selected by `config.method = NAME`. It has a frozen dataclass `Config` (an
+`fsljax.config.Experiment` with sections of its own), `default_config()`, `check(config)` to check fields
+against each other, and `build(config, data)`, which returns a `fsljax.training.method.Method`. Optional are
+`load(config)`, if it trains on data other than images of one class each; `completed(config)`, if some fields
+follow from others; `PARAMS`, the names of top-level parameters that belong to the method rather than to its
+network; and, on the method, `check_test()`, if the data may be insufficient for the test. Your own method can
+be a module anywhere: set `config.method` to its dotted name.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from fsljax.training.method import Data, Method
 def check(config: ConfigDict, *, kept: Collection[str] = (), find_weights: bool = True) -> Experiment:
     """The typed values of a config, checked once, before data are loaded.
 
-    What its weights say of themselves is in them: weights that are not here are fetched.
+    Fields that the weights specify are filled in; weights that are not stored locally are downloaded.
 
     Args:
-      config: as a config file gave it.
-      kept: dotted names of the fields that stay whatever the weights say.
-      find_weights: False: of a config with weights types and bounds alone are checked.
+      config: as returned by a config file.
+      kept: dotted names of fields that keep their value whatever the weights specify.
+      find_weights: False: for a config with weights, only types and bounds are checked.
 
     Raises:
-      UserError: for a config that cannot work.
+      UserError: if the config is invalid.
     """
     module = _module(as_mapping(config).get("method"))
     filled = without_gaps(config)
@@ -62,31 +62,31 @@ def check(config: ConfigDict, *, kept: Collection[str] = (), find_weights: bool 
 
 
 def load(config: Experiment | ConfigDict) -> Data:
-    """The data that `config.data` names, as the method `config.method` takes them.
+    """Loads the data that `config.data` names, as the method `config.method` expects them.
 
     Raises:
-      UserError: if they are missing or unfit, saying what to do.
+      UserError: if the data are missing or unsuitable; the message says what to do.
     """
     config = _typed(config)
     return getattr(_module(config.method), "load", image_data.load)(config)
 
 
 def build(config: Experiment | ConfigDict, data: Data) -> Method:
-    """The method that `config.method` names, on its data.
+    """Builds the method that `config.method` names, with its data.
 
     Args:
-      config: as `check` gave it, or as a config file did.
-      data: as `load` gave them.
+      config: as returned by `check` or by a config file.
+      data: as returned by `load`.
 
     Raises:
-      UserError: if the config or the data do not fit it.
+      UserError: if the config or the data do not suit the method.
     """
     config = _typed(config)
     return _module(config.method).build(config, data)
 
 
 def check_test(method: Method) -> None:
-    """Before a training: a UserError if a method's own `check_test()` finds that its test cannot be run."""
+    """Raises a UserError before training if the method's `check_test()` finds that its test cannot be run."""
     getattr(method, "check_test", lambda: None)()
 
 
@@ -95,7 +95,7 @@ def _typed(config: Experiment | ConfigDict) -> Experiment:
 
 
 def params_of(method: object) -> tuple[str, ...]:
-    """Names of the parameters that a method has beside its network's.
+    """Names of the parameters that a method has in addition to its network's.
 
     Raises:
       UserError: if there is no such method.
@@ -104,7 +104,7 @@ def params_of(method: object) -> tuple[str, ...]:
 
 
 def config_of(method: object) -> type[Experiment]:
-    """The config of a method, as `fsljax.config.read` takes it.
+    """The config class of a method, as `fsljax.config.read` expects it.
 
     Raises:
       UserError: if there is no such method.

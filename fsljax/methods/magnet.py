@@ -1,4 +1,4 @@
-"""Magnet loss (Rippel, Paluri, Dollár and Bourdev, 2016): classification by clusters that keep apart."""
+"""Magnet loss (Rippel, Paluri, Dollár and Bourdev, 2016): classification with clusters pushed apart."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Loss:
 class MagnetTrain(ClosedSetTrain):
     """Neighbourhoods of clusters."""
 
-    clusters_per_class: int = field(3, "k of the k-means of each class", least=1, cap=10_000)
+    clusters_per_class: int = field(3, "number of k-means clusters per class, k", least=1, cap=10_000)
     refresh_every: int = field(100, "steps between clusterings of the whole training set", least=1)
 
 
@@ -57,7 +57,7 @@ class MagnetTrain(ClosedSetTrain):
 class Config(ClosedSet):
     """A Magnet network."""
 
-    method: str = field("magnet", "module of fsljax.methods")
+    method: str = field("magnet", "method: a module of fsljax.methods")
     loss: Loss = section(Loss)
     train: MagnetTrain = section(MagnetTrain)
 
@@ -68,7 +68,7 @@ def default_config() -> ConfigDict:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for fields that cannot go together, whatever the data."""
+    """Raises a UserError for fields that contradict each other, whatever the data."""
     check_closed_set(config)
     if config.train.examples < 2:
         raise UserError(
@@ -159,7 +159,7 @@ def build(config: Config, splits: Splits) -> Magnet:
     """A Magnet network on `splits`.
 
     Raises:
-      UserError: if the config asks for batches that the data cannot give.
+      UserError: if the data are too small for the batches that the config asks for.
     """
     task = build_task(config, splits)
     counts = task.training_part.class_counts()

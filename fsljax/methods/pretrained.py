@@ -1,8 +1,8 @@
-"""Photographs named by a pretrained network that stays as it is: nothing is trained, or an embedding on top.
+"""Classifies photographs with a frozen pretrained network, optionally with a trained embedding on top.
 
-All that is learned of the classes is a head (`fsljax.classification.heads`) of the features of their
-photographs. It is measured in episodes, on a held-out share, and on classes that were left out; the head that
-is best by cross-validation is kept, of all photographs.
+Only a head (`fsljax.classification.heads`) learns the classes, from the features of their photographs. It is
+evaluated in episodes, on held-out photographs and on held-out classes; the head that is best in
+cross-validation is kept, fitted to all photographs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DIMENSIONS = (256,)  # of an embedding that is trained, where the config does n
 class Loss:
     """How classes are compared."""
 
-    distance: str = field("cosine", "of the head prototype", choices=tuple(DISTANCES))
+    distance: str = field("cosine", "distance used by the prototype head", choices=tuple(DISTANCES))
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class EmbeddingTrain(ClosedSetTrain):
     """An embedding on top of the features."""
 
     steps: int = field(
-        0, "of training an embedding; 0: the features are the embedding", least=0, cap=MOST_ROUNDS
+        0, "training steps of an embedding; 0: the features are the embedding", least=0, cap=MOST_ROUNDS
     )
-    by: str = field("softmax", "the loss that it is trained by", choices=tuple(METHODS))
+    by: str = field("softmax", "method that trains the embedding", choices=tuple(METHODS))
 
 
 @dataclass(frozen=True)
 class Config(Experiment):
-    """A frozen network and heads of its features."""
+    """A frozen network and heads on its features."""
 
-    method: str = field("pretrained", "module of fsljax.methods")
+    method: str = field("pretrained", "method: a module of fsljax.methods")
     data: Data = section(Data, split_by="examples", channels=3, fractions=(0.8, 0.0, 0.2))
     network: Network = section(Network, trainable="head")
     train: EmbeddingTrain = section(EmbeddingTrain)
@@ -75,7 +75,7 @@ def default_config() -> ConfigDict:
 
 
 def completed(config: Config) -> Config:
-    """The config with the embedding that is trained, where it asks for steps and names none."""
+    """The config with a default embedding if it asks for training steps and names none."""
     if not config.train.steps:
         return config
     network = config.network
@@ -86,7 +86,7 @@ def completed(config: Config) -> Config:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for fields that cannot go together, whatever the data."""
+    """Raises a UserError for fields that contradict each other, whatever the data."""
     if config.data.split_by != "examples":
         raise UserError(
             f"config.data.split_by is {config.data.split_by!r}, but pretrained names new photographs of the "
@@ -114,11 +114,11 @@ class Pretrained:
     """A frozen network, and the method that trains an embedding on top; see `Method`.
 
     Attributes:
-      config: of the experiment.
-      enrolled: the photographs that heads are made of, and that are trained on.
-      held_out: those that are named.
+      config: the experiment's config.
+      enrolled: the photographs that heads are fitted to and the embedding is trained on.
+      held_out: the photographs that are classified.
       embedder: the network.
-      trained: by what the embedding is trained; None: there is none.
+      trained: method that trains the embedding; None: no embedding is trained.
     """
 
     config: Config
@@ -172,7 +172,7 @@ class Pretrained:
         )
 
     def _blank(self, key: jax.Array) -> TrainState:
-        """A state of zeros, for what is loaded: to compile a random one takes longer than all features."""
+        """A state of zeros to load values into: compiling a random one takes longer than all features."""
 
         def zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
             is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -199,8 +199,8 @@ def build(config: Config, splits: Splits) -> Pretrained:
     """A frozen network on `splits`.
 
     Raises:
-      UserError: if the network cannot be built, a class has no photograph to enrol, or an embedding cannot be
-        trained on so few.
+      UserError: if the network cannot be built, a class has no photograph to enrol, or there are too few to
+        train an embedding on.
     """
     enrolled = merge(splits.train, splits.validation) if len(splits.validation) else splits.train
     counts = enrolled.class_counts()
@@ -213,7 +213,7 @@ def build(config: Config, splits: Splits) -> Pretrained:
 
 
 def _method(config: Config, enrolled: ImageDataset) -> Method:
-    """What trains the embedding, in batches that the photographs can give."""
+    """The method that trains the embedding, in batches that there are enough photographs for."""
     module, train = METHODS[config.train.by], config.train
     if module is protonet:
         enrolled = take_classes(enrolled, enrolled.class_counts() > 1)

@@ -48,31 +48,37 @@ BATCH_STATISTICS = ("running", "episode")
 
 @dataclass(frozen=True)
 class Loss:
-    """Of an episode."""
+    """The loss of an episode."""
 
-    distance: str = field("squared_euclidean", "between queries and prototypes", choices=tuple(DISTANCES))
-    temperature: float = field(1.0, "by which distances are divided", above=0, factor=True)
+    distance: str = field(
+        "squared_euclidean", "distance between queries and prototypes", choices=tuple(DISTANCES)
+    )
+    temperature: float = field(1.0, "temperature that distances are divided by", above=0, factor=True)
 
 
 @dataclass(frozen=True)
 class Eval(FewShotEval):
-    """Episodes of the test."""
+    """Test episodes and how they are classified."""
 
     batch_statistics: str = field(
-        "running", '"episode": each test episode by its own, transductive', choices=BATCH_STATISTICS
+        "running",
+        'batch norm at test time; "episode": statistics of each test episode, transductive',
+        choices=BATCH_STATISTICS,
     )
     views: int = field(
-        0, "moved views of each test image, whose mean embedding with the image's own stands for it",
+        0, "augmented views of each test image, whose embeddings are averaged with the image's own",
         least=0, cap=1000,
     )  # fmt: skip
-    views_share: float = field(0.5, "of the amounts of config.augment by which they are moved", above=0)
+    views_share: float = field(
+        0.5, "strength of these views as a fraction of the amounts in config.augment", above=0
+    )
 
 
 @dataclass(frozen=True)
 class Config(Experiment):
     """A prototypical network, by default as published for Omniglot."""
 
-    method: str = field("protonet", "module of fsljax.methods")
+    method: str = field("protonet", "method: a module of fsljax.methods")
     loss: Loss = section(Loss)
     train: EpisodicTrain = section(EpisodicTrain)
     class_augment: Augmentation = section(Augmentation)
@@ -86,7 +92,7 @@ def default_config() -> ConfigDict:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for fields that cannot go together, whatever the data."""
+    """Raises a UserError for fields that contradict each other, whatever the data."""
     if config.data.split_by != "classes":
         raise UserError(
             f"config.data.split_by is {config.data.split_by!r}, but protonet tests on classes that it never "
@@ -145,7 +151,7 @@ class Batch(NamedTuple):
 
 
 class Index(NamedTuple):
-    """The images of each class, and the groups of classes of which episodes are; None: of all."""
+    """The images of each class, and the groups that classes of an episode are drawn from; None: all."""
 
     table: ClassTable
     groups: Groups | None
@@ -155,8 +161,8 @@ class Index(NamedTuple):
 class ProtoNet:
     """A prototypical network on a data set; see `fsljax.training.method.Method`.
 
-    With a frozen backbone its features are what is embedded; without a head on top, prototypes are means of
-    them.
+    With a frozen backbone, its features are embedded; without a head on top, prototypes are means of the
+    features.
     """
 
     config: Config
@@ -281,7 +287,7 @@ def build(config: Config, splits: Splits) -> ProtoNet:
     """A prototypical network on `splits`.
 
     Raises:
-      UserError: if the config asks for episodes that the data cannot give.
+      UserError: if the data are too small for the episodes that the config asks for.
     """
     method = ProtoNet(config, splits, build_embedder(config, splits.test.images.shape[1:]))
     train = config.train

@@ -1,6 +1,6 @@
-"""RepMet (Karlinsky et al., 2019): representatives of classes that are learned with the network.
+"""RepMet (Karlinsky et al., 2019): class representatives learned jointly with the network.
 
-Divided by examples, it is tested on the classes it was trained on; by classes, in episodes of others."""
+Split by examples, it is tested on the classes it was trained on; by classes, in episodes of new ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _RESET = 2  # folded into a step's key; what it is split into are the numbers be
 
 @dataclass(frozen=True)
 class RepMetTrain(ClosedSetTrain):
-    """Batches of a class each, or of any."""
+    """Batches of equally many examples per class, or shuffled ones."""
 
     batches: str = field(
         "classes", 'train.examples of each of train.clusters classes, or "shuffled"', choices=BATCHES
@@ -74,7 +74,7 @@ class RepMetTrain(ClosedSetTrain):
 class Config(ClosedSet):
     """A network with representatives."""
 
-    method: str = field("repmet", "module of fsljax.methods")
+    method: str = field("repmet", "method: a module of fsljax.methods")
     network: Network = section(Network, normalize=True)
     loss: Loss = section(Loss)
     representatives: RepresentativeOptions = section(RepresentativeOptions)
@@ -89,7 +89,7 @@ def default_config() -> ConfigDict:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for fields that cannot go together, whatever the data."""
+    """Raises a UserError for fields that contradict each other, whatever the data."""
     check_closed_set(config, unseen_classes=True)
     few_shot.check(config.eval)
     if config.loss.squared and config.loss.version != "margin":
@@ -102,7 +102,7 @@ def check(config: Config) -> None:
 
 
 class Index(NamedTuple):
-    """The classes of the training examples, int32 `[n]`, and where the examples of each are."""
+    """The class of each training example, int32 `[n]`, and the positions of the examples of each class."""
 
     labels: jax.Array | np.ndarray
     table: ClassTable
@@ -112,8 +112,8 @@ class Index(NamedTuple):
 class RepMet:
     """A network and representatives on a data set; see `fsljax.training.method.Method`.
 
-    The representatives `[classes, k, dim]` are parameters beside the network's; where σ is learned, it is the
-    softplus of another. `method_state` is where the representatives began.
+    The representatives `[classes, k, dim]` are parameters in addition to the network's; if σ is learned, it
+    is the softplus of another parameter. `method_state` holds them as initialised or last reset.
     """
 
     config: Config
@@ -159,7 +159,7 @@ class RepMet:
         return self.task.training_data(variables, Index(labels, class_table(labels)))
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """Puts the representatives at clusters of each class's embeddings, until `reset_until`."""
+        """Resets the representatives to cluster means of each class's embeddings, until `reset_until`."""
         options, step = self.config.representatives, int(state.step)
         if not (step < options.reset_until or (step == 0 and options.start == "clusters")):
             return state
@@ -233,7 +233,7 @@ class RepMet:
         return evaluation
 
     def support_rule(self, variables: Variables, *, fine_tune_steps: int = 0) -> SupportRule:
-        """How classes that were not trained are told apart by a support."""
+        """How new classes are distinguished, given their support."""
         options, loss = self.config.eval, self.config.loss
         return SupportRule(
             sigma=float(self._sigma(variables["params"])),
@@ -287,7 +287,7 @@ def build(config: Config, splits: Splits) -> RepMet:
     """A network with representatives on `splits`.
 
     Raises:
-      UserError: if the config asks for batches or episodes that the data cannot give.
+      UserError: if the data are too small for the batches or episodes that the config asks for.
     """
     for part in (splits.train, splits.validation):
         check_labels(part)

@@ -1,4 +1,4 @@
-"""RepMet's detector (Karlinsky et al., 2019): representatives learned with a detector of two stages."""
+"""RepMet's detector (Karlinsky et al., 2019): representatives learned with a two-stage detector."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ from fsljax.training.state import TrainState, create_train_state
 __all__ = ["PARAMS", "Config", "RepMetDetector", "as_torchvision", "build", "check", "default_config", "load"]
 
 PARAMS = (REPRESENTATIVES,)
-"""Parameters that belong to the method, not to its network."""
+"""Parameters that belong to the method rather than to its network."""
 
 _RESET = 2  # folded into a step's key, as no batch's is
 _REGION, _BATCH = 0, 1
 
 
 def default_config() -> ConfigDict:
-    """Defaults, as published where a CPU does not forbid it."""
+    """Defaults, as published unless that is too slow on a CPU."""
     return config_dict(Config())
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for values that cannot go together, whatever the data."""
+    """Raises a UserError for values that contradict each other, whatever the data."""
     for name, options in (
         ("rois", config.rois),
         ("proposals", config.proposals),
@@ -97,8 +97,8 @@ def check(config: Config) -> None:
 class RepMetDetector:
     """A detector on a data set; see `fsljax.training.method.Method`.
 
-    The representatives `[classes, k, dim]` are parameters beside the network's; a detector with a linear head
-    has none.
+    The representatives `[classes, k, dim]` are parameters in addition to the network's; a detector with a
+    linear head has none.
     """
 
     config: Config
@@ -115,7 +115,7 @@ class RepMetDetector:
 
     @cached_property
     def test_network(self) -> DetectorNetwork:
-        """The network that proposes as many regions as are looked at in tests."""
+        """The network with the number of proposals used at test time."""
         return build_network(self.config, self.classes, in_test=True)
 
     @property
@@ -151,14 +151,14 @@ class RepMetDetector:
         return self.data.training_data()
 
     def draw(self, state: TrainState, index: Any) -> ImageBatch:
-        """The batch of a step: by its key and number alone."""
+        """The batch of a step, determined by its key and number alone."""
         key = jax.random.fold_in(state.step_key(), _BATCH)
         return self.data.draw(key, state.key, state.step, index, self.config.train.images)
 
     def learn(
         self, state: TrainState, batch: ImageBatch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One step on a batch and its inputs, those at `batch.rows`."""
+        """One training step on a batch and its inputs, those at `batch.rows`."""
         key = jax.random.fold_in(state.step_key(), _REGION)
         region_key, change_key = jax.random.split(key)
         images = self.data.augmented(change_key, batch, inputs)
@@ -183,7 +183,7 @@ class RepMetDetector:
         return state, {"loss": learned.loss, **learned.figures}
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """Puts the representatives at clusters of the embeddings of each class's true boxes."""
+        """Resets the representatives to cluster means of the embeddings of each class's true boxes."""
         options = self.config.representatives
         if not 0 < int(state.step) < options.reset_until:
             return state
@@ -199,7 +199,7 @@ class RepMetDetector:
         return _with_representatives(state, jnp.asarray(representatives))
 
     def trained(self, variables: Variables) -> TrainedDetector:
-        """What evaluation needs of the detector with these variables."""
+        """The detector with these variables, as evaluation needs it."""
         devices = chosen(self.config.mesh.devices)
         return TrainedDetector(self.config, self.test_network, variables, self.classes, devices=devices)
 
@@ -209,7 +209,7 @@ class RepMetDetector:
         return base_classes.validate(self.trained(variables), self.data)
 
     def check_test(self) -> None:
-        """Raises a UserError if what the config asks of the test cannot be had of the data."""
+        """Raises a UserError if the data cannot provide the test that the config asks for."""
         check_test(self.config, self.data)
 
     def evaluate(self, variables: Variables) -> Evaluation:
@@ -220,7 +220,7 @@ def build(config: Config, data: DetectionData) -> RepMetDetector:
     """A detector on `data`.
 
     Raises:
-      UserError: if the config asks for what the data cannot give.
+      UserError: if the data cannot provide what the config asks for.
     """
     if isinstance(data, Photographs):
         check_annotated(config, data)

@@ -1,4 +1,4 @@
-"""Softmax classification: the baseline that the Magnet and RepMet papers compare with."""
+"""Softmax classification: the baseline of the Magnet and RepMet papers."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ PARAMS = ("classifier",)
 class Loss:
     """Cross-entropy."""
 
-    label_smoothing: float = field(0.0, "share of the target spread over all classes", least=0, below=1)
+    label_smoothing: float = field(
+        0.0, "fraction of the target distribution spread over all classes", least=0, below=1
+    )
 
 
 @dataclass(frozen=True)
 class Config(ClosedSet):
     """Softmax classification."""
 
-    method: str = field("softmax", "module of fsljax.methods")
+    method: str = field("softmax", "method: a module of fsljax.methods")
     loss: Loss = section(Loss)
 
 
@@ -51,7 +53,7 @@ def default_config() -> ConfigDict:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for fields that cannot go together, whatever the data."""
+    """Raises a UserError for fields that contradict each other, whatever the data."""
     check_closed_set(config)
 
 
@@ -59,8 +61,8 @@ def check(config: Config) -> None:
 class Softmax:
     """A network with a linear classifier; see `fsljax.training.method.Method`.
 
-    Batches hold `train.clusters` × `train.examples` images, as those of the methods it is compared with,
-    drawn from all images at random; each passes once before any comes again.
+    Batches hold `train.clusters` × `train.examples` images, as in the methods it is compared with, drawn at
+    random from all images; each image is used once per epoch.
     """
 
     config: Config
@@ -142,7 +144,7 @@ def build(config: Config, splits: Splits) -> Softmax:
     """A softmax classifier on `splits`.
 
     Raises:
-      UserError: if the config asks for batches that the data cannot give.
+      UserError: if the data are too small for the batches that the config asks for.
     """
     task = build_task(config, splits)
     check_batch(config, task.training_part, distinct_classes=False)

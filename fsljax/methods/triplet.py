@@ -1,4 +1,4 @@
-"""Triplet loss with mining in the batch: the baseline of metric learning (Schroff et al., 2015)."""
+"""Triplet loss with in-batch mining, the baseline of metric learning (Schroff et al., 2015)."""
 
 from __future__ import annotations
 
@@ -33,17 +33,19 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Loss:
-    """Of triplets mined in the batch."""
+    """The triplet loss, with triplets mined within the batch."""
 
-    margin: float = field(0.2, "between the distances to another class and to the example's own", above=0)
-    mining: str = field("semi_hard", "which triplets of the batch count", choices=MINING)
+    margin: float = field(
+        0.2, "margin between the distances to another class and to the example's own", above=0
+    )
+    mining: str = field("semi_hard", "mining strategy: which triplets of the batch are used", choices=MINING)
 
 
 @dataclass(frozen=True)
 class Config(ClosedSet):
     """A triplet network."""
 
-    method: str = field("triplet", "module of fsljax.methods")
+    method: str = field("triplet", "method: a module of fsljax.methods")
     network: Network = section(Network, normalize=True)
     loss: Loss = section(Loss)
 
@@ -54,7 +56,7 @@ def default_config() -> ConfigDict:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for fields that cannot go together, whatever the data."""
+    """Raises a UserError for fields that contradict each other, whatever the data."""
     check_closed_set(config)
     if config.train.examples < 2:
         raise UserError(
@@ -123,7 +125,7 @@ def build(config: Config, splits: Splits) -> Triplet:
     """A triplet network on `splits`.
 
     Raises:
-      UserError: if the config asks for batches that the data cannot give.
+      UserError: if the data are too small for the batches that the config asks for.
     """
     task = build_task(config, splits)
     check_batch(config, task.training_part, distinct_classes=True)

@@ -1,4 +1,4 @@
-"""From the `network` section of a config to a network; its backbone is found by the name of its module."""
+"""Builds a network from the `network` section of a config; its backbone is found by module name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fsljax.networks.weights import check_suffix
 
 
 class Described(Protocol):
-    """What describes a network: the sections of a config that it is built of."""
+    """The sections of a config that a network is built from."""
 
     @property
     def data(self) -> Data: ...
@@ -31,26 +31,27 @@ class StagedBackbone(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """What its layers have in common, for those that are put on it."""
+        """Settings of its layers, to be shared by layers on top."""
 
     def stages(self, images: jax.Array, *, running_average: bool) -> list[jax.Array]:
-        """The features `[n, height, width, channel]` that each stage ends with, at `stage_strides`."""
+        """Output features `[n, height, width, channel]` of each stage, at `stage_strides`."""
 
     def stage_strides(self) -> tuple[int, ...]:
-        """Pixels of the image between neighbours in each of `stages`."""
+        """Stride of each of `stages` in pixels of the image."""
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
 
 
 def build(config: Described) -> nn.Module:
-    """The network that `config.network` describes: its backbone, in an `Embedding` where it asks for more.
+    """Builds the network that `config.network` describes: a backbone, wrapped in an `Embedding` if needed.
 
     Raises:
-      UserError: if there is no such backbone, fields cannot go together, or the images are too small for it.
+      UserError: if there is no such backbone, fields contradict each other, or the images are too small for
+        it.
     """
     network = config.network
     backbone: nn.Module = _checked_backbone(config)
@@ -67,10 +68,10 @@ def build(config: Described) -> nn.Module:
 
 
 def build_backbone(config: Described) -> StagedBackbone:
-    """The backbone that `config.network` describes, for a detector: one with `stages`.
+    """Builds the backbone that `config.network` describes for a detector; it must have `stages`.
 
     Raises:
-      UserError: if it has none; or as `build`.
+      UserError: if it has no `stages`; or as in `build`.
     """
     network = config.network
     backbone: StagedBackbone = _checked_backbone(config)
@@ -84,7 +85,7 @@ def build_backbone(config: Described) -> StagedBackbone:
 
 
 def check_head(config: Described) -> None:
-    """Raises a UserError if the head alone is to be trained and there is none."""
+    """Raises a UserError if only the head is to be trained, but there is none."""
     if config.network.trainable == "head" and not config.network.embedding:
         raise UserError(
             "config.network.trainable is 'head', but there is no head: give its layers, "
@@ -93,7 +94,7 @@ def check_head(config: Described) -> None:
 
 
 def last_stage(config: Described) -> tuple[str, ...]:
-    """Names of the backbone's parts that are trained with `network.trainable="last_stage"`."""
+    """Names of the backbone's modules trained with `network.trainable="last_stage"`."""
     parts: tuple[str, ...] = _built(config.network.name, config.network).last_stage()
     return parts
 

@@ -1,4 +1,4 @@
-"""A backbone, scaled pixels before it and an embedding head after it."""
+"""A backbone with pixel scaling before it and an embedding head on top."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from fsljax.distances import normalize
 
 
 class Embedding(nn.Module):
-    """Scales pixels, takes the backbone's features, embeds them by dense layers, and normalises.
+    """Scales pixels, computes the backbone's features, embeds them with dense layers, and normalises.
 
-    `features` and `embed_features` are its two halves: where the backbone is frozen, the first is computed
-    once (`fsljax.data.features`) and only the second is trained,
+    `features` and `embed_features` are its two halves: if the backbone is frozen, the first is computed once
+    (`fsljax.data.features`) and only the second is trained,
     `network.apply(variables, features, method="embed_features")`.
 
     Attributes:
-      backbone: a network as `fsljax.networks` has them, of its own parameters under "backbone".
+      backbone: one of the networks of `fsljax.networks`; its parameters are under "backbone".
       dense: units of each dense layer, with ReLU between them; parameters under "head".
       normalize: scale embeddings to length 1.
-      input_mean, input_std: subtracted from pixels in [0, 1], then divided by: one number, or one a channel.
-      frozen: the backbone gets no gradient.
-      frozen_statistics: the backbone's batch norm keeps its running averages and normalises by them.
+      input_mean, input_std: mean and standard deviation that normalise pixels in [0, 1]: one number, or one
+        per channel.
+      frozen: stop gradients at the backbone's output.
+      frozen_statistics: the backbone's batch norm normalises by its running averages, which stay fixed.
     """
 
     backbone: nn.Module
@@ -56,7 +57,7 @@ class Embedding(nn.Module):
 
 
 class Head(nn.Module):
-    """Dense layers with ReLU between them; without any, its input."""
+    """Dense layers with ReLU between them; the identity if there are none."""
 
     dense: tuple[int, ...]
 
@@ -70,13 +71,13 @@ class Head(nn.Module):
 
 
 def trainable_mask(params: Any, trainable: str, last_stage: tuple[str, ...] = ()) -> Any:
-    """Which parameters are trained.
+    """Mask of the parameters that are trained.
 
     Args:
-      params: of a network, or any tree that holds one; its backbone lies under "backbone".
-      trainable: "all"; "last_stage": the backbone's last stage and all that is outside of the backbone;
-        "head": what is outside of it.
-      last_stage: dotted names of the backbone's parts that make up its last stage.
+      params: parameters of a network, or any tree containing them; its backbone is under "backbone".
+      trainable: "all"; "last_stage": the backbone's last stage and everything outside the backbone; "head":
+        everything outside the backbone.
+      last_stage: dotted names of the backbone's modules that form its last stage.
 
     Returns:
       a tree of the same structure, True where a parameter is trained.

@@ -1,4 +1,4 @@
-"""Layers that the larger networks are built of: convolution, batch norm over episodes, pooling."""
+"""Building blocks of the larger networks: convolution, batch norm over episodes, pooling."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ _WIDE_FROM, _LARGE_FROM = 256, 20
 
 @dataclass(frozen=True)
 class Settings:
-    """What all layers of a network have in common.
+    """Settings shared by all layers of a network.
 
     Attributes:
-      padding: of 3×3 and larger windows. "symmetric": half a window on each side, as PyTorch's networks;
-        "same": TensorFlow's, which with stride 2 puts the odd row and column below and to the right.
-      momentum: share of batch norm's running averages kept at each step.
-      kernels: "cpu" or "xla"; "auto" takes "cpu" on the CPU backend. Equal up to rounding.
-      trainable: "all", "last_stage" or "head". What is not trained is normalised by running averages,
-        which stay as they are.
-      epsilon: added to the variances of batch norm, where the network has none of its own.
+      padding: padding of 3×3 and larger windows. "symmetric": half a window on each side, as in PyTorch;
+        "same": as in TensorFlow, which with stride 2 puts the extra row and column at the bottom and on the
+        right.
+      momentum: decay of batch norm's running averages.
+      kernels: "cpu" or "xla"; "auto" uses "cpu" on the CPU backend. Results are equal up to rounding.
+      trainable: "all", "last_stage" or "head". Frozen parts are normalised by their running averages, which
+        stay fixed.
+      epsilon: added to the variances of batch norm, unless the network defines its own.
     """
 
     padding: str = "symmetric"
@@ -54,7 +55,7 @@ class Settings:
 
 
 def settings_of(network: Network) -> Settings:
-    """What the `network` section of a config says of all layers."""
+    """The settings of all layers from the `network` section of a config."""
     return Settings(network.padding, network.momentum, network.kernels, network.trainable, network.epsilon)
 
 

@@ -10,16 +10,17 @@ from fsljax.networks.layers import Conv, Norm, Settings, Statistics, into_last_s
 
 
 class ResNet(nn.Module):
-    """A residual network's convolutions and the mean over places; parameters are named as in torchvision.
+    """A residual network up to global average pooling; parameters are named as in torchvision.
 
-    In bottlenecks the 3×3 convolution has the stride, as in torchvision.
+    In bottlenecks the 3×3 convolution is strided, as in torchvision.
 
     Attributes:
-      blocks: of each stage.
-      filters: of the first stage; each further one has twice as many.
-      bottleneck: blocks of 1×1, 3×3 and 1×1 convolutions with four times the filters at the end, else of
-        two 3×3 ones.
-      small_images: begin with a 3×3 convolution, else with a 7×7 one of stride 2 and 3×3 max pooling.
+      blocks: number of blocks of each stage.
+      filters: filters of the first stage, doubled in each further stage.
+      bottleneck: blocks of 1×1, 3×3 and 1×1 convolutions with four times the filters at the end; otherwise of
+        two 3×3 convolutions.
+      small_images: start with a 3×3 convolution; otherwise with a 7×7 convolution of stride 2 and 3×3 max
+        pooling.
       settings: padding, momentum, kernels, and which part is trained.
     """
 
@@ -34,8 +35,8 @@ class ResNet(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: normalise by the running averages, else by each episode's own statistics
-            (which updates the averages where "batch_stats" is mutable).
+          running_average: normalise by the running averages; otherwise by each episode's own statistics
+            (which updates the averages if "batch_stats" is mutable).
 
         Returns:
           features `[..., n, dim]`, dim the filters of the last stage.
@@ -45,7 +46,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def stages(self, images: jax.Array, *, running_average: bool) -> list[jax.Array]:
-        """The features `[n, height, width, channel]` that each stage ends with, at `stage_strides`."""
+        """Output features `[n, height, width, channel]` of each stage, at `stage_strides`."""
         settings = self.settings
         x = images.reshape(-1, *images.shape[-3:])
         before, last = of_stages(images.shape[:-3], settings, running_average=running_average)
@@ -67,16 +68,16 @@ class ResNet(nn.Module):
         return stages
 
     def stage_strides(self) -> tuple[int, ...]:
-        """Pixels of the image between neighbours in each of `stages`."""
+        """Stride of each of `stages` in pixels of the image."""
         first = 1 if self.small_images else 4
         return tuple(first * 2**stage for stage in range(len(self.blocks)))
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         return (f"layer{len(self.blocks)}",)
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
         return 1
 
 

@@ -1,4 +1,4 @@
-"""Weights from files with timm's or torchvision's names, read without running anything that is in them."""
+"""Loads weights from files with names of timm or torchvision, without executing code in them."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _ADVICE = "give the weights of the network that config.network.name names."
 
 
 def load_weights(path: Path, variables: Variables) -> Variables:
-    """The variables of a network with its backbone's arrays read from a file.
+    """Loads the weights of a network's backbone from a file.
 
     Args:
-      path: a file of timm's or torchvision's names and shapes, of one of `SUFFIXES`. Position embeddings may
-        be of another image size. It may be a whole detector's (`fsljax.networks.detector_layout`).
-      variables: "params" and "batch_stats" of a backbone, or of anything that holds one under "backbone";
-        all other parts stay as they are.
+      path: a file with names and shapes of timm or torchvision, with one of `SUFFIXES`. Position embeddings
+        may be for another image size. It may hold a whole detector (`fsljax.networks.detector_layout`).
+      variables: "params" and "batch_stats" of a backbone, or of a tree with one under "backbone"; everything
+        else is unchanged.
 
     Returns:
       a tree of the same structure, float32.
 
     Raises:
-      UserError: if the file cannot be read or is a pickle, or a tensor is missing, of another shape, not
-        finite, or of no part of the network; the first one is named.
+      UserError: if the file cannot be read or is a pickle, or a tensor is missing, has the wrong shape, is
+        not finite, or belongs to no part of the network; the first one is named.
     """
     flat = flat_arrays(variables)
     tensors = with_registers_as_in_timm(read_tensors(path))
@@ -93,7 +93,7 @@ def load_weights(path: Path, variables: Variables) -> Variables:
 
 
 def has_folded_norm(variables: Variables) -> bool:
-    """Whether every batch norm's running averages are those of no data: folded into the convolutions."""
+    """Whether every batch norm has initial running averages, having been folded into the convolutions."""
     averages = flatten_dict(variables.get("batch_stats", {}))
     means = [values for place, values in averages.items() if place[-1] == "mean"]
     return bool(means) and not any(np.any(values) for values in means)
@@ -103,10 +103,10 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a file by name, floats of less than 32 bits as float32.
 
     Args:
-      path: of one of `SUFFIXES`.
+      path: a file with one of `SUFFIXES`.
 
     Raises:
-      UserError: if it is of another kind, cannot be read, or holds anything but tensors and plain data.
+      UserError: if it is of another type, cannot be read, or contains anything but tensors and plain data.
     """
     check_suffix(path)
     try:

@@ -1,4 +1,4 @@
-"""Several processes of one run: they begin together, agree, and end together."""
+"""Runs over several processes: they start together, agree, and end together."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def begin(
     wait: float = _WAIT,
     say: Callable[[str], None] | None = None,
 ) -> None:
-    """Begins a run of several processes; before anything else uses a device.
+    """Starts a run over several processes; call it before anything else uses a device.
 
     Args:
-      coordinator: HOST:PORT of process 0, or "auto": what the cluster says (SLURM, Open MPI, Kubernetes,
-        Cloud TPU), as `jax.distributed` reads it.
-      processes: how many; None with "auto".
-      process: which one this is, from 0; None with "auto".
-      devices: of all processes, as `config.mesh.devices` asks for them.
+      coordinator: HOST:PORT of process 0, or "auto": detected from the cluster (SLURM, Open MPI, Kubernetes,
+        Cloud TPU) by `jax.distributed`.
+      processes: number of processes; None with "auto".
+      process: index of this process, from 0; None with "auto".
+      devices: number of devices of all processes, as in `config.mesh.devices`.
       wait: seconds to wait for the others.
-      say: writes a sentence at once, from any thread; None: to standard error.
+      say: function that prints a message immediately, from any thread; None: print to standard error.
 
     Raises:
-      UserError: if the arguments do not fit, or the processes do not find each other, or are not alike.
+      UserError: if the arguments are inconsistent, or the processes do not find each other or differ.
     """
     visible: Sequence[int] | None = None
     if coordinator == "auto":
@@ -106,7 +106,7 @@ def begin(
 
 
 def end() -> None:
-    """Waits for all processes to come to their end, and lets them go."""
+    """Waits until all processes have finished, and disconnects them."""
     for watch in _watches:
         if not watch.finish():  # jax's own goodbye would wait for those that are gone
             _flush()
@@ -117,10 +117,10 @@ def end() -> None:
 
 
 def fail(sentence: str, status: int) -> None:
-    """Ends this process, and with it the others, if there are any; else does nothing.
+    """Ends this process and all others; does nothing if there are no others.
 
     Args:
-      sentence: why, as the user is told.
+      sentence: the reason, shown to the user.
       status: the exit status.
     """
     for watch in _watches:
@@ -128,7 +128,7 @@ def fail(sentence: str, status: int) -> None:
 
 
 def tell_stopped() -> None:
-    """Says to the others that this process is being stopped at once; they end too."""
+    """Tells the other processes that this one is being stopped immediately, so that they end too."""
     for watch in _watches:
         watch.tell(
             f"Process {watch.index} of this run was stopped, and with it all. To go on, run the same command "
@@ -140,9 +140,9 @@ def tell_stopped() -> None:
 
 @contextlib.contextmanager
 def failures_told() -> Iterator[None]:
-    """Within it an unforeseen error ends all processes: with a sentence, where it came of another's end.
+    """Context in which an unexpected error ends all processes, with a message if another one caused it.
 
-    What is printed by others than process 0 is not shown.
+    Output of processes other than process 0 is not shown.
     """
     if not _watches:
         yield

@@ -1,14 +1,14 @@
-"""What code within a divided step sees of the other devices.
+"""Communication between the devices that share a step.
 
-The batch of a step lies on a mesh of two axes: its episodes are divided over `EPISODES`, the examples of each
-over `EXAMPLES`; a batch that has no episodes counts as one. Every device holds the whole state, draws the
-whole batch with the same keys, and takes its share of it.
+The batch of a step is sharded over a mesh of two axes: episodes over `EPISODES`, the examples of each over
+`EXAMPLES`; a batch without episodes counts as one. Every device holds the whole state, draws the whole batch
+with the same keys, and takes its share.
 
-The loss of a step is the mean over devices of what each of them computes, whether that is the loss of its
-share or, from gathered embeddings, that of all. Its gradient is then the mean of theirs: derivatives flow
-back through what was gathered and summed.
+The loss of a step is the mean over devices of what each one computes, be it the loss of its share or, from
+gathered embeddings, that of the whole batch. The gradient is then the mean of their gradients: derivatives
+flow back through gathers and sums.
 
-Outside of a divided step there is one device, and every function here gives back what it is given.
+Outside of a sharded step there is one device, and every function here returns its input.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Tree = TypeVar("Tree")
 
 
 class Among(NamedTuple):
-    """Which rows of a batch these are.
+    """Positions of rows within a batch.
 
     Attributes:
-      places: int32 `[n]`, their positions.
-      whole: rows of the batch.
+      places: int32 `[n]`, the positions.
+      whole: number of rows of the batch.
     """
 
     places: jax.Array
@@ -41,12 +41,12 @@ class Among(NamedTuple):
 
 
 def count() -> int:
-    """Devices that share a step."""
+    """Number of devices that share a step."""
     return _along(EPISODES) * _along(EXAMPLES)
 
 
 def number() -> jax.Array:
-    """Which of them this one is, int32 `[]`."""
+    """Index of this device among them, int32 `[]`."""
     return _place(EPISODES) * _along(EXAMPLES) + _place(EXAMPLES)
 
 
@@ -54,9 +54,9 @@ def share(tree: Tree, *, episodes: int = 1) -> Tree:
     """This device's rows of a batch.
 
     Args:
-      tree: arrays `[episodes · n, …]`, of a number of episodes that `EPISODES` divides, each of a number of
-        examples that `EXAMPLES` divides.
-      episodes: of the batch.
+      tree: arrays `[episodes · n, …]`; the number of episodes must be divisible by `EPISODES`, and the number
+        of examples of each by `EXAMPLES`.
+      episodes: number of episodes of the batch.
 
     Returns:
       arrays `[own episodes · own n, …]`.
@@ -76,12 +76,12 @@ def share(tree: Tree, *, episodes: int = 1) -> Tree:
 
 
 def own(episodes: int) -> int:
-    """How many of the episodes of a batch this device has a share in."""
+    """Number of a batch's episodes that this device has a share of."""
     return episodes // _along(EPISODES)
 
 
 def among(size: int, *, episodes: int = 1) -> Among | None:
-    """Which rows of the batch this device's `size` rows are; None: all of them."""
+    """Positions of this device's `size` rows within the batch; None: they are the whole batch."""
     whole = size * count()
     return None if whole == size else Among(share(jnp.arange(whole), episodes=episodes), whole)
 
@@ -89,13 +89,13 @@ def among(size: int, *, episodes: int = 1) -> Among | None:
 def drawn(
     draw: Callable[[int], jax.Array], size: int, among: Among | None = None, *, axis: int = 0
 ) -> jax.Array:
-    """What is drawn at random for `size` rows: the same for each of them whoever else shares the batch.
+    """Random draws for `size` rows, independent of how the batch is shared between devices.
 
     Args:
-      draw: of a number of rows, which `axis` counts.
-      size: rows here.
-      among: which of a batch they are; None: all of it.
-      axis: of rows.
+      draw: function of the number of rows, which are on `axis`.
+      size: number of rows on this device.
+      among: positions of the rows within the batch; None: they are the whole batch.
+      axis: axis of the rows.
     """
     return draw(size) if among is None else jnp.take(draw(among.whole), among.places, axis=axis)
 
@@ -104,8 +104,8 @@ def gathered(tree: Tree, *, episodes: int = 1) -> Tree:
     """The rows of all devices that share this device's episodes, in the order of the batch.
 
     Args:
-      tree: arrays `[own episodes · own n, …]`, as `share` gives them.
-      episodes: of the whole batch.
+      tree: arrays `[own episodes · own n, …]`, as returned by `share`.
+      episodes: number of episodes of the whole batch.
 
     Returns:
       arrays `[own episodes · n, …]`.
@@ -151,7 +151,7 @@ def total(tree: Tree) -> Tree:
 
 
 def of_first(tree: Tree) -> Tree:
-    """Arrays as the first device has them, on all: what float arithmetic decided may differ between them."""
+    """The first device's arrays, on all devices; results of float arithmetic may differ between them."""
     if count() == 1:
         return tree
 
@@ -165,7 +165,7 @@ def of_first(tree: Tree) -> Tree:
 
 
 def moments(average: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of the examples of whole episodes, from those of equal shares; any shape."""
+    """Mean and variance over whole episodes, from those of equal shares; any shape."""
     if _along(EXAMPLES) == 1:
         return average, variance
     # In one array: each collective costs its latency.
@@ -176,12 +176,12 @@ def moments(average: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def rows_of_divided(own: jax.Array, rows: jax.Array, *, episodes: int = 1) -> jax.Array:
-    """This device's share of rows of data that are divided over the devices.
+    """This device's share of rows of data that are sharded over the devices.
 
     Args:
-      own: as of `wherever_they_lie`.
-      rows: int `[episodes · n]`, of the whole batch, positions in all data.
-      episodes: of the batch.
+      own: as in `wherever_they_lie`.
+      rows: int `[episodes · n]`, positions of the whole batch in all data.
+      episodes: number of episodes of the batch.
 
     Returns:
       `[own episodes · own n, …]`.
@@ -190,10 +190,10 @@ def rows_of_divided(own: jax.Array, rows: jax.Array, *, episodes: int = 1) -> ja
 
 
 def wherever_they_lie(own: jax.Array, rows: jax.Array) -> jax.Array:
-    """Rows `[n, …]` of data that are divided over the devices, the same on all.
+    """Rows `[n, …]` of data that are sharded over the devices, the same on all.
 
     Args:
-      own: `[size, …]`, this device's part of the data: rows number · size and on.
+      own: `[size, …]`, this device's shard of the data: `size` rows from number · size.
       rows: int `[n]`, positions in all data.
     """
     places = rows - number() * len(own)

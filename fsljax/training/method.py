@@ -1,4 +1,4 @@
-"""What the training loop asks of a method, and what a method gives."""
+"""The interface between the training loop and a method."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ OF_EPISODES = ".episodes"
 
 
 class Evaluation(NamedTuple):
-    """What a method measured on the test part.
+    """What a method measured on the test split.
 
     Attributes:
       test: `{setting: {metric: value}}`, as in `results.json`.
-      published: `{setting: {source: value}}`, figures of others beside which ours stand.
-      sections: the method's own parts of the report.
+      published: `{setting: {source: value}}`, published figures to compare with.
+      sections: the method's own sections of the report.
       embeddings: float `[n, dim]` of test images of a few classes, for the projector.
-      shown: those images, with their classes.
-      correct: for paired comparisons, by setting: bool `[n]`, whether each test example was classified
-        correctly; or float64 `[episodes]`, the accuracy in each episode, and then a digest of the episodes
-        under the name of the setting and `OF_EPISODES`. Settings without either cannot be paired.
-      learned: the classes and what names new images by them, kept beside the checkpoint; None: nothing.
-      remarks: sentences that are printed under the table.
-      more: what `results.json` holds of it beside the figures.
+      shown: the images of these embeddings, with their classes.
+      correct: for paired comparisons, for each setting: bool `[n]`, whether each test example was classified
+        correctly; or float64 `[episodes]`, the accuracy in each episode, with a digest of the episodes under
+        the name of the setting and `OF_EPISODES`. Settings without either cannot be paired.
+      learned: the classes and the rule that classifies new images, stored next to the checkpoint; None:
+        nothing.
+      remarks: sentences printed below the table of results.
+      more: further content of `results.json` besides the figures.
     """
 
     test: dict[str, dict[str, float]]
@@ -48,11 +49,11 @@ class Evaluation(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """The classes of a run, and what names new images by them.
+    """The classes of a run, and the rule that classifies new images.
 
     Attributes:
       labels: names of the classes.
-      arrays: what is kept of the rule; see `fsljax.classification.heads.kept.arrays_of`.
+      arrays: the stored rule; see `fsljax.classification.heads.kept.arrays_of`.
     """
 
     labels: list[str]
@@ -63,8 +64,9 @@ class TrainingData(NamedTuple):
     """What a method trains on.
 
     Attributes:
-      inputs: of the network, `[n, …]`: images or features; on the host where they don't fit on the device.
-      index: arrays, or a tree of them, that `Method.draw` reads, such as the classes of the inputs.
+      inputs: inputs of the network, `[n, …]`: images or features; kept on the host if they do not fit on the
+        device.
+      index: array, or tree of arrays, that `Method.draw` reads, such as the classes of the inputs.
     """
 
     inputs: jax.Array | np.ndarray | EncodedImages
@@ -72,66 +74,66 @@ class TrainingData(NamedTuple):
 
 
 class Batch(Protocol):
-    """What a step learns from, as a NamedTuple: `rows`, and what else `Method.learn` needs."""
+    """The batch of a training step, a NamedTuple: `rows`, and whatever else `Method.learn` needs."""
 
     @property
     def rows(self) -> jax.Array:
-        """Int `[…]`, positions in the inputs."""
+        """Positions in the inputs, int `[…]`."""
 
 
 class Data(Protocol):
-    """What a method's `load` gives, such as `fsljax.data.Splits`."""
+    """What a method's `load` returns, such as `fsljax.data.Splits`."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences the user should read."""
 
     def fingerprints(self) -> dict[str, str]:
-        """Of "train", "validation" and "test": equal only for the same data."""
+        """Fingerprints of "train", "validation" and "test", equal only for identical data."""
 
 
 class Method(Protocol):
-    """What the training loop asks of a method."""
+    """What the training loop requires of a method."""
 
     @property
     def refresh_every(self) -> int:
-        """Steps between calls of `refresh`; 0: it is never called."""
+        """Steps between calls of `refresh`; 0: never called."""
 
     @property
     def episodes_per_step(self) -> int:
-        """Equal parts of a batch that devices take whole, each normalised by itself; 1: it is one."""
+        """Number of equal parts of a batch, each kept on one device and normalised by itself; 1: no parts."""
 
     @property
     def prefetchable(self) -> bool:
-        """Whether `draw` reads nothing of the state but its key and step: batches are then known before."""
+        """Whether `draw` reads only the key and step of the state, so that batches are known in advance."""
 
     def training_data(self, variables: Variables) -> TrainingData:
-        """What is trained on: put on the device once, or read batch by batch where it doesn't fit."""
+        """The training data: put on the device once, or read batch by batch if they do not fit."""
 
     def refresh(self, state: TrainState, data: TrainingData) -> TrainState:
-        """The state with what the whole training set gives, before steps 0, `refresh_every`, and so on."""
+        """Updates the state from the whole training set, before steps 0, `refresh_every`, and so on."""
 
     def init(self, key: jax.Array) -> TrainState:
         """The state before the first step."""
 
     def draw(self, state: TrainState, index: ArrayTree) -> Batch:
-        """A batch, as a NamedTuple: `rows`, int `[…]`, are positions in the inputs; a pure function.
+        """Draws a batch, a NamedTuple whose `rows`, int `[…]`, are positions in the inputs; a pure function.
 
-        It holds whatever else `learn` needs, such as classes.
+        The batch also holds whatever else `learn` needs, such as classes.
         """
 
     def learn(
         self, state: TrainState, batch: Batch, inputs: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One step on a batch and its inputs, those at `batch.rows`, `[*rows.shape, …]`; a pure function.
+        """One training step on a batch and its inputs `[*rows.shape, …]`, from `batch.rows`; a pure function.
 
-        Where several devices share the step, each runs it with the whole batch and the inputs of its own
-        share, `[n, …]` at `shares.share(rows)`; see `fsljax.parallel.shares`. Metrics are averaged over the
-        devices. They are scalars and "loss" is one of them.
+        If several devices share the step, each runs it with the whole batch and the inputs of its own share,
+        `[n, …]` at `shares.share(rows)`; see `fsljax.parallel.shares`. Metrics are scalars, including "loss",
+        and are averaged over the devices.
         """
 
     def validate(self, variables: Variables) -> dict[str, float]:
-        """Figures on the validation part; the first chooses the best checkpoint. Empty: there is none."""
+        """Validation metrics; the first selects the best checkpoint. Empty: there is no validation."""
 
     def evaluate(self, variables: Variables) -> Evaluation:
-        """Figures on the test part."""
+        """Evaluates the network on the test split."""

@@ -1,4 +1,4 @@
-"""The state of a run: all that is needed to go on as if it had never stopped."""
+"""The state of a run: everything needed to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ from fsljax.training.optimizer import make_optimizer
 
 
 class TrainState(train_state.TrainState):
-    """Flax's TrainState with what these methods need besides parameters and optimiser.
+    """Flax's TrainState, extended by what the methods need besides parameters and optimiser.
 
     Attributes:
       batch_stats: running averages of batch norm.
       ema_params: exponential moving average of the parameters; None without averaging.
-      key: base of the run's random numbers; those of a step come from `fold_in(key, step)`.
-      method_state: what a method keeps besides, such as Magnet's clusters; None: nothing.
-      method_params: names of the parameters, at the top of the tree, that are the method's and not its
-        network's.
-      divided: names, anywhere in the tree, of arrays whose rows are divided over devices, and how many rows
-        each has; see `config.mesh.divide_classes`.
+      key: base key of the run; the random numbers of a step come from `fold_in(key, step)`.
+      method_state: further state of the method, such as Magnet's clusters; None: nothing.
+      method_params: names of top-level parameters that belong to the method rather than to its network.
+      divided: names, anywhere in the tree, of arrays whose rows are sharded over devices, and their numbers
+        of rows; see `config.mesh.divide_classes`.
     """
 
     batch_stats: ArrayTree
@@ -44,27 +43,27 @@ class TrainState(train_state.TrainState):
     divided: tuple[tuple[str, int], ...] = struct.field(pytree_node=False, default=())
 
     def step_key(self) -> jax.Array:
-        """The random key of this step alone."""
+        """The random key of this step."""
         return jax.random.fold_in(self.key, self.step)
 
     def inference_variables(self) -> Variables:
-        """Parameters (averaged, where averaging is on) and batch statistics, for evaluation."""
+        """Parameters (averaged, if averaging is on) and batch statistics, for evaluation."""
         params = self.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.batch_stats}
 
     def network_variables(self) -> Variables:
-        """The variables of `inference_variables` that are the network's."""
+        """The variables of `inference_variables` that belong to the network."""
         return without_params(self.inference_variables(), self.method_params)
 
     def started_from(self, variables: Variables, source: str) -> TrainState:
-        """This first state with the parameters and batch statistics of another network.
+        """This initial state with the parameters and batch statistics of another network.
 
         Args:
-          variables: of a network alone.
-          source: where they are from, for the error.
+          variables: variables of a network only.
+          source: where they come from, for error messages.
 
         Raises:
-          UserError: if they are of another network.
+          UserError: if they belong to a different network.
         """
         here = without_params({"params": self.params, "batch_stats": self.batch_stats}, self.method_params)
         there = variables
@@ -91,7 +90,7 @@ class TrainState(train_state.TrainState):
         )
 
     def with_parameter(self, name: str, value: jax.Array) -> TrainState:
-        """This state with another value of a parameter, of which the optimiser remembers nothing."""
+        """This state with a new value of a parameter, whose optimiser state is reset."""
         value = value.astype(self.params[name].dtype)
 
         def forgotten(path: tuple[Any, ...], moment: jax.Array) -> jax.Array:
@@ -108,9 +107,9 @@ class TrainState(train_state.TrainState):
         """The state after one optimiser step.
 
         Args:
-          gradients: of the loss of this device's share of the batch.
-          batch_stats: of that share.
-          ema: share of the averaged parameters that is kept; see `config.train.ema`.
+          gradients: gradients of the loss of this device's share of the batch.
+          batch_stats: batch statistics of that share.
+          ema: decay of the averaged parameters; see `config.train.ema`.
         """
         names = [name for name, _ in self.divided]
         # Each device has the gradient of all devices' losses for what it alone holds.
@@ -138,15 +137,15 @@ def create_train_state(
     more_params: Params | None = None,
     rates: dict[str, float] | None = None,
 ) -> TrainState:
-    """The state of a network before its first step.
+    """The state of a network before the first step.
 
     Args:
-      config: of the experiment.
-      network: that `config.network` describes.
+      config: the experiment's config.
+      network: the network that `config.network` describes.
       image_shape: `(height, width, channel)`.
-      key: of the network's first parameters and of the run's random numbers.
-      more_params: parameters of the method beside the network's.
-      rates: by what the learning rate of some of these is multiplied, by their names.
+      key: key for initialising the network and for the random numbers of the run.
+      more_params: parameters of the method in addition to the network's.
+      rates: learning rate multipliers for some of these, by name.
     """
     init_key, run_key = jax.random.split(key)
     variables = network.init(init_key, jnp.zeros((1, *image_shape)), running_average=True)
@@ -163,7 +162,7 @@ def create_train_state(
 
 
 def without_params(variables: Variables, names: Sequence[str]) -> Variables:
-    """The variables without the parameters of these names: a network's, to be used by any method."""
+    """The variables without the parameters of these names: those of the network, usable by any method."""
     params = {name: tree for name, tree in variables["params"].items() if name not in names}
     return {**variables, "params": params}
 

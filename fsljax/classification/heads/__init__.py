@@ -1,4 +1,4 @@
-"""How classes that were enrolled are compared: a head is made of the embeddings of a few images of each."""
+"""Heads, which compare enrolled classes from the embeddings of a few images each."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from fsljax.classification.heads.representatives import Representatives
 from fsljax.errors import UserError
 
 HEADS = ("prototype", "centered", "logistic", "representatives")
-"""What a class of a pretrained network can be compared by."""
+"""Names of the heads available for pretrained networks."""
 
 
 def new_head(name: str, *, distance: str = "cosine") -> Head:
-    """An empty head for embeddings of a network that was trained on other classes.
+    """An empty head for embeddings of a network trained on other classes.
 
     Args:
-      name: "prototype": the nearest mean of embeddings, by `distance`. "centered": the mean of all embeddings
-        is taken off first. "logistic": multinomial logistic regression. "representatives": the posteriors of
-        RepMet, each embedding a representative.
-      distance: of prototypes, "cosine" or "squared_euclidean".
+      name: "prototype": the nearest class mean by `distance`. "centered": likewise, after subtracting the
+        mean of all embeddings. "logistic": multinomial logistic regression. "representatives": RepMet's
+        posteriors, with each embedding as a representative.
+      distance: distance to prototypes, "cosine" or "squared_euclidean".
 
     Raises:
-      UserError: if there is no such head, or no such distance.
+      UserError: if there is no such head or distance.
     """
     if name not in HEADS:
         raise UserError(f"head is {name!r}; it can be {', '.join(map(repr, HEADS))}.")

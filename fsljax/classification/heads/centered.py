@@ -1,4 +1,4 @@
-"""Classes by the means of centred embeddings (Wang et al., 2019, SimpleShot, arXiv:1911.04623)."""
+"""Nearest class mean of centred embeddings (Wang et al., 2019, SimpleShot, arXiv:1911.04623)."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class CentredMeans(NamedTuple):
 
 @dataclass(frozen=True)
 class Centered:
-    """The nearest class mean, once the mean of all enrolled embeddings is taken off.
+    """The nearest class mean after subtracting the mean of all enrolled embeddings.
 
-    Embeddings are brought to length 1, the mean is subtracted, and they are brought to length 1 again; the
-    distance is the squared Euclidean one. Probabilities are softmax(−distance / T).
+    Embeddings are normalised to length 1, the mean is subtracted, and they are normalised again; the distance
+    is squared Euclidean. Probabilities are softmax(−distance / T).
 
     Attributes:
-      temperature: T; None: the likeliest, each embedding left out.
+      temperature: T; None: maximum likelihood, with each embedding left out in turn.
     """
 
     temperature: float | None = None

@@ -1,4 +1,4 @@
-"""What all heads have in common: the protocol, the embeddings they are made of, and temperatures."""
+"""What all heads share: the protocol, their support embeddings, and temperatures."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MOST_CLASSES_LEFT_OUT = 50
 
 
 class Compared(NamedTuple):
-    """Embeddings compared with the enrolled classes.
+    """Result of comparing embeddings with the enrolled classes.
 
     Attributes:
-      predictions: int `[n]`, the likeliest class.
-      probabilities: float32 `[n, classes]`; the likeliest has the highest.
-      distances: float32 `[n, classes]`, to what is nearest of each class.
+      predictions: int `[n]`, the most likely class.
+      probabilities: float32 `[n, classes]`, highest for the prediction.
+      distances: float32 `[n, classes]`, to the nearest prototype or representative of each class.
     """
 
     predictions: np.ndarray
@@ -40,28 +40,28 @@ class Compared(NamedTuple):
 
 
 class Head(Protocol):
-    """Classes by a few embeddings each."""
+    """A classifier of embeddings, given a few of each class."""
 
     @property
     def name(self) -> str:
         """One of `HEADS`, or the name of a rule that a method trained."""
 
     def copy(self) -> Self:
-        """The same classes; what changes one of the two does not change the other."""
+        """A copy with the same classes; changes to one do not affect the other."""
 
     def settled(self) -> Head:
-        """The same classes; what was chosen from all embeddings (a temperature, σ, a strength) is fixed."""
+        """The same classes, with parameters chosen from all embeddings (temperature, σ, penalty) fixed."""
 
     def telling_unknown(self) -> Head:
-        """The head by whose distances it is told what belongs to no class, settled."""
+        """The settled head whose distances are used to detect unknown classes."""
 
     @property
     def labels(self) -> list[Label]:
-        """In the order of their first enrolment."""
+        """Labels in order of first enrolment."""
 
     @property
     def supports(self) -> Mapping[Label, np.ndarray]:
-        """The embeddings `[n, dim]` of each class; none of a class of which only the sum was kept."""
+        """Embeddings `[n, dim]` of each class; empty for a class of which only the sum was kept."""
 
     def add(self, labels: Sequence[Label], embeddings: np.ndarray) -> None:
         """Adds embeddings `[n, dim]`."""
@@ -76,13 +76,13 @@ class Head(Protocol):
         """The probabilities that `compare` gives, as a function for JAX to trace."""
 
     def radius(self) -> float:
-        """Half the distance of a class to its nearest neighbour, in the mean; of two classes or more."""
+        """Half the mean distance of a class to its nearest neighbour; requires two or more classes."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All there is to keep but the labels."""
+        """Everything to store except the labels."""
 
     def restore(self, labels: Sequence[Label], arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes what `arrays` gave."""
+        """Restores the result of `arrays`."""
 
 
 class Supports:

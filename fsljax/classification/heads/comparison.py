@@ -1,4 +1,4 @@
-"""Embeddings compared with representatives of each class (Karlinsky et al., 2019, arXiv:1806.04728)."""
+"""Compares embeddings with representatives of each class (Karlinsky et al., 2019, arXiv:1806.04728)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fsljax.evaluation.arrays import checked_rows, in_blocks
 from fsljax.losses.repmet import log_posteriors, repmet_loss
 
 RULES = ("soft_posterior", "hard_posterior", "nearest_representative")
-"""How representatives classify."""
+"""Classification rules for representatives."""
 _FLOATS_A_BLOCK = 2_000_000
 
 
@@ -26,10 +26,10 @@ class RepresentativeOutput(NamedTuple):
 
     Attributes:
       soft_posteriors: `[n, classes]`, Σ_j p_ij / Σ_i Σ_j p_ij; each row sums to 1.
-      hard_posteriors: `[n, classes]`, max_j p_ij, which need not sum to anything.
-      background: `[n]`, 1 − max p_ij, the probability of none of the classes.
-      predictions: int32 `[n]` classes by each of `RULES`; of classes that are level, the lower.
-      nearest: int32 `[n]`, which of its class's representatives the nearest of all is, 0 … k − 1.
+      hard_posteriors: `[n, classes]`, max_j p_ij, which need not sum to 1.
+      background: `[n]`, 1 − max p_ij, the probability that it is of no class.
+      predictions: classes int32 `[n]` for each of `RULES`; ties go to the lower class.
+      nearest: int32 `[n]`, index of the nearest representative within its class, 0 … k − 1.
     """
 
     soft_posteriors: jax.Array
@@ -46,23 +46,23 @@ def compare(
     sigma: jax.Array | float,
     exists: jax.Array | None = None,
 ) -> RepresentativeOutput:
-    """Compares embeddings with representatives, p_ij = exp(−D_ij²/2σ²) with D_ij their distance.
+    """Compares embeddings with representatives, p_ij = exp(−D_ij²/2σ²) where D_ij is their distance.
 
-    Predictions are taken from logarithms and distances: they are right where every p underflows, and the hard
-    posterior and the nearest representative, between which lies a rising function, always name one class.
+    Predictions are computed from logarithms and distances: they are correct even if every p underflows, and
+    the hard posterior always agrees with the nearest representative, since one is monotonic in the other.
 
     Args:
       embeddings: `[n, dim]`.
       representatives: `[classes, k, dim]`.
       sigma: σ above 0.
-      exists: bool `[classes, k]`, representatives that count; None: all. A class with none has the
-        posterior 0.
+      exists: bool `[classes, k]`, True for representatives that exist; None: all do. A class without
+        representatives has posterior 0.
 
     Returns:
       A `RepresentativeOutput`, float32 (float64 if an input is).
 
     Raises:
-      AssertionError: if the shapes don't agree.
+      AssertionError: if the shapes do not match.
     """
     chex.assert_rank([embeddings, representatives], [2, 3])
     classes, k, dim = representatives.shape
@@ -94,10 +94,11 @@ def classify(
     sigma: float,
     exists: jax.Array | np.ndarray | None = None,
 ) -> RepresentativeOutput:
-    """`compare` for any number of embeddings in compiled blocks, with arguments that are checked.
+    """`compare` for any number of embeddings, in compiled blocks and with validated arguments.
 
     Raises:
-      UserError: if shapes don't agree, a value is not finite, σ is not above 0, or no representative exists.
+      UserError: if the shapes do not match, a value is not finite, σ is not above 0, or no representative
+        exists.
     """
     rows = checked_rows(embeddings, "embeddings")
     centres = np.asarray(representatives, np.float32)
@@ -130,11 +131,11 @@ def _compare_block(
 
 
 def of_support(support: jax.Array, representatives: int = 0) -> jax.Array:
-    """Representatives of classes that were never trained: their support, or k-means of it.
+    """Representatives of new classes: their support, or k-means centroids of it.
 
     Args:
       support: `[way, shot, dim]`.
-      representatives: k, of each class; 0, or as many as the shot or more: the support itself.
+      representatives: k per class; 0, or at least the number of shots: the support itself.
 
     Returns:
       `[way, k, dim]`.
@@ -160,18 +161,19 @@ def fine_tuned(
     version: str = "v2",
     squared: bool = False,
 ) -> jax.Array:
-    """Representatives after a few steps of gradient descent on the RepMet loss, the network as it is.
+    """Fine-tunes representatives by gradient descent on the RepMet loss, with the network frozen.
 
-    A step subtracts rate · σ² · ∂(Σ ℓ)/∂R, the loss summed over the examples: with "v1" and "v2" it moves a
-    representative by about that share of its way to an example, whatever the scale of the embeddings.
+    A step subtracts rate · σ² · ∂(Σ ℓ)/∂R, with the loss summed over examples: for "v1" and "v2" it moves a
+    representative by about the fraction `rate` of its distance to an example, whatever the scale of the
+    embeddings.
 
     Args:
       representatives: `[classes, k, dim]`, of two classes or more.
-      embeddings: `[n, dim]`, of the examples to learn from.
+      embeddings: `[n, dim]`, embeddings of the training examples.
       labels: int `[n]`.
-      steps: how many.
-      rate: of the learning.
-      sigma, alpha, version, squared: of the loss.
+      steps: number of steps.
+      rate: learning rate.
+      sigma, alpha, version, squared: parameters of the loss.
 
     Returns:
       `[classes, k, dim]`.

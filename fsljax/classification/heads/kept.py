@@ -1,4 +1,4 @@
-"""Heads on disk: what a run learned of its classes, and what an application enrolled."""
+"""Storage of heads: classes learned by a run, or enrolled by an application."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ KIND = "head"
 
 
 def arrays_of(head: Head, kind: str, scale: Scale | None = None) -> dict[str, np.ndarray]:
-    """What is to be kept of a head.
+    """The arrays to store of a head.
 
     Args:
       head: the head.
-      kind: by which it is made anew: "", the network's own rule; "softmax", "clusters"; or a name of `HEADS`
-        with the distance after a colon.
-      scale: of its confidence, where it cannot be found anew from embeddings that are kept.
+      kind: how to restore it: "", the network's own rule; "softmax", "clusters"; or a name of `HEADS`, with
+        the distance after a colon.
+      scale: scale of its confidence, if it cannot be recomputed from stored embeddings.
     """
     kept = {**head.arrays(), KIND: np.array(kind)} if kind else head.arrays()
     return kept if scale is None else {**kept, "scale": np.array(scale)}
 
 
 class Kept:
-    """What a file of classes held.
+    """The contents of a file of classes.
 
     Attributes:
-      head: with its classes.
+      head: head with its classes.
       kind: see `arrays_of`.
       unknown: the threshold, or None.
-      scale: of the confidence, if it was kept.
+      scale: scale of the confidence, if it was stored.
     """
 
     def __init__(self, path: Path, model: Model, dim: int, own: Head):
         """Reads a file of classes of a network.
 
         Args:
-          path: of the file.
-          model: of the network.
-          dim: of its embeddings.
-          own: its own rule, without classes.
+          path: path of the file.
+          model: model of the network.
+          dim: dimension of its embeddings.
+          own: head with its own rule, without classes.
 
         Raises:
-          UserError: if it cannot be read, or is of another network.
+          UserError: if it cannot be read, or belongs to a different network.
         """
         self.head, self.kind = own, ""
         self.unknown: float | None = None
@@ -69,7 +69,7 @@ class Kept:
 
 
 def head_of_kind(kind: str) -> Head | None:
-    """An empty head; None of the network's own rule.
+    """An empty head; None for the network's own rule.
 
     Raises:
       UserError: if there is no such kind.
@@ -83,12 +83,12 @@ def head_of_kind(kind: str) -> Head | None:
 
 
 def trained_scale(head: Head, embeddings: np.ndarray, labels: np.ndarray) -> Scale | None:
-    """The scale of a head that keeps no embeddings, from those it was trained on.
+    """The scale of a head that keeps no embeddings, from its training embeddings.
 
     Args:
-      head: with the classes.
+      head: head with the classes.
       embeddings: `[n, dim]`.
-      labels: int `[n]`, places of their classes.
+      labels: int `[n]`, indices of their classes.
     """
     distances = head.telling_unknown().compare(embeddings).distances.astype(np.float64)
     own = distances[np.arange(len(labels)), labels].copy()

@@ -1,4 +1,4 @@
-"""Classes that a network was trained on, named by what it learned of them."""
+"""Classification of the classes that a network was trained on, by its own rule."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from fsljax.evaluation import nearest_cluster
 
 
 class SoftmaxLayer:
-    """The layer that was trained with the network, while there are no other classes than its own.
+    """The layer trained with the network, as long as there are no classes other than its own.
 
-    A class that is enrolled has no row in it: all are then compared by the means of their embeddings, of the
-    training images for those that were trained.
+    An enrolled class has no row in it: all classes are then compared by the means of their embeddings, those
+    of the training images for trained classes.
     """
 
     name = "softmax"
@@ -52,7 +52,7 @@ class SoftmaxLayer:
 
         Args:
           labels: names of the classes.
-          kernel, bias: of the layer.
+          kernel, bias: parameters of the layer.
           embeddings: `[n, dim]`.
           of: int `[n]`, their classes.
         """
@@ -125,7 +125,7 @@ class NearestClusters:
     """The clusters of each class's embeddings (Rippel et al., 2016, arXiv:1511.05939).
 
     Attributes:
-      per_class: clusters of a class that is enrolled at most, by k-means.
+      per_class: maximum number of k-means clusters of an enrolled class.
     """
 
     name = "clusters"
@@ -144,7 +144,7 @@ class NearestClusters:
         variance: float,
         num_nearest: int,
     ) -> Self:
-        """The clusters `[classes, k, dim]` of training images, of which those exist that have `counts`."""
+        """The clusters `[classes, k, dim]` of training images; those with a count of 0 do not exist."""
         head = cls(centroids.shape[1], variance, num_nearest)
         rows = [np.asarray(of[there > 0]) for of, there in zip(centroids, counts, strict=True)]
         head._centroids = dict(zip(labels, rows, strict=True))

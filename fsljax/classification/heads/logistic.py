@@ -1,4 +1,4 @@
-"""Classes by multinomial logistic regression on their embeddings."""
+"""Classification by multinomial logistic regression on embeddings."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class _Fitted(NamedTuple):
 
 @dataclass(frozen=True)
 class Logistic:
-    """The likeliest class by multinomial logistic regression with an L2 penalty.
+    """Multinomial logistic regression with an L2 penalty.
 
-    Embeddings without a negative value are replaced by their square roots, whose values are spread less
-    (Hu, Gripon and Pateux, 2021, arXiv:2006.03806); then they are brought to length 1, centred, and brought
-    to length 1 again. `distances` are those of `Centered`.
+    Embeddings without negative values are replaced by their square roots, which are less skewed (Hu, Gripon
+    and Pateux, 2021, arXiv:2006.03806); then they are normalised to length 1, centred, and normalised again.
+    `distances` are those of `Centered`.
 
     Attributes:
-      penalty: its strength; None: the likeliest of several, the embeddings left out by turns, or a middling
-        one where no class has two.
+      penalty: strength of the penalty; None: chosen by cross-validated likelihood, or a medium one if no
+        class has two embeddings.
     """
 
     penalty: float | None = None

@@ -1,4 +1,4 @@
-"""Classes by representatives of a network that knows nothing of them (Karlinsky et al., 2019)."""
+"""RepMet's posteriors for networks trained without representatives (Karlinsky et al., 2019)."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class _Fitted(NamedTuple):
 
 @dataclass(frozen=True)
 class Posteriors:
-    """RepMet's soft posteriors, Σ_j p_ij / Σ_i Σ_j p_ij, each enrolled embedding a representative.
+    """RepMet's soft posteriors, Σ_j p_ij / Σ_i Σ_j p_ij, with each enrolled embedding as a representative.
 
-    Embeddings are centred as those of `Centered`.
+    Embeddings are centred as in `Centered`.
 
     Attributes:
-      sigma: σ; None: the likeliest of several, each embedding left out.
+      sigma: σ; None: chosen by leave-one-out likelihood.
     """
 
     sigma: float | None = None
@@ -87,7 +87,7 @@ class Posteriors:
 
 
 def likeliest_sigma(rows: np.ndarray, labels: np.ndarray) -> float:
-    """The σ under which embeddings are the likeliest that are left out one by one.
+    """The σ with the highest leave-one-out likelihood.
 
     Args:
       rows: `[n, dim]`.

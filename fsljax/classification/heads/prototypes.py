@@ -1,4 +1,4 @@
-"""Classes by the means of their embeddings (Snell, Swersky and Zemel, 2017, arXiv:1703.05175)."""
+"""Nearest class mean of embeddings (Snell, Swersky and Zemel, 2017, arXiv:1703.05175)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fsljax.losses.prototypical import DISTANCES
 
 
 class Prototypes:
-    """The nearest mean of a class's embeddings.
+    """The nearest class mean.
 
     Probabilities are softmax(−distance / temperature).
     """
@@ -40,8 +40,9 @@ class Prototypes:
 
         Args:
           distance: a name of `fsljax.losses.prototypical.DISTANCES`.
-          temperature: by which distances are divided; None: the likeliest, each embedding left out.
-          unit: embeddings are brought to length 1 before they are averaged.
+          temperature: temperature that distances are divided by; None: maximum likelihood, with each
+            embedding left out in turn.
+          unit: normalise embeddings to length 1 before averaging.
         """
         self._distance = DISTANCES[distance]
         self._takes_differences = distance == "squared_euclidean"

@@ -1,4 +1,4 @@
-"""A head that keeps the embeddings of its classes, and is made of them anew when they have changed."""
+"""A head that keeps the embeddings of its classes and is refitted when they change."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from fsljax.data.labels import Label
 
 
 class Rule(Protocol):
-    """What is made of embeddings, and how others are compared with it; never changed."""
+    """A comparison rule fitted to embeddings; immutable."""
 
     @property
     def name(self) -> str:
         """One of `HEADS`."""
 
     def fitted(self, supports: Supports) -> Any:
-        """What the classes' embeddings make."""
+        """Fits the rule to the embeddings of the classes."""
 
     def settled(self, fitted: Any) -> Rule:
-        """The rule that chooses nothing any more: as it chose for `fitted`."""
+        """The rule with all choices fixed as they were made for `fitted`."""
 
     def telling_unknown(self, supports: Supports) -> Head:
-        """The head of the same classes by whose distances it is told what belongs to none."""
+        """The head over the same classes whose distances are used to detect unknown classes."""
 
     def compare(self, fitted: Any, embeddings: np.ndarray) -> Compared:
         """Compares embeddings `[n, dim]`."""
@@ -36,11 +36,11 @@ class Rule(Protocol):
         """The probabilities that `compare` gives, as a function for JAX to trace."""
 
     def radius(self, fitted: Any) -> float:
-        """Half the distance of a class to its nearest neighbour, in the mean."""
+        """Half the mean distance of a class to its nearest neighbour."""
 
 
 class Refitted:
-    """Classes of which every embedding is kept, compared by a rule; a `Head`."""
+    """A `Head` that keeps every embedding of its classes and compares them by a rule."""
 
     def __init__(self, rule: Rule, supports: Supports | None = None):
         self.rule = rule
@@ -95,7 +95,7 @@ class Refitted:
         self._fitted = None
 
     def fitted(self) -> Any:
-        """What the rule made of the classes as they are."""
+        """The rule fitted to the current classes."""
         if self._fitted is None:
             self._fitted = self.rule.fitted(self._supports)
         return self._fitted

@@ -1,4 +1,4 @@
-"""Classes by representatives of a network that RepMet trained (Karlinsky et al., 2019, arXiv:1806.04728)."""
+"""Classification by the representatives of RepMet networks (Karlinsky et al., 2019, arXiv:1806.04728)."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _OUT_OF_REACH = 1e15  # the square of a difference stays in float32's range
 
 
 class Representatives:
-    """Classes by representatives: their embeddings, or k-means of these (Karlinsky et al., 2019).
+    """Classification by representatives: embeddings, or their k-means centroids (Karlinsky et al., 2019).
 
     Attributes:
-      per_class: representatives of a class at most; 0: every embedding is one.
+      per_class: maximum number of representatives per class; 0: every embedding is one.
     """
 
     name = "representatives"
@@ -84,7 +84,7 @@ class Representatives:
             self._supports[label], self._centres[label] = support, made
 
     def hold(self, labels: Sequence[Label], representatives: np.ndarray) -> None:
-        """Takes classes that were trained, with their representatives `[classes, k, dim]`."""
+        """Adds trained classes with their representatives `[classes, k, dim]`."""
         self._centres |= dict(zip(labels, np.asarray(representatives, np.float32), strict=True))
         none = np.zeros((0, representatives.shape[2]), np.float32)
         self._supports |= dict.fromkeys(labels, none)
@@ -93,7 +93,7 @@ class Representatives:
         del self._supports[label], self._centres[label]
 
     def fine_tune(self, steps: int, rate: float) -> None:
-        """Lets the representatives of all classes learn from their supports (of two at least)."""
+        """Fine-tunes the representatives of all classes, two or more, on their support."""
         if len(self._supports) < 2:
             raise UserError("Two classes must be enrolled for their representatives to learn: there is one.")
         padded, exists = self._padded()
@@ -113,7 +113,7 @@ class Representatives:
             self._centres[label] = row[there]
 
     def background(self, embeddings: np.ndarray) -> np.ndarray:
-        """Probability of none of the classes, float32 `[n]`: 1 − max p."""
+        """Probability that an image is of no class, float32 `[n]`: 1 − max p."""
         return np.asarray(self._classify(embeddings).background)
 
     def compare(self, embeddings: np.ndarray) -> Compared:

@@ -1,4 +1,4 @@
-"""How sure a classifier is that an image belongs to a class at all, and from where on it says so."""
+"""Confidence that an image belongs to any enrolled class, and its threshold."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _MOST = 60.0  # log odds; beyond, all confidences were equal
 
 
 class Scale(NamedTuple):
-    """Between distances of what belongs to a class and distances of what belongs to none.
+    """Converts distances to the log odds that an image belongs to a class.
 
     Attributes:
-      middle: the distance at which either is as likely.
-      slope: log odds gained by a unit less.
+      middle: distance at which known and unknown are equally likely.
+      slope: increase of the log odds per unit of decreasing distance.
     """
 
     middle: float
     slope: float
 
     def confidence(self, nearest: np.ndarray) -> np.ndarray:
-        """From 0 to 1, of distances `[n]` to what is nearest of any class."""
+        """Confidence from 0 to 1, from distances `[n]` to the nearest class."""
         odds = np.clip(self.slope * (self.middle - np.asarray(nearest, np.float64)), -_MOST, _MOST)
         sure: np.ndarray = 1 / (1 + np.exp(-odds))
         return sure
 
 
 class Distances(NamedTuple):
-    """Distances to what is nearest of any class, of enrolled embeddings.
+    """Distances of enrolled embeddings to the nearest class.
 
     Attributes:
-      known: each without itself.
-      unknown: each without its class.
+      known: each embedding left out of its own class.
+      unknown: each embedding with its whole class left out.
       classes: int `[n]`, the classes of `unknown`.
     """
 
@@ -51,12 +51,12 @@ class Calibration(NamedTuple):
     """Result of `Classifier.calibrate`.
 
     Attributes:
-      threshold: of the confidence, now the classifier's `unknown`.
-      auroc: area under the curve of true accepts over false ones: the chance that an image of a class is
-        given more confidence than one of none.
-      false_accept: share of images of no class that the threshold accepts, as estimated.
-      true_accept: share of images of the classes that it accepts, as estimated.
-      known, unknown: images that these were estimated from.
+      threshold: threshold of the confidence, now the classifier's `unknown`.
+      auroc: area under the ROC curve: the probability that an image of an enrolled class has a higher
+        confidence than an image of an unknown class.
+      false_accept: estimated fraction of images of unknown classes that the threshold accepts.
+      true_accept: estimated fraction of images of enrolled classes that it accepts.
+      known, unknown: number of images used for these estimates.
     """
 
     threshold: float
@@ -68,7 +68,7 @@ class Calibration(NamedTuple):
 
 
 def left_out_distances(head: Head) -> Distances:
-    """How near enrolled embeddings are to the classes without themselves, and without their class.
+    """Distances of enrolled embeddings to the classes, leaving out each embedding or its class.
 
     Raises:
       UserError: if fewer than two classes are enrolled, or their embeddings were not kept.
@@ -86,11 +86,11 @@ def left_out_distances(head: Head) -> Distances:
 
 
 def scale_of(distances: Distances) -> Scale | None:
-    """The scale between two kinds of distances; None where there are none, or all of them are 0.
+    """Fits the scale to known and unknown distances; None if there are none, or all are 0.
 
-    Log odds of two normal distributions of one variance, as likely as one another. Where either kind is too
-    few for that, or they are not told apart, what belongs to a class is taken to lie at half the distance of
-    what belongs to none, which is what networks make of classes they were not trained on.
+    Log odds of two normal distributions of equal variance and equal prior. If there are too few of either
+    kind, or they are not separated, known images are assumed to lie at half the distance of unknown ones,
+    which is typical of networks on classes they were not trained on.
     """
     known, unknown = (np.asarray(kind, np.float64) for kind in distances[:2])
     if not len(unknown) or not unknown.mean() > 0:
@@ -104,16 +104,16 @@ def scale_of(distances: Distances) -> Scale | None:
 def confidence(
     head: Head, scale: Scale | None, embeddings: np.ndarray, *, telling: Head | None = None
 ) -> np.ndarray:
-    """How sure it is that embeddings belong to the class they are nearest to, float64 `[n]`.
+    """Confidence that embeddings belong to their nearest class, float64 `[n]`.
 
-    By the scale; without one p · r / (r + d): the class's probability p, the distance d to what is nearest,
-    and r, half of that between a class and its nearest neighbour, in the mean.
+    Computed from the scale; without one, p · r / (r + d), where p is the probability of the class, d the
+    distance to the nearest class, and r half the mean distance between a class and its nearest neighbour.
 
     Args:
-      head: with the classes.
-      scale: of the distances by which `head.telling_unknown` tells.
+      head: head with the classes.
+      scale: scale of the distances of `head.telling_unknown`.
       embeddings: `[n, dim]`.
-      telling: what `head.telling_unknown` gives, where it is at hand.
+      telling: result of `head.telling_unknown`, if already computed.
 
     Raises:
       UserError: if fewer than two classes are enrolled.
@@ -130,11 +130,11 @@ def confidence(
 
 
 class Share(NamedTuple):
-    """A share of values that is taken for a wanted one of further values.
+    """A quantile of observed values, for a target fraction of further values.
 
     Attributes:
-      level: the share.
-      expected: of further values, in the mean.
+      level: fraction of the observed values.
+      expected: expected fraction of further values.
     """
 
     level: float
@@ -142,16 +142,16 @@ class Share(NamedTuple):
 
 
 def share_of_further(values: np.ndarray, classes: np.ndarray | None, wanted: float) -> Share:
-    """How large a share of values lies beyond a threshold beyond which a wanted share of further ones lies.
+    """Fraction of observed values beyond the threshold that a target fraction of further values exceeds.
 
-    Images of a class lie about as near as one another, and say little more than a single one: by the
-    correlation within classes they count for fewer. Of n independent values one in n + 1 further ones lies
-    beyond all of them.
+    Images of a class lie at similar distances and carry little more information than a single one: they are
+    discounted by the correlation within classes. One in n + 1 further values lies beyond all of n independent
+    values.
 
     Args:
       values: `[n]`.
-      classes: int `[n]`, a further value is of none of them; None: all values are independent.
-      wanted: the share.
+      classes: int `[n]`, further values belong to other classes; None: all values are independent.
+      wanted: the target fraction.
     """
     count = len(values) if classes is None else _independent(np.asarray(values, np.float64), classes)
     level = max(((count + 1) * wanted - 1) / count, 0.5 / len(values))
@@ -172,11 +172,11 @@ def _independent(values: np.ndarray, classes: np.ndarray) -> float:
 
 
 def calibrated(known: np.ndarray, unknown: np.ndarray, share: Share) -> Calibration:
-    """The threshold that accepts a share of what is unknown.
+    """The threshold that accepts a given fraction of unknown images.
 
     Args:
-      known, unknown: confidences of images of the classes, and of none, `[n]`.
-      share: of `unknown`.
+      known, unknown: confidences of images of enrolled and of unknown classes, `[n]`.
+      share: fraction of `unknown` to accept.
     """
     threshold = float(np.quantile(unknown, 1 - share.level))
     return Calibration(
@@ -190,7 +190,7 @@ def calibrated(known: np.ndarray, unknown: np.ndarray, share: Share) -> Calibrat
 
 
 def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
-    """The chance that one of `known` is higher than one of `unknown`; half a chance where they are equal."""
+    """Probability that a value of `known` exceeds one of `unknown`; ties count one half."""
     if not len(known) or not len(unknown):
         return float("nan")
     below = np.searchsorted(np.sort(unknown), known, side="left")
@@ -199,7 +199,7 @@ def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
 
 
 def checked_threshold(unknown: float | None) -> float | None:
-    """A threshold as it is, or a UserError: it is no confidence, nor None."""
+    """Returns the threshold, or raises a UserError if it is neither None nor from 0 to 1."""
     if unknown is not None and not (isinstance(unknown, Real) and 0 <= unknown <= 1):
         raise UserError(f"unknown is {unknown!r}; it must be from 0 to 1, or None.")
     return unknown

@@ -32,25 +32,33 @@ _DIMENSIONS_ON_MAP = 64
 
 @dataclass(frozen=True)
 class PhotographEval:
-    """What heads are compared by, and what is looked for."""
+    """How heads are compared, and which photographs are reported as suspicious."""
 
-    heads: tuple[str, ...] = field(HEADS, "that are compared", choices=HEADS, empty=False)
-    ways: tuple[int, ...] = field((5, 0), "classes of an episode; 0: all", least=0, cap=MOST_IN_A_STEP)
-    shots: tuple[int, ...] = field((1, 5), "support photographs of a class", least=1, cap=MOST_IN_A_STEP)
-    queries: int = field(15, "of a class, where there are so many", least=1, cap=MOST_IN_A_STEP)
-    episodes: int = field(600, "of each way and shot", least=1, cap=MOST_ROUNDS)
-    all_way_episodes: int = field(150, "of all classes", least=1, cap=MOST_ROUNDS)
-    divisions: int = field(10, "of the classes into known and unknown ones; 0: none", least=0, cap=1_000)
+    heads: tuple[str, ...] = field(HEADS, "heads to compare", choices=HEADS, empty=False)
+    ways: tuple[int, ...] = field((5, 0), "classes per episode; 0: all", least=0, cap=MOST_IN_A_STEP)
+    shots: tuple[int, ...] = field((1, 5), "support photographs per class", least=1, cap=MOST_IN_A_STEP)
+    queries: int = field(15, "query photographs per class, if available", least=1, cap=MOST_IN_A_STEP)
+    episodes: int = field(600, "number of episodes for each way and shot", least=1, cap=MOST_ROUNDS)
+    all_way_episodes: int = field(150, "number of episodes of all classes", least=1, cap=MOST_ROUNDS)
+    divisions: int = field(
+        10, "random divisions of the classes into known and unknown ones; 0: none", least=0, cap=1_000
+    )
     false_accept: float = field(
-        0.05, "share of unknown photographs that may be taken for known ones", above=0, below=1
+        0.05, "fraction of unknown photographs that may be accepted as known", above=0, below=1
     )
     mislabelled: float = field(
-        0.8, "probability of another class from which a photograph looks mislabelled", above=0, most=1
+        0.8,
+        "minimum probability of another class for a photograph to be reported as mislabelled",
+        above=0,
+        most=1,
     )
     duplicate: float = field(
-        0.99, "cosine of features from which photographs of two classes show the same", above=0, most=1
+        0.99,
+        "minimum cosine similarity of features for photographs of two classes to be duplicates",
+        above=0,
+        most=1,
     )
-    seed: int = seed(0, "of episodes and divisions")
+    seed: int = seed(0, "seed of episodes and divisions")
 
 
 def evaluate(

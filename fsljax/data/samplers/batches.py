@@ -1,4 +1,4 @@
-"""Batches drawn on the device: examples in shuffled order, or some of each of some classes."""
+"""Draws batches on the device: shuffled examples, or examples of randomly chosen classes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fsljax.data.samplers.episodes import ClassTable, draw_distinct
 
 
 def shuffled_rows(key: jax.Array, step: jax.Array | int, count: int, batch: int) -> jax.Array:
-    """The batch of a step, int32 `[batch]`: every example once, in a new order, before any comes again.
+    """The batch of a step, int32 `[batch]`: every example once per epoch, reshuffled for each epoch.
 
-    What is left of an order and fills no batch is skipped.
+    An incomplete batch at the end of an epoch is skipped.
     """
     batches = count // batch
     # Far from the numbers of steps, with which the same key is folded.
@@ -22,7 +22,7 @@ def shuffled_rows(key: jax.Array, step: jax.Array | int, count: int, batch: int)
 def draw_classes(
     key: jax.Array, table: ClassTable, *, classes: int, examples: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Distinct classes `[classes]` and rows `[classes, examples]` of each: distinct where it has so many."""
+    """Distinct classes `[classes]` and rows `[classes, examples]` of each: distinct if it has enough."""
     class_key, distinct_key, any_key = jax.random.split(key, 3)
     chosen = draw_distinct(class_key, len(table.counts), classes)
     counts = jnp.asarray(table.counts)[chosen]

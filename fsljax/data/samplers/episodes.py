@@ -1,4 +1,4 @@
-"""Episodes drawn on the device: which images of which classes."""
+"""Draws episodes on the device: classes, and images of each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fsljax.data.dataset import places_in_class
 
 
 class ClassTable(NamedTuple):
-    """Where the images of each class are.
+    """Positions of the images of each class.
 
     Attributes:
-      rows: int32 `[classes, most]`, positions of a class's images in the data set; what lies beyond a
-        class's count is never read.
+      rows: int32 `[classes, most]`, positions of a class's images in the data set; entries beyond a class's
+        count are never read.
       counts: int32 `[classes]`.
     """
 
@@ -30,7 +30,7 @@ class Episodes(NamedTuple):
 
     Attributes:
       classes: int32 `[..., way]`.
-      images: int32 `[..., way, shot + queries]`, positions in the data set; the first `shot` of a class
+      images: int32 `[..., way, shot + queries]`, positions in the data set; the first `shot` of each class
         are its support.
     """
 
@@ -59,8 +59,8 @@ def draw_distinct(key: jax.Array, limit: jax.Array | int, count: int) -> jax.Arr
 
     Args:
       key: a JAX random key.
-      limit: above the largest integer that can be drawn, `[]`, at least `count`; may be traced.
-      count: how many to draw.
+      limit: exclusive upper bound of the integers, `[]`, at least `count`; may be traced.
+      count: number of integers to draw.
 
     Returns:
       int32 `[count]`.
@@ -89,12 +89,12 @@ def draw_distinct(key: jax.Array, limit: jax.Array | int, count: int) -> jax.Arr
 
 
 class Groups(NamedTuple):
-    """Groups of classes, such as alphabets, of which some episodes take all their classes.
+    """Groups of classes, such as alphabets; some episodes take all their classes from one group.
 
     Attributes:
-      members: int32 `[groups, most]`, classes of a group; what lies beyond a group's count is never read.
+      members: int32 `[groups, most]`, classes of each group; entries beyond a group's count are never read.
       counts: int32 `[groups]`, each at least the way of the episodes.
-      share: float32 `[]`, of episodes that are within a group.
+      share: float32 `[]`, fraction of episodes within one group.
     """
 
     members: jax.Array | np.ndarray
@@ -103,12 +103,12 @@ class Groups(NamedTuple):
 
 
 def groups_of(labels: np.ndarray, *, way: int, share: float = 1.0) -> Groups:
-    """The groups that are large enough for `way` classes.
+    """Groups with at least `way` classes.
 
     Args:
       labels: `[classes]`, the group 0, 1, … of each class.
-      way: classes of an episode.
-      share: of episodes that are to be within a group; the others are of all classes.
+      way: classes per episode.
+      share: fraction of episodes within one group; the others draw from all classes.
 
     Returns:
       `Groups` of NumPy arrays.
@@ -124,15 +124,15 @@ def groups_of(labels: np.ndarray, *, way: int, share: float = 1.0) -> Groups:
 
 
 def draw_grouped_classes(key: jax.Array, groups: Groups, classes: int, way: int) -> jax.Array:
-    """Draws `way` distinct classes, of one group or of all.
+    """Draws `way` distinct classes, from one group or from all.
 
-    A group is drawn in proportion to its number of classes, so that these are seen equally often.
+    A group is drawn with probability proportional to its size, so that classes are equally likely.
 
     Args:
       key: a JAX random key.
-      groups: of the classes.
-      classes: how many there are.
-      way: how many to draw.
+      groups: the groups of the classes.
+      classes: number of classes.
+      way: number of classes to draw.
 
     Returns:
       int32 `[way]`.
@@ -155,9 +155,9 @@ def draw_episode(
       key: a JAX random key.
       table: the images of each class; every class needs `shot + queries`.
       way: number of classes.
-      shot: support images a class.
-      queries: query images a class.
-      groups: of classes; see `draw_grouped_classes`. None: classes are drawn among all.
+      shot: support images per class.
+      queries: query images per class.
+      groups: groups of classes; see `draw_grouped_classes`. None: draw from all classes.
 
     Returns:
       `Episodes` without leading axes.

@@ -1,4 +1,4 @@
-"""Magnet's batches: a hard cluster, its nearest neighbours of other classes, and examples of each.
+"""Magnet's batches: a seed cluster, its nearest impostor clusters, and examples of each.
 
 Rippel et al. (2016), https://arxiv.org/abs/1511.05939, section 3.2.
 """
@@ -16,17 +16,17 @@ from fsljax.parallel import shares
 
 
 class ClusterIndex(NamedTuple):
-    """The training set's clusters and the last loss of each example; `clusters` counts those of all classes.
+    """Clusters of the training set, over all classes, and the last loss of each example.
 
     Attributes:
-      centroids: `[clusters, dim]`, or this device's part of them; those of a class lie together.
-      classes: int32 `[clusters]`, the class of each.
-      counts: int32 `[clusters]`, members of each; one of 0 does not exist.
-      assignments: int32 `[n]`, the cluster of each example.
+      centroids: `[clusters, dim]`, or this device's share of them; those of a class are adjacent.
+      classes: int32 `[clusters]`, the class of each cluster.
+      counts: int32 `[clusters]`, members of each cluster; a cluster without members does not exist.
+      assignments: int32 `[n]`, cluster of each example.
       order: int32 `[n]`, examples sorted by cluster.
       losses: float32 `[n]`, the last loss of each example.
-      seen: bool `[n]`, whether it has one.
-      variance: `[]`, σ² of the training set about its centroids.
+      seen: bool `[n]`, whether the example has a loss.
+      variance: `[]`, σ² of the training set around its centroids.
     """
 
     centroids: jax.Array
@@ -40,10 +40,10 @@ class ClusterIndex(NamedTuple):
 
 
 class Neighbourhood(NamedTuple):
-    """A batch.
+    """A batch of clusters and their examples.
 
     Attributes:
-      clusters: int32 `[m]`, the seed cluster first, then its neighbours by distance.
+      clusters: int32 `[m]`, the seed cluster first, then its impostor clusters by distance.
       classes: int32 `[m]`.
       rows: int32 `[m, d]`, positions in the training set.
     """
@@ -54,7 +54,7 @@ class Neighbourhood(NamedTuple):
 
 
 def empty_index(num_classes: int, clusters_per_class: int, examples: int, dim: int) -> ClusterIndex:
-    """The index before the first refresh: no cluster exists and no example was seen."""
+    """The index before the first refresh: there are no clusters, and no example has a loss."""
     clusters = num_classes * clusters_per_class
     return ClusterIndex(
         centroids=jnp.zeros((clusters, dim)),
@@ -69,12 +69,12 @@ def empty_index(num_classes: int, clusters_per_class: int, examples: int, dim: i
 
 
 def refreshed(index: ClusterIndex, labels: jax.Array, clusters: KMeansResult) -> ClusterIndex:
-    """The index with new clusters; the losses of examples stay with them.
+    """The index with new clusters; examples keep their losses.
 
     Args:
-      index: the one before.
+      index: the previous index.
       labels: int `[n]`, classes.
-      clusters: of `kmeans_per_class` on the embeddings.
+      clusters: result of `kmeans_per_class` on the embeddings.
     """
     classes, k, dim = clusters.centroids.shape
     assignments = labels.astype(jnp.int32) * k + clusters.assignments
@@ -88,7 +88,7 @@ def refreshed(index: ClusterIndex, labels: jax.Array, clusters: KMeansResult) ->
 
 
 def with_losses(index: ClusterIndex, rows: jax.Array, losses: jax.Array) -> ClusterIndex:
-    """The index after the examples `rows [m, d]` had the losses `[m, d]`."""
+    """The index with new losses `[m, d]` of the examples `rows [m, d]`."""
     return index._replace(
         losses=index.losses.at[rows].set(losses.astype(index.losses.dtype)),
         seen=index.seen.at[rows].set(True),
@@ -96,10 +96,10 @@ def with_losses(index: ClusterIndex, rows: jax.Array, losses: jax.Array) -> Clus
 
 
 def cluster_losses(index: ClusterIndex) -> jax.Array:
-    """Mean loss of each cluster's present members, `[clusters]`; 0 for one that does not exist.
+    """Mean loss of each cluster's current members, `[clusters]`; 0 for a cluster that does not exist.
 
-    An example that was never in a batch counts with the mean of those that were; before the first batch
-    all count the same.
+    An example that has not been in a batch counts with the mean loss of those that have; before the first
+    batch all examples count equally.
     """
     mean_seen = jnp.sum(index.losses * index.seen) / jnp.maximum(jnp.sum(index.seen), 1)
     losses = jnp.where(index.seen, index.losses, jnp.where(jnp.any(index.seen), mean_seen, 1.0))
@@ -112,16 +112,16 @@ def draw_neighbourhood(
 ) -> Neighbourhood:
     """Draws a batch of m = `clusters` clusters with d = `examples` examples each.
 
-    The seed cluster is drawn with probability proportional to its loss (uniformly where all losses are
-    0), then the m − 1 clusters of other classes whose centroids are nearest to its own. The d examples of
-    each are drawn without replacement, or with it where the cluster has fewer.
+    The seed cluster is drawn with probability proportional to its loss (uniformly if all losses are 0); it is
+    joined by its m − 1 impostor clusters, those of other classes with the nearest centroids. The d examples
+    of each are drawn without replacement, or with replacement if the cluster has fewer.
 
     Args:
       key: a JAX random key.
       index: the clusters.
-      clusters: m; m − 1 clusters of other classes must exist for any seed.
+      clusters: m; every seed cluster must have m − 1 clusters of other classes.
       examples: d.
-      largest_cluster: what no cluster has more members than.
+      largest_cluster: upper bound on the members of a cluster.
     """
     seed_key, key = jax.random.split(key)
     exists = index.counts > 0

@@ -1,4 +1,4 @@
-"""A user's own images: class folders, or one of the layouts in which few-shot data sets are published."""
+"""A user's own images: class folders, or one of the published layouts of few-shot data sets."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _SYSTEM_REASONS = frozenset(os.strerror(number) for number in errno.errorcode)
 
 
 def load(data: Data) -> Splits:
-    """Loads the folder `data.path`, divided as the config says; see `load_splits`.
+    """Loads the folder `data.path`, split as configured; see `load_splits`.
 
     Raises:
-      UserError: no path is given; or as `load_splits`.
+      UserError: if no path is given; or as in `load_splits`.
     """
     if not data.path:
         raise UserError("config.data.path is empty: give the folder of images, --config.data.path=DIR.")
@@ -88,15 +88,15 @@ def load_splits(
       path: the folder.
       image_size: side of the images; see `decode_image`.
       channels: 3 for RGB, 1 for luminance as it is: dark ink on white paper stays dark on white.
-      fractions: shares of train, validation and test where the folder does not divide the classes;
-        each part gets at least 2 classes. With shared classes that of validation may be 0: nothing is taken
-        for it, and a folder of one image a class has none for test either.
-      seed: of that division.
-      shared_classes: for classification: the parts share the classes of train, and are divided by
-        images within each class (for CUB by its `train_test_split.txt`) where the folder does not
-        divide them. A class may then lack images in validation or test.
-      min_images_per_class: classes with fewer images are left out.
-      crop, interpolation: as `config.data` has them.
+      fractions: fractions of train, validation and test if the folder does not define splits; each split gets
+        at least 2 classes. With shared classes the validation fraction may be 0: there is no validation split
+        then, and a folder with one image per class has no test split either.
+      seed: seed of this split.
+      shared_classes: for classification: all splits have the classes of train, and images are split within
+        each class (for CUB by its `train_test_split.txt`) if the folder does not define splits. A class may
+        then have no images in validation or test.
+      min_images_per_class: classes with fewer images are skipped.
+      crop, interpolation: as in `config.data`.
 
     Returns:
       Images uint8 `[n, image_size, image_size, channels]`, grouped by class in sorted order, with
@@ -105,8 +105,8 @@ def load_splits(
       made valid Unicode.
 
     Raises:
-      UserError: there is no such folder, too little in it, something in it contradicts its layout, 1 %
-        of the images or more are unreadable, or they do not fit into memory.
+      UserError: if there is no such folder, it has too few images, it contradicts its layout, 1 % of the
+        images or more are unreadable, or they do not fit into memory.
     """
     root = _existing_folder(path)
     _check_options(image_size, channels, fractions, min_images_per_class, shared_classes)

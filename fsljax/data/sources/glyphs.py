@@ -1,7 +1,7 @@
-"""Glyphs: characters of many scripts drawn from the fonts that matplotlib ships; nothing is downloaded.
+"""Glyphs: characters of many scripts drawn from the fonts shipped with matplotlib; nothing is downloaded.
 
-Characters that look alike, across scripts and cases or after a quarter turn, are one class. Scripts are kept
-together: a network is tested on writing that it never saw.
+Characters that look alike, across scripts and cases or after a rotation by 90 degrees, are one class. Splits
+are by script: a network is tested on scripts that it has never seen.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _CLASSES_A_CHUNK = 16
 
 
 def load(data: Data) -> Splits:
-    """Draws the glyphs, divided as the config says; see `load_splits`."""
+    """Draws the glyphs, split as configured; see `load_splits`."""
     return load_splits(
         image_size=data.image_size,
         seed=data.split_seed,
@@ -61,21 +61,21 @@ def load_splits(
     shared_classes: bool = False,
     fractions: Sequence[float] = (0.64, 0.16, 0.2),
 ) -> Splits:
-    """Draws the glyphs, or reads them from the user's cache folder where they were drawn before.
+    """Draws the glyphs, or reads them from the user's cache folder if drawn before.
 
-    Every drawing takes the shape that one of the fonts gives the character, under a small random affine and
-    elastic change. Ink is 255, paper 0. Classes are in the order of their code points and named by script
-    and Unicode name, such as "Hebrew/HEBREW LETTER ALEF"; the 20 drawings of a class lie together.
+    Every drawing is the character in one of the fonts, under a small random affine and elastic deformation.
+    Ink is 255, paper 0. Classes are ordered by code point and named by script and Unicode name, such as
+    "Hebrew/HEBREW LETTER ALEF"; the 20 drawings of a class are adjacent.
 
     Args:
       image_size: side of the images, resized by area from 64 pixels.
       seed: another seed gives other drawings of the same classes.
-      shared_classes: for classification: the parts share all classes, and the drawings of each are
-        divided by `fsljax.data.example_split.divide_drawings`.
-      fractions: for that division.
+      shared_classes: for classification: all splits have all classes, and the drawings of each are split by
+        `fsljax.data.example_split.divide_drawings`.
+      fractions: fractions of this split.
 
     Returns:
-      Images uint8 `[n, image_size, image_size, 1]` of more than 1,000 classes, divided by script; with
+      Images uint8 `[n, image_size, image_size, 1]` of more than 1,000 classes, split by script; with
       `shared_classes` each has 12 / 3 / 5 drawings.
     """
     about = f"{_ARRAYS_VERSION} {image_size} {seed} {glyph_faces.fingerprint()}"
@@ -93,7 +93,7 @@ def load_splits(
 
 
 def distinct_characters() -> list[str]:
-    """Letters and digits of the fonts without those that look like an earlier one, by code point."""
+    """Letters and digits of the fonts, without those that look like an earlier one, by code point."""
     shapes = {c: _compared_shapes(c) for c in glyph_faces.candidates()}
     characters = [character for character, drawn in shapes.items() if len(drawn)]
     alike = _similarities([shapes[character] for character in characters]) >= _ALIKE

@@ -37,7 +37,7 @@ _FEATURES = {
 
 
 def load(data: Data) -> Splits:
-    """Loads Omniglot, divided as the config says; see `load_splits`."""
+    """Loads Omniglot, split as configured; see `load_splits`."""
     return load_splits(
         data_dir=data.data_dir or None,
         image_size=data.image_size,
@@ -57,27 +57,28 @@ def load_splits(
     fractions: Sequence[float] = (0.64, 0.16, 0.2),
     base_url: str = BASE_URL,
 ) -> Splits:
-    """Loads Omniglot, divided by characters as published; downloads and prepares it where it is missing.
+    """Loads Omniglot with the published split by characters; downloads and prepares it if missing.
 
-    Classes are named `Alphabet/characterNN`, rotated ones `Alphabet/characterNN/rot090` and so on; the
-    images of a class lie together, in the order in which TFDS stores them. Ink is 255, paper 0.
+    Classes are named `Alphabet/characterNN`, rotated ones `Alphabet/characterNN/rot090` and so on; the images
+    of a class are adjacent, in the order of TFDS. Ink is 255, paper 0.
 
     Args:
-      data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+      data_dir: folder of TFDS data sets; None: `$TFDS_DATA_DIR` if set, else `~/tensorflow_datasets`.
       image_size: side of the images, resized by area from 105.
-      rotations: each character turned by 0, 90, 180 and 270 degrees is four classes.
-      symmetries: where it is, how many classes; see `symmetric_classes`.
-      shared_classes: for classification: the parts share all characters, which are not turned, and the
-        drawings of each are divided by `fsljax.data.example_split.divide_drawings`.
-      fractions: for that division.
-      base_url: where the four archives are downloaded from if need be.
+      rotations: each character makes four classes, rotated by 0, 90, 180 and 270 degrees.
+      symmetries: number of classes per character if so; see `symmetric_classes`.
+      shared_classes: for classification: all splits have all characters, without rotations, and the drawings
+        of each are split by `fsljax.data.example_split.divide_drawings`.
+      fractions: fractions of this split.
+      base_url: URL that the four archives are downloaded from if needed.
 
     Returns:
       Images uint8 `[n, image_size, image_size, 1]`; 4,112 / 688 / 1,692 classes of 20 drawings, a
       quarter of that without rotations; with `shared_classes` 1,623 classes of 12 / 3 / 5 drawings.
 
     Raises:
-      UserError: the data are missing and cannot be downloaded, are damaged, or are not the published set.
+      UserError: if the data are missing and cannot be downloaded, are damaged, or are not the published data
+        set.
     """
     characters, _ = all_characters(data_dir=data_dir, image_size=image_size, base_url=base_url)
     if shared_classes:

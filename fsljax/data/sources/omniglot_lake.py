@@ -1,7 +1,7 @@
 """Lake's one-shot task: 20 runs of 20 decisions within an alphabet (https://doi.org/10.1126/science.aab3050).
 
-Trained is on background alphabets alone: all 30, or one of the two minimal sets of five. No character of the
-20 alphabets that the runs are drawn from is among them.
+Training uses background alphabets only: all 30, or one of the two minimal sets of five. They share no
+character with the 20 alphabets that the runs are drawn from.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ARRAYS_VERSION = 1  # to be raised whenever `_decode_background` or `_decode_ru
 
 
 def load(data: Data) -> Splits:
-    """Loads the task as the config says; see `load_splits`."""
+    """Loads the task as configured; see `load_splits`."""
     if data.split_by != "classes":
         raise UserError(
             f"config.data.split_by is {data.split_by!r}, but Lake's task is on characters never seen: set "
@@ -67,25 +67,25 @@ def load_splits(
 ) -> Splits:
     """Loads the background characters and the 20 runs; downloads what is missing.
 
-    Classes are named `Alphabet/characterNN`, as in `fsljax.data.sources.omniglot`; those of the test part
+    Classes are named `Alphabet/characterNN`, as in `fsljax.data.sources.omniglot`; those of the test split
     `runNN/classNN`, with two drawings each: the run's training image, then its test image. Ink is 255.
 
     Args:
       background: "all", or the minimal set "small1" or "small2".
       path: folder that holds the archives `all_runs.zip` and `images_background….zip`, or what these unpack
-        to. What is not there is looked for among TFDS data sets, and else downloaded to them.
-      data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. All
-        background characters are TFDS's Omniglot, split train.
+        to. What is missing is looked up among TFDS data sets, or else downloaded to them.
+      data_dir: folder of TFDS data sets; None: `$TFDS_DATA_DIR` if set, else `~/tensorflow_datasets`. The
+        background set "all" is the train split of TFDS's Omniglot.
       image_size: side of the images, resized by area from 105.
       symmetries: classes made of each background character; see `omniglot.symmetric_classes`.
-      base_url: where archives are downloaded from if need be.
+      base_url: URL that archives are downloaded from if needed.
 
     Returns:
-      Training and validation parts of the background alphabets, five of the 30 or one of the five for
-      validation; a test part of 400 classes, and its 20 episodes, `lake_one_shot`.
+      Training and validation splits of the background alphabets, with five of the 30 or one of the five for
+      validation; a test split of 400 classes, and its 20 episodes, `lake_one_shot`.
 
     Raises:
-      UserError: data are missing and cannot be downloaded, are damaged, or are not the published ones.
+      UserError: if data are missing and cannot be downloaded, are damaged, or are not the published data.
     """
     characters = _background(background, path, data_dir, image_size, base_url)
     held_out = np.array([name.split("/")[0] in VALIDATION_ALPHABETS[background]

@@ -1,4 +1,4 @@
-"""The Oxford-IIIT Pet data set (Parkhi et al., 2012), as TFDS has it."""
+"""The Oxford-IIIT Pet data set (Parkhi et al., 2012), from TFDS."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ FITTING = IMAGE_SET.fitting
 
 
 def load(data: Data) -> Splits:
-    """Loads the data set, divided as the config says; see `fsljax.data.tfds_images.load_splits`."""
+    """Loads the data set, split as configured; see `fsljax.data.tfds_images.load_splits`."""
     return tfds_images.load(IMAGE_SET, data)

@@ -1,4 +1,4 @@
-"""Tiny ImageNet at 32×32: its 200 classes divided for few-shot learning, or its official parts."""
+"""Tiny ImageNet at 32×32: its 200 classes split for few-shot learning, or its official splits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ARRAYS_VERSION = 1  # to be raised whenever `_decode` gives other arrays
 
 
 def load(data: Data) -> Splits:
-    """Loads Tiny ImageNet, by classes (`load_splits`) or by its official parts, as the config says."""
+    """Loads Tiny ImageNet, by classes (`load_splits`) or by its official splits, as configured."""
     if data.split_by == "examples":
         return tfds_images.load(IMAGE_SET, data)
     return load_splits(
@@ -49,22 +49,22 @@ def load_splits(
     crop: float = 0.0,
     interpolation: str = "",
 ) -> Splits:
-    """Loads Tiny ImageNet at 32×32 from a folder of TFDS data sets, divided by classes.
+    """Loads Tiny ImageNet at 32×32 from a folder of TFDS data sets, split by classes.
 
-    The data set's own training and validation images of a class are pooled and lie together. Classes
-    are named by their WordNet ids and sorted by them within each part.
+    The data set's own training and validation images of a class are pooled and adjacent. Classes are named by
+    their WordNet ids and sorted by them within each split.
 
     Args:
-      data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-      image_size: side of the images; sizes other than 32 are made by an antialiased bicubic filter.
-      seed: another seed gives another division of the classes.
-      crop, interpolation: as `config.data` has them.
+      data_dir: folder of TFDS data sets; None: `$TFDS_DATA_DIR` if set, else `~/tensorflow_datasets`.
+      image_size: side of the images; sizes other than 32 are resized with an antialiased bicubic filter.
+      seed: another seed gives another split of the classes.
+      crop, interpolation: as in `config.data`.
 
     Returns:
       Images uint8 `[n, image_size, image_size, 3]` of 128 / 32 / 40 classes.
 
     Raises:
-      UserError: the data set is missing, damaged, or has not 200 classes with images.
+      UserError: if the data set is missing, damaged, or does not have 200 classes with images.
     """
     folder = tfds_source.find(IMAGE_SET.tfds_name, IMAGE_SET.version, data_dir)
     if folder is None:

@@ -1,4 +1,4 @@
-"""A detector's config in the layout of torchvision's Faster R-CNN, so that its published weights fit."""
+"""Configs in the layout of torchvision's Faster R-CNN, into which its published weights can be loaded."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ LAYOUTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def as_torchvision(config: ConfigDict, layout: str = "resnet50_fpn") -> ConfigDict:
-    """The config with every field by which the forward pass is torchvision's; itself, changed.
+    """Sets every field that the forward pass of torchvision depends on; changes the config in place.
 
     Args:
-      config: of `fsljax.methods.repmet_detector`.
-      layout: one of `LAYOUTS`, with "fasterrcnn_" before it or not.
+      config: a config of `fsljax.methods.repmet_detector`.
+      layout: one of `LAYOUTS`, with or without the prefix "fasterrcnn_".
 
     Raises:
       UserError: if there is no such layout.

@@ -1,4 +1,4 @@
-"""What a box lies in on its way: a set that was read, ground truth, batches of images, and detections."""
+"""Data structures of detection: data sets, ground truth, batches of images, and detections."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from fsljax.errors import UserError
 
 Array = jax.Array | np.ndarray
 StoredImage = np.ndarray | Path | Callable[[], bytes]
-"""uint8 `[height, width, 3]`, an image file, or a function that reads the content of one."""
+"""uint8 `[height, width, 3]`, an image file, or a function that returns the contents of one."""
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionSet:
-    """Images and their boxes, both upright, as people see them; an image without boxes is background.
+    """Images and their boxes, both upright; an image without boxes is background.
 
-    Images that EXIF turns are turned, and boxes and sizes are of the turned image.
+    EXIF orientation is applied, and boxes and sizes refer to the upright image.
 
     Attributes:
-      images: files are read when they are asked for.
+      images: the images; files are read on access.
       sizes: int32 `[n, 2]`, heights and widths.
-      boxes: `[boxes of the image, 4]` an image, `[y_min, x_min, y_max, x_max]` in pixels; float32 once they
-        are checked.
-      labels: int32 `[boxes of the image]`, indices into `class_names`.
-      difficult: bool `[boxes of the image]`: objects that count neither as found nor as missed (VOC's
-        difficult ones, COCO's crowds and those to be ignored).
-      class_names: one name a class.
-      ids: one an image, each different.
-      sources: where the boxes of each image were read, as errors call it.
-      notes: sentences the user should read.
-      crowd: bool `[boxes of the image]`: those of the difficult ones that are boxes around many, by COCO's
-        rule in tests; None: there is none.
+      boxes: for each image `[boxes of the image, 4]`, `[y_min, x_min, y_max, x_max]` in pixels; float32 once
+        checked.
+      labels: for each image int32 `[boxes of the image]`, indices into `class_names`.
+      difficult: for each image bool `[boxes of the image]`, objects that count neither as found nor as missed
+        (difficult ones in VOC, crowds and ignored ones in COCO).
+      class_names: one name per class.
+      ids: one unique id per image.
+      sources: where the boxes of each image were read from, for error messages.
+      notes: notes for the user.
+      crowd: for each image bool `[boxes of the image]`, difficult boxes that are crowds in COCO's evaluation;
+        None: no crowds.
     """
 
     images: Sequence[StoredImage]
@@ -65,11 +65,11 @@ class DetectionSet:
 
     @property
     def most_boxes(self) -> int:
-        """Boxes of the image that has the most."""
+        """Number of boxes of the image that has the most."""
         return max(map(len, self.boxes), default=0)
 
     def fingerprint(self) -> str:
-        """SHA-256 of ids, sizes, classes and boxes: what episodes refer to. Pixels are not read."""
+        """SHA-256 of ids, sizes, classes and boxes, which episodes refer to. Pixels are not read."""
         digest = hashlib.sha256(repr((self.ids, self.class_names, self.sizes.tolist())).encode())
         for arrays in zip(self.boxes, self.labels, self.difficult, strict=True):
             for array in arrays:
@@ -77,10 +77,10 @@ class DetectionSet:
         return digest.hexdigest()
 
     def picture(self, number: int) -> Image.Image:
-        """An image in RGB, upright.
+        """An upright image in RGB.
 
         Raises:
-          UserError: it is missing, damaged, or of another size than its annotation says.
+          UserError: if it is missing, damaged, or differs in size from its annotation.
         """
         stored = self.images[number]
         try:
@@ -107,13 +107,13 @@ class DetectionSet:
 def other_size(
     image: str, upright: tuple[int, int], stored: tuple[int, int], annotated: tuple[int, int]
 ) -> UserError:
-    """The error for an image whose annotation is of another size.
+    """The error for an image that differs in size from its annotation.
 
     Args:
       image: its name.
-      upright: its (height, width) as people see it.
-      stored: its (height, width) before it is turned by EXIF.
-      annotated: the (height, width) that the annotation says.
+      upright: its (height, width) after applying EXIF orientation.
+      stored: its (height, width) before applying EXIF orientation.
+      annotated: the (height, width) in the annotation.
     """
     if annotated == stored:
         return UserError(
@@ -129,16 +129,15 @@ def other_size(
 
 
 class GroundTruth(NamedTuple):
-    """The objects of images, each image's filled up with zeros to as many rows; `…` are axes of images.
+    """The objects of images, padded with zeros to equally many rows per image; `…` are axes of images.
 
     Attributes:
       boxes: `[…, t, 4]`, `[y_min, x_min, y_max, x_max]` in pixels.
       labels: int `[…, t]`, classes from 0.
       mask: bool `[…, t]`, False for padding.
-      difficult: bool `[…, t]`: in training, what lies on such an object is neither an object nor background;
-        in tests it counts neither as found nor as missed. None: there is none.
-      crowd: bool `[…, t]`, boxes around many, in tests: any detections that lie within are ignored. None:
-        there is none.
+      difficult: bool `[…, t]`: in training, regions on such an object are neither object nor background; in
+        evaluation it counts neither as found nor as missed. None: no such objects.
+      crowd: bool `[…, t]`, crowds: in evaluation, all detections within them are ignored. None: no crowds.
     """
 
     boxes: Array
@@ -148,25 +147,26 @@ class GroundTruth(NamedTuple):
     crowd: Array | None = None
 
     def non_difficult_mask(self) -> Array:
-        """Which objects are to be found, bool `[…, t]`."""
+        """Mask of the objects to be found, bool `[…, t]`."""
         return self.mask if self.difficult is None else self.mask & ~self.difficult
 
     def of_images(self) -> Iterator[GroundTruth]:
-        """Of `[n, t, …]` image by image, without padding, as NumPy arrays `[t of the image, …]`."""
+        """Splits `[n, t, …]` by image and removes padding: NumPy arrays `[t of the image, …]`."""
         parts = [None if part is None else np.asarray(part) for part in self]
         for number, mask in enumerate(np.asarray(self.mask)):
             yield GroundTruth(*(None if part is None else part[number][mask] for part in parts))  # type: ignore[arg-type]
 
 
 class ImageBatch(NamedTuple):
-    """Images and what is in them; `…` are axes of images.
+    """Images and their objects; `…` are axes of images.
 
     Attributes:
-      images: `[…, height, width, channel]`, uint8, or float in [0, 1], each in the upper left corner, zeros
-        right of it and below; None where they are yet to be read.
-      ground_truth: of them.
-      sizes: int32 `[…, 2]`, how high and wide each image is without the padding; None: there is none.
-      rows: int32 `[…]`, which images of the data set, or which inputs of training, they are; None: of none.
+      images: `[…, height, width, channel]`, uint8, or float in [0, 1], each in the upper left corner, padded
+        with zeros on the right and below; None if not read yet.
+      ground_truth: the objects in the images.
+      sizes: int32 `[…, 2]`, height and width of each image without padding; None: there is no padding.
+      rows: int32 `[…]`, positions of the images in the data set or the training inputs; None: they are from
+        neither.
     """
 
     images: Array | None
@@ -176,13 +176,13 @@ class ImageBatch(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """What was found in images, best first; `…` are axes of images.
+    """Detections in images, by decreasing score; `…` are axes of images.
 
     Attributes:
       boxes: `[…, n, 4]`.
       scores: `[…, n]`, 0 where not valid.
       labels: int `[…, n]`, classes from 0.
-      valid: bool `[…, n]`, False for padding; None: there is none.
+      valid: bool `[…, n]`, False for padding; None: there is no padding.
     """
 
     boxes: Array
@@ -191,7 +191,7 @@ class Detections(NamedTuple):
     valid: Array | None = None
 
     def of_images(self) -> Iterator[Detections]:
-        """Of `[images, n, …]` image by image, without padding, as NumPy arrays `[n of the image, …]`."""
+        """Splits `[images, n, …]` by image and removes padding: NumPy arrays `[n of the image, …]`."""
         boxes, scores, labels = map(np.asarray, self[:3])
         valid = np.ones(scores.shape, bool) if self.valid is None else np.asarray(self.valid)
         for number, mask in enumerate(valid):
@@ -204,7 +204,7 @@ def ground_truth_of_image(
     difficult: np.ndarray | None = None,
     crowd: np.ndarray | None = None,
 ) -> GroundTruth:
-    """Of one image, without padding: boxes `[t, 4]`, the rest `[t]`."""
+    """Ground truth of one image, without padding: boxes `[t, 4]`, the rest `[t]`."""
     return GroundTruth(boxes, labels, np.ones(len(labels), bool), difficult, crowd)
 
 
@@ -216,14 +216,14 @@ def pad_ground_truth(
     *,
     least: int = 0,
 ) -> GroundTruth:
-    """Fills up the objects of images to as many rows as the image of most has.
+    """Pads the objects of images to the number of rows of the image that has the most.
 
     Args:
-      boxes: `[boxes of the image, 4]` an image.
-      labels: int `[boxes of the image]`.
-      difficult: bool `[boxes of the image]`.
-      crowd: bool `[boxes of the image]`; None: there is none.
-      least: rows at least.
+      boxes: for each image `[boxes of the image, 4]`.
+      labels: for each image int `[boxes of the image]`.
+      difficult: for each image bool `[boxes of the image]`.
+      crowd: for each image bool `[boxes of the image]`; None: no crowds.
+      least: minimum number of rows.
 
     Returns:
       NumPy arrays `[n, t, …]`: boxes float32, labels int32.

@@ -1,4 +1,4 @@
-"""The score from which a detection is believed: where it is right and complete most often together."""
+"""Calibrates the score threshold of a detector: the one with the largest F1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OVERLAP = 0.5  # IoU from which a detection is of an object
 
 
 class Judged(NamedTuple):
-    """The detections of one image: their scores `[n]` and which are right, bool `[n]`; its objects."""
+    """Detections of one image: scores `[n]`, which ones are correct, bool `[n]`, and number of objects."""
 
     scores: np.ndarray
     right: np.ndarray
@@ -39,8 +39,8 @@ def judge(
     """Which detections of an image are right, the best first: of an object's class, and each object once.
 
     Args:
-      boxes, scores, labels: `[n, 4]` and `[n]`, best first.
-      true_boxes, true_labels: of its objects, `[t, 4]` and `[t]`.
+      boxes, scores, labels: `[n, 4]` and `[n]`, by decreasing score.
+      true_boxes, true_labels: those of its objects, `[t, 4]` and `[t]`.
     """
     near = overlaps(np.asarray(boxes).reshape(-1, 4), np.asarray(true_boxes).reshape(-1, 4))
     near *= np.array([[label == true for true in true_labels] for label in labels]).reshape(near.shape)
@@ -56,7 +56,7 @@ def judge(
 def judged_with(
     classes: Classes, photographs: Sequence[Photograph], enrollment: Enrollment, suppression: Suppression
 ) -> list[Judged]:
-    """The detections of classes in photographs whose objects are known; objects of others do not count."""
+    """Judges detections in photographs with known objects; objects of other classes do not count."""
     counted = []
     for one in photographs:
         found = _found(classes, one, enrollment, suppression)
@@ -66,12 +66,12 @@ def judged_with(
 
 
 def judged_without_each(classes: Classes, enrollment: Enrollment, suppression: Suppression) -> list[Judged]:
-    """The detections in each enrolled photograph of the classes as the others alone make them.
+    """Judges detections in each enrolled photograph, with classes enrolled from the others only.
 
-    Where no class has several photographs, those of each box by the other boxes of its class.
+    If no class has several photographs, each box is searched for with the other boxes of its class.
 
     Raises:
-      UserError: no class was enrolled from two boxes or more.
+      UserError: if no class was enrolled from two boxes or more.
     """
     counted = []
     for one in classes.photographs:
@@ -136,12 +136,12 @@ def _proposals(photograph: Photograph) -> Seen:
 
 
 def best_threshold(images: Sequence[Judged]) -> float:
-    """The threshold of the largest F1, 2 · right / (detections + objects), of all classes counted together.
+    """The threshold that maximises F1 = 2 · correct / (detections + objects), pooled over classes.
 
-    It lies in the middle between the last score that is believed and the next one below.
+    It is the midpoint between the lowest accepted score and the next lower one.
 
     Raises:
-      UserError: no detection is right.
+      UserError: if no detection is correct.
     """
     scores = np.concatenate([np.zeros(0), *(one.scores for one in images)])
     right = np.concatenate([np.zeros(0, bool), *(one.right for one in images)])

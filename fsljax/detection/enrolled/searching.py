@@ -1,4 +1,4 @@
-"""Objects of enrolled classes found in images."""
+"""Detects objects of enrolled classes in images."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from fsljax.errors import UserError
 
 
 class Detected(NamedTuple):
-    """What was found in `n` images, best first in each.
+    """Detections in `n` images, in order of decreasing score within each.
 
     Attributes:
-      boxes: n arrays float32 `[found, 4]`, `[y_min, x_min, y_max, x_max]` in pixels of the image, upright.
-      scores: n arrays float32 `[found]`, probabilities among background and the enrolled classes.
-      labels: n arrays `[found]`, as they were enrolled.
+      boxes: n arrays, float32 `[found, 4]`, `[y_min, x_min, y_max, x_max]` in pixels of the upright image.
+      scores: n arrays, float32 `[found]`, probabilities over background and the enrolled classes.
+      labels: n arrays `[found]`, labels as enrolled.
     """
 
     boxes: list[np.ndarray]

@@ -1,12 +1,12 @@
-"""Right and wrong detections as the published code of Karlinsky et al. (2019) counts them.
+"""Counts correct and wrong detections as the published code of Karlinsky et al. (2019) does.
 
-Within an image and a class, each object takes the best detection that overlaps with it as right; further
-detections of it are ignored, where VOC's rule counts them as wrong. Of detections on an object of another
-class, the best one of each class is wrong and further ones are ignored; a detection on no object is wrong.
-Source: `PerfStats.comp_epi_stats_m` of https://github.com/jshtok/RepMet.
+Within an image and a class, the highest-scoring detection that overlaps with an object is correct; further
+detections of it are ignored, whereas VOC's rule counts them as wrong. Among detections on an object of
+another class, the best one of each class is wrong and further ones are ignored; a detection on no object is
+wrong. Source: `PerfStats.comp_epi_stats_m` of https://github.com/jshtok/RepMet.
 
-Difficult objects and crowds, which the published code does not know, are not to be found, and detections on
-them alone are ignored.
+Difficult objects and crowds, which the published code does not support, need not be found, and detections on
+nothing else are ignored.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from fsljax.detection.ops.boxes import covered, iou
 
 
 class Counts(NamedTuple):
-    """How often each detection counts, `[…, n]`: one may be the best of several objects.
+    """How often each detection counts, `[…, n]`: it may be the best one of several objects.
 
     Attributes:
-      right: int, as right.
-      wrong: int, as wrong.
+      right: int, number of times it is correct.
+      wrong: int, number of times it is wrong.
     """
 
     right: jax.Array | np.ndarray
@@ -39,9 +39,9 @@ def count_image(detections: Detections, ground_truth: GroundTruth, *, iou_thresh
     """Counts the detections of one image, compiled.
 
     Args:
-      detections: `[n, …]`, best first.
+      detections: `[n, …]`, by decreasing score.
       ground_truth: `[t, …]`.
-      iou_threshold: least overlap.
+      iou_threshold: minimum IoU.
     """
     boxes, true_boxes = jnp.asarray(detections.boxes), jnp.asarray(ground_truth.boxes)
     labels, mask = jnp.asarray(detections.labels), jnp.asarray(ground_truth.mask)
@@ -66,13 +66,13 @@ def count_image(detections: Detections, ground_truth: GroundTruth, *, iou_thresh
 
 
 def judged_by_counts(scores: np.ndarray, labels: np.ndarray, counts: Counts, positives: np.ndarray) -> Judged:
-    """Detections as often as they count, ranked.
+    """Ranks detections, each as often as it counts.
 
     Args:
       scores: `[…, n]`.
       labels: int `[…, n]`.
-      counts: of them.
-      positives: int `[classes]`, objects to be found.
+      counts: counts of the detections.
+      positives: int `[classes]`, number of objects to be found.
     """
     right, wrong = (np.asarray(part).reshape(-1) for part in counts)
     order = np.argsort(-np.asarray(scores).reshape(-1), kind="stable")
@@ -85,9 +85,9 @@ def judged_by_counts(scores: np.ndarray, labels: np.ndarray, counts: Counts, pos
 def pooled_ignoring_duplicates(
     scores: np.ndarray, labels: np.ndarray, counts: Counts, positives: np.ndarray
 ) -> float:
-    """The average precision of all detections ranked together, in [0, 1]; arguments as `judged_by_counts`.
+    """The average precision of all detections ranked together, in [0, 1]; arguments as in `judged_by_counts`.
 
-    It is the pooled figure of Karlinsky et al. (2019); NaN where there is nothing to be found.
+    This is the pooled AP of Karlinsky et al. (2019); NaN if there are no objects.
     """
     return average_precision(judged_by_counts(scores, labels, counts, positives))
 

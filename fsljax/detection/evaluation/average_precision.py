@@ -1,4 +1,4 @@
-"""Average precision of judged detections, as PASCAL VOC and COCO define it, by class or over all classes."""
+"""Average precision of judged detections as in PASCAL VOC and COCO, per class or over all classes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Coco(NamedTuple):
     """Result of `coco_average_precision`.
 
     Attributes:
-      ap: mean over classes and the IoUs 0.50, 0.55, … 0.95.
+      ap: mean over classes and IoU thresholds 0.50, 0.55, … 0.95.
       ap50: at IoU 0.50.
       ap75: at IoU 0.75.
-      of_classes: `[classes]`, mean over IoUs; NaN for a class without objects.
+      of_classes: `[classes]`, mean over IoU thresholds; NaN for a class without objects.
     """
 
     ap: float
@@ -32,11 +32,11 @@ class Coco(NamedTuple):
 
 
 def precision_recall(judged: Judged, label: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Precision `[n]` and recall `[n]` after each detection, best first.
+    """Precision `[n]` and recall `[n]` after each detection, by decreasing score.
 
     Args:
       judged: as `judge` gives it.
-      label: of which class; None for all detections ranked together.
+      label: the class; None: all detections ranked together.
     """
     right, positives = judged.right, int(judged.positives.sum())
     if label is not None:
@@ -46,24 +46,24 @@ def precision_recall(judged: Judged, label: int | None = None) -> tuple[np.ndarr
 
 
 def average_precision(judged: Judged, label: int | None = None, *, interpolation: str = "all") -> float:
-    """Area under the precision–recall curve, where precision counts as the best at this recall or beyond.
+    """Area under the precision–recall curve, with precision interpolated as the maximum at higher recall.
 
     Args:
       judged: as `judge` gives it.
-      label: of which class; None for all detections ranked together. Karlinsky et al. (2019) pool them so,
-        but their published code ignores further detections of an object that is found already:
-        `fsljax.detection.evaluation.authors_counter` gives that figure.
-      interpolation: `all` points (VOC 2010 on), `11` recalls 0, 0.1, … 1 (VOC 2007), or `101` (COCO).
+      label: the class; None: all detections ranked together. Karlinsky et al. (2019) pool detections in this
+        way, but their published code ignores further detections of an object that is already found: see
+        `fsljax.detection.evaluation.authors_counter`.
+      interpolation: `all` points (from VOC 2010), `11` recalls 0, 0.1, … 1 (VOC 2007), or `101` (COCO).
 
     Returns:
-      In [0, 1]; NaN where there was nothing to be found.
+      A value in [0, 1]; NaN if there are no objects.
     """
     positives = judged.positives.sum() if label is None else judged.positives[label]
     return _area(*precision_recall(judged, label), interpolation) if positives else float("nan")
 
 
 def class_average_precisions(judged: Judged, *, interpolation: str = "all") -> np.ndarray:
-    """`[classes]`: the average precision of each, NaN for one without objects. `np.nanmean` is the mAP."""
+    """Average precision per class, `[classes]`; NaN for a class without objects. `np.nanmean` is the mAP."""
     return np.array(
         [
             average_precision(judged, label, interpolation=interpolation)
@@ -75,18 +75,18 @@ def class_average_precisions(judged: Judged, *, interpolation: str = "all") -> n
 def coco_average_precision(
     detections: Sequence[Detections], ground_truth: Sequence[GroundTruth], *, num_classes: int
 ) -> Coco:
-    """COCO's figures over all sizes of box, at most 100 detections of a class in an image.
+    """COCO's average precision over all box sizes, with at most 100 detections per class and image.
 
     Args:
-      detections: of each image, without padding.
-      ground_truth: of the same images, without padding.
+      detections: detections of each image, without padding.
+      ground_truth: ground truth of the same images, without padding.
       num_classes: labels are below it.
 
     Returns:
-      `Coco`; NaN where no class has an object.
+      `Coco`; NaN if no class has an object.
 
     Raises:
-      ValueError, UserError: as `judge`.
+      ValueError, UserError: as in `judge`.
     """
     judged = judge_at(detections, ground_truth, num_classes, COCO_IOUS, "coco", COCO_DETECTIONS)
     precisions = np.stack([class_average_precisions(at_iou, interpolation="101") for at_iou in judged])

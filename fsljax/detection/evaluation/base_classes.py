@@ -1,4 +1,4 @@
-"""A detector on the classes that it was trained on, in images that it never saw."""
+"""Evaluates a detector on its trained classes, in unseen images."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _CROP = 48  # pixels a side of the boxes shown there
 
 
 class BaseResult(NamedTuple):
-    """What a detector did on images of the trained classes.
+    """Results of a detector on images of the trained classes.
 
     Attributes:
-      judged: by class.
-      agnostic: whatever the class.
-      larger: by class, small objects left aside.
-      detections: of each image, by class.
-      ground_truth: of each image.
-      images: the first few.
+      judged: judged by class.
+      agnostic: judged irrespective of the class.
+      larger: judged by class, without small objects.
+      detections: detections of each image, by class.
+      ground_truth: objects of each image.
+      images: the first few images.
     """
 
     judged: Judged
@@ -53,9 +53,9 @@ class BaseResult(NamedTuple):
     images: list[np.ndarray]
 
     def figures(self, least_boxes: int = 0) -> dict[str, float]:
-        """Average precision: the mean over classes, and that of boxes whatever the class; counts.
+        """Average precision: mean over classes, and class-agnostic; and counts.
 
-        With `least_boxes` also over the classes that have so many boxes, whose figures say more.
+        With `least_boxes`, also over the classes with at least this many boxes, which are more reliable.
         """
         precisions = class_average_precisions(self.judged)
         coco = coco_average_precision(
@@ -78,7 +78,7 @@ class BaseResult(NamedTuple):
 
 
 def validate(detector: TrainedDetector, data: DetectionData) -> dict[str, float]:
-    """Figures on images of the trained classes that were not trained on."""
+    """Metrics on held-out images of the trained classes."""
     result = detect_known(detector, data, detector.config.validation.images, seed=1)
     return {
         "map50": _mean_of_classes(class_average_precisions(result.judged)),
@@ -87,7 +87,7 @@ def validate(detector: TrainedDetector, data: DetectionData) -> dict[str, float]
 
 
 def evaluate(detector: TrainedDetector, data: DetectionData) -> dict[str, BaseResult]:
-    """All trained classes at once, and some of them drawn at random, which then compete alone."""
+    """Evaluates all trained classes together, and a random subset that competes on its own."""
     options = detector.config.eval
     results = {"base": detect_known(detector, data, options.images, seed=options.seed)}
     if options.classes < detector.classes:
@@ -114,12 +114,12 @@ def detect_known(
     """Detects trained classes in images.
 
     Args:
-      detector: of them.
-      data: of the images.
-      count: about how many images.
-      seed: which images.
-      classes: int `[c]`, the only ones that are in the images and compete; None: all.
-      training: take images that were trained on.
+      detector: the detector.
+      data: data with the images.
+      count: approximate number of images.
+      seed: seed for choosing images.
+      classes: int `[c]`, the only classes in the images and in competition; None: all.
+      training: use training images.
     """
     by_class: list[Detections] = []
     agnostic: list[Detections] = []
@@ -145,9 +145,9 @@ def detect_known(
 
 
 def embedded_boxes(detector: TrainedDetector, data: DetectionData) -> tuple[np.ndarray, ImageDataset]:
-    """Embeddings of the true boxes of a few classes, and these boxes cut out.
+    """Embeddings of ground-truth boxes of a few classes, and crops of these boxes.
 
-    They are of the first images; where these hold none of the classes, of any class in all test images.
+    They come from the first images; if these contain none of the classes, from any class in all test images.
     """
     options = detector.config.eval
     few = data.test_images(_IMAGES_ON_MAP, options.seed, spread_classes(detector.classes, _CLASSES_ON_MAP))
@@ -183,11 +183,11 @@ def clustered(
     """Clusters of the embeddings of true boxes, float32 `[classes, k, dim]`, as representatives.
 
     Args:
-      key: of the clustering.
+      key: random key of the clustering.
       batches: images and their ground truth.
       embed: embeddings `[b, t, dim]` of images `[b, height, width, channel]` and boxes `[b, t, 4]`.
-      representatives: `[classes, k, dim]`, which classes that do not appear keep.
-      devices: that share the classes.
+      representatives: `[classes, k, dim]`, kept by classes that do not appear.
+      devices: devices to distribute the classes over.
     """
     points, labels = [], []
     for batch in batches:

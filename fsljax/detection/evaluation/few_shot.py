@@ -1,7 +1,7 @@
-"""Few-shot detection in episodes of classes that were never trained (Karlinsky et al., 2019, section 5).
+"""Few-shot detection in episodes of untrained classes (Karlinsky et al., 2019, section 5).
 
-A detector proposes regions in every scene once; each rule then names them by the episode's classes alone,
-from the boxes of its support.
+A detector proposes regions in every scene once; each rule then classifies them among the episode's classes
+only, from the boxes of its support.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class ShownEpisode(NamedTuple):
-    """The images of an episode, and what was detected in its queries by the first rule."""
+    """The images of an episode, and the detections in its queries by the first rule."""
 
     support: np.ndarray
     query: np.ndarray
@@ -62,14 +62,14 @@ class ShownEpisode(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came out.
+    """Results of the episodes.
 
     Attributes:
-      test: figures of each setting.
-      verdicts: of each setting.
+      test: metrics of each setting.
+      verdicts: verdicts of each setting.
       shown: the first episode.
-      episodes: that were run.
-      proposals: recall of the objects to be found.
+      episodes: the episodes that were run.
+      proposals: recall of the objects by proposals.
     """
 
     test: dict[str, dict[str, float]]
@@ -80,12 +80,12 @@ class Result(NamedTuple):
 
 
 def evaluate(detector: TrainedDetector, novel: NovelImages, data: DetectionData | None = None) -> Result:
-    """Runs the episodes by every rule, shot and length of fine-tuning that the config asks for.
+    """Runs the episodes for every rule, shot and number of fine-tuning epochs of the config.
 
     Args:
-      detector: that is tested.
+      detector: the detector to test.
       novel: the images of the episodes.
-      data: that it was trained on, for `eval.base_classes` alone.
+      data: the data it was trained on, for `eval.base_classes` only.
 
     Raises:
       UserError: if the episodes cannot be read or written, or there is no such baseline.
@@ -151,10 +151,10 @@ def evaluate(detector: TrainedDetector, novel: NovelImages, data: DetectionData 
 
 
 def episodes_of(config: Config, novel: NovelImages) -> DetectionEpisodes:
-    """The episodes of the config: read from their file, which is written where it is missing.
+    """The episodes of the config: read from their file, which is written if missing.
 
     Raises:
-      UserError: if the file cannot be read or written, or holds fewer than are asked for.
+      UserError: if the file cannot be read or written, or contains fewer episodes than requested.
     """
     options = config.eval
     if options.episodes_file:

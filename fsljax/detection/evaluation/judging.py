@@ -1,4 +1,4 @@
-"""Which detections are right, by the rules of PASCAL VOC and COCO."""
+"""Judges which detections are correct, by the rules of PASCAL VOC and COCO."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WRONG, RIGHT, IGNORED = 0, 1, -1
 
 
 class Judged(NamedTuple):
-    """Detections of many images, best first, equal ones in the order of images; without those ignored.
+    """Detections of many images by decreasing score, ties in image order, without ignored ones.
 
     Attributes:
       scores: `[n]`.
       labels: int `[n]`.
       right: bool `[n]`.
-      positives: int `[classes]`, how many there were to be found.
+      positives: int `[classes]`, number of objects to be found.
     """
 
     scores: np.ndarray
@@ -38,28 +38,28 @@ def judge(
     rule: str = "voc",
     most: int | None = None,
 ) -> Judged:
-    """Tells right detections from wrong ones, best first.
+    """Distinguishes correct from wrong detections, by decreasing score.
 
-    `voc` (Everingham et al., 2010, section 4.2): a detection is right if the true box of its class with which
-    it overlaps most does so by `iou_threshold` or more and was not found by a better detection before. `coco`
-    (Lin et al., 2014, and its evaluation code): it takes the best one that is still free, and a difficult
-    one or a crowd only where no other is. Under both, detections that take a difficult one or a crowd are
-    ignored; overlap with a crowd is the part of the detection that lies within it.
+    `voc` (Everingham et al., 2010, section 4.2): a detection is correct if the IoU with the ground-truth box
+    of its class that it overlaps most is at least `iou_threshold`, and no higher-scoring detection has found
+    that box. `coco` (Lin et al., 2014, and its evaluation code): it matches the best box that is not matched
+    yet, and a difficult object or a crowd only if there is no other. In both, detections matched to a
+    difficult object or a crowd are ignored; overlap with a crowd is the fraction of the detection within it.
 
     Args:
-      detections: of each image, without padding.
-      ground_truth: of the same images, without padding.
+      detections: detections of each image, without padding.
+      ground_truth: ground truth of the same images, without padding.
       num_classes: labels are below it.
-      iou_threshold: least overlap.
+      iou_threshold: minimum IoU.
       rule: `voc` or `coco`.
-      most: detections of a class in an image that count, the best ones; all where it is None.
+      most: number of highest-scoring detections per class and image that count; None: all.
 
     Returns:
       `Judged`.
 
     Raises:
-      ValueError: if there are not as many of both, the rule is another, or a label is out of range.
-      UserError: if a score is not a finite number.
+      ValueError: if their numbers differ, there is no such rule, or a label is out of range.
+      UserError: if a score is not finite.
     """
     return judge_at(detections, ground_truth, num_classes, np.array([iou_threshold]), rule, most)[0]
 
@@ -72,7 +72,7 @@ def judge_at(
     rule: str,
     most: int | None,
 ) -> list[Judged]:
-    """`judge` at each of several least overlaps."""
+    """`judge` at each of several IoU thresholds."""
     if rule not in ("voc", "coco"):
         raise ValueError(f"The rule is {rule!r}; it must be 'voc' or 'coco'.")
     if len(detections) != len(ground_truth):
@@ -112,9 +112,9 @@ def verdicts_of_image(
     """RIGHT, WRONG or IGNORED by VOC's rule for each detection of an image, int `[n]`.
 
     Args:
-      detections: best first, without padding.
-      ground_truth: without padding.
-      iou_threshold: least overlap.
+      detections: by decreasing score, without padding.
+      ground_truth: the objects, without padding.
+      iou_threshold: minimum IoU.
     """
     overlap, ignored, crowd = _of_image(
         np.asarray(detections.boxes), np.asarray(detections.labels, int), ground_truth

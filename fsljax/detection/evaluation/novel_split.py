@@ -1,4 +1,4 @@
-"""The published protocol of few-shot detection: k boxes of each novel class, and a whole test split.
+"""The published protocol of few-shot detection: k boxes per novel class, and a whole test split.
 
 New and trained classes compete in every image (Kang et al., 2019, https://arxiv.org/abs/1812.01866; Wang et
 al., 2020, https://arxiv.org/abs/2003.06957); the mean average precision of the novel ones is nAP.
@@ -65,12 +65,12 @@ class _Run(NamedTuple):
 
     @property
     def setting(self) -> str:
-        """Its name in `results.json`, the same for every seed."""
+        """Name of the setting in `results.json`, the same for every seed."""
         return "_".join([f"novel_{self.shots}shot_ft{self.epochs}", *filter(None, [self.rule])])
 
 
 def check_split(config: Config, novel: object) -> None:
-    """Raises a UserError, before anything is trained, if the protocol cannot be run on the data."""
+    """Raises a UserError before training if the protocol cannot be run on the data."""
     photographs = _photographs(novel)
     assert photographs.shots is not None
     for shots in config.eval.novel_shots:
@@ -82,15 +82,15 @@ def check_split(config: Config, novel: object) -> None:
 
 
 def evaluate(detector: TrainedDetector, novel: object, data: DetectionData) -> dict[str, dict[str, float]]:
-    """Figures of each number of shots, length of fine-tuning and rule: means over seeds, with intervals.
+    """Metrics for each number of shots, fine-tuning epochs and rule: means over seeds, with intervals.
 
     Args:
-      detector: by representatives.
+      detector: a detector with representatives.
       novel: images of the test split, and the boxes of new classes in the training split.
-      data: that the detector was trained on.
+      data: the data that the detector was trained on.
 
     Raises:
-      UserError: if the data or the lists lack something, or there is no such baseline.
+      UserError: if the data or the lists are incomplete, or there is no such baseline.
     """
     config, photographs = detector.config, _photographs(novel)
     detectors = {REPMET: detector}

@@ -1,4 +1,4 @@
-"""Right and wrong detections in episodes, judged where they are found; figures over episodes."""
+"""Correct and wrong detections in episodes, and metrics over episodes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _RECALL_STEPS = 2_000
 
 
 class Verdict(NamedTuple):
-    """Of the detections of an image: bool `[n]` each.
+    """Verdicts on the detections of an image, bool `[n]` each.
 
     Attributes:
-      right: those that found an object.
-      counted: all but padding and those that took a difficult object.
+      right: detections that found an object.
+      counted: all except padding and detections matched to a difficult object.
     """
 
     right: jax.Array
@@ -33,14 +33,14 @@ class Verdict(NamedTuple):
 
 
 class Verdicts(NamedTuple):
-    """What became of the detections of episodes, in any order.
+    """Verdicts on the detections of episodes, in any order.
 
     Attributes:
       scores: `[episodes, n]`.
       labels: int `[episodes, n]`, 0 … way − 1.
       right: bool `[episodes, n]`.
       counted: bool `[episodes, n]`.
-      positives: int `[episodes, way]`, objects to be found.
+      positives: int `[episodes, way]`, number of objects to be found.
     """
 
     scores: np.ndarray
@@ -65,7 +65,7 @@ class Verdicts(NamedTuple):
         return _ranked(self.scores[kept], self.labels[kept], self.right[kept], self.positives.sum(axis=0))
 
     def mean_average_precisions(self) -> np.ndarray:
-        """`[episodes]`: the mean average precision over those of an episode's classes that are there."""
+        """Mean average precision `[episodes]`, over the classes of an episode that have objects."""
         return np.array(
             [
                 np.nanmean(class_average_precisions(self.of_episode(number)))
@@ -77,13 +77,13 @@ class Verdicts(NamedTuple):
 def judge_image(detections: Detections, ground_truth: GroundTruth, *, iou_threshold: float = 0.5) -> Verdict:
     """`fsljax.detection.evaluation.judging.judge` by the rule of VOC, compiled, for one image.
 
-    A detection answers for the object of its class with which it overlaps most. It is right if it is the
-    first to do so by `iou_threshold` or more.
+    A detection is matched to the object of its class that it overlaps most. It is correct if it is the first
+    one matched with an IoU of at least `iou_threshold`.
 
     Args:
-      detections: `[n, …]`, best first.
+      detections: `[n, …]`, by decreasing score.
       ground_truth: `[t, …]`; difficult objects, crowds among them, count neither as found nor as missed.
-      iou_threshold: least overlap.
+      iou_threshold: minimum IoU.
     """
     overlap, valid, difficult = _overlaps(detections, ground_truth)
     if ground_truth.crowd is not None:
@@ -99,11 +99,11 @@ def judge_image(detections: Detections, ground_truth: GroundTruth, *, iou_thresh
 
 
 def judge_image_as_coco(detections: Detections, ground_truth: GroundTruth) -> Verdict:
-    """`judge` by the rule of COCO at each of its overlaps, compiled, for one image.
+    """`judge` by the rule of COCO at each of its IoU thresholds, compiled, for one image.
 
     Args:
-      detections: `[n, …]`, best first; of each class the first 100 count.
-      ground_truth: `[t, …]`, one object or more.
+      detections: `[n, …]`, by decreasing score; the first 100 of each class count.
+      ground_truth: `[t, …]`, at least one object.
 
     Returns:
       Bool `[ious, n]` each.
@@ -133,13 +133,13 @@ def judge_image_as_coco(detections: Detections, ground_truth: GroundTruth) -> Ve
 
 
 def coco_of_episode(scores: np.ndarray, labels: np.ndarray, verdict: Verdict, positives: np.ndarray) -> float:
-    """COCO's average precision in one episode: the mean over its IoUs and the classes that are there.
+    """COCO's average precision in one episode: the mean over IoU thresholds and classes with objects.
 
     Args:
       scores: `[n]`.
       labels: int `[n]`.
       verdict: bool `[ious, n]` each.
-      positives: int `[way]`, objects to be found.
+      positives: int `[way]`, number of objects to be found.
     """
     order = np.argsort(-scores, kind="stable")
     precisions = []
@@ -151,13 +151,14 @@ def coco_of_episode(scores: np.ndarray, labels: np.ndarray, verdict: Verdict, po
 
 
 def resampled_pooled(verdicts: Verdicts, times: np.ndarray) -> np.ndarray:
-    """Pooled average precisions of samples of the episodes, for a bootstrap.
+    """Pooled average precision of bootstrap samples of the episodes.
 
-    Ranks are taken in 2,000 steps of equal recall: precision changes less within one than an interval tells.
+    Ranks are divided into 2,000 steps of equal recall, within which precision changes less than the
+    resolution of an interval.
 
     Args:
-      verdicts: of the episodes.
-      times: int `[samples, episodes]`, how often each episode is in each sample.
+      verdicts: verdicts of the episodes.
+      times: int `[samples, episodes]`, multiplicity of each episode in each sample.
 
     Returns:
       `[samples]`.
@@ -184,12 +185,12 @@ def resampled_pooled(verdicts: Verdicts, times: np.ndarray) -> np.ndarray:
 
 
 def resamples(episodes: int, count: int = 2_000, seed: int = 0) -> np.ndarray:
-    """How often each episode is drawn, with replacement, in each sample: int `[count, episodes]`."""
+    """Multiplicity of each episode, drawn with replacement, in each sample: int `[count, episodes]`."""
     return np.random.default_rng(seed).multinomial(episodes, np.full(episodes, 1 / episodes), size=count)
 
 
 def half_width(figures: np.ndarray) -> float:
-    """Half the width of the central 95 % of a bootstrap's figures `[samples]`."""
+    """Half-width of the central 95 % of bootstrap values `[samples]`."""
     lower, upper = np.percentile(figures, (2.5, 97.5))
     return float(upper - lower) / 2
 

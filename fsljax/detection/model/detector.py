@@ -1,6 +1,6 @@
-"""A detector in two stages (Faster R-CNN with a feature pyramid) whose head embeds regions.
+"""A two-stage detector (Faster R-CNN with a feature pyramid) whose head embeds regions.
 
-The authors' network has deformable convolutions, which are left out here.
+The deformable convolutions of the authors' network are not implemented.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from fsljax.networks import StagedBackbone
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """What a detector is made of beside its backbone.
+    """The parts of a detector other than its backbone.
 
     Attributes:
-      pyramid, proposals, rois, head: as the config's sections have them.
-      linear_classes: of the linear scores; 0: there are none.
-      input_mean, input_std: subtracted from pixels, then divided by: one number, or one a channel.
-      frozen_statistics: the backbone's batch norm keeps its running averages and normalises by them.
+      pyramid, proposals, rois, head: the sections of the config.
+      linear_classes: number of classes of the linear scores; 0: no linear scores.
+      input_mean, input_std: mean and standard deviation of pixels: one number, or one per channel.
+      frozen_statistics: the backbone's batch norm normalises by its running averages, which stay fixed.
       mean_fill: pixels of the padding count as `input_mean`.
     """
 
@@ -51,12 +51,12 @@ class DetectorOptions:
 
 
 class ProposalOutputs(NamedTuple):
-    """What the proposal head says of every anchor.
+    """Output of the proposal head for every anchor.
 
     Attributes:
-      logits: of each level, `[b, anchors of the level]`.
-      deltas: of each level, `[b, anchors of the level, 4]`.
-      anchors: of each level, float32 `[anchors of the level, 4]`.
+      logits: for each level, `[b, anchors of the level]`.
+      deltas: for each level, `[b, anchors of the level, 4]`.
+      anchors: for each level, float32 `[anchors of the level, 4]`.
     """
 
     logits: list[jax.Array]
@@ -65,13 +65,13 @@ class ProposalOutputs(NamedTuple):
 
 
 class DetectorNetwork(nn.Module):
-    """The network; its parts are methods to be used by `apply(variables, …, method=…)`.
+    """The network; its parts are methods for `apply(variables, …, method=…)`.
 
-    Representatives are no part of it: they are given to `fsljax.detection.model.roi_head.repmet_scores`.
+    Representatives are not part of it: pass them to `fsljax.detection.model.roi_head.repmet_scores`.
 
     Attributes:
       backbone: a network with `stages`.
-      options: of the rest.
+      options: options of the other parts.
     """
 
     backbone: StagedBackbone
@@ -98,11 +98,11 @@ class DetectorNetwork(nn.Module):
         )
 
     def __call__(self, images: jax.Array, *, running_average: bool = True) -> jax.Array:
-        """Passes through every part once, as `init` needs it; what has no parameters is left out.
+        """Calls every part with parameters once, as needed by `init`.
 
         Args:
           images: `[b, height, width, channel]`.
-          running_average: as of the backbone.
+          running_average: as in the backbone.
 
         Returns:
           `[b, dim]`, the embedding of a region without content.
@@ -128,9 +128,9 @@ class DetectorNetwork(nn.Module):
         """Levels `[b, height_l, width_l, channels]` of the pyramid, finest first.
 
         Args:
-          images: `[b, height, width, channel]` in [0, 1]; the last stride divides height and width.
-          train: normalise by the batch's statistics, and move the running averages.
-          height, width: of the images without their padding, numbers or `[b]`; by default all of it.
+          images: `[b, height, width, channel]` in [0, 1]; the last stride must divide height and width.
+          train: normalise by the batch's statistics, and update the running averages.
+          height, width: image sizes without padding, numbers or `[b]`; by default, no padding.
 
         Raises:
           ValueError: if the last stride does not divide height or width.
@@ -144,7 +144,7 @@ class DetectorNetwork(nn.Module):
         height: float | jax.Array = math.inf,
         width: float | jax.Array = math.inf,
     ) -> list[jax.Array]:
-        """Stages `[b, height_s, width_s, channel_s]` of the backbone, finest first, as `trunk` takes them."""
+        """Stages `[b, height_s, width_s, channel_s]` of the backbone, finest first; see `trunk`."""
         strides = self.backbone.stage_strides()
         if any(side % strides[-1] for side in images.shape[1:3]):
             raise ValueError(
@@ -163,7 +163,7 @@ class DetectorNetwork(nn.Module):
         return stages
 
     def levels_of(self, stages: Sequence[jax.Array]) -> list[jax.Array]:
-        """The levels that `trunk` makes of stages."""
+        """The pyramid levels of stages, as in `trunk`."""
         return self.pyramid(stages)
 
     def stage_means(self, stages: Sequence[jax.Array], boxes: jax.Array) -> list[jax.Array]:
@@ -175,12 +175,12 @@ class DetectorNetwork(nn.Module):
         ]
 
     def strides(self) -> tuple[int, ...]:
-        """Pixels between places of each level."""
+        """Stride of each level in pixels."""
         strides = self.backbone.stage_strides()
         return strides + tuple(strides[-1] * 2 ** (n + 1) for n in range(self.options.pyramid.extra_levels))
 
     def proposal_outputs(self, levels: Sequence[jax.Array]) -> ProposalOutputs:
-        """Objectness and box changes at every anchor of levels, as `trunk` gives them."""
+        """Objectness and box deltas of every anchor of levels, as returned by `trunk`."""
         strides, options = self.strides(), self.options.proposals
         height, width = (side * strides[0] for side in levels[0].shape[1:3])
         of_levels = sizes_of_levels(options.sizes, len(strides))
@@ -197,11 +197,11 @@ class DetectorNetwork(nn.Module):
     def proposal_outputs_at(
         self, levels: Sequence[jax.Array], numbers: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Logits `[s]` and changes `[s, 4]` of some anchors of one image, for cheap gradients.
+        """Logits `[s]` and box deltas `[s, 4]` of some anchors of one image, for cheap gradients.
 
         Args:
-          levels: as of `trunk`, without the axis of images.
-          numbers: of the anchors, int `[s]`, in the order of all levels' anchors.
+          levels: as returned by `trunk`, without the image axis.
+          numbers: indices of the anchors, int `[s]`, into the anchors of all levels.
         """
         a_place = self.proposals.anchors_a_place
         logits, deltas = self.proposals([surroundings(levels, a_place, numbers)])
@@ -214,11 +214,11 @@ class DetectorNetwork(nn.Module):
         height: float | jax.Array = math.inf,
         width: float | jax.Array = math.inf,
     ) -> Proposals:
-        """Regions that may hold an object.
+        """Proposes regions that may contain an object.
 
         Args:
-          levels: as of `trunk`.
-          height, width: of the images without their padding, numbers or `[b]`; by default all of it.
+          levels: as returned by `trunk`.
+          height, width: image sizes without padding, numbers or `[b]`; by default, no padding.
         """
         return self.propose_from(self.proposal_outputs(levels), levels, height, width)
 
@@ -229,7 +229,7 @@ class DetectorNetwork(nn.Module):
         height: float | jax.Array = math.inf,
         width: float | jax.Array = math.inf,
     ) -> Proposals:
-        """`propose`, of what `proposal_outputs` found."""
+        """`propose` from the result of `proposal_outputs`."""
         stride = self.strides()[0]
         height, width = (
             jnp.minimum(side, stride * whole)
@@ -238,7 +238,7 @@ class DetectorNetwork(nn.Module):
         return propose(*outputs, height, width, self.options.proposals)
 
     def roi_features(self, levels: Sequence[jax.Array], boxes: jax.Array) -> jax.Array:
-        """Features `[b, p, hidden]` of boxes `[b, p, 4]` in levels as of `trunk`: RoIAlign, dense layers."""
+        """Features `[b, p, hidden]` of boxes `[b, p, 4]` in levels from `trunk`: RoIAlign, dense layers."""
         options, strides = self.options.rois, self.backbone.stage_strides()
 
         def pooled(levels: list[jax.Array], boxes: jax.Array) -> jax.Array:
@@ -261,7 +261,7 @@ class DetectorNetwork(nn.Module):
         return self.head.embed(roi)
 
     def box_changes(self, roi: jax.Array) -> jax.Array:
-        """What `refine` decodes, `[..., 4]`; `[..., classes, 4]` where each class has boxes of its own."""
+        """Box deltas for `refine`, `[..., 4]`; `[..., classes, 4]` if boxes are regressed per class."""
         return self.head.box_changes(roi)
 
     def refine(
@@ -271,12 +271,12 @@ class DetectorNetwork(nn.Module):
         height: float | jax.Array = math.inf,
         width: float | jax.Array = math.inf,
     ) -> jax.Array:
-        """Boxes moved to what they hold, `[..., p, 4]`; `[..., p, classes, 4]` where each class has its own.
+        """Refines boxes to fit their objects, `[..., p, 4]`; or `[..., p, classes, 4]`, per class.
 
         Args:
           roi: `[..., p, hidden]`.
           boxes: `[..., p, 4]`.
-          height, width: where boxes end: numbers, or `[...]` with an axis of 1 for regions.
+          height, width: limits that boxes are clipped to: numbers, or `[...]` with an axis of 1 for regions.
         """
         changes = self.head.box_changes(roi)
         if self.options.head.has_class_boxes():
@@ -285,13 +285,13 @@ class DetectorNetwork(nn.Module):
         return clip(decode(changes, boxes, BOX_WEIGHTS), height, width)
 
     def quality(self, roi: jax.Array) -> jax.Array:
-        """How well each region's refined box fits what it holds, `[...]`, as IoU; 1 without such a head."""
+        """Predicted IoU of each region's refined box with its object, `[...]`; 1 without such a head."""
         if not self.options.head.quality:
             return jnp.ones(roi.shape[:-1])
         return jax.nn.sigmoid(self.head.quality_logits(roi))
 
     def quality_logits(self, roi: jax.Array) -> jax.Array:
-        """Logits of `quality`, where there is such a head."""
+        """Logits of `quality`, if there is such a head."""
         return self.head.quality_logits(roi)
 
     def linear_logits(self, roi: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""New classes from one box or a few: their representatives, and how these go on learning.
+"""New classes from one or a few boxes: their representatives, and how these are fine-tuned.
 
 RepMet: Karlinsky et al., 2019, https://arxiv.org/abs/1806.04728, sections 3.2 and 4.
 """
@@ -48,19 +48,19 @@ class Layer(NamedTuple):
 
 
 def representative_rows(boxes: jax.Array, valid: jax.Array, *, per_shot: int, overlap: float) -> jax.Array:
-    """Which regions of a support image become representatives.
+    """Chooses the regions of a support image that become representatives.
 
-    The regions that overlap most with the support box, if by `overlap` or more; where there are fewer, the
-    support box takes their places.
+    These are the regions with the largest IoU with the support box, if at least `overlap`; if there are too
+    few, the support box takes their place.
 
     Args:
-      boxes: `[p, 4]`, the first of which is the support box.
+      boxes: `[p, 4]`, the first one is the support box.
       valid: bool `[p]`.
-      per_shot: how many.
-      overlap: least IoU with the support box.
+      per_shot: number of regions.
+      overlap: minimum IoU with the support box.
 
     Returns:
-      int32 `[per_shot]`, the first of which is 0.
+      int32 `[per_shot]`, the first one is 0.
     """
     near = jnp.where(valid, iou(boxes, boxes[:1])[:, 0], 0.0).at[0].set(2.0)  # a tie must not displace it
     best, rows = jax.lax.top_k(near, per_shot)
@@ -68,12 +68,12 @@ def representative_rows(boxes: jax.Array, valid: jax.Array, *, per_shot: int, ov
 
 
 def enroll(embeddings: jax.Array, support: Support, options: EnrollOptions) -> jax.Array:
-    """Representatives `[way, shots · per_shot, dim]` of the classes of a support, or the means of clusters.
+    """Representatives `[way, shots · per_shot, dim]` of the support classes, or their cluster means.
 
     Args:
-      embeddings: `[way, shots, p, dim]` of its regions.
-      support: of the same regions.
-      options: of enrolment.
+      embeddings: `[way, shots, p, dim]`, of the regions of the support.
+      support: the same regions.
+      options: options of enrolment.
     """
 
     def of_image(embeddings: jax.Array, boxes: jax.Array, valid: jax.Array) -> jax.Array:
@@ -103,11 +103,11 @@ def enrolled(
     epochs: int = 0,
     known: Known | None = None,
 ) -> Enrolled:
-    """The classes of a support; arguments as of `scores_by_representatives`.
+    """Enrols the support classes; arguments as in `scores_by_representatives`.
 
-    Fine-tuning takes a step for each support image, in turns of the classes, with the losses of training:
-    cross-entropy of the scores, and the margin loss of the embeddings of the class's regions. The regions'
-    features stay as they are.
+    Fine-tuning takes one step per support image, cycling through the classes, with the training losses:
+    cross-entropy of the scores, and the margin loss on the embeddings of the class's regions. The features of
+    regions are frozen.
     """
     options = enrollment.options
     layer = layer if options.space == "embedding" else None
@@ -135,7 +135,7 @@ def scores_by_enrolled(
     enrollment: Enrollment,
     known: Known | None = None,
 ) -> jax.Array:
-    """Probabilities of background, of classes, and of those known; as `scores_by_representatives`."""
+    """Probabilities of background, enrolled and known classes; see `scores_by_representatives`."""
     layer = layer if enrollment.options.space == "embedding" else None
     embeddings = _embedded(queries, layer if classes.layer is None else classes.layer, enrollment)
     representatives = _finished(classes.representatives, enrollment)
@@ -151,15 +151,15 @@ def scores_by_representatives(
     epochs: int = 0,
     known: Known | None = None,
 ) -> jax.Array:
-    """Probabilities of background, of a support's classes and of those known, if there are any.
+    """Probabilities of background, of the support classes, and of known classes, if any.
 
     Args:
-      support: of the classes.
+      support: the support of the classes.
       queries: features `[..., hidden]` of regions.
-      layer: the embedding, for the space "embedding" alone; None: features are compared themselves.
-      enrollment: of the classes.
-      epochs: of fine-tuning; 0: there is none.
-      known: classes that compete, too, in the space of comparison; None: there are none.
+      layer: the embedding layer, for the space "embedding" only; None: features are compared directly.
+      enrollment: how new classes are enrolled.
+      epochs: epochs of fine-tuning; 0: no fine-tuning.
+      known: further classes that compete, in the same space; None: none.
 
     Returns:
       `[..., 1 + way + known]`, background first.
@@ -176,12 +176,12 @@ def imprinted(
     epochs: int = 0,
     known: Known | None = None,
 ) -> Layer:
-    """The linear layer over background, a support's classes and those known; see `scores_by_linear`.
+    """The linear layer over background, the support classes and known classes; see `scores_by_linear`.
 
-    Background keeps the weights that were trained. A class begins with imprinted ones (Qi et al., 2018,
+    Background keeps its trained weights. A class starts with imprinted weights (Qi et al., 2018,
     https://arxiv.org/abs/1712.07136): the direction of the mean of its regions' features, with the mean
-    length and the mean bias of the trained classes. So do the trained classes that compete with it: what
-    they were trained to gives far lower logits than imprinted weights, and would never win.
+    length and mean bias of the trained classes. So do trained classes that compete with it: their trained
+    weights give far lower logits than imprinted ones, and would never win.
     """
     options = enrollment.options
     chosen = enroll(support.features, support, options)
@@ -220,13 +220,13 @@ def scores_by_linear(
     epochs: int = 0,
     known: Known | None = None,
 ) -> jax.Array:
-    """Probabilities of background and of a support's classes, by a linear layer.
+    """Probabilities of background and of the support classes, from a linear layer.
 
     Args:
-      support, queries, epochs: as of `scores_by_representatives`; it is learned through cross-entropy.
-      trained: the layer over background and the classes that were trained.
-      enrollment: of the classes.
-      known: trained classes that compete, by means of their features; None: there are none.
+      support, queries, epochs: as in `scores_by_representatives`; the layer is trained with cross-entropy.
+      trained: the layer over background and the trained classes.
+      enrollment: how new classes are enrolled.
+      known: trained classes that compete, by the means of their features; None: none.
 
     Returns:
       `[..., 1 + way + known]`, background first.

@@ -1,4 +1,4 @@
-"""From images to regions, and from scored regions to detections."""
+"""Inference of a detector: from images to regions, and from scored regions to detections."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from fsljax.networks.variables import Variables
 
 
 class Regions(NamedTuple):
-    """What may hold an object in each image of a batch, whatever its class.
+    """Candidate regions for objects of any class in each image of a batch.
 
     Attributes:
-      boxes: `[b, p, 4]`, refined; `[b, p, classes, 4]` where each class has boxes of its own.
-      objectness: `[b, p]`, probabilities by the proposal head.
-      valid: bool `[b, p]`, False where there were fewer.
-      features: `[b, p, hidden]`, what embeddings and linear scores are made of.
+      boxes: `[b, p, 4]`, refined; `[b, p, classes, 4]` if boxes are regressed per class.
+      objectness: `[b, p]`, probabilities from the proposal head.
+      valid: bool `[b, p]`, False for padding.
+      features: `[b, p, hidden]`, inputs of the embedding and the linear scores.
       embeddings: `[b, p, dim]`.
-      quality: `[b, p]`, the IoU that `boxes` are predicted to have; 1 where the head does not.
+      quality: `[b, p]`, predicted IoU of `boxes`; 1 if the head does not predict it.
     """
 
     boxes: jax.Array
@@ -45,13 +45,13 @@ def propose_regions(
     height: float | jax.Array = math.inf,
     width: float | jax.Array = math.inf,
 ) -> Regions:
-    """The regions of images.
+    """Proposes the regions of images.
 
     Args:
       network: a detector.
-      variables: of it.
+      variables: its variables.
       images: `[b, height, width, channel]` in [0, 1].
-      height, width: of the images without their padding, numbers or `[b]`; by default all of it.
+      height, width: sizes of the images without padding, numbers or `[b]`; by default there is no padding.
     """
     nothing = jnp.zeros((len(images), 0, 4))
     no_boxes = jnp.ones(nothing.shape[:2], bool)
@@ -68,7 +68,7 @@ def propose_regions(
 
 
 def weighted(scores: jax.Array, objectness: jax.Array, quality: jax.Array, options: Eval) -> jax.Array:
-    """Scores `[…, p, 1 + classes]` of the classes times powers of objectness and quality `[…, p]`."""
+    """Class scores `[…, p, 1 + classes]` multiplied by powers of objectness and quality `[…, p]`."""
     if not options.objectness and not options.quality:
         return scores
     return times_weight(scores, region_weight(objectness, quality, options.objectness, options.quality))
@@ -77,28 +77,28 @@ def weighted(scores: jax.Array, objectness: jax.Array, quality: jax.Array, optio
 def region_weight(
     objectness: jax.Array, quality: jax.Array, of_objectness: float, of_quality: float
 ) -> jax.Array:
-    """Powers of objectness and quality `[…, p]` of regions, multiplied."""
+    """Product of powers of objectness and quality of regions, `[…, p]`."""
     return objectness**of_objectness * quality**of_quality
 
 
 def times_weight(scores: jax.Array, weight: jax.Array) -> jax.Array:
-    """Scores `[…, p, 1 + classes]` of regions, but background's times a weight `[…, p]`."""
+    """Scores `[…, p, 1 + classes]` of regions times a weight `[…, p]`, except for background."""
     return jnp.concatenate([scores[..., :1], scores[..., 1:] * weight[..., None]], axis=-1)
 
 
 @dataclass(frozen=True)
 class Suppression:
-    """Which of the boxes that overlap are detections.
+    """Options of non-maximum suppression.
 
     Attributes:
-      iou_threshold: two detections of a class overlap less; soft suppression lowers scores from there on.
-      keep: detections of an image.
-      score_threshold: least score.
-      soft: lower the scores of boxes that overlap with better ones, instead of dropping them.
-      soft_sigma: of the factor exp(−IoU²/σ); 0: it is 1 − IoU.
-      soft_threshold: least lowered score.
-      candidates: pairs of region and class of best score that are looked at.
-      least_side: pixels a side of a detection.
+      iou_threshold: maximum IoU of two detections of a class; soft suppression lowers scores above it.
+      keep: maximum number of detections per image.
+      score_threshold: minimum score.
+      soft: lower the scores of boxes that overlap with higher-scoring ones, instead of removing them.
+      soft_sigma: σ of the factor exp(−IoU²/σ); 0: the factor is 1 − IoU.
+      soft_threshold: minimum score after lowering.
+      candidates: number of highest-scoring pairs of region and class considered.
+      least_side: minimum height and width of a detection in pixels.
     """
 
     iou_threshold: float
@@ -112,7 +112,7 @@ class Suppression:
 
 
 def suppression_of(options: Eval, *, keep: int | None = None, score_threshold: float = 0.0) -> Suppression:
-    """As a config says, with so many detections of an image; None: as many as it says, too."""
+    """The suppression that a config specifies; `keep` overrides its number of detections per image."""
     return Suppression(
         float(options.iou_threshold),
         options.keep if keep is None else keep,
@@ -133,14 +133,14 @@ def detections(
     *,
     candidates: int | None = None,
 ) -> Detections:
-    """Non-maximum suppression of each class among the best pairs of region and class of one image.
+    """Non-maximum suppression per class over the highest-scoring pairs of region and class of one image.
 
     Args:
-      boxes: `[p, 4]`, the same for every class, or `[p, classes, 4]`; there may be none.
+      boxes: `[p, 4]`, shared by all classes, or `[p, classes, 4]` per class; p may be 0.
       valid: bool `[p]`.
       scores: `[p, 1 + classes]`, background first.
-      suppression: which of them are kept.
-      candidates: pairs that are looked at; None: as `suppression` says.
+      suppression: the options.
+      candidates: number of pairs considered; None: as in `suppression`.
 
     Returns:
       `Detections` `[keep, …]`.

@@ -1,4 +1,4 @@
-"""What a detector learns from: its proposals, and the classes, embeddings and boxes of regions."""
+"""The losses of a detector: for its proposals, and for the classes, embeddings and boxes of regions."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Learned(NamedTuple):
 
     Attributes:
       loss: `[]`, the weighted sum.
-      figures: `[]` each: the losses, and shares that tell how learning goes.
-      batch_stats: of the network, after the batch.
+      figures: `[]` each: the losses, and fractions to monitor training.
+      batch_stats: batch statistics of the network after the batch.
     """
 
     loss: jax.Array
@@ -57,17 +57,17 @@ def detector_losses(
 ) -> Learned:
     """The losses of a batch (Karlinsky et al., 2019, section 3; Ren et al., 2015, equation 1).
 
-    With representatives, a region's class is learned through softmax(scale · [background, p_1 … p_C]), and
-    the embeddings of positive regions by a RepMet loss; without, its class is learned
-    through the linear classifier alone.
+    With representatives, regions are classified by softmax(scale · [background, p_1 … p_C]), and the
+    embeddings of positive regions are trained with a RepMet loss; without, regions are classified by the
+    linear classifier only.
 
     Args:
-      network: to be trained.
-      params, batch_stats: of it.
-      representatives: `[classes, k, dim]`; None: there are none.
-      key: draws anchors and regions.
-      batch: images `[b, height, width, channel]` in [0, 1], this device's share of a step's.
-      options: of the losses; which regions are learned from is the network's `options.rois`.
+      network: the network to train.
+      params, batch_stats: its variables.
+      representatives: `[classes, k, dim]`; None: no representatives.
+      key: random key for sampling anchors and regions.
+      batch: images `[b, height, width, channel]` in [0, 1], this device's share of a step's images.
+      options: options of the losses; which regions are sampled is set by the network's `options.rois`.
     """
     variables = {"params": params, "batch_stats": batch_stats}
     images, sizes = jnp.asarray(batch.images), batch.sizes
@@ -181,7 +181,7 @@ def _looks_again(network: DetectorNetwork) -> bool:
 
 
 def proposal_recall(proposals: Proposals, ground_truth: GroundTruth, threshold: float = 0.5) -> jax.Array:
-    """Share `[]` of the objects with which a proposal overlaps so far."""
+    """Fraction `[]` of objects that a proposal overlaps by a given IoU."""
     overlaps = jax.vmap(iou)(proposals.boxes, jnp.asarray(ground_truth.boxes))
     covered = jnp.max(jnp.where(proposals.valid[..., None], overlaps, 0.0), axis=1) >= threshold
     return _mean(covered, jnp.asarray(ground_truth.non_difficult_mask()))

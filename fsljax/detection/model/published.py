@@ -1,4 +1,4 @@
-"""A detector of published weights alone: what torchvision's Faster R-CNN does, without training."""
+"""Detectors with published weights: torchvision's Faster R-CNN without any training."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ COCO_CLASSES = 90  # numbered as COCO's categories less 1, with gaps
 def published_detector(
     weights: str | Path, layout: str = "resnet50_fpn", *, classes: int = COCO_CLASSES
 ) -> TrainedDetector:
-    """The detector of a state dict of torchvision's.
+    """Loads a detector from a state dict of torchvision.
 
     Args:
-      weights: the file, as `torch.save` or safetensors wrote it.
+      weights: the file, written by `torch.save` or safetensors.
       layout: one of `fsljax.detection.config.torchvision.LAYOUTS`.
-      classes: that its head knows beside background.
+      classes: number of classes of its head, without background.
 
     Raises:
-      UserError: if there is no such file or layout, or they are not of each other.
+      UserError: if there is no such file or layout, or they do not match.
     """
     values = as_torchvision(config_dict(Config()), layout)
     values.head.kind = "linear"
@@ -55,16 +55,16 @@ def published_detector(
 def detect(
     detector: TrainedDetector, images: Sequence[np.ndarray], *, min_size: int = 800, max_size: int = 1333
 ) -> list[Detections]:
-    """Detections of the trained classes, boxes in pixels of the images as they are given.
+    """Detections of the trained classes, with boxes in pixels of the given images.
 
-    Each image is scaled so that its shorter side is `min_size`, or its longer one `max_size` where that is
-    less, and all are padded to multiples of 32, as torchvision's `GeneralizedRCNNTransform` does. Every shape
-    that this gives is compiled once.
+    Each image is scaled so that its shorter side is `min_size`, or its longer side `max_size` if that gives a
+    smaller image, and padded to multiples of 32, like torchvision's `GeneralizedRCNNTransform`. Each
+    resulting shape is compiled once.
 
     Args:
-      detector: with a linear head.
+      detector: a detector with a linear head.
       images: each `[height, width, 3]`, uint8, or floats in [0, 1].
-      min_size, max_size: pixels; torchvision's are 800 and 1333, and 320 and 640 of its 320's.
+      min_size, max_size: in pixels; torchvision uses 800 and 1333, or 320 and 640 for its 320 model.
     """
     batch, sizes = padded([resized(image, min_size, max_size) for image in images], 32)
     options = detector.config.eval
@@ -77,12 +77,12 @@ def detect(
 
 
 def resized(image: np.ndarray, min_size: int, max_size: int) -> np.ndarray:
-    """An image, float32 in [0, 1], brought to size by bilinear interpolation without smoothing.
+    """An image, float32 in [0, 1], resized by bilinear interpolation without antialiasing.
 
     Args:
       image: `[height, width, channel]`, uint8, or floats in [0, 1].
-      min_size: pixels of the shorter side, unless the longer one would be more than `max_size`.
-      max_size: pixels.
+      min_size: shorter side in pixels, unless the longer side would exceed `max_size`.
+      max_size: maximum longer side in pixels.
     """
     pixels = image.astype(np.float32) / 255 if image.dtype == np.uint8 else image.astype(np.float32)
     sides = pixels.shape[:2]
@@ -98,11 +98,11 @@ def resized(image: np.ndarray, min_size: int, max_size: int) -> np.ndarray:
 
 
 def padded(images: Sequence[np.ndarray], multiple: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images `[n, height, width, channel]` with zeros to the right and below, and their sizes `[n, 2]`.
+    """Images `[n, height, width, channel]` zero-padded on the right and below, and their sizes `[n, 2]`.
 
     Args:
       images: each `[height, width, channel]`.
-      multiple: of which height and width are.
+      multiple: divisor of the padded height and width.
     """
     sizes = np.array([image.shape[:2] for image in images])
     height, width = (-(-int(side) // multiple) * multiple for side in sizes.max(axis=0))
@@ -119,10 +119,10 @@ def detect_batch(
     """Detections `[b, keep]` of the classes of a linear head, compiled.
 
     Args:
-      network, variables: of the detector, in tests.
+      network, variables: those of the detector at test time.
       images: `[b, height, width, channel]` in [0, 1].
       sizes: `[b, 2]`, heights and widths without padding.
-      options: how they are suppressed.
+      options: options of suppression.
     """
     regions = propose_regions(network, variables, images, sizes[:, 0], sizes[:, 1])
     logits: Any = network.apply(variables, regions.features, method="linear_logits")

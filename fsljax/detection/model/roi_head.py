@@ -1,4 +1,4 @@
-"""The head of a detector over regions of interest: embedding, representatives and boxes.
+"""The RoI head of a detector: embedding, representatives and boxes.
 
 RepMet: Karlinsky et al., 2019, https://arxiv.org/abs/1806.04728.
 """
@@ -26,18 +26,19 @@ BACKGROUND = 0  # among scores and RoI labels; class c is 1 + c
 
 
 class RoIHead(nn.Module):
-    """Dense layers, and on top of them an embedding, box changes and linear scores.
+    """Dense layers, followed by an embedding, box deltas and linear scores.
 
     Attributes:
       hidden: units of each dense layer.
-      dim: of the embedding.
-      classes: that the linear scores know beside background; 0: there are none.
-      normalize: embeddings to length 1.
-      dense: how many dense layers, 1 or 2.
-      convolutions: 3×3 ones with batch norm before them, of as many channels as `channels`.
-      class_boxes: box changes of each class that the linear scores know, not the same for all.
-      settings: the kernels of the convolutions.
-      with_quality: predict how well boxes fit, too.
+      dim: dimension of the embedding.
+      classes: number of classes of the linear scores, without background; 0: no linear scores.
+      normalize: normalise embeddings to length 1.
+      dense: number of dense layers, 1 or 2.
+      convolutions: number of 3×3 convolutions with batch norm before the dense layers, with `channels`
+        filters each.
+      class_boxes: separate box deltas for each class of the linear scores, instead of shared ones.
+      settings: kernel implementation of the convolutions.
+      with_quality: also predict the IoU of boxes.
     """
 
     hidden: int
@@ -83,15 +84,15 @@ class RoIHead(nn.Module):
         return normalize(embeddings) if self.normalize else embeddings
 
     def box_changes(self, roi: jax.Array) -> jax.Array:
-        """Changes `[..., 4]` to the regions' boxes, the same for every class; else `[..., classes, 4]`."""
+        """Box deltas `[..., 4]` of the regions, shared by all classes; or `[..., classes, 4]` per class."""
         changes: jax.Array = self.changes(roi)
         return changes.reshape(*roi.shape[:-1], -1, 4) if self.class_boxes else changes
 
     def quality_logits(self, roi: jax.Array) -> jax.Array:
-        """Logits `[...]` of the IoU of each region's refined box with the object that it holds.
+        """Logits `[...]` of the IoU of each region's refined box with its object.
 
-        As Kim et al., 2022 (https://arxiv.org/abs/2108.06753, section 3.2), whose localisation quality
-        holds, unlike objectness, for objects of classes that were never trained.
+        As Kim et al., 2022 (https://arxiv.org/abs/2108.06753, section 3.2), whose localisation quality,
+        unlike objectness, generalises to objects of untrained classes.
         """
         return self.fit(roi)[..., 0]
 
@@ -107,18 +108,18 @@ class RoIHead(nn.Module):
 
 
 def of_labels(changes: jax.Array, labels: jax.Array) -> jax.Array:
-    """The changes `[..., 4]` of each region's own class, among those of all classes.
+    """Selects the box deltas `[..., 4]` of each region's own class.
 
     Args:
       changes: `[..., classes, 4]`.
-      labels: `[...]`, 1 + class; of `BACKGROUND` those of the first class are taken.
+      labels: `[...]`, 1 + class; for `BACKGROUND`, the deltas of the first class are returned.
     """
     own = jnp.maximum(labels - 1, 0)[..., None, None]
     return jnp.take_along_axis(changes, own, axis=-2)[..., 0, :]
 
 
 def squared_distances(embeddings: jax.Array, representatives: jax.Array) -> jax.Array:
-    """Squared distances `[..., classes, k]` as a matrix product, for vectors of about length 1.
+    """Squared distances `[..., classes, k]` as a matrix product, for vectors of length about 1.
 
     Args:
       embeddings: `[..., dim]`.
@@ -130,12 +131,12 @@ def squared_distances(embeddings: jax.Array, representatives: jax.Array) -> jax.
 
 
 def repmet_logits(nearest: jax.Array, sigma: float | jax.Array, scale: float = 15.0) -> jax.Array:
-    """`scale` · [background, p_1 … p_C] `[..., 1 + classes]`, of which the scores are the softmax.
+    """`scale` · [background, p_1 … p_C] `[..., 1 + classes]`, whose softmax gives the scores.
 
     Args:
       nearest: squared distance to the nearest representative of each class, `[..., classes]`.
       sigma: σ.
-      scale: as in the authors' detector: probabilities alone would make a flat softmax.
+      scale: as in the authors' detector; without it, probabilities would give an almost flat softmax.
     """
     posteriors = jnp.exp(log_posteriors(nearest, sigma))
     background = 1 - jnp.max(posteriors, axis=-1, keepdims=True)
@@ -147,14 +148,14 @@ def repmet_scores(
 ) -> jax.Array:
     """Probabilities of background and of each class (Karlinsky et al., 2019, equations 1 and 2).
 
-    p_i = max_j exp(−‖E − R_ij‖²/2σ²), background 1 − max_i p_i; the scores are the softmax of `scale` times
-    them.
+    p_i = max_j exp(−‖E − R_ij‖²/2σ²), background 1 − max_i p_i; the scores are the softmax of these
+    probabilities times `scale`.
 
     Args:
       embeddings: `[..., dim]`.
       representatives: `[classes, k, dim]`.
       sigma: σ above 0.
-      scale: of the softmax.
+      scale: scale of the softmax.
 
     Returns:
       `[..., 1 + classes]`, background first.
@@ -164,13 +165,13 @@ def repmet_scores(
 
 
 class RoITargets(NamedTuple):
-    """Regions of one image, and what they are.
+    """Regions of one image and their targets.
 
     Attributes:
       boxes: `[r, 4]`.
       labels: int32 `[r]`, `BACKGROUND`, or 1 + class.
-      true_boxes: `[r, 4]`, the box that a positive region should be.
-      valid: bool `[r]`, False where there were fewer.
+      true_boxes: `[r, 4]`, the ground-truth box of each positive region.
+      valid: bool `[r]`, False for padding.
     """
 
     boxes: jax.Array
@@ -189,17 +190,17 @@ def roi_targets(
     options: RoIOptions,
     difficult: jax.Array | None = None,
 ) -> RoITargets:
-    """Draws the regions of one image that the head learns from: proposals, true boxes, regions around these.
+    """Samples the regions of one image to train on: proposals, ground-truth boxes, and jittered copies.
 
     Args:
-      key: draws them.
+      key: random key.
       proposals: `[p, 4]`.
       valid: bool `[p]`.
       true_boxes: `[t, 4]`.
       labels: int `[t]`, classes from 0.
       mask: bool `[t]`, False for padding.
-      options: of matching and sampling.
-      difficult: bool `[t]`, objects on which nothing is background; None: there is none.
+      options: options of matching and sampling.
+      difficult: bool `[t]`, objects on which no region counts as background; None: no such objects.
     """
     jitter_key, sample_key = jax.random.split(key)
     around = _jittered(jitter_key, true_boxes, options.jittered, options.jitter)

@@ -20,10 +20,10 @@ from fsljax.networks.layers import Settings
 
 
 def sizes_of_levels(sizes: Sequence[float], levels: int) -> tuple[tuple[float, ...], ...]:
-    """Sides of anchors, finest level first, as those of each level.
+    """Splits anchor sizes, finest level first, by level.
 
     Raises:
-      ValueError: they cannot be divided evenly.
+      ValueError: if they cannot be divided evenly.
     """
     if len(sizes) % levels:
         raise ValueError(f"{len(sizes)} sizes cannot be divided among {levels} levels.")
@@ -34,12 +34,12 @@ def sizes_of_levels(sizes: Sequence[float], levels: int) -> tuple[tuple[float, .
 
 
 class Proposals(NamedTuple):
-    """Regions that may hold an object, best first.
+    """Regions that may contain an object, by decreasing score.
 
     Attributes:
       boxes: `[b, p, 4]`.
       scores: `[b, p]`, probabilities.
-      valid: bool `[b, p]`; False where there were fewer.
+      valid: bool `[b, p]`; False for padding.
     """
 
     boxes: jax.Array
@@ -48,12 +48,12 @@ class Proposals(NamedTuple):
 
 
 class ProposalHead(nn.Module):
-    """Objectness and box changes at every place of every level, by the same filters.
+    """Objectness and box deltas at every cell of every level, with shared filters.
 
     Attributes:
-      anchors_a_place: at every place of a level.
-      settings: the kernels.
-      convolutions: 3×3 ones before.
+      anchors_a_place: number of anchors per cell.
+      settings: kernel implementation.
+      convolutions: number of 3×3 convolutions before them.
     """
 
     anchors_a_place: int
@@ -62,7 +62,7 @@ class ProposalHead(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Sequence[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
-        """Logits `[b, anchors of the level]` and changes `[b, anchors of the level, 4]` of each level.
+        """Logits `[b, anchors of the level]` and deltas `[b, anchors of the level, 4]` of each level.
 
         Args:
           levels: each `[b, height, width, channels]`.
@@ -83,12 +83,12 @@ class ProposalHead(nn.Module):
 
 
 def surroundings(levels: Sequence[jax.Array], a_place: int, numbers: jax.Array) -> jax.Array:
-    """What a 3×3 filter sees at the places of anchors, `[s, 3, 3, channels]`, zeros beyond the border.
+    """Input of a 3×3 filter at the cells of anchors, `[s, 3, 3, channels]`, zero beyond the border.
 
     Args:
-      levels: of one image, `[height, width, channels]` each.
-      a_place: anchors of each place.
-      numbers: of the anchors, int `[s]`, in the order of all levels' anchors.
+      levels: levels of one image, each `[height, width, channels]`.
+      a_place: number of anchors per cell.
+      numbers: indices of the anchors, int `[s]`, into the anchors of all levels.
     """
     centres, widths, first = [], [], 0
     for level in levels:
@@ -114,11 +114,11 @@ def propose(
     """The proposals of images, without gradients.
 
     Args:
-      logits: of each level, `[b, anchors of the level]`.
-      deltas: of each level, `[b, anchors of the level, 4]`.
-      anchors: of each level, `[anchors of the level, 4]`.
-      height, width: of the images, numbers or `[b]`, in pixels; proposals end there.
-      options: of the proposals.
+      logits: for each level, `[b, anchors of the level]`.
+      deltas: for each level, `[b, anchors of the level, 4]`.
+      anchors: for each level, `[anchors of the level, 4]`.
+      height, width: sizes of the images in pixels, numbers or `[b]`; proposals are clipped to them.
+      options: options of the proposals.
     """
 
     def of_one(
@@ -153,7 +153,7 @@ def propose(
 
 
 class ProposalLosses(NamedTuple):
-    """Losses `[]` of one image: of objectness, and of the boxes of positive anchors."""
+    """Losses `[]` of one image: objectness, and boxes of positive anchors."""
 
     objectness: jax.Array
     boxes: jax.Array
@@ -173,16 +173,16 @@ def proposal_losses(
     """The losses of one image (Ren et al., 2015, equation 1), each a mean over the sampled anchors.
 
     Args:
-      key: draws the anchors.
+      key: random key for sampling anchors.
       logits: `[anchors]`.
       deltas: `[anchors, 4]`.
       anchors: `[anchors, 4]`.
       true_boxes: `[t, 4]`.
       mask: bool `[t]`, False for padding.
-      options: of matching and sampling.
-      difficult: bool `[t]`, objects on which nothing is background; None: there is none.
-      look_again: logits `[s]` and deltas `[s, 4]` of anchors `[s]` by their numbers, for gradients of these
-        alone; None: they are those given.
+      options: options of matching and sampling.
+      difficult: bool `[t]`, objects on which no anchor counts as background; None: no such objects.
+      look_again: function that recomputes logits `[s]` and deltas `[s, 4]` of anchors from their indices
+        `[s]`, to compute gradients for these only; None: use the given ones.
     """
     anchors = jnp.asarray(anchors)
     overlaps = iou(anchors, true_boxes)
@@ -209,24 +209,24 @@ def proposal_losses(
 def without_difficult(
     labels: jax.Array, overlaps: jax.Array, difficult: jax.Array, least: float
 ) -> jax.Array:
-    """Labels `[n]` in which what overlaps with a difficult object is ignored rather than negative.
+    """Labels `[n]` in which negatives that overlap with a difficult object are ignored instead.
 
     Args:
-      labels: `[n]`, as of `match`.
+      labels: `[n]`, from `match`.
       overlaps: IoU `[n, t]`.
       difficult: bool `[t]`.
-      least: IoU from which it is ignored.
+      least: minimum IoU for an anchor to be ignored.
     """
     on_difficult = jnp.max(jnp.where(difficult, overlaps, 0.0), axis=1, initial=0.0) >= least
     return jnp.where((labels == NEGATIVE) & on_difficult, IGNORED, labels)
 
 
 def smooth_l1(errors: jax.Array, *, beta: float) -> jax.Array:
-    """Huber's loss over `beta`, summed over a box's four numbers (Girshick, 2015, equation 3).
+    """Huber loss divided by `beta`, summed over the four coordinates of a box (Girshick, 2015, equation 3).
 
     Args:
       errors: `[..., 4]`.
-      beta: up to which the loss is quadratic.
+      beta: error up to which the loss is quadratic.
 
     Returns:
       `[...]`.

@@ -1,4 +1,4 @@
-"""A trained detector: all that evaluation needs of one."""
+"""A trained detector, as needed for evaluation."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ REPRESENTATIVES = "representatives"  # `[classes, k, dim]`, a parameter beside t
 
 @dataclass(frozen=True, eq=False)
 class TrainedDetector:
-    """A network and what it learned.
+    """A network with its variables.
 
     Attributes:
-      config: that it was trained with.
-      network: that proposes as many regions as are looked at in tests.
-      variables: parameters, with representatives where it has them, and batch statistics.
-      classes: that were trained.
-      step: of the training.
-      devices: that share the images of a batch: all processes must then look at the same ones.
+      config: config it was trained with.
+      network: network with the number of proposals used at test time.
+      variables: parameters, including any representatives, and batch statistics.
+      classes: number of trained classes.
+      step: training step.
+      devices: devices that share the images of a batch; all processes must then process the same images.
     """
 
     config: Config
@@ -52,7 +52,7 @@ class TrainedDetector:
 
     @cached_property
     def compared_dim(self) -> int:
-        """Of what new classes are compared by, or embedded from."""
+        """Dimension of the features that new classes are compared by, or embedded from."""
         side, channels = self.config.data.image_size, self.config.data.channels
         images, boxes = jnp.zeros((1, side, side, channels)), jnp.zeros((1, 1, 4))
         look = partial(compared_boxes, self.network, combine=combines(self.config))
@@ -69,11 +69,11 @@ class TrainedDetector:
         return Layer(params["kernel"], params["bias"])
 
     def propose_regions(self, images: Array, sizes: Array | None = None) -> Regions:
-        """The regions of images `[b, height, width, channel]` that may hold an object.
+        """Proposes regions of images `[b, height, width, channel]` that may contain an object.
 
         Args:
           images: in [0, 1].
-          sizes: `[b, 2]`, heights and widths without padding; None: there is none.
+          sizes: `[b, 2]`, heights and widths without padding; None: there is no padding.
         """
         whole = np.full((len(images), 2), images.shape[1:3], np.float32)
         heights, widths = np.moveaxis(whole if sizes is None else np.asarray(sizes, np.float32), 1, 0)
@@ -97,7 +97,7 @@ class TrainedDetector:
         return repmet_scores(regions.embeddings, representatives, loss.sigma, loss.scale)
 
     def class_boxes(self, regions: Regions, classes: np.ndarray | None = None) -> jax.Array:
-        """Boxes `[b, p, 4]`, or `[b, p, c, 4]` where each class has its own, of the classes of `scores`."""
+        """Boxes `[b, p, 4]`, or `[b, p, c, 4]` if regressed per class, for the classes of `scores`."""
         own = self.config.head.has_class_boxes() and classes is not None
         return regions.boxes[:, :, classes] if own else regions.boxes
 

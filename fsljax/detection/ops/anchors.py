@@ -15,18 +15,18 @@ def corner_anchors(
     sizes: Sequence[Sequence[float]],
     ratios: Sequence[float],
 ) -> list[np.ndarray]:
-    """The anchors of all levels as torchvision has them: about corners of cells, their sides whole numbers.
+    """Anchors of all levels as in torchvision: around the corners of cells, rounded to integers.
 
-    A level's stride is the image's height over its rows, rounded down; likewise across.
+    A level's vertical stride is the image's height divided by its rows, rounded down; likewise horizontally.
 
     Args:
-      height, width: of the image, in pixels.
+      height, width: size of the image in pixels.
       cells: rows and columns of each level.
       sizes: for each level, the square roots of its anchors' areas, in pixels, before they are rounded.
       ratios: height over width.
 
     Returns:
-      float32 `[anchors of the level, 4]` each, by row, column, ratio, size.
+      float32 `[anchors of the level, 4]` for each level, ordered by row, column, ratio, size.
     """
     levels = []
     for (rows, columns), of_level in zip(cells, sizes, strict=True):
@@ -49,20 +49,21 @@ def pyramid_anchors(
     sizes: Sequence[Sequence[float]],
     ratios: Sequence[float],
 ) -> np.ndarray:
-    """The anchors of all levels, centred on the cells of their level.
+    """Anchors of all levels, centred on the cells of their level.
 
     Args:
-      height: of the image, in pixels.
-      width: of the image, in pixels.
-      strides: pixels a cell, for each level; a level has ⌈height / stride⌉ × ⌈width / stride⌉ cells.
+      height: height of the image in pixels.
+      width: width of the image in pixels.
+      strides: pixels per cell for each level; a level has ⌈height / stride⌉ × ⌈width / stride⌉ cells.
       sizes: for each level, the square roots of its anchors' areas, in pixels.
       ratios: height over width of the anchors, the same at every level.
 
     Returns:
-      float32 `[anchors, 4]`, by level, row, column, size, ratio; those at the borders reach outside.
+      float32 `[anchors, 4]`, ordered by level, row, column, size, ratio; anchors at the borders extend beyond
+      the image.
 
     Raises:
-      ValueError: if there is not one tuple of sizes for each stride.
+      ValueError: if there is not exactly one tuple of sizes per stride.
     """
     if len(strides) != len(sizes):
         raise ValueError(

@@ -18,7 +18,7 @@ WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
 def widened(values: jax.Array) -> jax.Array:
-    """Values as float32, or as float64 if they are: an area of 256 × 256 pixels is beyond float16."""
+    """Values as float32, or float64 if given as such: an area of 256 × 256 pixels overflows float16."""
     return jnp.asarray(values, jnp.promote_types(jnp.result_type(values), jnp.float32))
 
 
@@ -29,7 +29,8 @@ def area(boxes: jax.Array) -> jax.Array:
       boxes: `[..., 4]`.
 
     Returns:
-      `[...]`, in square pixels, float32 (float64 if boxes are); 0 for a box whose end lies before its start.
+      `[...]`, in square pixels, float32 (float64 if boxes are); 0 for a box whose maximum is below its
+      minimum.
     """
     boxes = widened(boxes)
     sides = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
@@ -52,7 +53,7 @@ def iou(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def covered(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Which part of each box of `a` lies within each of `b`: COCO's overlap with crowds.
+    """Fraction of each box of `a` covered by each box of `b`: COCO's overlap with crowds.
 
     Args:
       a: `[n, 4]`.
@@ -77,11 +78,11 @@ def encode(
     Args:
       boxes: `[..., 4]`.
       anchors: `[..., 4]`.
-      weights: what (dy, dx, dh, dw) are multiplied by, so that they vary alike.
+      weights: factors for (dy, dx, dh, dw), so that their variances are similar.
 
     Returns:
-      `[..., 4]`, float32 (float64 if boxes are), finite for boxes without area too: sides count as 0.001
-      pixels at least.
+      `[..., 4]`, float32 (float64 if boxes are), finite even for boxes without area: sides are clamped to at
+      least 0.001 pixels.
     """
     boxes, anchors = widened(boxes), widened(anchors)
     centres, sides = _centres_and_sides(boxes)
@@ -94,10 +95,10 @@ def encode(
 def decode(
     deltas: jax.Array, anchors: jax.Array, weights: tuple[float, float, float, float] = WEIGHTS
 ) -> jax.Array:
-    """The boxes that `encode` would give these targets.
+    """Decodes regression targets to boxes, the inverse of `encode`.
 
     Args:
-      deltas: `[..., 4]`, (dy, dx, dh, dw) times the weights; dh and dw count as log(1000/16) at most.
+      deltas: `[..., 4]`, (dy, dx, dh, dw) times the weights; dh and dw are clamped to at most log(1000/16).
       anchors: `[..., 4]`.
       weights: as given to `encode`.
 
@@ -113,15 +114,15 @@ def decode(
 
 
 def clip(boxes: jax.Array, height: float | jax.Array, width: float | jax.Array) -> jax.Array:
-    """Boxes cut at the borders of an image; one that lies outside keeps no area.
+    """Clips boxes to an image; a box outside it has no area afterwards.
 
     Args:
       boxes: `[..., 4]`.
-      height: of the image, in pixels; a number, or an array that broadcasts against `[...]`.
-      width: likewise.
+      height: height of the image in pixels; a number, or an array that broadcasts against `[...]`.
+      width: width of the image, likewise.
 
     Returns:
-      `[..., 4]`, float32 (float64 if boxes are): float16 may not hold the border.
+      `[..., 4]`, float32 (float64 if boxes are): float16 may not be able to represent the border.
     """
     boxes = widened(boxes)
     limits = jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, (height, width, height, width))), axis=-1)
@@ -129,17 +130,17 @@ def clip(boxes: jax.Array, height: float | jax.Array, width: float | jax.Array) 
 
 
 def check_boxes(boxes: np.ndarray | jax.Array, height: float, width: float, where: str) -> np.ndarray:
-    """Boxes that a user gave, as float32 `[n, 4]` within the image.
+    """Validates boxes given by a user and returns them as float32 `[n, 4]`, within the image.
 
     Args:
       boxes: `[n, 4]`, `[y_min, x_min, y_max, x_max]` in pixels.
-      height: of their image.
-      width: of their image.
-      where: what they belong to, as an error calls it: "image 3", "cat.jpg".
+      height: height of their image.
+      width: width of their image.
+      where: what they belong to, for error messages: "image 3", "cat.jpg".
 
     Raises:
-      UserError: if they are not `[n, 4]`, or one is not finite, has no area, or leaves the image
-        by more than rounding.
+      UserError: if they are not `[n, 4]`, or a box is not finite, has no area, or extends beyond the image by
+        more than rounding.
     """
     rows = np.asarray(boxes)
     if rows.size == 0:

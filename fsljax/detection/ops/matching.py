@@ -1,4 +1,4 @@
-"""Which truth an anchor or RoI answers for, and which of them are trained on."""
+"""Matches anchors or RoIs to ground truth, and samples those to train on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Match(NamedTuple):
     """Result of `match`.
 
     Attributes:
-      labels: int32 `[anchors]`: 1 positive, 0 negative, −1 to be ignored.
-      truth: int32 `[anchors]`, the truth with which the anchor overlaps most; 0 where there is none.
+      labels: int32 `[anchors]`: 1 positive, 0 negative, −1 ignored.
+      truth: int32 `[anchors]`, the ground-truth box with the largest IoU; 0 if there is none.
     """
 
     labels: jax.Array
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 
     Attributes:
       indices: int32 `[count]`, positives first; 0 where not valid.
-      valid: bool `[count]`, False where there was nothing left to draw.
+      valid: bool `[count]`, False if there was nothing left to draw.
     """
 
     indices: jax.Array
@@ -45,22 +45,23 @@ def match(
     low: float,
     best_anchor_of_each: bool = True,
 ) -> Match:
-    """Labels anchors by their overlap with the truths (Ren et al., 2015, section 3.1.2).
+    """Labels anchors by their IoU with the ground truth (Ren et al., 2015, section 3.1.2).
 
-    An anchor is positive where its greatest overlap is `high` or more, negative where it is below `low`, and
-    ignored between. With `best_anchor_of_each`, the anchors that overlap most with a truth (all of them where
-    several tie) are positive too, however small that is unless 0. Such an anchor answers, as any other,
-    for the truth with which it overlaps most itself. Source: https://arxiv.org/abs/1506.01497.
+    An anchor is positive if its largest IoU is at least `high`, negative if it is below `low`, and ignored
+    otherwise. With `best_anchor_of_each`, the anchor with the largest IoU with a ground-truth box (all such
+    anchors in case of ties) is positive too, however small that IoU is, unless it is 0. Like any other
+    anchor, it is matched to the ground-truth box that it overlaps most itself. Source:
+    https://arxiv.org/abs/1506.01497.
 
     Args:
       iou: `[anchors, truths]`.
       truth_mask: bool `[truths]`, False for padding.
-      high: least overlap of a positive.
-      low: a negative has less.
+      high: minimum IoU of a positive anchor.
+      low: anchors below this IoU are negative.
       best_anchor_of_each: see above.
 
     Returns:
-      A `Match`; all are negative where there is no truth.
+      A `Match`; all anchors are negative if there is no ground truth.
 
     Raises:
       ValueError: if `low` is above `high`.
@@ -87,14 +88,14 @@ def match(
 def sample(key: jax.Array, labels: jax.Array, count: int, positive_fraction: float) -> Sample:
     """Draws positives and negatives at random, without replacement (Girshick, 2015, section 2.3).
 
-    At most ⌊count · positive_fraction⌋ are positive; where there are fewer positives, negatives take their
-    places. Source: https://arxiv.org/abs/1504.08083.
+    At most ⌊count · positive_fraction⌋ are positive; if there are fewer positives, negatives take their
+    place. Source: https://arxiv.org/abs/1504.08083.
 
     Args:
       key: a random key.
-      labels: int `[n]`: 1 positive, 0 negative, anything else is never drawn.
-      count: how many are drawn at most.
-      positive_fraction: largest part of positives, 0 to 1.
+      labels: int `[n]`: 1 positive, 0 negative, other values are never drawn.
+      count: maximum number to draw.
+      positive_fraction: maximum fraction of positives, 0 to 1.
 
     Returns:
       A `Sample`.
@@ -116,12 +117,12 @@ def sample(key: jax.Array, labels: jax.Array, count: int, positive_fraction: flo
 
 
 def hardest(losses: jax.Array, valid: jax.Array, count: int) -> jax.Array:
-    """Marks the examples of largest loss (Shrivastava et al., 2016, https://arxiv.org/abs/1604.03540).
+    """Marks examples with the largest losses (Shrivastava et al., 2016, https://arxiv.org/abs/1604.03540).
 
     Args:
       losses: `[n]`, 0 or more.
       valid: bool `[n]`; others are never marked.
-      count: how many are marked at most; of equal losses, those that come first.
+      count: maximum number to mark; among equal losses, the first ones.
 
     Returns:
       bool `[n]`, without gradient.

@@ -1,4 +1,4 @@
-"""Suppression of boxes that overlap with better ones."""
+"""Non-maximum suppression of overlapping boxes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BLOCK = 64  # candidates that are compared with those kept, and with one another
 
 
 class Kept(NamedTuple):
-    """Result of `nms`, best first.
+    """Result of `nms`, by decreasing score.
 
     Attributes:
       indices: int32 `[keep]`; 0 where not valid.
-      valid: bool `[keep]`, False where fewer are left.
+      valid: bool `[keep]`, False for padding.
     """
 
     indices: jax.Array
@@ -26,12 +26,12 @@ class Kept(NamedTuple):
 
 
 class SoftKept(NamedTuple):
-    """Result of `soft_nms`, in the order in which they are chosen: best first.
+    """Result of `soft_nms`, in the order of selection: by decreasing score.
 
     Attributes:
       indices: int32 `[keep]`; 0 where not valid.
-      scores: float32 `[keep]` (float64 if those given are), lowered; 0 where not valid.
-      valid: bool `[keep]`, False where fewer are left.
+      scores: float32 `[keep]` (float64 if the input is), after lowering; 0 where not valid.
+      valid: bool `[keep]`, False for padding.
     """
 
     indices: jax.Array
@@ -57,16 +57,17 @@ def nms(
 ) -> Kept:
     """Greedy non-maximum suppression, exact.
 
-    From the best score down, a box is kept unless its overlap with one kept before is above `iou_threshold`;
-    of equal scores the box that comes first goes first. Boxes without area overlap with nothing.
+    In order of decreasing score, a box is kept unless its IoU with a box already kept is above
+    `iou_threshold`; among equal scores, the first box comes first. Boxes without area overlap with nothing.
 
     Args:
       boxes: `[n, 4]`.
       scores: `[n]`; a NaN is never kept.
-      iou_threshold: greatest intersection over union of two that are kept.
-      keep: how many are kept at most.
-      mask: bool `[n]`, False for boxes that are no candidates; all are where it is None.
-      labels: int `[n]`; boxes of different labels don't suppress one another. None suppresses across classes.
+      iou_threshold: maximum intersection over union of two kept boxes.
+      keep: maximum number of boxes to keep.
+      mask: bool `[n]`, False for boxes to ignore; None: use all boxes.
+      labels: int `[n]`; boxes with different labels do not suppress one another. None: suppress across
+        classes.
 
     Returns:
       `Kept`, without gradient.
@@ -113,28 +114,29 @@ def soft_nms(
     mask: jax.Array | None = None,
     labels: jax.Array | None = None,
 ) -> SoftKept:
-    """Soft-NMS (Bodla et al., 2017): boxes that overlap with a better one lose score but are not dropped.
+    """Soft-NMS (Bodla et al., 2017): overlapping boxes have their scores lowered instead of being removed.
 
-    The best box left is chosen, and each other's score multiplied by 1 − IoU where the IoU with it is above
-    `iou_threshold` (`linear`, equation 2), or by exp(−IoU² / σ) (`gaussian`, equation 3); and so on. Source:
-    https://arxiv.org/abs/1704.04503.
+    The highest-scoring remaining box is selected, and each other score is multiplied by 1 − IoU if the IoU
+    with it is above `iou_threshold` (`linear`, equation 2), or by exp(−IoU² / σ) (`gaussian`, equation 3);
+    this is repeated. Source: https://arxiv.org/abs/1704.04503.
 
     Args:
       boxes: `[n, 4]`.
       scores: `[n]`, 0 or more; a NaN is never kept.
       method: `linear` or `gaussian`.
-      iou_threshold: overlap up to which `linear` leaves a score alone.
+      iou_threshold: IoU up to which `linear` leaves scores unchanged.
       sigma: σ of `gaussian`.
-      score_threshold: least score, after lowering, of a box that is kept.
-      keep: how many are kept at most.
-      mask: bool `[n]`, False for boxes that are no candidates; all are where it is None.
-      labels: int `[n]`; boxes of different labels leave one another alone. None lowers across classes.
+      score_threshold: minimum score of a kept box, after lowering.
+      keep: maximum number of boxes to keep.
+      mask: bool `[n]`, False for boxes to ignore; None: use all boxes.
+      labels: int `[n]`; boxes with different labels do not affect one another. None: lower scores across
+        classes.
 
     Returns:
       `SoftKept`, without gradient.
 
     Raises:
-      ValueError: if the method is another.
+      ValueError: if there is no such method.
     """
     if method not in ("linear", "gaussian"):
         raise ValueError(f"The method is {method!r}; it must be 'linear' or 'gaussian'.")

@@ -11,15 +11,16 @@ _POINTS = 14  # a side of a region, at which the map is interpolated
 
 
 def region_means(stage: jax.Array, boxes: jax.Array, *, stride: int) -> jax.Array:
-    """The mean of a map over each box: of points on a regular grid, each interpolated bilinearly.
+    """Mean of a feature map over each box, from bilinearly interpolated points on a regular grid.
 
-    As `roi_align` of one bin has them, but for points beyond the outermost cell centres, which take the
-    border's value. Interpolation weights are summed along each side first: two matrix products a map.
+    Like `roi_align` with one bin, except that points beyond the outermost cell centres take the value at the
+    border. Interpolation weights are summed along each side first, so that it takes two matrix products per
+    map.
 
     Args:
       stage: `[height, width, channel]`.
       boxes: `[n, 4]` in pixels; without gradient.
-      stride: pixels a cell.
+      stride: pixels per cell.
 
     Returns:
       `[n, channel]`.

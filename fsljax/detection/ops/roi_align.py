@@ -29,35 +29,35 @@ def roi_align(
     level_tolerance: float = 0.0,
     aligned: bool = True,
 ) -> jax.Array:
-    """Features of boxes, each from the level that fits its size (He et al., 2017, section 3; RoIAlign).
+    """RoIAlign: features of boxes, each from the level that fits its size (He et al., 2017, section 3).
 
     A box is divided into `output_size`² bins; a bin's feature is the mean of `samples`² points on a regular
     grid within it, each interpolated bilinearly from the four nearest cell centres. The centre of cell i lies
-    at pixel (i + ½) · stride: no coordinate is rounded. Points beyond the outermost centres take the border's
-    value, and those more than half a cell outside the map count 0.
+    at pixel (i + ½) · stride: no coordinate is rounded. Points beyond the outermost centres take the value at
+    the border, and those more than half a cell outside the map count as 0.
 
-    A box of sides h, w is taken from level ⌊canonical_level + log₂(√(h·w) / canonical_size)⌋, kept within the
-    levels (Lin et al., 2017, equation 1). Sources: https://arxiv.org/abs/1703.06870 and
+    A box with sides h, w is pooled from level ⌊canonical_level + log₂(√(h·w) / canonical_size)⌋, clamped to
+    the levels (Lin et al., 2017, equation 1). Sources: https://arxiv.org/abs/1703.06870 and
     https://arxiv.org/abs/1612.03144.
 
     Args:
       levels: `[height_l, width_l, channels]` each, finest first; strides double from one to the next, or are
-        the same for all: then boxes are taken from the first.
+        all equal, in which case all boxes are pooled from the first.
       boxes: `[n, 4]` in pixels; without gradient, as proposals are.
-      strides: pixels a cell, for each level.
+      strides: pixels per cell for each level.
       output_size: bins along each side.
       samples: points along each side of a bin.
-      canonical_size: √(h·w) in pixels from which boxes are taken from `canonical_level`.
-      canonical_level: its place in `levels`, from 0.
+      canonical_size: √(h·w) in pixels from which boxes are pooled from `canonical_level`.
+      canonical_level: index into `levels`, from 0.
       level_tolerance: added before levels are rounded down.
-      aligned: False: the centre of cell i lies at pixel i · stride, and boxes are a cell wide and high at
-        least, as before there was `aligned` (torchvision's Faster R-CNN, Detectron's first version).
+      aligned: False: the centre of cell i lies at pixel i · stride, and boxes are at least one cell wide and
+        high, as before the introduction of `aligned` (torchvision's Faster R-CNN, the first Detectron).
 
     Returns:
       `[n, output_size, output_size, channels]`, float32 (float64 if an input is).
 
     Raises:
-      ValueError: if there is not one stride for each level.
+      ValueError: if there is not exactly one stride per level.
     """
     chex.assert_rank(list(levels), 3)
     chex.assert_shape(boxes, (None, 4))

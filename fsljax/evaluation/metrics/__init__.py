@@ -1,7 +1,7 @@
-"""Metrics of embeddings of labelled examples: each a module of this package, found by its name.
+"""Metrics of embeddings of labelled examples, one module each, found by name.
 
-A module `fsljax.evaluation.metrics.NAME` has `compute(embeddings, labels, *, seed) -> dict[str, float]`, with
-the keys of `results.json`; a metric of one's own is a module anywhere, named by its dotted name.
+A module `fsljax.evaluation.metrics.NAME` has `compute(embeddings, labels, *, seed) -> dict[str, float]`,
+whose keys appear in `results.json`. Your own metric can be a module anywhere, given by its dotted name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fsljax.errors import UserError
 
 
 def check(names: Sequence[str]) -> None:
-    """Raises a UserError if there is no metric of one of these names."""
+    """Raises a UserError if one of these names is not a metric."""
     for name in names:
         _find(name)
 
@@ -28,20 +28,20 @@ def _find(name: str) -> ModuleType:
 def compute(
     names: Sequence[str], embeddings: np.ndarray, labels: np.ndarray, *, seed: int
 ) -> dict[str, float]:
-    """Figures of several metrics, in their order.
+    """Computes several metrics, in order.
 
     Args:
-      names: of modules, `config.eval.metrics`.
+      names: names of modules, as in `config.eval.metrics`.
       embeddings: `[n, dim]`.
       labels: `[n]`, classes from 0.
-      seed: of what is random in a metric.
+      seed: random seed for metrics that use one.
 
     Returns:
-      By their names in `results.json`: fractions, M with `M_ci95`, half the width of its 95 % interval, where
-      it is known. Metrics that these examples cannot have are left out.
+      Values by their names in `results.json`, as fractions: M, and `M_ci95`, the half-width of its 95 %
+      interval, if known. Metrics that are undefined for these examples are omitted.
 
     Raises:
-      UserError: there is no such metric, or two have a figure of the same name.
+      UserError: if there is no such metric, or two metrics return a value of the same name.
     """
     figures: dict[str, float] = {}
     for name in names:

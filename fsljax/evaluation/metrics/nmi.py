@@ -1,4 +1,4 @@
-"""Normalised mutual information of classes and as many clusters."""
+"""Normalised mutual information between the classes and equally many clusters."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from fsljax.evaluation.arrays import checked_labels, checked_rows
 
 
 def compute(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> dict[str, float]:
-    """`nmi`: how well clusters of the embeddings, one for each class, agree with the classes.
+    """`nmi`: agreement of the classes with as many k-means clusters of the embeddings.
 
     Args:
       embeddings: `[n, dim]`.
       labels: `[n]`, classes from 0.
-      seed: of k-means.
+      seed: seed of k-means.
 
     Returns:
-      The figure; none where no class has two examples.
+      The metric; empty if no class has two examples.
 
     Raises:
-      UserError: if a value is not finite, or the labels are not one a row.
+      UserError: if a value is not finite, or there is not exactly one label per row.
     """
     embeddings = checked_rows(embeddings, "embeddings", keep_float64=True)
     labels = checked_labels(labels, len(embeddings), "labels")

@@ -1,4 +1,4 @@
-"""Recall@K and MAP@R among the examples themselves, each left out of its own neighbours."""
+"""Recall@K and MAP@R among the examples themselves, each excluded from its own neighbours."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from fsljax.evaluation.retrieval import RECALL_AT, retrieve
 
 
 def compute(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> dict[str, float]:
-    """`recall_at_K` for each K below the number of examples, and `map_at_r`, with their intervals.
+    """`recall_at_K` for each K below the number of examples, and `map_at_r`, with their confidence intervals.
 
     Args:
       embeddings: `[n, dim]`.
       labels: `[n]`, classes from 0.
-      seed: not used; nothing is random.
+      seed: unused; nothing is random.
 
     Returns:
-      The figures; none where no class has two examples.
+      The metrics; empty if no class has two examples.
 
     Raises:
-      UserError: if a value is not finite, or the labels are not one a row.
+      UserError: if a value is not finite, or there is not exactly one label per row.
     """
     embeddings = checked_rows(embeddings, "embeddings", keep_float64=True)
     labels = checked_labels(labels, len(embeddings), "labels")

@@ -22,16 +22,16 @@ def build(network: Network) -> Conv4:
 class Conv4(nn.Module):
     """Four blocks of 3×3 convolution, batch norm, ReLU and 2×2 max pooling, flattened.
 
-    The convolutions have no bias: batch norm's shift takes its place. Statistics of batch norm are those
-    of each episode by itself; the running averages move by the mean over episodes.
+    The convolutions have no bias, since batch norm has a shift. Batch norm uses the statistics of each
+    episode separately; the running averages are updated with their mean over episodes.
 
     Attributes:
-      filters: of each block, 64 as published.
-      blocks: 4 as published; 28×28 images give `filters` features.
-      momentum: share of the running averages kept at each step.
-      kernels: "cpu" or "xla"; "auto" takes "cpu" on the CPU backend. Equal up to rounding.
-      trainable: "all", "last_stage" (the last block) or "head". What is not trained is normalised by
-        running averages, which stay as they are.
+      filters: filters of each block, 64 as published.
+      blocks: number of blocks, 4 as published; 28×28 images give `filters` features.
+      momentum: decay of the running averages.
+      kernels: "cpu" or "xla"; "auto" uses "cpu" on the CPU backend. Results are equal up to rounding.
+      trainable: "all", "last_stage" (the last block) or "head". Frozen parts are normalised by their running
+        averages, which stay fixed.
     """
 
     filters: int = 64
@@ -46,14 +46,14 @@ class Conv4(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: normalise by the running averages, else by each episode's own statistics
-            (which updates the averages where "batch_stats" is mutable).
+          running_average: normalise by the running averages; otherwise by each episode's own statistics
+            (which updates the averages if "batch_stats" is mutable).
 
         Returns:
           embeddings `[..., n, dim]`, dim = filters · (height // 2^blocks) · (width // 2^blocks).
 
         Raises:
-          ValueError: if the images are so small that pooling leaves nothing.
+          ValueError: if the images are too small for the number of poolings.
         """
         *leading, height, width, _ = images.shape
         if min(height, width) < self.smallest_image():
@@ -76,11 +76,11 @@ class Conv4(nn.Module):
         return x.reshape(*leading, -1)
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         return (f"block_{self.blocks - 1}",)
 
     def smallest_image(self) -> int:
-        """Height and width below which pooling leaves nothing, in pixels."""
+        """Minimum height and width of images in pixels."""
         return 2**self.blocks
 
 

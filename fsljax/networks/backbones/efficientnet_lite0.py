@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (Tan and Le, 2019, https://arxiv.org/abs/1905.11946; Lite: no squeezing, ReLU6)."""
+"""EfficientNet-Lite0 (Tan and Le, 2019, https://arxiv.org/abs/1905.11946; Lite: no SE blocks, ReLU6)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(network: Network) -> EfficientNetLite0:
 
 
 def layouts() -> dict[str, dict[str, str]]:
-    """Other names under which its modules are published: `{layout: {ours: theirs}}`."""
+    """Other published names of its modules: `{layout: {ours: theirs}}`."""
     theirs = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
     separable = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
     inverted = {
@@ -46,13 +46,12 @@ def layouts() -> dict[str, dict[str, str]]:
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0's convolutions and the mean over places; parameters are named as in timm.
+    """EfficientNet-Lite0 up to global average pooling; parameters are named as in timm.
 
-    The network is published for 224×224 pixels.
+    The published network expects 224×224 pixels.
 
     Attributes:
-      settings: padding ("same" is that of TensorFlow's weights), momentum, kernels, and which part is
-        trained.
+      settings: padding ("same" for weights from TensorFlow), momentum, kernels, and which part is trained.
     """
 
     settings: Settings = Settings()
@@ -62,8 +61,8 @@ class EfficientNetLite0(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: normalise by the running averages, else by each episode's own statistics
-            (which updates the averages where "batch_stats" is mutable).
+          running_average: normalise by the running averages; otherwise by each episode's own statistics
+            (which updates the averages if "batch_stats" is mutable).
 
         Returns:
           features `[..., n, 1280]`.
@@ -84,15 +83,15 @@ class EfficientNetLite0(nn.Module):
         return [*stages, nn.relu6(Norm(settings, _EPSILON, name="bn2")(x, last))]
 
     def stage_strides(self) -> tuple[int, ...]:
-        """Pixels of the image between neighbours in each of `stages`."""
+        """Stride of each of `stages` in pixels of the image."""
         return (4, 8, 16, 32)
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         return (f"blocks.{len(_STAGES) - 1}", "conv_head", "bn2")
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
         return 1
 
 

@@ -28,9 +28,9 @@ def build(network: Network) -> InceptionV3:
 
 
 class InceptionV3(nn.Module):
-    """Inception-v3's convolutions and the mean over places; parameters are named as in torchvision.
+    """Inception-v3 up to global average pooling; parameters are named as in torchvision.
 
-    The network is published for 299×299 pixels.
+    The published network expects 299×299 pixels.
 
     Attributes:
       settings: padding, momentum, kernels, and which part is trained.
@@ -44,14 +44,14 @@ class InceptionV3(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: normalise by the running averages, else by each episode's own statistics
-            (which updates the averages where "batch_stats" is mutable).
+          running_average: normalise by the running averages; otherwise by each episode's own statistics
+            (which updates the averages if "batch_stats" is mutable).
 
         Returns:
           features `[..., n, 2048]`.
 
         Raises:
-          ValueError: if the images are so small that nothing is left of them.
+          ValueError: if the images are too small for the network.
         """
         *leading, height, width, _ = images.shape
         if min(height, width) < self.smallest_image():
@@ -78,11 +78,11 @@ class InceptionV3(nn.Module):
         return jnp.mean(x, axis=(1, 2)).reshape(*leading, -1)
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         return ("Mixed_7a", "Mixed_7b", "Mixed_7c")
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
         return 75
 
 

@@ -20,11 +20,12 @@ def build(network: Network) -> LeNet:
 class LeNet(nn.Module):
     """Two 5×5 convolutions with 2×2 pooling, then dense layers of 120 and 84, for 28×28 pixels.
 
-    Where the original has tanh, trained means and sparse connections, this has the usual ReLU, max pooling
-    and full ones; batch norm follows each layer.
+    In place of the original's tanh, trainable average pooling and sparse connections, this uses the now usual
+    ReLU, max pooling and full connections; batch norm follows each layer.
 
     Attributes:
-      settings: padding, momentum, kernels, and which part is trained: the last stage are the dense layers.
+      settings: padding, momentum, kernels, and which part is trained: the last stage consists of the dense
+        layers.
     """
 
     settings: Settings = Settings()
@@ -35,14 +36,14 @@ class LeNet(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: normalise by the running averages, else by each episode's own statistics
-            (which updates the averages where "batch_stats" is mutable).
+          running_average: normalise by the running averages; otherwise by each episode's own statistics
+            (which updates the averages if "batch_stats" is mutable).
 
         Returns:
           features `[..., n, 84]`.
 
         Raises:
-          ValueError: if the images are so small that nothing is left of them.
+          ValueError: if the images are too small for the network.
         """
         *leading, height, width, _ = images.shape
         if min(height, width) < self.smallest_image():
@@ -67,9 +68,9 @@ class LeNet(nn.Module):
         return x.reshape(*leading, -1)
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         return ("dense3", "bn3", "dense4", "bn4")
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
         return _SMALLEST

@@ -28,7 +28,7 @@ def build(network: Network) -> MobileNetV2:
 
 
 def layouts() -> dict[str, dict[str, str]]:
-    """Other names under which its modules are published: `{layout: {ours: theirs}}`."""
+    """Other published names of its modules: `{layout: {ours: theirs}}`."""
     theirs = {"features.0.0": "conv_stem", "features.0.1": "bn1"}
     separable = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
     inverted = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl", "3": "bn3"}
@@ -42,7 +42,7 @@ def layouts() -> dict[str, dict[str, str]]:
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2's convolutions and the mean over places; parameters are named as in torchvision.
+    """MobileNetV2 up to global average pooling; parameters are named as in torchvision.
 
     Attributes:
       settings: padding, momentum, kernels, and which part is trained.
@@ -55,8 +55,8 @@ class MobileNetV2(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: normalise by the running averages, else by each episode's own statistics
-            (which updates the averages where "batch_stats" is mutable).
+          running_average: normalise by the running averages; otherwise by each episode's own statistics
+            (which updates the averages if "batch_stats" is mutable).
 
         Returns:
           features `[..., n, 1280]`.
@@ -72,16 +72,16 @@ class MobileNetV2(nn.Module):
         return _Features(self.settings, name="features")(x, before, last)
 
     def stage_strides(self) -> tuple[int, ...]:
-        """Pixels of the image between neighbours in each of `stages`."""
+        """Stride of each of `stages` in pixels of the image."""
         return (4, 8, 16, 32)
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         blocks = sum(blocks for _, _, blocks, _ in _STAGES)
         return (f"features.{blocks}", f"features.{blocks + 1}")
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
         return 1
 
 

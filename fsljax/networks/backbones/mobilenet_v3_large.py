@@ -50,7 +50,7 @@ def build(network: Network) -> MobileNetV3Large:
 
 
 class MobileNetV3Large(nn.Module):
-    """MobileNetV3's convolutions and the mean over places; parameters are named as in torchvision.
+    """MobileNetV3-Large up to global average pooling; parameters are named as in torchvision.
 
     Batch norm adds `settings.epsilon` to variances: 1e-3 in torchvision's classifier, 1e-5 in its detector.
 
@@ -65,8 +65,8 @@ class MobileNetV3Large(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: normalise by the running averages, else by each episode's own statistics
-            (which updates the averages where "batch_stats" is mutable).
+          running_average: normalise by the running averages; otherwise by each episode's own statistics
+            (which updates the averages if "batch_stats" is mutable).
 
         Returns:
           features `[..., n, 960]`.
@@ -76,7 +76,7 @@ class MobileNetV3Large(nn.Module):
 
     @nn.compact
     def stages(self, images: jax.Array, *, running_average: bool) -> list[jax.Array]:
-        """The features that torchvision's detectors are built on: of the last stride's first block, and all.
+        """The features torchvision's detectors use: after the first block of the last stride, and the last.
 
         Both are `[n, height, width, channel]` at `stage_strides`.
         """
@@ -85,15 +85,15 @@ class MobileNetV3Large(nn.Module):
         return _Features(self.settings, name="features")(x, before, last)
 
     def stage_strides(self) -> tuple[int, ...]:
-        """Pixels of the image between neighbours in each of `stages`."""
+        """Stride of each of `stages` in pixels of the image."""
         return (32, 32)
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         return tuple(f"features.{number}" for number in range(_LAST_STAGE + 1, len(_BLOCKS) + 2))
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
         return 1
 
 

@@ -1,4 +1,4 @@
-"""A small residual network for detection in grey scenes of about 128 pixels on a CPU."""
+"""A small residual network for detection in greyscale scenes of about 128 pixels on a CPU."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class SceneNet(nn.Module):
     """Two strided convolutions, then three stages of residual blocks at strides 4, 8 and 16.
 
     Attributes:
-      blocks: of each stage.
-      filters: of each stage; the first convolution has half of the first number.
+      blocks: number of blocks of each stage.
+      filters: filters of each stage; the first convolution has half as many as the first stage.
       settings: padding, momentum, kernels, and which part is trained.
     """
 
@@ -36,7 +36,7 @@ class SceneNet(nn.Module):
 
     @nn.compact
     def stages(self, images: jax.Array, *, running_average: bool) -> list[jax.Array]:
-        """The features `[n, height, width, channel]` that each stage ends with, at `stage_strides`."""
+        """Output features `[n, height, width, channel]` of each stage, at `stage_strides`."""
         settings = self.settings
         x = images.reshape(-1, *images.shape[-3:])
         before, last = of_stages(images.shape[:-3], settings, running_average=running_average)
@@ -55,15 +55,15 @@ class SceneNet(nn.Module):
         return stages
 
     def stage_strides(self) -> tuple[int, ...]:
-        """Pixels of the image between neighbours in each of `stages`."""
+        """Stride of each of `stages` in pixels of the image."""
         return tuple(4 * 2**stage for stage in range(len(self.blocks)))
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         return (f"layer{len(self.blocks)}",)
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
         return 1
 
 

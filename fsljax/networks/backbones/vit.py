@@ -1,4 +1,4 @@
-"""Vision Transformers (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929), DINOv2's among them."""
+"""Vision Transformers (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929), including DINOv2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build(network: Network) -> VisionTransformer:
     """The backbone that the `network` section of a config describes.
 
     Raises:
-      UserError: if its heads do not share its width evenly.
+      UserError: if its width is not divisible by its number of heads.
     """
     if network.width % network.heads:
         raise UserError(
@@ -38,15 +38,15 @@ def build(network: Network) -> VisionTransformer:
 
 
 def fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
-    """Values of the `network` section's fields for a state dict of timm's names.
+    """Infers the `network` section's fields from a state dict with timm's names.
 
-    Heads leave no trace there: as in all published networks of these, 64 dimensions of the width are one's.
+    The number of heads cannot be inferred: 64 dimensions per head are assumed, as in all published networks.
 
     Args:
-      shapes: of its tensors, by their names.
+      shapes: shapes of its tensors, by name.
 
     Raises:
-      UserError: if it is of no Vision Transformer of this kind.
+      UserError: if it does not belong to a Vision Transformer of this kind.
     """
     try:
         width, _, patch_size, _ = shapes["patch_embed.proj.weight"]
@@ -64,20 +64,20 @@ def fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
 
 
 class VisionTransformer(nn.Module):
-    """Attention between patches of an image; parameters are named as in timm.
+    """A Vision Transformer; parameters are named as in timm.
 
-    What remains of images at the right and below, beyond whole patches, is not seen.
+    Pixels on the right and at the bottom beyond whole patches are ignored.
 
     Attributes:
-      patch_size: pixels a side.
-      width: of the embedding of a patch.
-      depth: blocks.
-      heads: of each block's attention.
-      mlp_ratio: width of each block's hidden layer, in widths.
-      layer_scale: what a block adds is scaled, each dimension by itself (DINOv2).
-      register_tokens: tokens beside the patches and the class token (DINOv2 with registers: 4).
+      patch_size: height and width of a patch in pixels.
+      width: dimension of each token.
+      depth: number of blocks.
+      heads: attention heads of each block.
+      mlp_ratio: hidden units of each block's MLP as a multiple of `width`.
+      layer_scale: scale each residual branch by a learned factor per dimension (DINOv2).
+      register_tokens: tokens in addition to the patches and the class token (DINOv2 with registers: 4).
       embed_class: class and register tokens have position embeddings too.
-      pool: the features are the class "token", or the "average" of the patches.
+      pool: "token": features of the class token; "average": mean over the patches.
       settings: which part is trained.
     """
 
@@ -98,7 +98,7 @@ class VisionTransformer(nn.Module):
 
         Args:
           images: `[..., n, height, width, channel]`, floats; leading axes are episodes.
-          running_average: changes nothing, as there is no batch norm.
+          running_average: ignored, as there is no batch norm.
 
         Returns:
           features `[..., n, width]`.
@@ -132,11 +132,11 @@ class VisionTransformer(nn.Module):
         return features.reshape(*leading, -1)
 
     def last_stage(self) -> tuple[str, ...]:
-        """Names of the parts that are trained with `trainable="last_stage"`."""
+        """Names of the modules trained with `trainable="last_stage"`."""
         return (f"blocks.{self.depth - 1}", "norm")
 
     def smallest_image(self) -> int:
-        """Height and width that images must have, in pixels."""
+        """Minimum height and width of images in pixels."""
         return self.patch_size
 
     def _token(self, name: str, count: int, x: jax.Array) -> jax.Array:
@@ -204,7 +204,7 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Tokens `[n, tokens, width]`, each after having seen the others of its image."""
+        """Tokens `[n, tokens, width]`, after attending to the other tokens of their image."""
         y = _Attention(self.heads, name="attn")(_norm(x, "norm1"))
         x = x + (_LayerScale(name="ls1")(y) if self.layer_scale else y)
         y = _MLP(max(1, int(x.shape[-1] * self.mlp_ratio)), name="mlp")(_norm(x, "norm2"))

@@ -1,4 +1,4 @@
-"""Weights of published networks by name, fetched where need be, and what they say of themselves."""
+"""Published weights by name, downloaded if necessary, and the settings they specify."""
 
 from fsljax.networks.pretrained.filling import as_begun, described, located, without_gaps
 from fsljax.networks.pretrained.finding import Pretrained, identity, resolve

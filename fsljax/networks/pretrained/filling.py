@@ -1,4 +1,4 @@
-"""Fields of a config that the description of the weights fills."""
+"""Fills fields of a config from the description of its weights."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ _PLAIN = {"network.input_mean": (0.0,), "network.input_std": (1.0,), "network.pa
 
 
 def described(config: ConfigDict, *, kept: Collection[str] = (), images: bool = True) -> ConfigDict:
-    """The config with what its weights say of themselves, fetched where need be.
+    """The config with the settings that its weights specify; weights are downloaded if necessary.
 
-    A field is filled if it is empty or as it is by default, or if `network.unless_described` names it; but
-    not if it is one of `kept`. A line on standard error says where the config and the weights differ, and
-    what is taken of weights that say nothing. The name, revision and digest of the weights are filled, too:
-    a config that has them stays as it is.
+    A field is filled if it is empty or has its default value, or if `network.unless_described` names it, but
+    not if it is in `kept`. A line on standard error reports where the config and the weights differ, and what
+    is assumed for weights without a description. The name, revision and digest of the weights are filled in
+    too; a config that already has them is unchanged.
 
     Args:
-      config: with the sections `network` and `data`; it is not changed.
-      kept: dotted names of fields that are the user's own, "network.input_mean".
-      images: whether the images are brought to the size that the weights want; a detector's are not.
+      config: a config with the sections `network` and `data`; not modified.
+      kept: dotted names of fields set by the user, such as "network.input_mean".
+      images: whether images are resized as the weights expect; not so for a detector.
 
     Raises:
-      UserError: if the weights cannot be had, or are of another network than the config's.
+      UserError: if the weights are not available, or belong to a different network than the config's.
     """
     filled = _copied(config)
     network = filled.network
@@ -78,7 +78,7 @@ def described(config: ConfigDict, *, kept: Collection[str] = (), images: bool = 
 
 
 def without_gaps(config: ConfigDict) -> ConfigDict:
-    """The config with any value where it waits for what its weights say; itself, if it does not wait."""
+    """The config with placeholders for fields that its weights specify; itself, if there are none."""
     values = as_mapping(config)
     sections = [values.get(section) for section in ("network", "data")]
     if not all(isinstance(section, Mapping) for section in sections):
@@ -91,12 +91,12 @@ def without_gaps(config: ConfigDict) -> ConfigDict:
 
 
 def as_begun(config: ConfigDict, stored: Mapping[str, Any], kept: Collection[str] = ()) -> ConfigDict:
-    """The config of a run that goes on: filled as it was when it began, whatever the weights say now.
+    """The config of a resumed run: filled as when it started, whatever the weights specify now.
 
     Args:
       config: as given now, with `network.weights` or `network.init_from`.
-      stored: the values that the run keeps.
-      kept: as of `described`.
+      stored: the stored values of the run.
+      kept: as in `described`.
     """
     before = stored.get("network", {}), stored.get("data", {})
     if not all(isinstance(section, dict) for section in before):
@@ -118,10 +118,10 @@ def as_begun(config: ConfigDict, stored: Mapping[str, Any], kept: Collection[str
 
 
 def located(network: Network) -> Path:
-    """The file of the weights that a config names, in which its own are filled.
+    """The file of the weights that a filled config names.
 
     Raises:
-      UserError: if there is none, or another than the config was filled from.
+      UserError: if there is no such file, or it differs from the one the config was filled from.
     """
     if network.weights_digest in ("", NO_DIGEST):
         path = given_path(network.weights, "config.network.weights")

@@ -1,4 +1,4 @@
-"""What `config.network.weights` names: a file, weights known by name, or a repository of the hub."""
+"""Resolves `config.network.weights`: a file, weights known by name, or a hub repository."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from fsljax.networks.weights import check_suffix, content_hash
 from fsljax.storage.paths import given_path
 
 NO_DIGEST = "unknown"
-"""In `network.weights_digest`, of a run that was begun before digests were kept."""
+"""Value of `network.weights_digest` in runs started before digests were recorded."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE = re.compile(r".*\.(safetensors|npz|npy|pth?|bin|pkl|pickle|ckpt|h5|msgpack|onnx|zip|tar|gz)", re.I)
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights, on disk, and what is known of them.
+    """Weights on disk and their metadata.
 
     Attributes:
-      path: of the file.
-      name: as they were asked for.
-      repository: of the hub, or the package that holds them; "": a file.
+      path: path of the file.
+      name: name as requested.
+      repository: hub repository, or package that contains them; "": a file.
       revision: commit of the repository, or version of the package.
       digest: SHA-256 of the file.
-      licence: by its SPDX identifier; "": unknown.
-      trained_on: the images; "": unknown.
+      licence: SPDX identifier; "": unknown.
+      trained_on: training images; "": unknown.
       network, data: values for these sections of a config, by field.
-      architecture: as the description calls the network; "": there is none, or it says nothing.
+      architecture: name of the network in the description; "": there is none.
       described: whether a description came with the weights.
     """
 
@@ -55,16 +55,17 @@ class Pretrained:
 
 
 def resolve(weights: str, *, revision: str = "", network: str = "") -> Pretrained:
-    """The weights of a name, fetched where they are not here.
+    """Finds weights by name, and downloads them if they are not stored locally.
 
     Args:
-      weights: a file, or a folder with `model.safetensors`; a name of `KNOWN`; or a repository of the hub,
-        "owner/name", with "@revision" after it or not.
-      revision: of the repository, or version of the package; "": as the name says, or the table.
-      network: name of the backbone where the caller knows it, whatever the description says.
+      weights: a file, or a folder with `model.safetensors`; a name of `KNOWN`; or a hub repository
+        "owner/name", optionally followed by "@revision".
+      revision: revision of the repository, or version of the package; "": from the name or the table.
+      network: name of the backbone if known to the caller; overrides the description.
 
     Raises:
-      UserError: if there are none, or they cannot be had, or are of a network that is not here.
+      UserError: if there are no such weights, they are not available, or they belong to an unsupported
+        network.
     """
     if weights in KNOWN:
         return _known(weights, revision, network)
@@ -208,14 +209,14 @@ def unknown_architecture(source: str, architecture: str) -> str:
 
 
 def identity(network: Network) -> dict[str, str]:
-    """What results and reports say of the weights of a config: name, revision, digest, and what is known.
+    """Metadata of a config's weights for results and reports: name, revision, digest, and so on.
 
     Args:
-      network: with its weights filled in.
+      network: network section with its weights filled in.
 
     Returns:
-      by "name", "repository", "revision", "sha256", "licence" and "trained_on", without what is unknown;
-      empty where there are no weights, or their digest was not kept.
+      values for "name", "repository", "revision", "sha256", "licence" and "trained_on", as far as known;
+      empty if there are no weights, or their digest was not recorded.
     """
     if not network.weights or network.weights_digest in ("", NO_DIGEST):
         return {}

@@ -1,4 +1,4 @@
-"""Weights that are known by name: where they are, what they are of, their licence."""
+"""Weights known by name: their location, origin and licence."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _IMAGENET = "ImageNet-1k"
 
 
 class Package(NamedTuple):
-    """A package of the index that holds a file of weights.
+    """A package on the index that contains a weights file.
 
     Attributes:
-      name, version: there.
-      module: that it installs.
-      file: below the module's folder.
+      name, version: name and version on the index.
+      module: module that it installs.
+      file: path relative to the module's folder.
       digest: SHA-256 of the file.
     """
 
@@ -29,15 +29,15 @@ class Package(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Weights of a name.
+    """Weights known by a name.
 
     Attributes:
-      repository: of the hub.
-      revision: of it; a branch where no commit is pinned: the commit that the hub answers is recorded.
-      description: where the repository itself has none.
-      licence: by its SPDX identifier.
-      trained_on: the images.
-      package: whose file is taken instead, with `package_description`, where it is installed.
+      repository: hub repository.
+      revision: its revision; a branch if no commit is pinned, in which case the resolved commit is recorded.
+      description: used if the repository itself has none.
+      licence: SPDX identifier.
+      trained_on: training images.
+      package: package whose file is used instead, with `package_description`, if it is installed.
     """
 
     repository: str

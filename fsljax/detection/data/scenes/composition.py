@@ -1,4 +1,4 @@
-"""Scenes for detection, drawn on the device: characters among pieces of strokes, repeatable by key."""
+"""Composes scenes for detection on the device: characters and stroke fragments, reproducible by key."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TRIES = 12  # positions of which a character takes the first that is free
 
 
 class Scene(NamedTuple):
-    """An image and its objects, the last rows zeros where mask is False; a batch has a leading axis more.
+    """An image and its objects, padded with zero rows where mask is False; a batch has one more leading axis.
 
     Attributes:
       image: float32 `[size, size, 1]`, in [0, 1].
       boxes: float32 `[characters, 4]`, `[y_min, x_min, y_max, x_max]` in pixels, tight to the ink.
       labels: int32 `[characters]`, numbers of characters in `Drawings`.
-      mask: bool `[characters]`, which rows are there.
+      mask: bool `[characters]`, True for rows that hold an object.
     """
 
     image: jax.Array
@@ -50,20 +50,19 @@ def draw_scene(
     first: jax.Array | int | None = None,
     options: SceneOptions = _OPTIONS,
 ) -> Scene:
-    """Draws one scene; everything about it follows from `key`.
+    """Draws one scene, fully determined by `key`.
 
-    With distractors a scene is the same one, with further characters in the image that are not among its
-    objects.
+    With distractors, the scene is the same except for further characters that are not among its objects.
 
     Args:
       key: a JAX random key.
-      drawings: the characters that `allowed` and `distractors` number; give it to a jitted function as an
-        argument, because what such a function closes over is compiled into it.
-      allowed: int `[a]`, characters to choose from, each as likely; one may appear several times.
-      distractors: int `[d]`, characters of which some are added; None: none are.
-      clutter: drawings whose strokes give the fragments; None: `drawings`.
-      first: the character of row 0, which is always there; None: any of `allowed`.
-      options: what the scene looks like.
+      drawings: the characters that `allowed` and `distractors` index; pass it to jitted functions as an
+        argument, because values they close over are compiled in as constants.
+      allowed: int `[a]`, characters to choose from, all equally likely; a character may appear several times.
+      distractors: int `[d]`, characters to draw distractors from; None: no distractors.
+      clutter: drawings whose strokes are used as fragments; None: `drawings`.
+      first: the character of row 0, which is always placed; None: any of `allowed`.
+      options: appearance of the scene.
 
     Returns:
       A scene of `options.characters[1]` rows.
@@ -108,7 +107,7 @@ def draw_scenes(
     first: jax.Array | None = None,
     options: SceneOptions = _OPTIONS,
 ) -> Scene:
-    """Draws a scene for each key, `[n]`; `first` is int `[n]` or None, the rest is shared (`draw_scene`)."""
+    """Draws a scene for each key, `[n]`; `first` is int `[n]` or None; see `draw_scene`."""
 
     def draw(key: jax.Array, first: jax.Array | None) -> Scene:
         return draw_scene(key, drawings, allowed, distractors, clutter=clutter, first=first, options=options)

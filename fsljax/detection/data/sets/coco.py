@@ -1,4 +1,4 @@
-"""Detection data in COCO's JSON."""
+"""Detection data in COCO's JSON format."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHOWN = 100  # characters of a name
 
 
 def load(config: Config) -> Photographs:
-    """The set that `config.data` names.
+    """Loads the data set that `config.data` names.
 
     Raises:
-      UserError: if it is missing or unfit, saying what to do.
+      UserError: if it is missing or unsuitable; the message says what to do.
     """
     data, folder = config.data, folder_of(config)
 
@@ -45,20 +45,20 @@ def read_folder(
 ) -> DetectionSet:
     """Reads `instances_SPLIT.json`, in the folder or in its `annotations`, and finds the images.
 
-    Classes are in the order of the categories' ids. Crowds are difficult, and in tests count by COCO's rule;
+    Classes are in the order of the categories' ids. Crowds are difficult, and are evaluated by COCO's rule;
     annotations with `ignore` are difficult.
 
     Args:
-      folder: of the data set.
-      split: such as "train2017".
-      images: folder of the images; None looks for `SPLIT`, `images/SPLIT`, `images` and `JPEGImages`, and
-        beside the JSON.
-      limit: so many of the first images in the order of the JSON; None: all.
-      drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
+      folder: folder of the data set.
+      split: name of the split, such as "train2017".
+      images: folder of the images; None: looked up in `SPLIT`, `images/SPLIT`, `images`, `JPEGImages`, and
+        next to the JSON.
+      limit: maximum number of images, the first ones in the JSON; None: all.
+      drop_bad_boxes: as in `fsljax.detection.data.set_operations.collect`.
 
     Raises:
-      UserError: a file is missing, as `fsljax.detection.data.annotations.coco_json.read_annotations`, or as
-        `collect`.
+      UserError: if a file is missing; as in `fsljax.detection.data.annotations.coco_json.read_annotations`,
+        or as in `collect`.
     """
     root = given_path(folder, "The folder of the data")
     file = _find_json(root, split)
@@ -74,7 +74,7 @@ def read_file(
     limit: int | None = None,
     drop_bad_boxes: bool = False,
 ) -> DetectionSet:
-    """`read_folder`, of a JSON file of any name."""
+    """Like `read_folder`, for a JSON file of any name."""
     read = read_annotations(file)
     listed = read.images[:limit]
     paths = _find_images(root, split, images, [one.file_name for one in listed], file)

@@ -1,4 +1,4 @@
-"""ImageNet's localisation data (CLS-LOC), as Kaggle's archive unpacks."""
+"""ImageNet's localisation data (CLS-LOC), in the layout of Kaggle's archive."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from fsljax.storage.paths import given_path
 
 
 def load(config: Config) -> Photographs:
-    """The set that `config.data` names.
+    """Loads the data set that `config.data` names.
 
     Raises:
-      UserError: if it is missing or unfit, saying what to do.
+      UserError: if it is missing or unsuitable; the message says what to do.
     """
     data, folder = config.data, folder_of(config)
 
@@ -55,17 +55,18 @@ def read_folder(
     """Reads the images that have boxes.
 
     Args:
-      folder: that holds `ILSVRC` or is it, with `Data/CLS-LOC/SPLIT`, `Annotations/CLS-LOC/SPLIT` and, if
-        `class_names` is None, `Data/CLS-LOC/train` or `LOC_synset_mapping.txt` to tell the classes.
-      split: "train" or "val"; of "train" the images lie in a folder for each class, of "val" in one.
-      class_names: wnids of the classes that are read, such as n02084071; None: all, sorted. Of "train" the
-        images in other classes' folders are passed over, of "val" those with an object of another class.
-      limit: so many of the first images, taken from the classes in turn; None: all.
-      drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
+      folder: folder that is or contains `ILSVRC`, with `Data/CLS-LOC/SPLIT`, `Annotations/CLS-LOC/SPLIT` and,
+        if `class_names` is None, `Data/CLS-LOC/train` or `LOC_synset_mapping.txt` to list the classes.
+      split: "train" or "val"; the images of "train" are in one folder per class, those of "val" in a single
+        folder.
+      class_names: WordNet ids of the classes to read, such as n02084071; None: all, sorted. For "train",
+        images in other classes' folders are skipped; for "val", images with an object of another class.
+      limit: maximum number of images, taken from the classes in turn; None: all.
+      drop_bad_boxes: as in `fsljax.detection.data.set_operations.collect`.
 
     Raises:
-      UserError: the folder, the split, a class or an image is missing, an XML does not parse, or as
-        `collect`.
+      UserError: if the folder, the split, a class or an image is missing, an XML file cannot be parsed, or as
+        in `collect`.
     """
     given = given_path(folder, "The folder of the data")
     root = given / "ILSVRC" if (given / "ILSVRC").is_dir() else given

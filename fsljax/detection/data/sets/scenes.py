@@ -1,4 +1,4 @@
-"""Scenes of drawn characters, endless, made on the device."""
+"""An endless stream of scenes of drawn characters, composed on the device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCENES_A_BATCH = 16
 
 
 class SceneIndex(NamedTuple):
-    """The drawings that scenes of training are made of."""
+    """The drawings that training scenes are composed of."""
 
     base: Drawings
 
@@ -37,7 +37,7 @@ class Scenes:
 
     Attributes:
       drawings: base and novel characters.
-      options: what scenes look like.
+      options: appearance of the scenes.
     """
 
     drawings: SceneDrawings
@@ -113,7 +113,7 @@ class Scenes:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError for values that cannot go together in scenes."""
+    """Raises a UserError for scene options that contradict each other."""
     if config.data.channels != 1:
         raise UserError("Scenes are grey: set --config.data.channels=1.")
     if config.scenes.size != config.data.image_size:
@@ -129,7 +129,7 @@ def check(config: Config) -> None:
 
 
 def load(config: Config) -> Scenes:
-    """Scenes of the drawings that `config.data.drawings` names, as `config.scenes` says.
+    """Scenes of the drawings that `config.data.drawings` names, with the options of `config.scenes`.
 
     Raises:
       UserError: if a character would be larger than its scene, or the drawings are missing.

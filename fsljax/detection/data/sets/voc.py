@@ -30,10 +30,10 @@ CLASSES = (
 
 
 def load(config: Config) -> Photographs:
-    """The set that `config.data` names.
+    """Loads the data set that `config.data` names.
 
     Raises:
-      UserError: if it is missing or unfit, saying what to do.
+      UserError: if it is missing or unsuitable; the message says what to do.
     """
 
     def read_split(split: str, names: tuple[str, ...]) -> DetectionSet:
@@ -80,18 +80,18 @@ def read_folder(
     """Reads a folder with `JPEGImages`, `Annotations` and `ImageSets/Main`.
 
     Args:
-      folder: such a folder, or the VOCdevkit that holds `VOC2007` or `VOC2012`.
-      split: of `ImageSets/Main`: "train", "val", "trainval" or "test".
-      year: which folder of a VOCdevkit; None where there is one only.
-      class_names: all classes; None takes VOC's 20 if the folder names no others, else all that any of its
-        annotations names, sorted.
-      limit: so many of the first images; None: all.
-      drop_bad_boxes: as for `fsljax.detection.data.set_operations.collect`.
+      folder: such a folder, or a VOCdevkit that contains `VOC2007` or `VOC2012`.
+      split: split in `ImageSets/Main`: "train", "val", "trainval" or "test".
+      year: which folder of a VOCdevkit; None if there is only one.
+      class_names: all classes; None: VOC's 20 classes if the folder names no others, else all classes in its
+        annotations, sorted.
+      limit: maximum number of images, the first ones; None: all.
+      drop_bad_boxes: as in `fsljax.detection.data.set_operations.collect`.
 
-    Annotations that the split does not name may be damaged: a note says so.
+    Annotations outside the split may be damaged; a note reports this.
 
     Raises:
-      UserError: the folder or the split is missing, an XML does not parse, an image is missing, or as
+      UserError: if the folder, the split or an image is missing, an XML file cannot be parsed, or as in
         `collect`.
     """
     root = _root(given_path(folder, "The folder of the data"), year)
@@ -127,13 +127,13 @@ def read_tfds(
     """Reads VOC as TFDS prepares it, in array_record format; images stay encoded in their files.
 
     Args:
-      year: 2007 or 2012; the test part of 2012 has no boxes.
+      year: 2007 or 2012; the test split of 2012 has no boxes.
       split: "train", "validation" or "test".
-      data_dir: folder of TFDS data sets; None takes `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-      limit, drop_bad_boxes: as for `read_folder`.
+      data_dir: folder of TFDS data sets; None: `$TFDS_DATA_DIR` if set, else `~/tensorflow_datasets`.
+      limit, drop_bad_boxes: as in `read_folder`.
 
     Raises:
-      UserError: the data set or the split is missing or damaged, or as `collect`.
+      UserError: if the data set or the split is missing or damaged, or as in `collect`.
     """
     from fsljax.data.io import tfds_source
 
@@ -201,7 +201,7 @@ def _from_tfds(
 
 
 def years(folder: Path | str) -> tuple[int, ...]:
-    """The years of a VOCdevkit; () if the folder is none."""
+    """The years of a VOCdevkit; () if the folder is not one."""
     return tuple(
         sorted(
             int(name[3:])
