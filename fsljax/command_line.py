@@ -14,8 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from fsljax import methods
 from fsljax.config import Experiment, experiments
-from fsljax.config.arguments import config_paths, flag_name, is_unordered, with_paths
-from fsljax.config.arguments import set_fields as _set_fields
+from fsljax.config.arguments import config_paths, flag_name, is_unordered, set_fields, with_paths
 from fsljax.config.help import as_text
 from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
@@ -135,7 +134,7 @@ def _run(interruption: Interruption) -> None:
     results = given_path(_OUTPUT_DIR.value, "--output_dir") if _OUTPUT_DIR.value else None
     run(
         config, mode=_MODE.value, folder=folder, output=results, step=_STEP.value,
-        interruption=interruption, kept=_set_fields(sys.argv),
+        interruption=interruption, kept=set_fields(sys.argv),
     )  # fmt: skip
 
 

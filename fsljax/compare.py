@@ -11,13 +11,14 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fsljax.errors import Parser, UserError, first_few
+from fsljax.arguments import Parser
+from fsljax.errors import UserError, first_few
 from fsljax.evaluation.paired import paired_bootstrap
 from fsljax.reporting import streams
 from fsljax.reporting.tables import MISSING, aligned, metric_title, setting_title
@@ -220,7 +221,7 @@ def _with_difference(row: Row, first: Row, first_run: Run, run: Run, *, paired: 
     elif row.ci95 is not None and first.ci95 is not None:
         half = math.hypot(row.ci95, first.ci95)
         lower, upper = difference - half, difference + half
-    return Row(**(asdict(row) | {"difference": difference, "lower": lower, "upper": upper, "paired": paired}))
+    return replace(row, difference=difference, lower=lower, upper=upper, paired=paired)
 
 
 def _outcome(run: Run, setting: str) -> np.ndarray | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Collection
-from typing import NoReturn
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # names of files may hold line breaks
 
@@ -33,25 +30,3 @@ def first_few(names: Collection[str], most: int = 3) -> str:
     """The first few names, for an error message: "a, b, c and 5 more"."""
     few = ", ".join(_CONTROL.sub(lambda found: repr(found[0])[1:-1], name) for name in list(names)[:most])
     return few if len(names) <= most else f"{few} and {len(names) - most:,} more"
-
-
-class Parser(argparse.ArgumentParser):
-    """Of a command `fsljax NAME`; options may stand among the files.
-
-    Args:
-      name: of the command.
-      meaning: what it does.
-    """
-
-    def __init__(self, name: str, meaning: str) -> None:
-        super().__init__(f"fsljax {name}", description=meaning, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        print(f"fsljax: {self.prog}: {message}. See {self.prog} --help.", file=sys.stderr)
-        sys.exit(2)
-
-    def add_formats(self) -> None:
-        """Adds `--json` and `--csv`."""
-        formats = self.add_mutually_exclusive_group()
-        formats.add_argument("--json", action="store_true", help="write one JSON document")
-        formats.add_argument("--csv", action="store_true", help="write a table of comma-separated values")

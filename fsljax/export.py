@@ -17,6 +17,7 @@ import numpy as np
 
 from fsljax.classification import portable
 from fsljax.classification.classifier import Classifier
+from fsljax.detection.model import stored
 from fsljax.errors import UserError
 from fsljax.reporting import streams
 from fsljax.storage.json_files import write_json
@@ -25,7 +26,7 @@ from fsljax.training import workdir
 from fsljax.training.checkpoints import Checkpoints, Model
 from fsljax.training.saved_model import LEARNED
 
-_MODEL, _DETECTOR = "model", "repmet_detector"
+_MODEL = "model"
 
 
 def export(run: Path, target: Path, *, half: bool = False) -> Path:
@@ -84,7 +85,7 @@ def export_file(run: Path, target: Path, format: str, *, embeddings: bool | None
       UserError: if there is no classifier in the folder; or as `Classifier.export`.
     """
     folder = given_path(run, "--workdir")
-    if workdir.has_config(folder) and workdir.read_config(folder).get("method") == _DETECTOR:
+    if workdir.method_of(folder) == stored.METHOD:
         raise UserError(
             f"{folder} holds a detector, and classifiers alone can be exported as {format}: use it by "
             "fsljax.api.Detector, or by fsljax.load_flax in code of your own."

@@ -35,7 +35,7 @@ def load_flax(path: str | os.PathLike[str]) -> tuple[nn.Module, Variables]:
       UserError: if the folder holds no model, or nothing that can be read.
     """
     folder = given_path(path)
-    if workdir.has_config(folder) and workdir.read_config(folder).get("method") == stored.METHOD:
+    if workdir.method_of(folder) == stored.METHOD:
         trained = stored.load(folder)
         return trained.network, trained.network_variables
     network = ImageNetwork.of_folder(folder)

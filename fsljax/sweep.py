@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fsljax import compare
+from fsljax.arguments import Parser, positive
 from fsljax.config import experiments, flat, nearest
 from fsljax.config.reading import as_mapping
-from fsljax.errors import Parser, UserError, first_few
+from fsljax.errors import UserError, first_few
 from fsljax.reporting import streams
 from fsljax.reporting.tables import MISSING, aligned
 from fsljax.storage.json_files import read_checked, read_json, write_json
@@ -35,7 +36,6 @@ from fsljax.training.workdir import RESULTS
 
 _RECORD = "swept.json"
 _SECONDS_BETWEEN_LOOKS = 0.2
-_LAST_STEP = 2**53
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")  # outside of brackets
 
 
@@ -198,7 +198,7 @@ def _started(trial: Trial) -> subprocess.Popen[bytes]:
 
 def table(trials: Sequence[Trial]) -> str:
     """What was swept and the best validation of each run, best first; then the comparison of their tests."""
-    best = {trial.workdir: max(validations(trial.workdir, _LAST_STEP), default=None) for trial in trials}
+    best = {trial.workdir: max(validations(trial.workdir), default=None) for trial in trials}
     ordered = sorted(trials, key=lambda trial: -(best[trial.workdir] or 0.0))
     lines = [[*trials[0].values, "best validation", "workdir"]]
     for trial in ordered:
@@ -226,9 +226,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--over", action="append", default=[], metavar="FIELD=VALUES",
                         help="values of a field, separated by commas; may be repeated")  # fmt: skip
     parser.add_argument("--file", metavar="FILE", help="the same as JSON: {FIELD: [VALUE, …]}")
-    parser.add_argument("--samples", type=_positive, metavar="N", help="draw N of the combinations at random")
+    parser.add_argument("--samples", type=positive, metavar="N", help="draw N of the combinations at random")
     parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="runs at a time; 1 by default")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time; 1 by default")
     parser.add_argument("--folder", help="where the workdirs are; runs/sweeps/CONFIG by default")
     given, flags = parser.parse_known_args(argv)
     try:
@@ -262,13 +262,6 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def _as_flag(value: object) -> str:
     return str(tuple(value)) if isinstance(value, list) else str(value)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fsljax import command_line
+from fsljax.config import arguments
 
 from .tiny_runs import ROOT
 
@@ -282,4 +283,4 @@ def test_fields_that_the_command_line_sets_are_the_users_own():
         "--noconfig.augment.flip",
     ]
     argv += ["-config.data.crop", "1.0", "--mode=train"]
-    assert command_line._set_fields(argv) == {"network.input_mean", "augment.flip", "data.crop"}
+    assert arguments.set_fields(argv) == {"network.input_mean", "augment.flip", "data.crop"}

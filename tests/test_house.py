@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fsljax"
 
 # From the ground floor up; what stands in one row may not import each other.
 FLOORS = [
-    ["errors", "deprecated"],
+    ["arguments", "errors", "deprecated"],
     ["storage"],
     ["parallel"],
     ["distances"],
@@ -35,8 +35,8 @@ FLOORS = [
     ["__main__"],
 ]
 ABOVE_ALL = ["fsljax"]
-TOP_LEVEL = {"api", "errors", "distances", "experiment", "command_line", "reproduce", "export", "compare",
-             "sweep", "loading", "__main__"}  # fmt: skip
+TOP_LEVEL = {"api", "arguments", "errors", "distances", "experiment", "command_line", "reproduce", "export",
+             "compare", "sweep", "loading", "__main__"}  # fmt: skip
 METHODS = {"protonet", "magnet", "softmax", "triplet", "repmet", "repmet_detector", "pretrained"}
 MOST_LINES = 300
 MOST_MODULES = 14

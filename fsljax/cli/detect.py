@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from fsljax.cli.arguments import fraction
-from fsljax.errors import Parser, UserError
+from fsljax.arguments import Parser, fraction
+from fsljax.errors import UserError
 
 if TYPE_CHECKING:
     from fsljax.api import Detector

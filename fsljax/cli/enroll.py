@@ -7,8 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsljax.arguments import Parser
 from fsljax.cli.enroll_objects import add_options, enroll_objects, used_option
-from fsljax.errors import Parser, UserError
+from fsljax.errors import UserError
 
 if TYPE_CHECKING:
     from fsljax.api import Classifier

@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fsljax.cli.arguments import positive
-from fsljax.errors import Parser, UserError
+from fsljax.arguments import Parser, positive
+from fsljax.errors import UserError
 
 if TYPE_CHECKING:
     from fsljax.api import Detector

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from fsljax.arguments import Parser
 from fsljax.cli import startup
-from fsljax.errors import Parser, UserError
+from fsljax.errors import UserError
 
 COMMANDS = {
     "train": "Train and evaluate an experiment.",
@@ -117,7 +118,6 @@ def _sweep(arguments: list[str]) -> int:
 
 
 def _configs(arguments: list[str]) -> int:
-
     parser = Parser("configs", COMMANDS["configs"])
     parser.add_argument(
         "text", metavar="TEXT", nargs="?", default="", help="only those whose name contains it"

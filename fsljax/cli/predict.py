@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fsljax.cli.arguments import fraction, positive
-from fsljax.errors import Parser, UserError
+from fsljax.arguments import Parser, fraction, positive
+from fsljax.errors import UserError
 
 if TYPE_CHECKING:
     from fsljax.api import Classifier
     from fsljax.cli.images import GivenImage
     from fsljax.data.labels import Label
+    from fsljax.data.user_images import Images
 
 
 class Answer(NamedTuple):
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     for note in notes:
         print(note, file=sys.stderr)
     top = min(given.top or 1, len(classifier.classes))
-    answers = answers_to(images, lambda paths: _ask(classifier, paths, top))
+    answers = answers_to(images, lambda paths: ask(classifier, paths, top, classifier.unknown))
     if given.json:
         _as_json(images, answers, of_several=given.top is not None)
     else:
@@ -79,12 +80,19 @@ def _load(model: str, unknown: float | None) -> Classifier:
     return classifier
 
 
-def _ask(classifier: Classifier, paths: list[str], top: int) -> list[Answer]:
-    """What `predict`, `predict_proba` and `confidence` say, in one pass of the network instead of three."""
-    embeddings, known = classifier._embedded(paths)
+def ask(classifier: Classifier, images: Images, top: int, unknown: float | None) -> list[Answer]:
+    """What `predict`, `predict_proba` and `confidence` say, in one pass of the network instead of three.
+
+    Args:
+      classifier: that knows classes.
+      images: n of them.
+      top: how many of the likeliest classes are named.
+      unknown: confidence below which an image has no label; None: it always has one.
+    """
+    embeddings, known = classifier._embedded(images)
     compared = known.head.compare(embeddings)
     confidences = None
-    if len(known.labels) > 1 or classifier.unknown is not None:
+    if len(known.labels) > 1 or unknown is not None:
         confidences = known.confidence(embeddings)
     answers = []
     for row, predicted in enumerate(compared.predictions.tolist()):
@@ -94,10 +102,8 @@ def _ask(classifier: Classifier, paths: list[str], top: int) -> list[Answer]:
         ]
         likeliest = [(known.labels[column], float(probabilities[column])) for column in [predicted, *others]]
         confidence = None if confidences is None else float(confidences[row])
-        unknown = (
-            classifier.unknown is not None and confidence is not None and confidence < classifier.unknown
-        )
-        answers.append(Answer(None if unknown else known.labels[predicted], likeliest[:top], confidence))
+        is_unknown = unknown is not None and confidence is not None and confidence < unknown
+        answers.append(Answer(None if is_unknown else known.labels[predicted], likeliest[:top], confidence))
     return answers
 
 

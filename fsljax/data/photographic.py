@@ -31,14 +31,18 @@ def looks_tonal(image: Image.Image) -> bool:
     """Whether much of it is neither paper nor ink, shadows on the paper aside; never of a tiny one."""
     if image.mode in ("1", "I", "F") or image.mode.startswith("I;") or min(image.size) < _LEAST_SIDE:
         return False
-    grey = image.convert("L")
-    grey.thumbnail((_SIDE, _SIDE), Image.Resampling.NEAREST)
-    if np.median(np.asarray(grey)) < 128:
-        grey = Image.eval(grey, lambda value: 255 - value)
+    small = image.convert("L")
+    small.thumbnail((_SIDE, _SIDE), Image.Resampling.NEAREST)
+    grey = on_bright_paper(small)
     shades = grey.resize((_SHADES, _SHADES), Image.Resampling.BOX).filter(ImageFilter.MaxFilter(3))
     paper = np.asarray(shades.resize(grey.size, Image.Resampling.BILINEAR), np.float32)
     share = np.asarray(grey, np.float32) / np.maximum(paper, 32)
     return bool(np.mean((share < _PAPER) & (share > _SOLID_INK)) >= _TONAL)
+
+
+def on_bright_paper(grey: Image.Image) -> Image.Image:
+    """A grey image as it is, or inverted where most of it is dark."""
+    return Image.eval(grey, lambda value: 255 - value) if np.median(np.asarray(grey)) < 128 else grey
 
 
 def _chroma(pixels: np.ndarray) -> float:

@@ -7,7 +7,8 @@ import importlib.util
 import os
 import sys
 
-from fsljax.errors import Parser, UserError
+from fsljax.arguments import Parser
+from fsljax.errors import UserError
 
 _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 

@@ -13,11 +13,9 @@ from PIL import Image
 
 from fsljax.api import Detector
 from fsljax.cli.drawing import draw_boxes
-from fsljax.cli.models import check_is
 from fsljax.demo import keeping
 from fsljax.demo.ink import character_of, ink_of
 from fsljax.demo.models import DRAWINGS, kind_of
-from fsljax.demo.naming import checked_name
 from fsljax.errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -28,7 +26,7 @@ _SCENE, _SIDES = 128, (28, 40)  # pixels of a scene, and of characters in it
 _PAPER, _CONTRAST = 0.1, 0.7
 _CHARACTERS_IN_A_WINDOW = 3
 _MOST_ACROSS = 12
-_SAME = 0.3  # IoU from which two boxes are of one character
+_SAME = 0.3  # share of the smaller box that lies in the other, from which both are of one character
 
 
 @dataclass
@@ -41,7 +39,7 @@ class Finding:
     """
 
     detector: Detector
-    examples: dict[str, list[Image.Image]] = field(default_factory=dict)
+    examples: keeping.Examples = field(default_factory=dict)
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     @classmethod
@@ -69,7 +67,7 @@ class Finding:
         top, left, bottom, right = checked_box(box, picture)
         self.detector.enroll([picture], [[top, left, bottom, right]], label, augment=True)
         cut = picture.crop((int(left), int(top), int(np.ceil(right)), int(np.ceil(bottom))))
-        self._show(label, cut)
+        keeping.show(self.examples, label, [cut])
         return f"Enrolled one box of {label}."
 
     def enroll_character(self, drawn: Image.Image | None, name: str | None) -> str:
@@ -91,7 +89,7 @@ class Finding:
             scenes.append(_scene(ink))
             boxes.append([top, left, top + character.height, left + character.width])
         self.detector.enroll(np.stack(scenes), boxes, label)
-        self._show(label, drawn)
+        keeping.show(self.examples, label, [drawn])
         return f"Enrolled a drawing of {label}."
 
     def forget(self, name: str | None) -> str:
@@ -100,11 +98,7 @@ class Finding:
         Raises:
           UserError: if it is not enrolled.
         """
-        label = checked_name(name)
-        own = next((one for one in self.detector.classes if str(one) == label), label)
-        self.detector.forget(own)
-        self.examples.pop(label, None)
-        return f"Forgot {label}."
+        return keeping.forget(self.detector, self.examples, name)
 
     def find_objects(self, pictures: Sequence[Image.Image], least: float) -> list[Found]:
         """The photographs with boxes drawn in, and what is in them.
@@ -152,7 +146,7 @@ class Finding:
         kept = _distinct(*joined[:2])
         return self._drawn(page, *(column[kept] for column in joined))
 
-    def saved(self, name: str) -> Path:
+    def saved(self, name: str = "detector") -> Path:
         """A file with the network and the classes.
 
         Raises:
@@ -173,16 +167,14 @@ class Finding:
         Raises:
           UserError: if it is not one, or of the other kind.
         """
-        with tempfile.TemporaryDirectory() as place:
-            folder = keeping.unpacked(Path(path), Path(place))
-            check_is(str(folder), detector=True, instead="the tab that names images")
+        with keeping.opened(path, detector=True, instead="the tab that names images") as folder:
             detector = Detector.load(folder)
         if kind_of(detector) != kind:
             raise UserError(f"This is a detector of {kind_of(detector).lower()}: load it in the other tab.")
         return cls.of(detector)
 
     def _checked_class(self, name: str | None) -> str:
-        label = checked_name(name)
+        label = keeping.checked_name(name)
         if (
             label in map(str, self.detector.classes)
             and self.detector.boxes_of(label) >= MOST_BOXES_OF_A_CLASS
@@ -193,12 +185,6 @@ class Finding:
     def _check_enrolled(self) -> None:
         if not self.detector.classes:
             raise UserError("No class is enrolled yet: enrol one in step 1.")
-
-    def _show(self, label: str, picture: Image.Image) -> None:
-        small = picture.copy()
-        small.thumbnail((48, 48))
-        self.examples.setdefault(label, []).append(small)
-        del self.examples[label][4:]
 
     def _drawn(
         self, picture: Image.Image, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray

@@ -8,12 +8,19 @@ import gradio as gr
 from PIL import Image, ImageDraw
 
 from fsljax.demo import sample
-from fsljax.demo.events import EVENT, sketchpad, told
+from fsljax.demo.events import (
+    EVENT,
+    add_forgetting,
+    add_saving,
+    chosen_file,
+    keeping_row,
+    sketchpad,
+    told,
+)
 from fsljax.demo.finding import Finding, checked_box
 from fsljax.demo.ink import sketch_of
 from fsljax.demo.markup import class_table, found_figures, message
 from fsljax.demo.models import DRAWINGS, PHOTOGRAPHS, Models
-from fsljax.demo.naming_tab import keeping_row
 from fsljax.demo.uploads import Files, pictures_of
 from fsljax.errors import UserError
 
@@ -81,7 +88,7 @@ def characters_tab(models: Models) -> None:
     made.click(compose, None, [page, across, shown, said], **EVENT)
     chosen.upload(choose, [chosen], [said, page, shown], **EVENT)
     ask.click(find, [session, page, across, least], [said, answers], **EVENT)
-    _add_forgetting(drop, begun, (session, name), enrolled, table, "drawings")
+    add_forgetting(drop, begun, [session, name], enrolled, table, "drawings")
     _add_keeping(begun, (kept, offered, back), session, table, "drawings", DRAWINGS)
 
 
@@ -159,7 +166,7 @@ def objects_tab(models: Models) -> None:
         side.input(redraw, [picture, *sides], [shown], **EVENT)
     enrol.click(enroll, [session, picture, name, *sides], [enrolled, session, table], **EVENT)
     ask.click(find, [session, asked, least], [said, answers], **EVENT)
-    _add_forgetting(drop, begun, (session, name), enrolled, table, "boxes")
+    add_forgetting(drop, begun, [session, name], enrolled, table, "boxes")
     _add_keeping(begun, (kept, offered, back), session, table, "boxes", PHOTOGRAPHS)
 
 
@@ -170,33 +177,15 @@ def _beginning(models: Models, kind: str) -> Any:
     return begun
 
 
-def _add_forgetting(
-    button: gr.Button, begun: Any, given: tuple[Any, Any], said: gr.HTML, table: gr.HTML, unit: str
-) -> None:
-    @told(3)
-    def forget(session: Finding | None, name: str) -> Any:
-        session = begun(session)
-        return message(session.forget(name)), session, class_table(session.rows(), unit)
-
-    button.click(forget, list(given), [said, given[0], table], **EVENT)
-
-
 def _add_keeping(begun: Any, parts: Any, session: gr.State, table: gr.HTML, unit: str, kind: str) -> None:
     (button, said), offered, back = parts
 
-    @told(2)
-    def save(session: Finding | None) -> Any:
-        path = begun(session).saved("detector")
-        return message("The model is ready to be downloaded."), gr.File(str(path), visible=True)
-
     @told(3)
     def load(path: str | None) -> Any:
-        if path is None:
-            raise UserError("Choose a .zip file that this page saved.")
-        session = Finding.loaded(path, kind)
+        session = Finding.loaded(chosen_file(path), kind)
         return message(f"Loaded {len(session.rows())} classes."), session, class_table(session.rows(), unit)
 
-    button.click(save, [session], [said, offered], **EVENT)
+    add_saving(button, begun, [session], said, offered)
     back.upload(load, [back], [said, session, table], **EVENT)
 
 

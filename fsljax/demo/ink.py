@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from fsljax.data.io.decode import open_picture, upright
+from fsljax.data.photographic import on_bright_paper
 from fsljax.errors import UserError
 
 DRAWING_SIDE = 105
@@ -28,9 +29,7 @@ def ink_of(picture: Image.Image) -> np.ndarray:
     Raises:
       UserError: if there is no ink.
     """
-    grey = picture.convert("L")
-    if np.median(np.asarray(grey)) < 128:
-        grey = Image.eval(grey, lambda value: 255 - value)
+    grey = on_bright_paper(picture.convert("L"))
     paper = np.asarray(_paper_of(grey), np.float32)
     ink = np.clip((paper - np.asarray(grey, np.float32)) / np.maximum(paper, 64), 0, 1)
     darkest = float(np.quantile(ink, 0.9995)) if ink.size else 0.0

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fsljax.api import Classifier
-from fsljax.cli.models import check_is
+from fsljax.cli.predict import ask
 from fsljax.demo import keeping
 from fsljax.demo.ink import drawing_of
 from fsljax.demo.markup import Named
@@ -21,23 +21,7 @@ from fsljax.errors import UserError
 
 MOST_CLASSES = 100
 MOST_IMAGES_OF_A_CLASS = 200
-_EXAMPLES = 4
 _SHOWN = 3
-_LONGEST_NAME = 60
-
-
-def checked_name(name: str | None) -> str:
-    """The name of a class, without spaces around it.
-
-    Raises:
-      UserError: if it is empty or too long.
-    """
-    given = " ".join((name or "").split())
-    if not given:
-        raise UserError("Give the class a name.")
-    if len(given) > _LONGEST_NAME:
-        raise UserError(f"The name has {len(given)} characters: give at most {_LONGEST_NAME}.")
-    return given
 
 
 @dataclass
@@ -50,7 +34,7 @@ class Naming:
     """
 
     classifier: Classifier
-    examples: dict[str, list[Image.Image]] = field(default_factory=dict)
+    examples: keeping.Examples = field(default_factory=dict)
     _folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     @classmethod
@@ -76,17 +60,14 @@ class Naming:
         Raises:
           UserError: if there is no name, there are too many classes or images, or a drawing has no ink.
         """
-        label = checked_name(name)
+        label = keeping.checked_name(name)
         counts = {row[0]: row[1] for row in self.rows()}
         if label not in counts and len(counts) >= MOST_CLASSES:
             raise UserError(f"There are {MOST_CLASSES} classes already: start over, or add to one of them.")
         if counts.get(label, 0) + len(pictures) > MOST_IMAGES_OF_A_CLASS:
             raise UserError(f"A class takes at most {MOST_IMAGES_OF_A_CLASS} images here.")
         self.classifier.enroll(self._prepared(pictures), label)
-        shown = [one.copy() for one in pictures[:_EXAMPLES]]
-        for one in shown:
-            one.thumbnail((48, 48))
-        self.examples[label] = (self.examples.get(label, []) + shown)[:_EXAMPLES]
+        keeping.show(self.examples, label, pictures)
         images = "1 image" if len(pictures) == 1 else f"{len(pictures)} images"
         return f"Enrolled {images} of {label}."
 
@@ -96,11 +77,7 @@ class Naming:
         Raises:
           UserError: if it is not enrolled.
         """
-        label = checked_name(name)
-        own = next((one for one in self.classifier.classes if str(one) == label), label)
-        self.classifier.forget(own)
-        self.examples.pop(label, None)
-        return f"Forgot {label}."
+        return keeping.forget(self.classifier, self.examples, name)
 
     def name(self, pictures: Sequence[Image.Image], threshold: float) -> list[Named]:
         """What each image is.
@@ -114,18 +91,17 @@ class Naming:
         """
         if not self.classifier.classes:
             raise UserError("No class is enrolled yet: enrol images of one in step 1.")
-        embeddings, known = self.classifier._embedded(self._prepared(pictures))
-        compared = known.head.compare(embeddings)
-        confidences = known.confidence(embeddings) if len(known.labels) > 1 else None
-        answers = []
-        for row, (picture, predicted) in enumerate(zip(pictures, compared.predictions.tolist(), strict=True)):
-            order = np.argsort(-compared.probabilities[row], kind="stable")[:_SHOWN]
-            likeliest = [(str(known.labels[one]), float(compared.probabilities[row, one])) for one in order]
-            confidence = None if confidences is None else float(confidences[row])
-            is_unknown = confidence is not None and confidence < threshold
-            label = None if is_unknown else str(known.labels[predicted])
-            answers.append(Named(picture, label, likeliest, confidence))
-        return answers
+        unknown = threshold if len(self.classifier.classes) > 1 else None
+        answers = ask(self.classifier, self._prepared(pictures), _SHOWN, unknown)
+        return [
+            Named(
+                picture,
+                None if answer.label is None else str(answer.label),
+                [(str(label), probability) for label, probability in answer.likeliest],
+                answer.confidence,
+            )
+            for picture, answer in zip(pictures, answers, strict=True)
+        ]
 
     def saved(self) -> Path:
         """A file with the network and the classes.
@@ -144,9 +120,7 @@ class Naming:
         Raises:
           UserError: if it is not one.
         """
-        with tempfile.TemporaryDirectory() as place:
-            folder = keeping.unpacked(Path(path), Path(place))
-            check_is(str(folder), detector=False, instead="the tab for detectors")
+        with keeping.opened(path, detector=False, instead="the tab for detectors") as folder:
             return cls.of(Classifier.load(folder))
 
     def _prepared(self, pictures: Sequence[Image.Image]) -> list[Image.Image] | np.ndarray:

@@ -6,8 +6,15 @@ from typing import Any
 
 import gradio as gr
 
-from fsljax.demo import keeping
-from fsljax.demo.events import EVENT, sketchpad, told
+from fsljax.demo.events import (
+    EVENT,
+    add_forgetting,
+    add_saving,
+    chosen_file,
+    keeping_row,
+    sketchpad,
+    told,
+)
 from fsljax.demo.ink import sketch_of
 from fsljax.demo.markup import class_table, message, named_figures
 from fsljax.demo.models import DRAWINGS, Models
@@ -37,11 +44,6 @@ def naming_tab(models: Models) -> None:
         said = session.enroll(pictures(files, drawn), name)
         return message(said), session, class_table(session.rows(), "images"), None, ""
 
-    @told(3)
-    def forget(session: Naming | None, kind: str, name: str) -> Any:
-        session = begun(session, kind)
-        return message(session.forget(name)), session, class_table(session.rows(), "images")
-
     @told(2)
     def name_images(session: Naming | None, kind: str, files: Files, drawn: str, threshold: float) -> Any:
         answers = begun(session, kind).name(pictures(files, drawn), threshold)
@@ -49,16 +51,9 @@ def naming_tab(models: Models) -> None:
         named = "1 image" if len(answers) == 1 else f"{len(answers)} images"
         return message(f"Named {named}.{few}"), named_figures(answers)
 
-    @told(2)
-    def save(session: Naming | None, kind: str) -> Any:
-        path = begun(session, kind).saved()
-        return message("The model is ready to be downloaded."), gr.File(str(path), visible=True)
-
     @told(4)
     def load(path: str | None) -> Any:
-        if path is None:
-            raise UserError("Choose a .zip file that this page saved.")
-        session = Naming.loaded(path)
+        session = Naming.loaded(chosen_file(path))
         if session.takes_drawings and DRAWINGS not in kinds:
             raise UserError("This is a model of drawings, and the demo was started with one of photographs.")
         table = class_table(session.rows(), "images")
@@ -102,24 +97,9 @@ def naming_tab(models: Models) -> None:
     enrol.click(
         enroll, [session, kind, given, drawn, name], [enrolled, session, table, given, drawn], **EVENT
     )
-    drop.click(forget, [session, kind, name], [enrolled, session, table], **EVENT)
+    add_forgetting(drop, begun, [session, kind, name], enrolled, table, "images")
     ask.click(name_images, [session, kind, asked, drawn_too, threshold], [named, answers], **EVENT)
-    kept[0].click(save, [session, kind], [kept[1], offered], **EVENT)
+    add_saving(kept[0], begun, [session, kind], kept[1], offered)
     back.upload(load, [back], [kept[1], session, table, answers], **EVENT)
     changed = [session, table, drawn, drawn_too, enrolled, named, answers]
     kind.input(switch, [kind], changed, **EVENT)
-
-
-def keeping_row(name: str) -> tuple[tuple[gr.Button, gr.HTML], gr.File, gr.File]:
-    """Adds the third step; the button and its message, the file that is offered, the file that is loaded."""
-    gr.HTML("<h2>3. Save, or load</h2>")
-    with gr.Row():
-        with gr.Column(min_width=300):
-            button = gr.Button("Save the enrolled model", elem_id=f"save-{name}")
-            offered = gr.File(label="Download", visible=False, interactive=False, elem_id=f"saved-{name}")
-            said = gr.HTML(elem_id=f"kept-{name}")
-        with gr.Column(min_width=300):
-            back = gr.File(
-                label=f"Load a saved model (.zip, up to {keeping.MOST_MEGABYTES} MB)", elem_id=f"load-{name}"
-            )
-    return (button, said), offered, back

@@ -53,7 +53,6 @@ def _picture_of(path: Path) -> Image.Image:
             f"{path.name} has {height * width / 1e6:.0f} megapixels: choose an image of at most "
             f"{_MOST_PIXELS / 1e6:.0f}."
         )
-    with_name = str(path.name)
-    picture = upright(open_picture(path, with_name), 3)
+    picture = upright(open_picture(path, path.name), 3)
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     return picture

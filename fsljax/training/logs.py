@@ -172,7 +172,7 @@ def read_history(workdir: Path) -> list[dict[str, float]]:
     return [row for row in rows if row is not None]
 
 
-def validations(workdir: Path, last: int) -> list[float]:
+def validations(workdir: Path, last: float = math.inf) -> list[float]:
     """The figure of each validation up to a step that chose the best checkpoint, in order."""
     rows = [row for row in read_history(workdir) if row["step"] <= last]
     chosen_by = [[value for name, value in row.items() if name.startswith("validation/")] for row in rows]

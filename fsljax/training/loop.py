@@ -75,8 +75,9 @@ def train(
         _save(checkpoints, state, 0.0, at_once=True)
         return
     patience = Patience(config.train.patience)
-    for figure in processes.from_first(validations(workdir, step) if writes else None):
-        patience.note(figure)
+    if patience.limit:
+        for figure in processes.from_first(validations(workdir, step) if writes else None):
+            patience.note(figure)
     if step >= total or patience.is_over:
         if writes:
             early = f", stopped early: {patience}" if step < total else ""

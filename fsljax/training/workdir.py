@@ -131,6 +131,15 @@ def has_config(folder: Path) -> bool:
     return is_there(folder / CONFIG, "The config")
 
 
+def method_of(folder: Path) -> str:
+    """The method of what is in a folder, as its config has it; "" where there is no config, or none in it.
+
+    Raises:
+      UserError: if the config cannot be read.
+    """
+    return str(read_config(folder).get("method", "")) if has_config(folder) else ""
+
+
 def same_images(workdir: Path, images: dict[str, str]) -> bool:
     """Whether these are the fingerprints of the images that the run was made with; True if none are kept.
 
