@@ -135,7 +135,7 @@ def test_steps_that_cannot_be_are_told(config: ConfigDict, tmp_path: Path):
 def test_patience_without_validation_is_refused_before_training(config: ConfigDict, tmp_path: Path):
     impossible = config.copy_and_resolve_references()
     impossible.data.train_on = "train_and_validation"
-    with pytest.raises(UserError, match="nothing is left to validate on"):
+    with pytest.raises(UserError, match="no validation split is left"):
         methods.check(impossible)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ProtoNet, "validate", lambda self, variables: {})
