@@ -48,7 +48,7 @@ def check_variables(
     there = _shapes({name: variables.get(name, {}) for name in wanted})
     for name, shape in _shapes(wanted).items():
         if there.get(name) != shape:
-            found = there.get(name, "not there")
+            found = there.get(name, "missing")
             raise UserError(
                 f"{where} is damaged, or of another network than its config: {name} is {found}, and must be "
                 f"{shape}."

@@ -144,7 +144,7 @@ def check_alike(what: str, facts: dict[str, object]) -> None:
         differing = [name for name in {**first, **theirs} if first.get(name) != theirs.get(name)]
         if differing:
             shown = "; ".join(
-                f"{name} is {theirs.get(name, 'not there')!r} there and {first.get(name, 'not there')!r} in "
+                f"{name} is {theirs.get(name, 'missing')!r} there and {first.get(name, 'not there')!r} in "
                 "process 0"
                 for name in differing[:3]
             )

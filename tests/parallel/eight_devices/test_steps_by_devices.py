@@ -226,7 +226,7 @@ def test_data_that_do_not_fit_on_a_device_are_divided_over_all():
 @pytest.mark.parametrize(
     ("name", "fields", "count", "fewer", "said"),
     [
-        ("softmax", {"train.examples": 3}, 5, 4, "24 images, which 5 devices cannot divide"),
+        ("softmax", {"train.examples": 3}, 5, 4, "24 images, which 5 devices cannot share equally"),
         ("protonet", {"train.episodes_per_step": 3}, 7, 6, "3 episodes of 24 images, which 7 devices"),
     ],
 )
