@@ -199,7 +199,7 @@ def test_training_starts_from_weights_in_a_file_and_leaves_what_is_frozen(config
     for name, length in size.items():
         for leaf, value in (("weight", 1.5), ("bias", 0.25), ("running_mean", 0.1), ("running_var", 2.0)):
             tensors[f"{name}.{leaf}"] = np.full(length, value, np.float32)
-    with pytest.raises(UserError, match=r"There is no file of weights at .*w\.npz"):
+    with pytest.raises(UserError, match=r"There is no weights file at .*w\.npz"):
         run(config, mode="train", folder=tmp_path / "run")
     folded = {name: np.zeros_like(array) if "mean" in name else array for name, array in tensors.items()}
     np.savez(tmp_path / "w.npz", **folded)

@@ -60,7 +60,7 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
     except UserError as error:
         reason = str(error).removeprefix(f"{path} ").rstrip(".")
         raise UserError(
-            f"{path} is damaged, or not an episode file ({reason}): write one with "
+            f"{path} is not an episode file, or damaged ({reason}): write one with "
             "--config.eval.write_episodes=PATH."
         ) from error
     if "fingerprint" not in contents:

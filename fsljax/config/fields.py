@@ -182,7 +182,7 @@ def _checked_tuple(name: str, value: object, kinds: Sequence[object], bounds: Bo
         raise UserError(f"config.{name} is {shown(value)}; it must hold {_PLURALS[element]}, in parentheses.")
     if not value and not bounds.empty:
         raise UserError(
-            f"config.{name} is empty; it needs one {'name' if element is str else 'number'} at least."
+            f"config.{name} is empty; it needs at least one {'name' if element is str else 'number'}."
         )
     for one in value:
         if isinstance(one, str) and "\0" in one:

@@ -50,8 +50,8 @@ def check_variables(
         if there.get(name) != shape:
             found = there.get(name, "missing")
             raise UserError(
-                f"{where} is damaged, or of another network than its config: {name} is {found}, and must be "
-                f"{shape}."
+                f"{where} is damaged, or does not fit the network in its config: {name} is {found}, but "
+                f"must be {shape}."
             )
     return tuple(output.shape[1:]) if isinstance(output, jax.ShapeDtypeStruct) else ()
 

@@ -39,7 +39,7 @@ _METRIC_TITLES = {
 }
 _COUNTS = ("episodes", "examples", "decisions", "runs")
 SETTING_NOTES = {
-    "nearest_cluster": "the most likely class, from the distances to the nearest clusters of the training set",
+    "nearest_cluster": "the most likely class, from the distances to the training set's nearest clusters",
     "nearest_neighbour": "from the nearest images in the embedding, without clusters",
     "lake_one_shot": (
         "decisions among 20 characters of one alphabet from one drawing of each; the interval is over runs"

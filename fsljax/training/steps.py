@@ -109,11 +109,11 @@ def sharing(
         )
     if episodes > 1:
         has, along = f"{episodes} episodes of {size} images", devices.along(episodes)
-        wanted = f"episodes be a multiple of {len(devices)}, or that of an episode's images one of {along}"
+        wanted = f"episodes a multiple of {len(devices)}, or that of an episode's images one of {along}"
     else:
-        has, wanted = f"{size} images", f"images be a multiple of {len(devices)}"
+        has, wanted = f"{size} images", f"images a multiple of {len(devices)}"
     raise UserError(
-        f"A step's batch has {has}, which {len(devices)} devices cannot share equally: let the number of "
+        f"A step's batch has {has}, which {len(devices)} devices cannot share equally: make the number of "
         f"{wanted}, or use another number of devices (--config.mesh.devices=N)."
     )
 

@@ -378,7 +378,9 @@ def test_parameters_of_another_network_than_the_config_are_told(saved: Path):
     config = read_checked(saved / "config.json")
     config["network"]["filters"] += 1
     write_json(saved / "config.json", config)
-    with pytest.raises(UserError, match=r"The model in .* is damaged, or of another network than its config"):
+    with pytest.raises(
+        UserError, match=r"The model in .* is damaged, or does not fit the network in its config"
+    ):
         Classifier.load(saved)
 
 

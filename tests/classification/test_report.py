@@ -154,7 +154,7 @@ def test_with_losses_the_hardest_classes_come_first(points):
 def test_a_cluster_none_of_whose_images_are_at_hand_says_so(points):
     embeddings, labels, clusters = points
     page = Page(cluster_gallery_section(embeddings[:1], labels[:1], NAMES, numbered(1), clusters).html)
-    assert page.text.count("None of the images at hand") == 2
+    assert page.text.count("None of the available images") == 2
 
 
 def test_galleries_that_cannot_be_drawn(points):

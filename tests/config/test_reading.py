@@ -191,7 +191,7 @@ class Painting:
     ("values", "sentence"),
     [
         ({"names": ("blue",)}, r"config\.colours\.names is \('blue',\); it can be 'red', 'green'"),
-        ({"names": ()}, r"config\.colours\.names is empty; it needs one name at least"),
+        ({"names": ()}, r"config\.colours\.names is empty; it needs at least one name"),
         ({"names": "red"}, r"config\.colours\.names is 'red'; it must hold text, in parentheses"),
         ({"range": (0.0,)}, r"config\.colours\.range is \(0\.0,\); it must hold 2 numbers"),
         ({"range": (0.0, NAN)}, r"config\.colours\.range is \(0\.0, nan\); it must be 0 or more"),

@@ -201,7 +201,9 @@ def test_the_order_of_shots_queries_classes_and_the_place_do_not_matter(seed: in
 
 @pytest.mark.parametrize("shot", [0, 5, 6])
 def test_shots_must_leave_support_and_queries(data: ImageDataset, episodes: Episodes, shot: int):
-    with pytest.raises(ValueError, match=f"shot is {shot}; of 5 images a class"):
+    with pytest.raises(
+        ValueError, match=f"shot is {shot}; it must leave both support and queries out of 5 images"
+    ):
         episode_accuracies(clusters(data), episodes, shot=shot)
 
 

@@ -332,7 +332,7 @@ def test_a_frozen_backbone_is_embedded_once_and_its_features_give_episodes(
 
 def test_features_have_no_statistics_of_an_episode():
     fields = {"network.trainable": "head", "eval.batch_statistics": "episode"}
-    with pytest.raises(UserError, match="a frozen backbone's features have no statistics of an episode"):
+    with pytest.raises(UserError, match="a frozen backbone's features have no episode statistics"):
         methods.check(make_config(**fields))
 
 

@@ -125,8 +125,8 @@ def test_an_image_is_embedded_by_its_views_whatever_stands_beside_it(splits):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"eval.views": 2}, r"config\.augment moves no image"),
-        ({"eval.views": 2, "eval.batch_statistics": "episode"}, "embedded by running averages"),
+        ({"eval.views": 2}, r"config\.augment does not move images"),
+        ({"eval.views": 2, "eval.batch_statistics": "episode"}, "embedded with running averages"),
         ({"class_augment.flip": True}, r"config\.class_augment moves and bends"),
         ({"data.symmetries": 3}, r"config\.data\.symmetries"),
         ({"data.background": "small3"}, r"config\.data\.background"),

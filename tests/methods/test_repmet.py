@@ -357,5 +357,5 @@ def test_a_label_outside_the_classes_is_told_before_anything_is_compiled():
     config = repmet.default_config()
     config.train.update({"clusters": 2, "examples": 2})
     methods.build(methods.check(config), Splits(part, part, part))
-    with pytest.raises(UserError, match=re.escape("labels lie from 0 to 3; they must be 0 to 2")):
+    with pytest.raises(UserError, match=re.escape("labels range from 0 to 3; they must be 0 to 2")):
         methods.build(methods.check(config), Splits(wrong, part, part))

@@ -95,8 +95,8 @@ def test_settings_that_are_no_episodes_are_explained():
 
 def test_without_results_or_history():
     assert "No test results" in results_section({}).html
-    assert "No history" in curves_section([]).html
-    assert "No history" in curves_section([{"step": 3}]).html
+    assert "No training history" in curves_section([]).html
+    assert "No training history" in curves_section([{"step": 3}]).html
 
 
 def test_curves_carry_their_last_figures():
@@ -108,7 +108,7 @@ def test_curves_carry_their_last_figures():
 
 def test_episodes_show_what_was_right_and_what_a_wrong_answer_was_taken_for():
     page = Page(episodes_section([episode(), episode(shot=1)]).html)
-    assert page.texts[:4] == ["3-way 2-shot", "4 of 6 right", "a", "✓"]
+    assert page.texts[:4] == ["3-way 2-shot", "4 of 6 correct", "a", "✓"]
     assert page.classes["right"] == 8
     assert page.classes["wrong"] == 4
     assert page.classes["taken-for"] == 4

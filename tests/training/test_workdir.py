@@ -172,7 +172,7 @@ def test_a_changed_digit_in_a_stored_file_is_told(tmp_path: Path, caplog):
     with pytest.raises(UserError, match=r"config\.json cannot be read: it was changed after it was written"):
         workdir.read_config(tmp_path)
     with pytest.raises(
-        UserError, match=r"images\.json cannot be read: it was changed .*restore it; or delete"
+        UserError, match=r"images\.json cannot be read: it was changed .*restore it, or delete"
     ):
         workdir.same_images(tmp_path, PARTS)
     assert workdir.read_results(tmp_path) == {}
@@ -183,7 +183,7 @@ def test_a_changed_digit_in_a_stored_file_is_told(tmp_path: Path, caplog):
 def test_damaged_fingerprints_of_images_do_not_switch_their_check_off(tmp_path: Path, content: str):
     workdir.claim(tmp_path, protonet.Config(), PARTS)
     (tmp_path / "images.json").write_text(content)
-    with pytest.raises(UserError, match=r"images\.json cannot be read: .*restore it; or delete it"):
+    with pytest.raises(UserError, match=r"images\.json cannot be read: .*restore it, or delete it"):
         workdir.claim(tmp_path, protonet.Config(), PARTS)
     (tmp_path / "images.json").unlink()
     workdir.claim(tmp_path, protonet.Config(), PARTS)

@@ -241,6 +241,6 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(name, fields, count, 
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(UserError, match="there are 8 devices here: ask for 8 at most"):
+    with pytest.raises(UserError, match="there are 8 devices here: set it to 8 at most"):
         chosen(9)
     assert len(chosen(0)) == 8 and len(chosen(-1)) == 1
