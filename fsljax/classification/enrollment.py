@@ -194,6 +194,6 @@ def with_representatives(known: Head, method: str) -> Representatives:
 
 def _no_representatives(method: str) -> UserError:
     return UserError(
-        f"This network was trained by {method!r}, whose classes have no representatives: load one that was "
+        f"This network was trained with {method!r}, whose classes have no representatives: load one that was "
         "trained with 'repmet'."
     )

@@ -232,7 +232,7 @@ def build(config: Config, data: DetectionData) -> RepMetDetector:
 
 def _check_range(name: str, limits: Sequence[float]) -> None:
     if limits[0] > limits[1]:
-        raise UserError(f"config.{name} is {tuple(limits)}; the second number must not be below the first.")
+        raise UserError(f"config.{name} is {tuple(limits)}; the first number must not exceed the second.")
 
 
 @jax.jit

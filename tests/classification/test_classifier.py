@@ -351,8 +351,8 @@ def test_enrolled_labels_of_another_kind_are_named(saved: Path, labels: str):
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("sums", lambda sums: sums * np.nan, "no number"),
-        ("sums", lambda sums: sums.astype(int), "no number"),
+        ("sums", lambda sums: sums * np.nan, "not numbers"),
+        ("sums", lambda sums: sums.astype(int), "not numbers"),
         ("sums", lambda sums: sums[:, 1:], "the network gives"),
         ("sums", lambda sums: sums[:, 0], "the network gives"),
         ("sums", lambda sums: sums[1:], "argument"),

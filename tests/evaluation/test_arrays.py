@@ -34,7 +34,7 @@ def test_blocks_give_what_the_whole_gives_and_are_compiled_once(size: int):
     [
         (np.zeros(3), r"The features are \[3\]; they must be \[n, dim\]"),
         (np.zeros((0, 3)), r"The features are \[0, 3\]"),
-        (np.array([[0.0], [np.nan], [np.inf]]), "2 of the 3 features have values .* row 1 first"),
+        (np.array([[0.0], [np.nan], [np.inf]]), "2 of the 3 features have values .* the first in row 1"),
         (np.array([[0.0], [-1e18]]), "1 of the 2 features .* beyond 1e17"),
     ],
 )

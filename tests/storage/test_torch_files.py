@@ -282,7 +282,7 @@ def test_a_zip_bomb_is_refused_unopened(path: Path):
     tracemalloc.start()
     content = zipped(root, {"0": bytes(2**24)}, packed=True)
     tracemalloc.reset_peak()
-    assert "packed" in sentence_of(path, content)
+    assert "compressed" in sentence_of(path, content)
     assert tracemalloc.get_traced_memory()[1] < 2**23
     tracemalloc.stop()
 
@@ -311,7 +311,7 @@ def test_members_that_lie_over_each_other_are_refused(path: Path):
         "a dict in itself": b"}q\x00" + plain("state_dict") + b"h\x00s",
         "the same pairs again and again": b"](" + plain(("a", 1)) * 1000 + b"eq\x000"
         + (b"c" + b"collections\nOrderedDict\n" + b"h\x00\x85R") * 5000,
-        "doubled tuples as a key": b"}" + b")q\x00" + b"h\x00h\x00\x86q\x00" * 100 + b"h\x00Ns",
+        "doubled tuples for a name": b"}" + b")q\x00" + b"h\x00h\x00\x86q\x00" * 100 + b"h\x00Ns",
         "a memo far away": b"Nr\xff\xff\xff\xff0",
         "text of more than is there": b"X\xff\xff\xff\xff",
         "text of far more": b"\x8d" + b"\xff" * 8,
