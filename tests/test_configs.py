@@ -96,7 +96,7 @@ def test_an_argument_that_is_unknown_or_missing_is_answered_with_the_nearest_or_
         "pets_r18F_1_12_4, dogs_r18F_1_12_4."
     )
     with pytest.raises(
-        UserError, match=r"give --config=configs/repmet_fine_grained.py:NAME, NAME one of pets"
+        UserError, match=r"give --config=configs/repmet_fine_grained.py:NAME, where NAME is one of pets"
     ):
         choose("", given, file)
 

@@ -141,7 +141,7 @@ def test_other_images_are_not_trained_on_and_named_in_evaluation(
     for picture in others.glob("*/0.png"):
         picture.unlink()
     config.data.path = str(others)
-    with pytest.raises(UserError, match="run on other images"):
+    with pytest.raises(UserError, match="run on images that have changed"):
         run(config, mode="train_and_evaluate", folder=evaluated)
     assert contents(evaluated) == before
     run(config, mode="evaluate", folder=evaluated, output=tmp_path / "out")
@@ -154,7 +154,7 @@ def test_a_shipped_model_is_not_trained_and_stays_where_it_is(
 ):
     export(evaluated, tmp_path / "shipped")
     before = contents(tmp_path / "shipped/checkpoints")
-    with pytest.raises(UserError, match="model without the state of its training"):
+    with pytest.raises(UserError, match="model without its training state"):
         run(config, mode=mode, folder=tmp_path / "shipped")
     assert contents(tmp_path / "shipped/checkpoints") == before
     assert not (tmp_path / "shipped/damaged_checkpoints").exists()
@@ -199,7 +199,7 @@ def test_training_starts_from_weights_in_a_file_and_leaves_what_is_frozen(config
     for name, length in size.items():
         for leaf, value in (("weight", 1.5), ("bias", 0.25), ("running_mean", 0.1), ("running_var", 2.0)):
             tensors[f"{name}.{leaf}"] = np.full(length, value, np.float32)
-    with pytest.raises(UserError, match=r"There is no file of weights at .*w\.npz"):
+    with pytest.raises(UserError, match=r"There is no weights file at .*w\.npz"):
         run(config, mode="train", folder=tmp_path / "run")
     folded = {name: np.zeros_like(array) if "mean" in name else array for name, array in tensors.items()}
     np.savez(tmp_path / "w.npz", **folded)
@@ -223,11 +223,11 @@ def test_training_starts_from_weights_in_a_file_and_leaves_what_is_frozen(config
 def test_another_network_to_start_from_is_refused(config: ConfigDict, evaluated: Path, tmp_path: Path):
     config.network.update({"init_from": str(evaluated), "filters": 5})
     with pytest.raises(
-        UserError, match=r"init_from\) is not this config's: .*is \(.*\) there and \(.*\) here"
+        UserError, match=r"init_from\) does not match this config: .*is \(.*\) there and \(.*\) here"
     ):
         run(config, mode="train", folder=tmp_path / "second")
     config.network.init_from = str(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"no checkpoint that can be read in .*nowhere"):
+    with pytest.raises(UserError, match=r"no readable checkpoint in .*nowhere"):
         run(config, mode="train", folder=tmp_path / "third")
 
 

@@ -96,11 +96,11 @@ def test_a_record_that_is_damaged_is_told_and_what_it_tells_of_done_anew(
 def test_damaged_products_are_told(tmp_path: Path):
     for content in (b"", b"PK", b"text"):
         (tmp_path / "correct.npz").write_bytes(content)
-        with pytest.raises(UserError, match=r"correct\.npz is damaged.*Delete it, and give the same command"):
+        with pytest.raises(UserError, match=r"correct\.npz is damaged.*Delete it, and run the same command"):
             workdir.correct_of(tmp_path, "softmax")
     for array in (np.ones(3), np.ones((2, 2), bool), np.ones(0, bool)):
         np.savez(tmp_path / "correct.npz", softmax=array)
-        with pytest.raises(UserError, match="is not a yes or no for each test example"):
+        with pytest.raises(UserError, match="does not hold a yes or no for each test example"):
             workdir.correct_of(tmp_path, "softmax")
     for run, count in (("a", 3), ("b", 4)):
         (tmp_path / run).mkdir()

@@ -41,8 +41,8 @@ def find_clusters(key: jax.Array, part: Part, clusters_per_class: int) -> KMeans
     """
     if not np.isfinite(part.embeddings).all():
         raise DivergedError(
-            "The network's embeddings are no longer finite numbers: the run stops. Earlier checkpoints stay. "
-            "Try a lower config.train.learning_rate."
+            "The network's embeddings are no longer finite: the run stops, and earlier checkpoints are "
+            "kept. Try a lower config.train.learning_rate."
         )
     with warnings.catch_warnings():  # of small classes, which the method names once
         warnings.simplefilter("ignore", UserWarning)

@@ -288,12 +288,12 @@ def check_network(config: Experiment) -> None:
         for name in ("views", "feature_dropout"):
             if value := getattr(config.network, name):
                 raise UserError(
-                    f"config.network.{name} is {value}, but that is for features of a frozen backbone: "
-                    "set --config.network.trainable=head, or leave it at 0."
+                    f"config.network.{name} is {value}, but it applies only to the features of a frozen "
+                    "backbone: set --config.network.trainable=head, or leave it at 0."
                 )
     elif not config.network.views and config.augment != Augmentation():
         raise UserError(
-            "config.augment asks for changed images, but a frozen backbone's features are those of plain "
-            "ones: say how many changed views of each image to compute, --config.network.views=8."
+            "config.augment asks for augmented images, but a frozen backbone's features are computed from "
+            "the original ones: set the number of augmented views of each image, --config.network.views=8."
         )
     networks.build(config)

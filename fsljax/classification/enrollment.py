@@ -69,8 +69,8 @@ class Enrolled:
         steps_are_none = not isinstance(steps, Integral) or steps < 0
         if steps_are_none or not isinstance(rate, Real) or not 0 <= rate < np.inf:
             raise UserError(
-                f"fine_tune_steps is {steps!r} and fine_tune_rate {rate!r}: give a whole "
-                "number and a number, 0 or more."
+                f"fine_tune_steps is {steps!r} and fine_tune_rate {rate!r}: give a whole number and a "
+                "number, both 0 or more."
             )
         if steps:
             with_representatives(self.head, method)
@@ -95,7 +95,7 @@ class Enrolled:
         if label not in known:
             (label,) = spelled_as([label], known)
         if label not in known:
-            raise UserError(f"{label!r} is not enrolled; enrolled are {known}.")
+            raise UserError(f"{label!r} is not enrolled; the enrolled classes are {known}.")
         head = self.head.copy()
         head.forget(label)
         return replace(self, head=head)
@@ -110,8 +110,8 @@ class Enrolled:
         supports = self.head.supports
         if lost := [str(label) for label in self.labels if label not in supports]:
             raise UserError(
-                f"The head cannot be changed: the embeddings of {first_few(lost)} were not kept, for they "
-                "were trained, or enrolled by an earlier version. Enrol their images."
+                f"The head cannot be changed: the embeddings of {first_few(lost)} were not kept, because "
+                "they were trained, or enrolled by an earlier version: enrol their images."
             )
         for label in self.labels:
             changed.add([label] * len(supports[label]), supports[label])
@@ -141,7 +141,7 @@ class Enrolled:
             distances = self.distances
             if self.scale is None:
                 raise UserError(
-                    "The enrolled images are too few, or too much alike, to choose a threshold by: enrol "
+                    "The enrolled images are too few, or too similar, to choose a threshold from: enrol "
                     "more of each class, or give images of known and of unknown classes."
                 )
             known = self.scale.confidence(distances.known) if known is None else known
@@ -194,6 +194,6 @@ def with_representatives(known: Head, method: str) -> Representatives:
 
 def _no_representatives(method: str) -> UserError:
     return UserError(
-        f"This network was trained by {method!r}, whose classes have no representatives: load "
-        "one that was trained by 'repmet'."
+        f"This network was trained with {method!r}, whose classes have no representatives: load one that was "
+        "trained with 'repmet'."
     )

@@ -56,19 +56,19 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
     try:
         contents = read_arrays(path)
     except FileNotFoundError:
-        raise UserError(f"There is no file of episodes at {path} (config.eval.read_episodes).") from None
+        raise UserError(f"There is no episode file at {path} (config.eval.read_episodes).") from None
     except UserError as error:
         reason = str(error).removeprefix(f"{path} ").rstrip(".")
         raise UserError(
-            f"{path} is no file of episodes, or damaged ({reason}): write one with "
+            f"{path} is not an episode file, or damaged ({reason}): write one with "
             "--config.eval.write_episodes=PATH."
         ) from error
     if "fingerprint" not in contents:
-        raise UserError(f"{path} is no file of episodes: write one with --config.eval.write_episodes=PATH.")
+        raise UserError(f"{path} is not an episode file: write one with --config.eval.write_episodes=PATH.")
     if str(contents["fingerprint"]) != data.fingerprint():
         raise UserError(
-            f"The episodes in {path} were drawn from another data set: evaluate with the data and image size "
-            "they were written with, or write them anew with --config.eval.write_episodes."
+            f"The episodes in {path} were drawn from another data set: evaluate with the data and image "
+            "size they were written with, or write new ones with --config.eval.write_episodes."
         )
     prefixes = dict.fromkeys(name.split("/")[0] for name in contents if "/" in name)
     try:
@@ -81,7 +81,7 @@ def read_episodes(path: Path, data: ImageDataset) -> dict[Setting, Episodes]:
     except (KeyError, TypeError, ValueError):
         episodes = {}
     if not episodes or not all(_fits(drawn, setting, data) for setting, drawn in episodes.items()):
-        raise UserError(f"{path} holds no episodes, or damaged ones: write it anew.")
+        raise UserError(f"{path} holds no episodes, or damaged ones: write it again.")
     return episodes
 
 

@@ -68,16 +68,16 @@ def class_groups(
     known = list(dict.fromkeys(names))
     if known == [""]:
         raise UserError(
-            f"config.{where}.within_alphabet is {share:g}, but the classes of the {part} part have names "
-            f"without groups, such as {data.class_names[0]!r}: name them GROUP/CLASS, or let it be 0."
+            f"config.{where}.within_alphabet is {share:g}, but the classes of the {part} split have names "
+            f"without groups, such as {data.class_names[0]!r}: name them GROUP/CLASS, or set it to 0."
         )
     labels = np.array([known.index(name) for name in names], np.int32)
     counts = np.bincount(labels)
     largest, size = int(np.argmax(counts)), int(np.max(counts))
     if size < way:
         raise UserError(
-            f"config.{where}.within_alphabet is {share:g}, but no alphabet of the {part} part has {way} "
-            f"classes: {known[largest]!r} has most, {size}. Lower config.{where}.way to {size} or less."
+            f"config.{where}.within_alphabet is {share:g}, but no alphabet of the {part} split has {way} "
+            f"classes: {known[largest]!r} has the most, {size}. Lower config.{where}.way to {size} or less."
         )
     return groups_of(labels, way=way, share=share)
 
@@ -95,19 +95,18 @@ def check_setting(data: ImageDataset, setting: Setting, *, part: str = "test", w
         if value < 1:
             raise UserError(f"{name} is {value}; it must be 1 or more.")
     if setting.way < 2:
-        raise UserError(f"{way} is 1; an episode needs two classes to tell apart.")
+        raise UserError(f"{way} is 1; an episode needs at least two classes.")
     if setting.way > data.num_classes:
         raise UserError(
-            f"{setting.way}-way episodes need {setting.way} classes, but the {part} part has "
-            f"{data.num_classes}: lower {way} to {data.num_classes} or less, "
-            "or give more classes."
+            f"{setting.way}-way episodes need {setting.way} classes, but the {part} split has "
+            f"{data.num_classes}: lower {way} to {data.num_classes} or less, or give more classes."
         )
     counts = data.class_counts()
     need = setting.shot + setting.queries
     if np.min(counts) < need:
         smallest = int(np.argmin(counts))
         raise UserError(
-            f"shot {setting.shot} + queries {setting.queries} need {need} images of a class, but "
-            f"{data.class_names[smallest]!r} in the {part} part has {counts[smallest]}: "
-            f"lower {shot} or {queries}, or give that class more images."
+            f"shot {setting.shot} + queries {setting.queries} need {need} images per class, but "
+            f"{data.class_names[smallest]!r} in the {part} split has {counts[smallest]}: lower {shot} or "
+            f"{queries}, or give that class more images."
         )

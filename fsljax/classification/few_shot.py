@@ -61,7 +61,9 @@ class FewShot(Protocol):
 def check(options: FewShotEval) -> None:
     """Raises a UserError for fields that cannot go together."""
     if options.read_episodes and options.write_episodes:
-        raise UserError("config.eval.read_episodes and config.eval.write_episodes are both given: give one.")
+        raise UserError(
+            "config.eval.read_episodes and config.eval.write_episodes are both given: give only one."
+        )
 
 
 def check_parts(
@@ -77,7 +79,7 @@ def check_parts(
         for name in ("read_episodes", "write_episodes"):
             if getattr(config.eval, name):
                 raise UserError(
-                    f"config.eval.{name} is given, but {config.data.name} comes with episodes of its own: "
+                    f"config.eval.{name} is given, but {config.data.name} comes with its own episodes: "
                     "leave it empty."
                 )
         return

@@ -39,12 +39,13 @@ def confused_pairs_section(
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if not len(labels) == len(predictions) == len(images):
         raise ValueError(
-            f"{len(labels)} labels, {len(predictions)} predictions and {len(images)} images: one of each."
+            f"{len(labels)} labels, {len(predictions)} predictions and {len(images)} images: give one of "
+            "each per example."
         )
     title = "Confused classes"
     wrong = np.flatnonzero(labels != predictions)
     if not len(wrong):
-        return Section(title, "<p>No image was taken for another class.</p>")
+        return Section(title, "<p>No image was misclassified.</p>")
     both = np.sort(np.stack([labels[wrong], predictions[wrong]], axis=1), axis=1)
     pairs, totals = np.unique(both, axis=0, return_counts=True)
     worst = np.argsort(-totals, kind="stable")[:max_pairs]
@@ -62,8 +63,8 @@ def confused_pairs_section(
         ]
         shown.append({"members": members, "total": int(total)})
     text = (
-        f"{len(wrong):,} of {len(labels):,} images were taken for another class;"
-        f" these pairs make up {100 * totals[worst].sum() / len(wrong):.0f} % of the errors."
+        f"{len(wrong):,} of {len(labels):,} images were misclassified; these pairs of classes make up "
+        f"{100 * totals[worst].sum() / len(wrong):.0f} % of the errors."
     )
     return Section(title, render("confusions", pairs=shown, drawings=drawings), text)
 
@@ -100,7 +101,8 @@ def cluster_gallery_section(
     embeddings, labels = np.asarray(embeddings), np.asarray(labels)
     if not len(embeddings) == len(labels) == len(images):
         raise ValueError(
-            f"{len(embeddings)} embeddings, {len(labels)} labels and {len(images)} images: one of each."
+            f"{len(embeddings)} embeddings, {len(labels)} labels and {len(images)} images: give one of each "
+            "per example."
         )
     counts = np.asarray(clusters.counts)
     exists = (counts > 0) | (called == "representative")
@@ -161,8 +163,8 @@ def representatives_in_use_section(
         for label in np.argsort(used, kind="stable")[:max_classes]
     ]
     text = (
-        f"{int(used.sum()):,} of {counts.size:,} representatives are the nearest of their class to a training"
-        " image or more; the figures of a class tell to how many."
+        f"{int(used.sum()):,} of {counts.size:,} representatives are the nearest of their class to at least "
+        "one training image; the numbers of each class say to how many."
     )
     return Section("Representatives in use", render("usage", summary=summary, rows=rows), text)
 

@@ -71,7 +71,7 @@ def classifier_config(config: Mapping[str, Any] | ConfigDict) -> ClassifierConfi
       UserError: if it is a detector's config, or a field has the wrong type or is out of bounds.
     """
     if config.get("method") == _DETECTOR:
-        raise UserError("This is the config of a detector, no classifier's: fsljax.api.Detector takes it.")
+        raise UserError("This is the config of a detector, not of a classifier: use fsljax.api.Detector.")
     return read(ClassifierConfig, config, complete=False)
 
 
@@ -84,7 +84,9 @@ def read_classifier_config(folder: Path) -> dict[str, Any]:
     stored = workdir.read_config(folder)
     path = folder / workdir.CONFIG
     if stored.get("method") == _DETECTOR:
-        raise UserError(f"{folder} holds a detector, no classifier: load it by fsljax.api.Detector.load.")
+        raise UserError(
+            f"{folder} holds a detector, not a classifier: load it with fsljax.api.Detector.load."
+        )
     names = flat(stored)
     if missing := [name for name in _NEEDED if name not in names and name not in stored]:
         raise UserError(f"{path} cannot be read: it lacks {missing[0]!r}.")

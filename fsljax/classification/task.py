@@ -150,15 +150,17 @@ def build_task(config: ClosedSet, splits: Splits) -> Task:
     counts = task.training_part.class_counts()
     for name, part in (("validation", splits.validation), ("test", splits.test)):
         if not len(part) and (name == "test" or config.data.train_on == "train"):
-            raise UserError(f"The {name} part has no image: divide the data otherwise, or give more.")
+            raise UserError(f"The {name} split has no images: split the data differently, or give more.")
     if config.eval.neighbours > len(task.training_part):
         raise UserError(
             f"config.eval.neighbours is {config.eval.neighbours}, but there are {len(task.training_part)} "
-            "training images: ask for that many at most."
+            "training images: ask for at most that many."
         )
     if not counts.all():
         name = task.training_part.class_names[int(np.argmin(counts))]
-        raise UserError(f"The class {name} has no image to train on: give it one, or leave the class out.")
+        raise UserError(
+            f"The class {name} has no training images: give it at least one, or remove the class."
+        )
     return task
 
 
@@ -168,7 +170,7 @@ def check_batch(config: ClosedSet, part: ImageDataset, *, distinct_classes: bool
     if distinct_classes and train.clusters > part.num_classes:
         raise UserError(
             f"config.train.clusters is {train.clusters}, but there are {part.num_classes} classes to train "
-            "on: ask for that many at most."
+            "on: ask for at most that many."
         )
     if train.clusters * train.examples > len(part):
         raise UserError(
@@ -184,7 +186,7 @@ def warn_of_small_classes(part: ImageDataset, clusters: int, name: str) -> None:
         names = ", ".join(part.class_names[label] for label in small[:3])
         more = f" and {len(small) - 3} more" if len(small) > 3 else ""
         print(
-            f"Classes with fewer images to train on than config.{name} = {clusters}, which get a cluster an "
+            f"Classes with fewer training images than config.{name} = {clusters}, which get one cluster per "
             f"image: {names}{more}.",
             file=sys.stderr,
         )
@@ -194,6 +196,6 @@ def check_labels(part: ImageDataset) -> None:
     """Raises a UserError for a label beyond the classes: compiled code would make a loss of NaN of it."""
     if len(part) and (part.labels.min() < 0 or part.labels.max() >= part.num_classes):
         raise UserError(
-            f"The images' labels lie from {part.labels.min()} to {part.labels.max()}; they must be 0 to "
+            f"The image labels range from {part.labels.min()} to {part.labels.max()}; they must be 0 to "
             f"{part.num_classes - 1}."
         )

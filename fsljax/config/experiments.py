@@ -42,7 +42,9 @@ def choose(name: str, experiments: Collection[str], file: str) -> str:
     named = list(filter(None, experiments))
     listed = f"{first_few(named)}{f'; {shipped.LISTING}' if len(named) > 3 else ''}"
     if not name:
-        raise UserError(f"{path} holds several experiments: give --config={path}:NAME, NAME one of {listed}.")
+        raise UserError(
+            f"{path} holds several experiments: give --config={path}:NAME, where NAME is one of {listed}."
+        )
     raise UserError(f"{path} has no experiment {name!r}.{nearest(name, named)} It has {listed}.")
 
 
@@ -60,7 +62,9 @@ def load(given: str) -> ConfigDict:
             raise UserError(_missing(path))
         make = runpy.run_path(str(file)).get("get_config")
         if not callable(make):
-            raise UserError(f"The config {path} has no function get_config(), which makes the config.")
+            raise UserError(
+                f"The config {path} has no function get_config(): define one that returns the config."
+            )
         arguments = [argument] if colon else []
         _check_arguments(path, make, arguments)
         config = make(*arguments)
@@ -75,8 +79,9 @@ def load(given: str) -> ConfigDict:
         ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
-            f"The config {path} cannot be read: get_config() must return an ml_collections.ConfigDict, and "
-            f"returned {type(config).__name__ if config is not None else 'None'}."
+            f"The config {path} cannot be read: get_config() must return an "
+            "ml_collections.ConfigDict, but returned "
+            f"{type(config).__name__ if config is not None else 'None'}."
         )
     return config
 
@@ -130,7 +135,7 @@ def _missing(path: Path) -> str:
         instead = (
             f"The one that comes with fsljax is --config=fsljax.configs/{comes}." if comes else at_hand(path)
         )
-        return f"{path} is a folder, and no config file. {instead}"
+        return f"{path} is a folder, not a config file. {instead}"
     missing = f"There is no config file at {path}."
     if comes:
         return f"{missing} The one that comes with fsljax is --config={comes}."

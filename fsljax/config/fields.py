@@ -90,9 +90,9 @@ class Bounds:
         elif math.isinf(value) or (unbounded and not math.isfinite(value)):
             return "it must be a finite number"
         elif unbounded or abs(value) > largest or 0 < abs(value) < smallest:
-            return f"it must be {largest:g} at most in size, and not nearer to 0 than {smallest:g}"
+            return f"it must be at most {largest:g} in magnitude, and not closer to 0 than {smallest:g}"
         if self.least is not None and self.below is not None:
-            return f"it must be from {self.least} up to, not including, {self.below}"
+            return f"it must be at least {self.least} and below {self.below}"
         if self.least is not None and self.most is not None:
             return f"it must be from {self.least} to {self.most}"
         if self.above is not None and self.below is not None:
@@ -162,14 +162,15 @@ def checked(name: str, value: object, kind: type, bounds: Bounds) -> object:
         return _checked_tuple(name, value, typing.get_args(kind), bounds)
     if isinstance(kind, types.UnionType):
         raise TypeError(
-            f"config.{name} has the type {kind}: give it one type, with a value that means nothing."
+            f"config.{name} has the type {kind}: give it a single type, and let one of its "
+            "values mean that it is unset."
         )
     if not _is_of(value, kind):
         if bounds.choices is not None:
             raise UserError(f"config.{name} is {shown(value)}; it can be {_listed(bounds.choices)}.")
         raise UserError(f"config.{name} is {shown(value)}; it must be {_NOUNS[kind]}.")
     if isinstance(value, str) and "\0" in value:
-        raise UserError(f"config.{name} is {shown(value)}; no text may hold the character 0.")
+        raise UserError(f"config.{name} is {shown(value)}; text must not contain the null character.")
     _check_bounds(name, value, value, bounds)
     return value
 
@@ -181,11 +182,11 @@ def _checked_tuple(name: str, value: object, kinds: Sequence[object], bounds: Bo
         raise UserError(f"config.{name} is {shown(value)}; it must hold {_PLURALS[element]}, in parentheses.")
     if not value and not bounds.empty:
         raise UserError(
-            f"config.{name} is empty; it needs one {'name' if element is str else 'number'} at least."
+            f"config.{name} is empty; it needs at least one {'name' if element is str else 'number'}."
         )
     for one in value:
         if isinstance(one, str) and "\0" in one:
-            raise UserError(f"config.{name} is {shown(value)}; no text may hold the character 0.")
+            raise UserError(f"config.{name} is {shown(value)}; text must not contain the null character.")
         if not _is_of(one, element):
             raise UserError(f"config.{name} is {shown(value)}; it must hold {_PLURALS[element]}.")
         _check_bounds(name, one, value, bounds)

@@ -56,7 +56,7 @@ def check_imported(name: object, source: object) -> None:
       source: the file, for the error.
     """
     if isinstance(name, str) and "." in name and name not in sys.modules:
-        raise UserError(f"{source} names the module {name}: import it first, if it is yours.")
+        raise UserError(f"{source} names the module {name}: if it is your own, import it first.")
 
 
 def _complete(module: ModuleType, field: str, needs: tuple[str, ...]) -> ModuleType:

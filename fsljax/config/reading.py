@@ -100,7 +100,7 @@ def as_mapping(values: object) -> Values:
         except RequiredValueError as error:
             raise UserError(f"The config has a field without a value: {error}") from None
     if not isinstance(values, Mapping):
-        raise UserError(f"The config holds {shown(values)} where a section of named fields must be.")
+        raise UserError(f"The config holds {shown(values)} where a section of named fields is expected.")
     return values
 
 
@@ -156,7 +156,7 @@ def _check_names(kind: type[DataclassInstance], given: Values) -> None:
     missing = [name for name in known if name not in names and name.rpartition(".")[0] in ("", *sections)]
     if missing:
         raise UserError(
-            f"config.{missing[0]} is missing: let get_config() begin with "
+            f"config.{missing[0]} is missing: start get_config() with "
             f"fsljax.methods.{method}.default_config()."
         )
 

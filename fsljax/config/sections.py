@@ -197,7 +197,7 @@ class Train:
     )
     patience: int = field(
         0,
-        "stop after so many validations in a row without a new best; 0: train all steps",
+        "stop after this many validations in a row without a new best; 0: train all steps",
         least=0,
         free=True,
     )
@@ -255,7 +255,7 @@ class Log:
     """Where the figures of training go besides the workdir, which always gets those for TensorBoard."""
 
     to: str = field(
-        "tensorboard", "where figures are sent while training; TensorBoard files are always written",
+        "tensorboard", "where metrics are sent during training; TensorBoard files are always written",
         choices=TRACKERS,
     )  # fmt: skip
     project: str = field("fsljax", "project of Weights & Biases, or experiment of MLflow")

@@ -32,7 +32,7 @@ def fill_rows(rows: np.ndarray, size: int) -> np.ndarray:
       ValueError: if there are no rows, or more than `size`.
     """
     if not 1 <= len(rows) <= size:
-        raise ValueError(f"{len(rows)} rows cannot be filled up to {size}.")
+        raise ValueError(f"{len(rows)} rows cannot be padded to {size}.")
     return rows if len(rows) == size else np.resize(rows, (size, *rows.shape[1:]))
 
 

@@ -66,7 +66,7 @@ def part_sizes(total: int, fractions: Sequence[float], *, at_least: int = 1) -> 
     nonempty = [part for part in range(3) if fractions[part] > 0]
     if total < at_least * len(nonempty):
         raise UserError(
-            f"{total} cannot be divided into {len(nonempty)} parts of at least {at_least}: "
+            f"{total} cannot be split into {len(nonempty)} parts of at least {at_least}: "
             f"{at_least * len(nonempty)} are needed."
         )
     shares = [total * fraction / sum(fractions) for fraction in fractions]

@@ -64,8 +64,9 @@ def divide_drawings(characters: ImageDataset, fractions: Sequence[float]) -> Spl
     if counts.min() < least:
         short = characters.class_names[int(np.argmin(counts))]
         raise UserError(
-            f"{short} has {counts.min()} drawings, but {least} are needed: {TEST_DRAWINGS} for testing, one "
-            "for training and one for validation. Give --config.data.split_by=classes, or other data."
+            f"{short} has {counts.min()} drawings, but {least} are needed: {TEST_DRAWINGS} for "
+            "testing, one for training and one for validation. Set "
+            "--config.data.split_by=classes, or use other data."
         )
     in_train = np.rint((counts - TEST_DRAWINGS) * (train / (train + validation)))
     in_train = np.clip(in_train, 1, counts - TEST_DRAWINGS - 1)

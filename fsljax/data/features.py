@@ -61,9 +61,9 @@ def frozen_features(
       UserError: if there are no images, or more than one view without `augment`.
     """
     if not len(images):
-        raise UserError("There are no images to compute features of: give some.")
+        raise UserError("There are no images to compute features of: give at least one.")
     if views < 1 or (views > 1 and augment is None):
-        raise UserError(f"views is {views}; it must be 1 or more, and more than 1 needs augmentation.")
+        raise UserError(f"views is {views}; it must be 1 or more, and more than 1 requires augmentation.")
     random = (views, seed, batch) if augment is not None else ()
     full = fingerprint_of(_VERSION, fingerprint, images.shape, random)
     keys = [jax.random.fold_in(jax.random.key(seed), view) for view in range(views)]

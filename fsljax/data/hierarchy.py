@@ -76,8 +76,8 @@ def _unite(part: ImageDataset, parents: Callable[[Sequence[str]], list[str]]) ->
     names = tuple(dict.fromkeys(parent_of))
     if len(names) < 2:
         raise UserError(
-            f"config.data.merge makes one class of the {len(parent_of)} there are: give more classes, or no "
-            "merge."
+            f"config.data.merge would merge all {len(parent_of)} classes into one: give more "
+            "classes, or do not merge."
         )
     coarse = np.array([names.index(name) for name in parent_of], np.int32)
     return replace(

@@ -28,7 +28,7 @@ def listed_labels(labels: Any, count: int, of: str = "image") -> list[Label]:
     listed = [labels] * count if one_for_all else list(labels)
     if len(listed) != count:
         many = "boxes" if of == "box" else f"{of}s"
-        raise UserError(f"{count} {many} were given with {len(listed)} labels: one label for each {of}.")
+        raise UserError(f"{count} {many} were given with {len(listed)} labels: give one label for each {of}.")
     listed = [label.item() if isinstance(label, np.generic) else label for label in listed]
     for number, label in enumerate(listed):
         if isinstance(label, bool) or not isinstance(label, str | int):

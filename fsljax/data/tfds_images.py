@@ -124,14 +124,14 @@ def load_splits(
     present = trained if shared_classes else counts > 0
     if present.sum() < 2:
         raise UserError(
-            f"{folder} holds training images of {present.sum()} classes; two are needed at least."
+            f"{folder} holds training images of {present.sum()} classes; at least two are needed."
         )
     if missing := names[counts == 0].tolist():
         notes.append(f"Classes without images in {folder} ({len(missing):,}): {first_few(missing)}.")
     if untrained := [f"{names[c]} ({counts[c]:,})" for c in np.flatnonzero(~present & (counts > 0))]:
         notes.append(
-            f"Classes of {folder} without training images, which were left out of all parts, with the number "
-            f"of their images ({len(untrained):,}): {first_few(untrained)}."
+            f"Classes of {folder} without training images, which were removed from all splits, "
+            f"with their numbers of images ({len(untrained):,}): {first_few(untrained)}."
         )
     records = np.flatnonzero(present[labels])
     content = f"{_ARRAYS_VERSION} {source.content}"
@@ -155,8 +155,8 @@ def load_splits(
         in_validation = np.zeros(len(records), bool)
         in_validation[training[chosen]] = True
         notes.append(
-            f"{tfds_name} has no validation part: {chosen.sum():,} of its {len(training):,} training "
-            f"images were held out for it, chosen by seed {seed}."
+            f"{tfds_name} has no validation split: {chosen.sum():,} of its {len(training):,} "
+            f"training images were held out for it, chosen with seed {seed}."
         )
     in_test = split_of == len(source.splits) - 1
     train, validation, test = (
@@ -244,7 +244,7 @@ def _fill(images: np.ndarray, row: int, decoded: Iterator[np.ndarray], folder: P
         except StopIteration:
             return row
         except UserError as error:
-            raise UserError(f"{error} It is number {row} of {folder}: copy the data set again.") from error
+            raise UserError(f"{error} It is image {row} of {folder}: copy the data set again.") from error
         row += 1
 
 

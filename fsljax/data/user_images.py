@@ -21,8 +21,8 @@ Images = ImageLike | Iterable[ImageLike]
 
 _ONE_IMAGE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
 _BLACK_AND_WHITE = (
-    "as uint8 these are all but black: give the images as bool (images.astype(bool)), or times 255. Images "
-    "that are so dark can be given as floats, images / 255"
+    "as uint8 they are almost black: give the images as bool (images.astype(bool)), or "
+    "multiply them by 255. If they really are that dark, give them as floats, images / 255"
 )
 
 
@@ -90,9 +90,9 @@ def named_images(images: Images, channels: int) -> Iterator[tuple[str, ImageLike
         largest = max(largest, _largest_byte(given))
         yield name, given
     if not count:
-        raise UserError("There are no images: give one at least.")
+        raise UserError("There are no images: give at least one.")
     if largest == 1:
-        raise UserError(f"The images hold no values but 0 and 1; {_BLACK_AND_WHITE}.")
+        raise UserError(f"The images hold only the values 0 and 1; {_BLACK_AND_WHITE}.")
 
 
 def _several(images: Images, channels: int) -> Iterable[ImageLike]:
@@ -105,13 +105,14 @@ def _several(images: Images, channels: int) -> Iterable[ImageLike]:
     shape = list(array.shape)
     if array.size and (array.ndim in (0, 2) or (array.ndim == 3 and array.shape[-1] in (1, 3, 4))):
         raise UserError(
-            f"The images have the shape {shape}, and this looks like one image: "
-            "give images[None], or a list of images."
+            f"The images have the shape {shape}, which looks like a single image: give "
+            "images[None], or a list of images."
         )
     if array.ndim == 3 and array.shape[0] in (3, 4) and channels == 3:
         raise UserError(
-            f"The images have the shape {shape}, which may be one image whose channels come first, or "
-            f"{shape[0]} grey ones: give images.transpose(1, 2, 0)[None], or images[..., None]."
+            f"The images have the shape {shape}, which may be one image whose channels come "
+            f"first, or {shape[0]} greyscale images: give images.transpose(1, 2, 0)[None], or "
+            "images[..., None]."
         )
     return array
 
@@ -134,7 +135,9 @@ def content_of(image: object, name: str) -> bytes | None:
     except (OSError, ValueError) as error:
         raise UserError(f"{name} is a file that cannot be read: {error}.") from error
     if not isinstance(content, bytes):
-        raise UserError(f"{name} is a file that gives {type(content).__name__}: open it by open(path, 'rb').")
+        raise UserError(
+            f"{name} is a file that yields {type(content).__name__}: open it with open(path, 'rb')."
+        )
     return content
 
 
@@ -153,8 +156,8 @@ def picture_of(image: object, name: str = "An image") -> Image.Image:
     array = _as_array(image, name)
     if not array.ndim:
         raise UserError(
-            f"{name} is of the type {type(image).__name__}: give a path, a Pillow image, the content of an "
-            "image file or the open file, or an array."
+            f"{name} is of the type {type(image).__name__}: give a path, a Pillow image, the "
+            "content of an image file, an open file, or an array."
         )
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -168,7 +171,7 @@ def picture_of(image: object, name: str = "An image") -> Image.Image:
     if np.issubdtype(array.dtype, np.floating):
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise UserError(
-                f"{name} is of floats and has values outside 0 … 1: divide by its largest possible value."
+                f"{name} is a float array with values outside 0 … 1: divide it by the largest possible value."
             )
         array = np.round(255 * array).astype(np.uint8)
     elif array.dtype == bool:
@@ -186,8 +189,8 @@ def _checked_picture(image: Image.Image, name: str) -> Image.Image:
         wide = image.mode.startswith("I") and getattr(image, "format", None) is None
         if wide and 0 < np.asarray(image).max() <= 255:
             raise UserError(
-                f"{name} has 16 bits or more (Pillow's mode {image.mode}) and no value above 255, so that it "
-                'would be all but black: give image.convert("L").'
+                f"{name} has 16 bits or more (Pillow's mode {image.mode}) and no value above "
+                '255, so it would be almost black: give image.convert("L").'
             )
     return image
 

@@ -63,8 +63,8 @@ def _contingency(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
     first, second = _labels(first), _labels(second)
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise UserError(
-            f"The labelings are {list(first.shape)} and {list(second.shape)}; each must be [n], a label for "
-            "each of the same examples."
+            f"The labelings are {list(first.shape)} and {list(second.shape)}; each must be [n], with one "
+            "label for each of the same examples."
         )
     _, rows = np.unique(first, return_inverse=True)
     names, columns = np.unique(second, return_inverse=True)
@@ -81,7 +81,7 @@ def _labels(given: np.ndarray) -> np.ndarray:
         return labels
     raise UserError(
         f"The labels of a labeling {labels.dtype} {list(labels.shape)} are not all names or finite numbers: "
-        "leave the examples out that have none."
+        "leave out the examples that have no label."
     )
 
 

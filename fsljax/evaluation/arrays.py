@@ -55,7 +55,7 @@ def _check_size(rows: np.ndarray, name: str) -> None:
         wrong = np.flatnonzero(~(np.abs(rows) <= LARGEST).all(axis=1))
         raise UserError(
             f"{len(wrong):,} of the {len(rows):,} {name} have values that are not finite or beyond 1e17, "
-            f"row {wrong[0]} first: the training has diverged; lower its learning rate."
+            f"the first in row {wrong[0]}: training has diverged, so lower its learning rate."
         )
 
 
@@ -79,7 +79,7 @@ def checked_labels(labels: Array, count: int, name: str, *, num_classes: int | N
         )
     if count and (labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes)):
         end = "or more" if num_classes is None else f"to {num_classes - 1}"
-        raise UserError(f"The {name} lie from {labels.min()} to {labels.max()}; they must be 0 {end}.")
+        raise UserError(f"The {name} range from {labels.min()} to {labels.max()}; they must be 0 {end}.")
     # Ids of 64 bits would become those of other classes.
     return labels if count and labels.max() > np.iinfo(np.int32).max else labels.astype(np.int32)
 

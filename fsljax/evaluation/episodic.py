@@ -55,7 +55,9 @@ def mean_and_ci95(values: np.ndarray) -> tuple[float, float]:
     """
     values = np.asarray(values)
     if values.ndim != 1 or not len(values) or not is_real(values) or not np.isfinite(values).all():
-        raise UserError("The accuracies must be [episodes], one finite number for each of 1 or more.")
+        raise UserError(
+            "The accuracies must be [episodes], with one finite number for each of 1 or more episodes."
+        )
     values = values.astype(np.float64)
     if len(values) < 2:
         return float(values.mean()), float("nan")
@@ -134,7 +136,7 @@ def _checked_images(episodes: Episodes, count: int) -> np.ndarray:
         )
     if images.min() < 0 or images.max() >= count:
         raise UserError(
-            f"The episodes point to rows {images.min()} to {images.max()}, but there are {count:,} of them."
+            f"The episodes refer to rows {images.min()} to {images.max()}, but there are {count:,} of them."
         )
     return images
 
@@ -226,7 +228,9 @@ def predict(
         raise ValueError(f"distance is {distance!r}; it can be 'squared_euclidean' or 'cosine'.")
     way, drawn, _ = embeddings.shape
     if not 0 < shot < drawn:
-        raise ValueError(f"shot is {shot}; of {drawn} images a class it must leave support and queries.")
+        raise ValueError(
+            f"shot is {shot}; it must leave both support and queries out of {drawn} images per class."
+        )
     queries = embeddings[:, shot:]
     if classify is not None:
         predicted = classify(embeddings[:, :shot], queries)

@@ -50,7 +50,7 @@ class LogisticRegression(NamedTuple):
         if rows.shape[1] != len(self.weights):
             raise UserError(
                 f"The features are {list(rows.shape)}; this regression was fitted on rows of "
-                f"{len(self.weights)}: both must come from one network."
+                f"{len(self.weights)}: both must come from the same network."
             )
         return _in_blocks(partial(_most_likely, weights=self.weights, bias=self.bias, scale=self.scale), rows)
 
@@ -110,7 +110,7 @@ def fit_logistic_regression(
     features, labels = _training_set(features, labels, num_classes)
     present = np.bincount(labels, minlength=num_classes) > 0
     if present.sum() < 2:
-        raise UserError("Logistic regression needs examples of two classes or more; all are of one.")
+        raise UserError("Logistic regression needs examples of at least two classes, but all are of one.")
     if not 0 < c < np.inf:
         raise UserError(f"The inverse penalty c is {c}; it must be above 0 and finite.")
     params, loss, gradient, iterations = _minimize(
@@ -204,7 +204,7 @@ def _of_same_network(queries: Array, features: np.ndarray) -> np.ndarray:
     queries = checked_rows(queries, "queries")
     if queries.shape[1] != features.shape[1]:
         raise UserError(
-            f"The features are {list(features.shape)} and the queries {list(queries.shape)}: "
-            "both must come from one network."
+            f"The features are {list(features.shape)} and the queries {list(queries.shape)}: both must come "
+            "from the same network."
         )
     return queries

@@ -98,7 +98,9 @@ def classify(
             f"{list(embeddings.shape)} they must be [classes, k, {embeddings.shape[1]}] and [classes, k]."
         )
     if not (counts > 0).any():
-        raise UserError("No cluster has an example: cluster the training set before classifying by clusters.")
+        raise UserError(
+            "No cluster has an example: cluster the training set before classifying with clusters."
+        )
     checked_rows(centroids[counts > 0], "centroids")
     if not 0 <= float(variance) < np.inf:
         raise UserError(

@@ -53,8 +53,8 @@ def in_order(
     others, dim = len(gallery) - alone, gallery.shape[1]
     if not 0 < count <= others:
         raise UserError(
-            f"{count} nearest neighbours are asked for, but each query has {others}: ask for 1 to {others}, "
-            "or give more examples."
+            f"{count} nearest neighbours were requested, but each query has {others}: ask for 1 to "
+            f"{others}, or give more examples."
         )
     candidates = min(count + _SPARE, others)
     most = _FLOATS_A_BLOCK // (2 * len(gallery) + candidates * (dim + 4))

@@ -227,8 +227,8 @@ def _checked(queries: Array, gallery: Array | None) -> tuple[np.ndarray, np.ndar
     gallery = checked_rows(gallery, "gallery's embeddings", keep_float64=True)
     if gallery.shape[1] != queries.shape[1]:
         raise UserError(
-            f"The embeddings are {list(queries.shape)} and the gallery's {list(gallery.shape)}: "
-            "both must come from one network."
+            f"The embeddings are {list(queries.shape)} and the gallery's {list(gallery.shape)}: both must "
+            "come from the same network."
         )
     return queries, gallery
 

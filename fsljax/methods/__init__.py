@@ -53,9 +53,9 @@ def check(config: ConfigDict, *, kept: Collection[str] = (), find_weights: bool 
     source = None if hasattr(module, "load") else image_data.find_source(typed.data.name)
     if (typed.data.crop or typed.data.interpolation) and getattr(source, "HOLDS_DRAWINGS", source is None):
         raise UserError(
-            "config.data.crop and config.data.interpolation are for photographs of a class each, but images "
-            f"of {typed.data.name} are read whole: leave both as they are by default. Where weights ask for "
-            "them, give photographs, such as --config.data.name=folder."
+            "config.data.crop and config.data.interpolation are for labelled photographs, but images of "
+            f"{typed.data.name} are read whole: leave both at their defaults. If weights require them, use "
+            "photographs, such as --config.data.name=folder."
         )
     module.check(typed)
     return typed

@@ -72,8 +72,8 @@ def check(config: Config) -> None:
     check_closed_set(config)
     if config.train.examples < 2:
         raise UserError(
-            f"config.train.examples is {config.train.examples}: a cluster of one example has no variance, so "
-            "take 2 or more of each."
+            f"config.train.examples is {config.train.examples}: a cluster of one example has no variance, "
+            "so use 2 or more."
         )
 
 
@@ -167,8 +167,8 @@ def build(config: Config, splits: Splits) -> Magnet:
     others = int(clusters.sum() - clusters.max())
     if others < config.train.clusters - 1:
         raise UserError(
-            f"config.train.clusters is {config.train.clusters}, but beside a class there are as few as "
-            f"{others} clusters of others: ask for {others + 1} at most, or for more clusters a class "
+            f"config.train.clusters is {config.train.clusters}, but a class may have as few as {others} "
+            f"clusters of other classes around it: use {others + 1} at most, or more clusters per class "
             "(config.train.clusters_per_class)."
         )
     warn_of_small_classes(task.training_part, config.train.clusters_per_class, "train.clusters_per_class")

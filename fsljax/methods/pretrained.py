@@ -89,23 +89,23 @@ def check(config: Config) -> None:
     """Raises a UserError for fields that contradict each other, whatever the data."""
     if config.data.split_by != "examples":
         raise UserError(
-            f"config.data.split_by is {config.data.split_by!r}, but pretrained names new photographs of the "
-            "classes that it is shown: set --config.data.split_by=examples."
+            f"config.data.split_by is {config.data.split_by!r}, but pretrained classifies new photographs "
+            "of the classes it was given: set --config.data.split_by=examples."
         )
     if config.network.trainable != "head":
         raise UserError(
-            f"config.network.trainable is {config.network.trainable!r}, but pretrained leaves the network as "
-            "it is: let it be 'head', or take another method, such as softmax."
+            f"config.network.trainable is {config.network.trainable!r}, but pretrained keeps the network "
+            "frozen: set it to 'head', or use another method, such as softmax."
         )
     if config.network.embedding and not config.train.steps:
         raise UserError(
-            f"config.network.embedding is {config.network.embedding}, but without training it would be at "
-            "random: say how long to train it, --config.train.steps=500, or leave it empty."
+            f"config.network.embedding is {config.network.embedding}, but without training it would be "
+            "random: set how long to train it, --config.train.steps=500, or leave it empty."
         )
     if len(set(config.eval.heads)) < len(config.eval.heads):
-        raise UserError(f"config.eval.heads is {config.eval.heads}: name each head once.")
+        raise UserError(f"config.eval.heads is {config.eval.heads}: list each head once.")
     if any(way == 1 for way in config.eval.ways):
-        raise UserError("config.eval.ways has 1; an episode needs two classes to tell apart, and 0 is all.")
+        raise UserError("config.eval.ways has 1; an episode needs at least two classes, and 0 means all.")
     check_network(config)
 
 
@@ -206,7 +206,9 @@ def build(config: Config, splits: Splits) -> Pretrained:
     counts = enrolled.class_counts()
     if not counts.all():
         name = enrolled.class_names[int(np.argmin(counts))]
-        raise UserError(f"The class {name} has no photograph to enrol: give it one, or leave the class out.")
+        raise UserError(
+            f"The class {name} has no photograph to enrol: give it at least one, or remove the class."
+        )
     embedder = build_embedder(config, enrolled.images.shape[1:])
     trained = _method(config, enrolled) if config.train.steps else None
     return Pretrained(config, enrolled, splits.test, embedder, trained)
@@ -219,8 +221,8 @@ def _method(config: Config, enrolled: ImageDataset) -> Method:
         enrolled = take_classes(enrolled, enrolled.class_counts() > 1)
         if enrolled.num_classes < 2:
             raise UserError(
-                "Episodes to train on need two classes with two photographs each: give more, or let "
-                "--config.train.by be softmax."
+                "Training on episodes needs two classes with two photographs each: give more, or set "
+                "--config.train.by=softmax."
             )
     base = module.Config()
     classes = min(train.clusters, enrolled.num_classes)
@@ -250,8 +252,8 @@ def _method(config: Config, enrolled: ImageDataset) -> Method:
     )
     if examples < train.examples or classes < train.clusters:
         print(
-            f"Batches to train on are of {classes} classes and {examples} photographs of each: there are "
-            f"{len(enrolled)} of {enrolled.num_classes} classes.",
+            f"Training batches hold {classes} classes with {examples} photographs each, because there are "
+            f"{len(enrolled)} photographs of {enrolled.num_classes} classes.",
             file=sys.stderr,
         )
     module.check(derived)

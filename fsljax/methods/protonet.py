@@ -95,20 +95,20 @@ def check(config: Config) -> None:
     """Raises a UserError for fields that contradict each other, whatever the data."""
     if config.data.split_by != "classes":
         raise UserError(
-            f"config.data.split_by is {config.data.split_by!r}, but protonet tests on classes that it never "
-            "saw: set --config.data.split_by=classes."
+            f"config.data.split_by is {config.data.split_by!r}, but protonet tests on unseen classes: set "
+            "--config.data.split_by=classes."
         )
     few_shot.check(config.eval)
     drawn = config.train.shot + config.train.queries
     if config.train.support_turns > drawn:
         raise UserError(
             f"config.train.support_turns is {config.train.support_turns}, but a class has shot + queries = "
-            f"{drawn} images in an episode: that many turns at most."
+            f"{drawn} images in an episode: set it to at most that many."
         )
     if config.eval.batch_statistics == "episode" and config.network.trainable == "head":
         raise UserError(
-            "config.eval.batch_statistics is 'episode', but a frozen backbone's features have no statistics "
-            "of an episode: let it be 'running'."
+            "config.eval.batch_statistics is 'episode', but a frozen backbone's features have no episode "
+            "statistics: set it to 'running'."
         )
     if config.eval.views:
         _check_views(config)
@@ -119,13 +119,13 @@ def check(config: Config) -> None:
 def _check_views(config: Config) -> None:
     if config.eval.batch_statistics == "episode" or config.network.trainable == "head":
         raise UserError(
-            f"config.eval.views is {config.eval.views}, but views are embedded by running averages, and not "
-            "with a frozen backbone: let it be 0."
+            f"config.eval.views is {config.eval.views}, but views are embedded with running averages, and "
+            "not with a frozen backbone: set it to 0."
         )
     if not config.augment.moves():
         raise UserError(
-            f"config.eval.views is {config.eval.views}, but config.augment moves no image: say how far, "
-            "--config.augment.rotation=15, or let it be 0."
+            f"config.eval.views is {config.eval.views}, but config.augment does not move images: set how "
+            "far, --config.augment.rotation=15, or set it to 0."
         )
 
 
@@ -134,13 +134,13 @@ def _check_class_augment(config: Config) -> None:
     if amounts.moves() and config.network.trainable == "head":
         raise UserError(
             "config.class_augment moves the images of an episode, but a frozen backbone's features are "
-            "computed before: train more of the network, or let it be 0."
+            "computed beforehand: train more of the network, or set it to 0."
         )
     kept = moved_by(amounts, 1.0)
     if amounts != replace(kept, stop_at=amounts.stop_at):
         raise UserError(
-            "config.class_augment moves and bends (rotation, scale, stretch, shear, shift, elastic), to "
-            "stop_at: give other changes in config.augment."
+            "config.class_augment moves and bends (rotation, scale, stretch, shear, shift, elastic), up to "
+            "stop_at: set other changes in config.augment."
         )
 
 

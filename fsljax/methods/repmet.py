@@ -95,10 +95,10 @@ def check(config: Config) -> None:
     if config.loss.squared and config.loss.version != "margin":
         raise UserError(
             f"config.loss.squared is for the margin, but config.loss.version is {config.loss.version!r}, "
-            "which takes squared distances as it is: let it be False."
+            "which uses squared distances anyway: set it to False."
         )
     if config.data.split_by == "classes" and config.data.merge:
-        raise UserError("config.data.merge needs parts that share their classes: let it be empty.")
+        raise UserError("config.data.merge needs splits that share their classes: leave it empty.")
 
 
 class Index(NamedTuple):

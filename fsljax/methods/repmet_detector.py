@@ -63,7 +63,7 @@ def check(config: Config) -> None:
     ):
         if options.low > options.high:
             raise UserError(
-                f"config.{name}.low is {options.low} and high {options.high}; they must rise from 0 to 1."
+                f"config.{name}.low is {options.low} and high is {options.high}; low must not exceed high."
             )
     for name in ("characters", "distractors", "sides", "fragments", "strength", "contrast", "paper", "noise"):
         _check_range(f"scenes.{name}", getattr(config.scenes, name))
@@ -71,8 +71,8 @@ def check(config: Config) -> None:
         raise UserError(f"config.scenes.characters is {config.scenes.characters}; a scene needs one or more.")
     if config.head.kind == "linear" and config.loss.linear:
         raise UserError(
-            "config.loss.linear is the weight of a linear classifier beside representatives, but "
-            "config.head.kind is 'linear', which has no other: let it be 0."
+            "config.loss.linear is the weight of a linear classifier alongside representatives, but "
+            "config.head.kind is 'linear', which has no representatives: set it to 0."
         )
     check_amounts(config.augment)
     check_set = getattr(find_set(config.data.name), "check", None)
@@ -82,9 +82,9 @@ def check(config: Config) -> None:
     supports = config.eval.supports
     if config.eval.episodes and not config.eval.episodes_file and max(config.eval.shots) > supports:
         raise UserError(
-            f"Episodes that are made here have {supports} supports of a class, but "
-            f"{max(config.eval.shots)} were asked for (config.eval.shots): ask for fewer, for episodes with "
-            "more (config.eval.supports), or give a file with more as config.eval.episodes_file."
+            f"Generated episodes have {supports} supports per class, but {max(config.eval.shots)} were "
+            "requested (config.eval.shots): request fewer, raise config.eval.supports, or give a file with "
+            "more as config.eval.episodes_file."
         )
     if config.eval.novel_shots and config.eval.shots_file:
         check_pattern(config.eval.shots_file, config.eval.novel_shots, config.eval.seeds)
@@ -232,7 +232,7 @@ def build(config: Config, data: DetectionData) -> RepMetDetector:
 
 def _check_range(name: str, limits: Sequence[float]) -> None:
     if limits[0] > limits[1]:
-        raise UserError(f"config.{name} is {tuple(limits)}; its two numbers must not fall.")
+        raise UserError(f"config.{name} is {tuple(limits)}; the first number must not exceed the second.")
 
 
 @jax.jit

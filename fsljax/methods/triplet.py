@@ -60,8 +60,8 @@ def check(config: Config) -> None:
     check_closed_set(config)
     if config.train.examples < 2:
         raise UserError(
-            f"config.train.examples is {config.train.examples}: a triplet takes two examples of a class, so "
-            "take 2 or more of each."
+            f"config.train.examples is {config.train.examples}: a triplet needs two examples of a class, so "
+            "use 2 or more."
         )
 
 

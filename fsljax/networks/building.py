@@ -120,8 +120,8 @@ def _checked_backbone(config: Described) -> Any:
         if network.name != "conv4":
             raise UserError(f"config.data.image_size is {image_size}, but {network.name} needs {smallest}.")
         raise UserError(
-            f"config.data.image_size is {image_size}, but {network.blocks} blocks halve it "
-            f"{network.blocks} times: take {smallest} or more, or fewer blocks."
+            f"config.data.image_size is {image_size}, but {network.blocks} blocks halve it {network.blocks} "
+            f"times: use {smallest} or more, or fewer blocks."
         )
     return backbone
 
@@ -129,10 +129,10 @@ def _checked_backbone(config: Described) -> Any:
 def _check_weights(network: Network) -> None:
     if network.name == "conv4":
         raise UserError(
-            "config.network.weights is given, but conv4 has no published layout of weights: "
-            "give config.network.init_from, or the network that the weights are of."
+            "config.network.weights is given, but conv4 has no published layout of weights: give "
+            "config.network.init_from, or the network that the weights belong to."
         )
     if network.init_from:
-        raise UserError("config.network.weights and config.network.init_from are both given: give one.")
+        raise UserError("config.network.weights and config.network.init_from are both given: give only one.")
     if not network.weights_digest:  # else they were found
         check_suffix(Path(network.weights))

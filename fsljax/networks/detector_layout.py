@@ -73,7 +73,7 @@ def detector_layout(variables: Variables, tensors: dict[str, np.ndarray]) -> Det
     places = {_of_trunk(name): place for name, place in torch_names(variables).items()}
     if not any(place[1] == "pyramid" for place in shapes):
         others = frozenset(name for name in tensors if not name.startswith(TRUNK))
-        return DetectorLayout(places, tensors, others, "the trunk of its detector alone is taken")
+        return DetectorLayout(places, tensors, others, "only the backbone of its detector is used")
     convolutions = sum(place[1] == "head" and place[-2:] == ("conv", "kernel") for place in shapes)
     places |= {name: place for place in shapes if (name := _published_name(place, convolutions))}
     channels = shapes["params", "pyramid", "output0", "conv", "kernel"][-1]
@@ -89,7 +89,7 @@ def detector_layout(variables: Variables, tensors: dict[str, np.ndarray]) -> Det
     if of_file - fitting and f"{_SCORES}.bias" in ordered:
         classes = len(ordered[f"{_SCORES}.bias"]) - 1
         what = "boxes" if fitting else "scores and boxes"
-        sentence = f"its {what} of {classes} classes are left out"
+        sentence = f"its {what} of {classes} classes are skipped"
     dropped |= of_file - fitting
     for name in of_file - fitting:
         places.pop(name, None)
@@ -100,7 +100,7 @@ def advice(name: str) -> str:
     """What to do about a tensor that is missing in a network or in a file; "": nothing is known."""
     for pattern, field in _FIELDS.items():
         if re.match(pattern, name):
-            return f"set --config.{field} as the weights have it."
+            return f"set --config.{field} to match the weights."
     return ""
 
 

@@ -24,9 +24,9 @@ def check_not_forked() -> None:
     """
     if _runtime_was_copied.is_set():
         raise UserError(
-            f"Process {os.getpid()} was made by fork after JAX had computed in the process that it is a copy "
-            "of, and would wait for ever: begin worker processes by multiprocessing.get_context('spawn') (or "
-            "'forkserver'), or load the model in each worker and compute nowhere before they are made."
+            f"Process {os.getpid()} was forked after JAX had computed in its parent, and would hang: start "
+            "worker processes with multiprocessing.get_context('spawn') (or 'forkserver'), or load the "
+            "model in each worker and compute nothing before they are forked."
         )
 
 

@@ -48,10 +48,10 @@ def check_variables(
     there = _shapes({name: variables.get(name, {}) for name in wanted})
     for name, shape in _shapes(wanted).items():
         if there.get(name) != shape:
-            found = there.get(name, "not there")
+            found = there.get(name, "missing")
             raise UserError(
-                f"{where} is damaged, or of another network than its config: {name} is {found}, and must be "
-                f"{shape}."
+                f"{where} is damaged, or does not fit the network in its config: {name} is {found}, but "
+                f"must be {shape}."
             )
     return tuple(output.shape[1:]) if isinstance(output, jax.ShapeDtypeStruct) else ()
 

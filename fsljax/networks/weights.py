@@ -85,7 +85,7 @@ def load_weights(path: Path, variables: Variables) -> Variables:
     others = {".".join(place[1:-1]) for place in flat} - {".".join(place[1:-1]) for place in places.values()}
     if others:
         logging.info(
-            "%s does not hold all of the network: %s keep their first values.",
+            "%s does not cover the whole network: %s keep their initial values.",
             path,
             ", ".join(sorted(others)),
         )
@@ -134,8 +134,8 @@ def check_suffix(path: Path) -> None:
     """Raises a UserError if a file's name is not that of a kind that is read."""
     if path.suffix.lower() in _PICKLES:
         raise UserError(
-            f"{path} (config.network.weights) is a pickle, and reading a pickle runs whatever program is in "
-            "it: save its state dict as .safetensors, .pth or .npz, and give that."
+            f"{path} (config.network.weights) is a pickle, and reading a pickle can run any code in it: "
+            "save its state dict as .safetensors, .pth or .npz, and give that."
         )
     if path.suffix not in SUFFIXES and path.suffix.lower() not in _OF_PYTORCH:
         raise UserError(

@@ -144,7 +144,7 @@ def check_alike(what: str, facts: dict[str, object]) -> None:
         differing = [name for name in {**first, **theirs} if first.get(name) != theirs.get(name)]
         if differing:
             shown = "; ".join(
-                f"{name} is {theirs.get(name, 'not there')!r} there and {first.get(name, 'not there')!r} in "
+                f"{name} is {theirs.get(name, 'missing')!r} there and {first.get(name, 'missing')!r} in "
                 "process 0"
                 for name in differing[:3]
             )
@@ -157,7 +157,7 @@ def check_alike(what: str, facts: dict[str, object]) -> None:
 
 def as_others_say(number: int, sentence: str) -> str:
     """Why a process ends, in the words of the others."""
-    return sentence if sentence.startswith("Process ") else f"Process {number} cannot go on: {sentence}"
+    return sentence if sentence.startswith("Process ") else f"Process {number} cannot continue: {sentence}"
 
 
 def _padded(text: bytes, length: int) -> np.ndarray:

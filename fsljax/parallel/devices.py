@@ -158,21 +158,21 @@ def chosen(count: int) -> Devices:
     else:
         if count % processes:
             raise UserError(
-                f"config.mesh.devices is {count}, which {processes} processes cannot divide: give a multiple "
-                f"of {processes}, or 0 for all."
+                f"config.mesh.devices is {count}, which {processes} processes cannot share equally: give a "
+                f"multiple of {processes}, or 0 for all."
             )
         each = count // processes
     if each > least:
         whose = "of each process" if processes > 1 else "here"
         there = "is 1 device" if least == 1 else f"are {least} devices"
         virtual = (
-            " A CPU has as many as XLA_FLAGS=--xla_force_host_platform_device_count=N says."
+            " XLA_FLAGS=--xla_force_host_platform_device_count=N sets how many a CPU has."
             if jax.default_backend() == "cpu"
             else ""
         )
         raise UserError(
-            f"config.mesh.devices is {count}, but there {there} {whose}: ask for {least * processes} at "
-            f"most, or for 0, all of them.{virtual}"
+            f"config.mesh.devices is {count}, but there {there} {whose}: set it to {least * processes} at "
+            f"most, or to 0 for all of them.{virtual}"
         )
     return Devices(tuple(device for number in sorted(of_process) for device in of_process[number][:each]))
 

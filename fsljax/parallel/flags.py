@@ -11,11 +11,13 @@ from fsljax.parallel import processes
 from fsljax.parallel.devices import prepare
 
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "Of several processes: HOST:PORT of process 0, or auto on a cluster."
+    "coordinator", None, "For runs of several processes: HOST:PORT of process 0, or auto on a cluster."
 )
-_PROCESSES = flags.DEFINE_integer("processes", None, "How many they are.")
-_PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-_WAIT = flags.DEFINE_integer("wait", 120, "Seconds to wait for the others; 120 by default.", lower_bound=0)
+_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.")
+_PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0.")
+_WAIT = flags.DEFINE_integer(
+    "wait", 120, "Seconds to wait for the other processes; 120 by default.", lower_bound=0
+)
 
 NAMES = [flag.name for flag in (_COORDINATOR, _PROCESSES, _PROCESS, _WAIT)]
 
@@ -36,7 +38,7 @@ def begin(devices: int, say: Callable[[str], None]) -> None:
         )
     elif given := [flag.name for flag in (_PROCESSES, _PROCESS) if flag.value is not None]:
         raise UserError(
-            f"--{given[0]} needs --coordinator: several processes take --coordinator=HOST:PORT "
+            f"--{given[0]} needs --coordinator: to run several processes, give --coordinator=HOST:PORT "
             "--processes=N --process=I, or --coordinator=auto on a cluster."
         )
     else:

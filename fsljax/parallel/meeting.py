@@ -56,8 +56,8 @@ def place_of(coordinator: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise UserError(
-            f"--coordinator={coordinator} is no HOST:PORT: give the host of process 0 and a free port there, "
-            "such as --coordinator=node0:1234, the same to all processes."
+            f"--coordinator={coordinator} is not HOST:PORT: give the host of process 0 and a free port "
+            "there, such as --coordinator=node0:1234, the same for all processes."
         )
     return host, int(port)
 
@@ -81,8 +81,9 @@ def receive(
         listener = _listener(place[1])
     except OSError as error:
         raise UserError(
-            f"Process 0 cannot listen at port {place[1]} ({error.strerror or error}): another process 0 of "
-            "this run, or another program, may use it. Give another port in --coordinator to all processes."
+            f"Process 0 cannot listen on port {place[1]} ({error.strerror or error}): another process 0 of "
+            "this run, or another program, may be using it. Give all processes another port in "
+            "--coordinator."
         ) from error
     _allow_files(4 * processes)
     came: dict[int, socket.socket] = {}
@@ -134,7 +135,7 @@ def call(
     except (OSError, ValueError, KeyError, TypeError) as error:
         connection.close()
         raise UserError(
-            f"What listens at {host}:{port} is no process 0 of this run, or it has ended: start all "
+            f"The program listening at {host}:{port} is not process 0 of this run, or has ended: start all "
             "processes with the same --coordinator, one of them with --process=0 on that host."
         ) from error
 
@@ -156,9 +157,9 @@ def _gather(
         missing = [number for number in range(1, processes) if number not in came]
         if passed > wait:
             raise UserError(
-                f"Only {len(came) + 1} of {processes} processes came within {wait:.0f} seconds; missing: "
-                f"{', '.join(map(str, missing[:5]))}{' …' if len(missing) > 5 else ''}. Start all with the "
-                "same --coordinator and --processes, each with its own --process."
+                f"Only {len(came) + 1} of {processes} processes connected within {wait:.0f} seconds; "
+                f"missing: {', '.join(map(str, missing[:5]))}{' …' if len(missing) > 5 else ''}. Start all "
+                "with the same --coordinator and --processes, each with its own --process."
             )
         if passed > _SECONDS_BEFORE_A_WORD and not told:
             say(f"waiting for {len(missing)} of {processes} processes …")
@@ -197,18 +198,18 @@ def _welcome(
     with _told_to(connection):
         if number in came:
             raise UserError(
-                f"Two processes say that they are process {number}: give each a --process of its own, "
-                f"0 to {processes - 1}."
+                f"Two processes were started with --process={number}: give each its own --process, 0 to "
+                f"{processes - 1}."
             )
         if count != processes or not 0 < number < processes:
             raise UserError(
-                f"Process {number} was started with --processes={count}, process 0 with "
-                f"--processes={processes}: give the same to all."
+                f"Process {number} was started with --processes={count}, but process 0 with "
+                f"--processes={processes}: give all processes the same."
             )
         if differing := [name for name in sorted({*facts, *theirs}) if facts.get(name) != theirs.get(name)]:
             name = differing[0]
             raise UserError(
-                f"Process {number} has other versions than process 0: {name} is "
+                f"Process {number} has different versions from process 0: {name} is "
                 f"{theirs.get(name, 'not installed')} there and {facts.get(name, 'not installed')} in "
                 "process 0: install the same on all hosts."
             )
@@ -236,7 +237,7 @@ def _connected(host: str, port: int, wait: float, say: Callable[[str], None]) ->
             if passed > wait:
                 raise UserError(
                     f"There is no coordinator at {host}:{port} ({error.strerror or error}): within "
-                    f"{wait:.0f} seconds process 0 did not come. Start it on that host with the same "
+                    f"{wait:.0f} seconds process 0 did not appear. Start it on that host with the same "
                     "--coordinator and --process=0."
                 ) from error
             if passed > _SECONDS_BEFORE_A_WORD and not told:

@@ -71,8 +71,8 @@ def begin(
     if coordinator == "auto":
         if processes is not None or process is not None:
             raise UserError(
-                "--coordinator=auto takes the number of processes and of this one from the cluster: leave "
-                "out --processes and --process, or give --coordinator=HOST:PORT."
+                "--coordinator=auto takes the number of processes and the index of this one from the "
+                "cluster: leave out --processes and --process, or give --coordinator=HOST:PORT."
             )
         coordinator, processes, process, visible = quiet_start.of_the_cluster(wait)
     if processes is None or process is None:
@@ -82,10 +82,11 @@ def begin(
             "--process=I, I from 0 to N - 1, or --coordinator=auto on a cluster."
         )
     if processes < 1:
-        raise UserError(f"--processes={processes} is no number of processes: give 1 or more.")
+        raise UserError(f"--processes={processes} is not a number of processes: give 1 or more.")
     if not 0 <= process < processes:
         raise UserError(
-            f"--process={process} is none of {processes} processes: they are numbered 0 to {processes - 1}."
+            f"--process={process} is not one of the {processes} processes: they are numbered 0 to "
+            f"{processes - 1}."
         )
     place = place_of(coordinator)
     if processes == 1:
@@ -131,8 +132,8 @@ def tell_stopped() -> None:
     """Tells the other processes that this one is being stopped immediately, so that they end too."""
     for watch in _watches:
         watch.tell(
-            f"Process {watch.index} of this run was stopped, and with it all. To go on, run the same command "
-            "again on all hosts.",
+            f"Process {watch.index} of this run was stopped, and all others with it. To continue, run the "
+            "same command again on all hosts.",
             0,
             at_once=True,
         )
@@ -165,7 +166,7 @@ def _failures_told(watch: Watch) -> Iterator[None]:
         text = str(error).lower()
         watch.explains(_SECONDS_OF_SILENCE if any(word in text for word in _OF_OTHERS) else _SECONDS_OF_DOUBT)
         reason = quiet_start.first_line_of(error)
-        sentence = f"it failed with {type(error).__name__} ({reason}): what it printed says more."
+        sentence = f"it failed with {type(error).__name__} ({reason}): see its output for details."
         _leave(watch, traceback.format_exc(), as_others_say(watch.index, sentence), 1)
 
 

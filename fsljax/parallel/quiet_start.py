@@ -33,13 +33,13 @@ def of_the_cluster(wait: float) -> tuple[str, int, int, Sequence[int] | None]:
             found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(wait))
     except Exception as error:  # what its environments say comes as many types
         raise UserError(
-            f"The cluster does not say what --coordinator=auto needs ({first_line_of(error)}): give "
+            f"The cluster does not provide what --coordinator=auto needs ({first_line_of(error)}): give "
             "--coordinator=HOST:PORT --processes=N --process=I."
         ) from error
     coordinator, processes, process, devices = found
     if coordinator is None or processes is None or process is None:
         raise UserError(
-            "--coordinator=auto finds no cluster here (SLURM, Open MPI, Kubernetes, Cloud TPU): start by "
+            "--coordinator=auto finds no cluster here (SLURM, Open MPI, Kubernetes, Cloud TPU): start with "
             "srun or mpirun, or give --coordinator=HOST:PORT --processes=N --process=I."
         )
     return coordinator, processes, process, devices
@@ -87,7 +87,9 @@ def initialize(
     except RuntimeError as error:
         if type(error) is not RuntimeError:  # but what jax's service says
             raise
-        raise UserError("Several processes must begin before any device is used, and only once.") from error
+        raise UserError(
+            "Several processes must be started before any device is used, and only once."
+        ) from error
 
 
 def first_line_of(error: Exception) -> str:

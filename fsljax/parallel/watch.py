@@ -150,8 +150,9 @@ class Watch:
 
     def _lost(self, number: int) -> None:
         sentence = (
-            f"Process {number} of this run has ended without a word (killed, or its host is down or cut "
-            "off): run the same command again on all hosts; training goes on from the last checkpoint."
+            f"Process {number} of this run ended unexpectedly (killed, or its host is down or "
+            "disconnected): run the same command again on all hosts; training continues from the last "
+            "checkpoint."
         )
         self._over(number, {"ended": sentence, "status": 1, "at_once": True})
 

@@ -69,7 +69,7 @@ class EpisodePicture:
         for name in ("query_labels", "predictions"):
             values = np.asarray(getattr(self, name))
             if values.shape != (queries,):
-                raise ValueError(f"{name} must be [{queries}], one a query, not {list(values.shape)}.")
+                raise ValueError(f"{name} must be [{queries}], one per query, not {list(values.shape)}.")
             if queries and not (values.min() >= 0 and values.max() < way):
                 raise ValueError(f"{name} must lie between 0 and {way - 1}.")
 
@@ -92,8 +92,8 @@ def results_section(results: Results, published: Mapping[str, Mapping[str, float
     transductive = [name.endswith("_transductive") for name in test]
     if any(transductive):
         text += (
-            " Transductive rows normalise each test episode by its own statistics,"
-            " so they are not to be compared with the others."
+            " Transductive rows normalise each test episode by its own statistics, so they cannot be "
+            "compared with the others."
         )
     rows = list(zip(table.rows, transductive, strict=True))
     return Section("Results", render("results", table=table, rows=rows, missing=MISSING), text)
@@ -114,9 +114,9 @@ def curves_section(history: Sequence[Mapping[str, float]]) -> Section:
         ]
         drawn.append((panel.title, keys, curves.draw(panel)))
     if not drawn:
-        return Section("Training", "<p>No history was written.</p>")
+        return Section("Training", "<p>No training history was written.</p>")
     return Section(
-        "Training", render("curves", panels=drawn), "The figure beside each name is the last one logged."
+        "Training", render("curves", panels=drawn), "The figure next to each name is the last value logged."
     )
 
 
@@ -155,9 +155,8 @@ def episodes_section(episodes: Sequence[EpisodePicture]) -> Section:
             }
         )
     text = (
-        "Each row is a class: first what the model was shown of it, then the images it had to name."
-        " ✓\N{NO-BREAK SPACE}marks a right answer; ✗\N{NO-BREAK SPACE}a wrong one,"
-        " with the class it was taken for."
+        "Each row is a class: first its support images, then its queries. ✓\N{NO-BREAK SPACE}marks a "
+        "correct prediction; ✗\N{NO-BREAK SPACE}a wrong one, with the predicted class."
     )
     return Section("Test episodes", render("episodes", episodes=shown), text)
 
@@ -190,7 +189,8 @@ def embedding_map_section(
     embeddings, labels = np.asarray(embeddings), np.asarray(labels)
     if not len(embeddings) == len(labels) == len(images):
         raise ValueError(
-            f"{len(embeddings)} embeddings, {len(labels)} labels and {len(images)} images: one of each."
+            f"{len(embeddings)} embeddings, {len(labels)} labels and {len(images)} images: give one of each "
+            "per example."
         )
     if len(embeddings) == 0 or not np.isfinite(embeddings).all():
         return Section("Map of embeddings", "<p>There are no finite embeddings to draw.</p>")

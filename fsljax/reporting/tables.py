@@ -39,12 +39,14 @@ _METRIC_TITLES = {
 }
 _COUNTS = ("episodes", "examples", "decisions", "runs")
 SETTING_NOTES = {
-    "nearest_cluster": "the likeliest class by the distances to the nearest clusters of the training set",
-    "nearest_neighbour": "by the nearest images in the embedding, without clusters",
+    "nearest_cluster": "the most likely class, from the distances to the training set's nearest clusters",
+    "nearest_neighbour": "from the nearest images in the embedding, without clusters",
     "lake_one_shot": (
-        "decisions among 20 characters of one alphabet by one drawing of each; the interval is over runs"
+        "decisions among 20 characters of one alphabet from one drawing of each; the interval is over runs"
     ),
-    "hierarchy_recovery": ("classes were merged for training, and the nearest images give the original ones"),
+    "hierarchy_recovery": (
+        "classes were merged for training, and the original ones are predicted from the nearest images"
+    ),
 }
 
 

@@ -65,7 +65,7 @@ class Tracker:
                 act(self._service)
         except Exception as error:  # a service fails as many types
             logging.warning(
-                "%s gets no more figures (%s): training goes on.", _NAMES[self._name], _words(error)
+                "%s receives no more metrics (%s): training continues.", _NAMES[self._name], _words(error)
             )
             self._service = None
 

@@ -31,7 +31,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # zipfile, zlib and NumPy each raise their own for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(f"{path} is damaged, or no .npz file: {reason}.") from error
+        raise UserError(f"{path} is damaged, or not a .npz file: {reason}.") from error
 
 
 def _check_sizes(path: Path) -> None:
@@ -42,8 +42,8 @@ def _check_sizes(path: Path) -> None:
         unpacked = sum(member.file_size for member in members)
         if unpacked > max(_SMALL, MOST_TIMES_LARGER * packed):
             raise UserError(
-                f"{path} is {packed:,} bytes and would unpack to {unpacked:,}: this is no file of arrays "
-                "that was written in good faith."
+                f"{path} is {packed:,} bytes and would unpack to {unpacked:,}: this is not a genuine file "
+                "of arrays."
             )
         for member in members:
             with archive.open(member) as file:

@@ -79,12 +79,12 @@ def _contents(folder: Path, made_of: str) -> dict[str, Any]:
             f"it holds no {CONTENTS} with the checksums of its files; earlier versions wrote none"
         )
     if _check_kind(path, stat.S_ISREG).st_size > _LARGEST_CONTENTS:
-        raise ValueError(f"{CONTENTS} is larger than it was written")
+        raise ValueError(f"{CONTENTS} is larger than when it was written")
     contents = parse_json(path.read_bytes())
     if not isinstance(contents, dict) or DIGEST not in contents:
         raise ValueError(f"{CONTENTS} is not what was written")
     if unsealed(contents)["made_of"] != made_of:
-        raise ValueError("it was made of something else")
+        raise ValueError("it was made from something else")
     files: dict[str, Any] = contents["files"]
     return files
 

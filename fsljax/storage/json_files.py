@@ -83,7 +83,7 @@ def read_checked(path: Path, *, nan: bool = False) -> dict[str, Any]:
         return unsealed(content)
     except ValueError as error:
         raise UserError(
-            f"{path} {error}: restore it; or, if the change is meant, delete its field {DIGEST!r}."
+            f"{path} {error}: restore it; or, if the change is intended, delete its field {DIGEST!r}."
         ) from error
 
 
@@ -101,7 +101,7 @@ def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     rest = _without(content, DIGEST)
     if DIGEST in content and content[DIGEST] != digest_of(rest):
-        raise ValueError("was changed after it was written (its digest is of another content)")
+        raise ValueError("was changed after it was written (its digest is that of other content)")
     renamed = [name for name, value in content.items() if _is_digest(value)] if DIGEST not in content else []
     for name in renamed:
         if content[name] == digest_of(_without(content, name)):
@@ -140,7 +140,7 @@ def _is_flat(value: object) -> bool:
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number there")
+    raise ValueError(f"{name} is not a number there")
 
 
 def _finite(text: str) -> float:

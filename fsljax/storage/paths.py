@@ -46,13 +46,15 @@ def is_there(path: Path, what: str = "The path") -> bool:
     try:
         path.stat()
     except ValueError as error:  # a NUL character, or one that the file system's encoding lacks
-        raise UserError(f"{what} {str(path)[:200]!r} can name no file ({error}): give another.") from None
+        raise UserError(
+            f"{what} {str(path)[:200]!r} is not a valid file name ({error}): give another."
+        ) from None
     except OSError as error:
         if error.errno in _ABSENT:
             return False
         shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}…"
         raise UserError(
-            f"{what} {shown} cannot be looked up ({error.strerror or error}): give another, or correct it."
+            f"{what} {shown} cannot be accessed ({error.strerror or error}): give another, or correct it."
         ) from None
     return True
 

@@ -111,13 +111,13 @@ class _Machine:
         elif code in _STEPS:
             _STEPS[code](self)
         else:
-            raise DamagedError(f"its pickle has the code {code!r}, which no data need")
+            raise DamagedError(f"its pickle has the code {code!r}, which data never need")
 
     def take(self, count: int) -> bytes:
         """The next bytes of the file."""
         if count > self.bytes_left:
             raise RefusedError(
-                f"holds a pickle of more than {MOST_BYTES:,} bytes, which no names of tensors take."
+                f"holds a pickle of more than {MOST_BYTES:,} bytes, more than the names of tensors ever need."
             )
         taken = self.file.read(count)
         self.bytes_left -= len(taken)
@@ -129,7 +129,7 @@ class _Machine:
         self.steps_left -= steps
         if self.steps_left < 0:
             raise RefusedError(
-                f"holds a pickle of more than {MOST_STEPS:,} steps, which no names of tensors take."
+                f"holds a pickle of more than {MOST_STEPS:,} steps, more than the names of tensors ever need."
             )
 
     def number(self, form: str) -> Any:
@@ -165,7 +165,7 @@ class _Machine:
 
     def known(self, name: str) -> None:
         if name not in self.names:
-            raise RefusedError(f"names {shown(name)}, and nothing but tensors and plain data is read.")
+            raise RefusedError(f"names {shown(name)}, but only tensors and plain data are read.")
         self.stack.append(self.names[name])
 
     def known_by_lines(self) -> None:
@@ -175,13 +175,13 @@ class _Machine:
     def known_by_stack(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise DamagedError("its pickle names something by what is no text")
+            raise DamagedError("its pickle names something with a value that is not text")
         self.known(f"{module}.{name}")
 
     def reduce(self) -> None:
         arguments, build = self.stack.pop(), self.stack.pop()
         if type(arguments) is not tuple or not any(build is one for one in self.names.values()):
-            raise DamagedError("its pickle calls what is no name")
+            raise DamagedError("its pickle calls something that is not a name")
         if build is Ordered:
             self.ordered(arguments)
         else:
@@ -192,7 +192,7 @@ class _Machine:
         mapping = Ordered()
         (pairs,) = arguments or ([],)
         if type(pairs) not in (list, tuple):
-            raise DamagedError("its pickle makes a dict of what are no pairs")
+            raise DamagedError("its pickle makes a dict of something other than pairs")
         self.spend(len(pairs))
         for name, value in pairs:
             _put(mapping, name, value)
@@ -202,16 +202,16 @@ class _Machine:
         """Attributes of an `OrderedDict`, such as the versions of modules, are left out."""
         self.stack.pop()
         if type(self.stack[-1]) is not Ordered:
-            raise RefusedError("sets attributes, and nothing but tensors and plain data is read.")
+            raise RefusedError("sets attributes, but only tensors and plain data are read.")
 
     def append(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise DamagedError("its pickle appends to what is no list")
+            raise DamagedError("its pickle appends to something that is not a list")
         self.stack[-1].extend(items)
 
     def put(self, items: list[Any]) -> None:
         if type(self.stack[-1]) not in (dict, Ordered):
-            raise DamagedError("its pickle sets items of what is no dict")
+            raise DamagedError("its pickle sets items of something that is not a dict")
         for name, value in zip(items[::2], items[1::2], strict=True):
             _put(self.stack[-1], name, value)
 
@@ -219,7 +219,7 @@ class _Machine:
 def _put(mapping: dict[Any, Any], name: object, value: object) -> None:
     # The hash of a tuple that holds the same tuples again and again takes for ever.
     if name is not None and type(name) not in (str, int, float, bool, bytes):
-        raise DamagedError(f"its pickle has a dict with a {type(name).__name__} for a name")
+        raise DamagedError(f"its pickle has a dict with a {type(name).__name__} as a key")
     mapping[name] = value
 
 

@@ -53,7 +53,7 @@ def check_private(path: Path, *, writers: int = stat.S_IWGRP | stat.S_IWOTH) -> 
     if status.st_uid != os.geteuid():
         raise PermissionError(f"{path} belongs to another user")
     if status.st_mode & writers and not stat.S_ISLNK(status.st_mode):
-        raise PermissionError(f"other users may write to {path}; chmod go-w takes that from them")
+        raise PermissionError(f"other users can write to {path}; chmod go-w prevents that")
 
 
 @contextlib.contextmanager

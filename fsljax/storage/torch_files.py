@@ -47,7 +47,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"The file {path} {error} {_ADVICE}") from error
     except Exception as error:  # zipfile raises many types for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(f"{path} is damaged, or no file of PyTorch's: {reason}.") from error
+        raise UserError(f"{path} is damaged, or not a PyTorch file: {reason}.") from error
 
 
 class _Zip:
@@ -60,7 +60,7 @@ class _Zip:
         if any(
             one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members
         ):
-            raise RefusedError("has members that are packed, as PyTorch's never are.")
+            raise RefusedError("has compressed members, which PyTorch never writes.")
         if sum(member.file_size for member in members) > packed:
             raise DamagedError("its members are larger than it is")
         pickles = [one for one in members if one.filename.rpartition("/")[2] == "data.pkl"]
@@ -69,12 +69,10 @@ class _Zip:
         self.folder = pickles[0].filename.removesuffix("data.pkl")
         self.sizes = {member.filename: member.file_size for member in members}
         if (order := self._order()) != b"little":
-            raise RefusedError(
-                f"was written with the bytes in {shown(order.decode(errors='replace'))} order."
-            )
+            raise RefusedError(f"was written in {shown(order.decode(errors='replace'))} byte order.")
         if pickles[0].file_size > MOST_BYTES:
             raise RefusedError(
-                f"holds a pickle of {pickles[0].file_size:,} bytes, which no names of tensors take."
+                f"holds a pickle of {pickles[0].file_size:,} bytes, more than the names of tensors ever need."
             )
         self.root = read_pickle(BytesIO(self.archive.read(pickles[0])), NAMES, self._storage)
 
@@ -110,18 +108,18 @@ class _Sequence:
         self.file = file
         self.declared: dict[str, Storage] = {}
         if read_pickle(file, NAMES, storage_of) != _MAGIC:
-            raise DamagedError("it does not begin as they do")
+            raise DamagedError("it does not begin like one")
         if read_pickle(file, NAMES, storage_of) != _PROTOCOL:
-            raise DamagedError("it is of an unknown protocol")
+            raise DamagedError("its protocol is unknown")
         system = read_pickle(file, NAMES, storage_of)
         if not isinstance(system, dict) or system.get("little_endian") is not True:
-            raise RefusedError("was written with the bytes in another order.")
+            raise RefusedError("was written in another byte order.")
         self.root = read_pickle(file, NAMES, self._storage)
         keys = read_pickle(file, NAMES, storage_of)
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise DamagedError("it has no list of storages")
         if len(set(keys)) != len(keys) or set(keys) != set(self.declared):
-            raise DamagedError("its storages are not those that its tensors are of")
+            raise DamagedError("its storages are not those of its tensors")
         self.places = self._places(keys)
 
     def bytes_of(self, storage: Storage) -> bytes:
@@ -167,7 +165,7 @@ def _state_dict(root: object) -> dict[str, Tensor]:
                 name: one for name, one in root.items() if isinstance(name, str) and isinstance(one, Tensor)
             }
             if not tensors:
-                raise RefusedError(f"holds no tensors by name, but {_described(root)}.")
+                raise RefusedError(f"holds no named tensors, but {_described(root)}.")
             if all(name.startswith(_PARALLEL) for name in tensors):
                 tensors = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
             return tensors

@@ -56,21 +56,21 @@ class Tensor:
 def storage_of(identifier: object) -> Storage:
     """What a persistent id stands for; the view at the end of it is of files from before 2018."""
     if not isinstance(identifier, tuple) or identifier[:1] != ("storage",) or len(identifier) not in (5, 6):
-        raise DamagedError("its pickle refers to what is no storage")
+        raise DamagedError("its pickle refers to something that is not a storage")
     _, kind, key, _, whole, *views = identifier
     if not isinstance(kind, np.dtype) or not isinstance(key, str) or not _are_sizes([whole]):
-        raise DamagedError("its pickle refers to a storage of no kind or length")
+        raise DamagedError("its pickle refers to a storage without a type or length")
     start, length = 0, whole
     if views and views[0] is not None:
         _, start, length = views[0]
         if not _are_sizes([start, length]) or start + length > whole:
-            raise DamagedError(f"a part of its storage {shown(key)} does not lie within it")
+            raise DamagedError(f"a part of its storage {shown(key)} lies outside it")
     return Storage(key, kind, whole, start, length)
 
 
 def _tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> Tensor:
     if not isinstance(storage, Storage):
-        raise DamagedError("its pickle has a tensor of no storage")
+        raise DamagedError("its pickle has a tensor without a storage")
     return _checked(Tensor(storage, storage.kind, offset, shape, strides), storage.length)  # type: ignore[arg-type]
 
 
@@ -85,14 +85,14 @@ def _tensor_of_bytes(
     *___: object,
 ) -> Tensor:
     if not isinstance(storage, Storage) or not isinstance(kind, np.dtype):
-        raise DamagedError("its pickle has a tensor of no storage or kind")
+        raise DamagedError("its pickle has a tensor without a storage or type")
     length = storage.length * storage.kind.itemsize // kind.itemsize
     return _checked(Tensor(storage, kind, offset, shape, strides), length)  # type: ignore[arg-type]
 
 
 def _parameter(tensor: object, *_: object) -> Tensor:
     if not isinstance(tensor, Tensor):
-        raise DamagedError("its pickle has a parameter that is no tensor")
+        raise DamagedError("its pickle has a parameter that is not a tensor")
     return tensor
 
 
@@ -100,20 +100,18 @@ def _checked(tensor: Tensor, length: int) -> Tensor:
     """The same, if each of its numbers has a place of its own within a storage of this length."""
     shape, strides = tensor.shape, tensor.strides
     if not isinstance(shape, tuple) or not isinstance(strides, tuple) or len(shape) != len(strides):
-        raise DamagedError("its pickle has a tensor of no shape")
+        raise DamagedError("its pickle has a tensor without a shape")
     if len(shape) > _MOST_AXES:
         raise DamagedError(f"its pickle has a tensor of {len(shape)} axes")
     if not _are_sizes([tensor.offset, *shape, *strides]):
         raise DamagedError(
-            "its pickle has a tensor with a size, an offset or a stride that is no number of places"
+            "its pickle has a tensor with a size, an offset or a stride that is not a valid number"
         )
     last = 0
     if 0 not in shape:
         for stride, size in sorted(zip(strides, shape, strict=True)):
             if size > 1 and stride <= last:
-                raise DamagedError(
-                    f"its pickle has a tensor of shape {_short(shape)} whose numbers share their places"
-                )
+                raise DamagedError(f"its pickle has a tensor of shape {_short(shape)} whose elements overlap")
             last += (size - 1) * stride
     if tensor.offset + last >= length + (0 in shape):
         raise DamagedError(

@@ -71,7 +71,7 @@ class Checkpoints:
         for array in jax.tree.leaves(items["model"]):
             if not np.isfinite(array).all():
                 raise DivergedError(
-                    f"Parameters are no longer finite numbers at step {step}: the run stops. "
+                    f"The parameters are no longer finite at step {step}: the run stops. "
                     f"{self.describe_last()} Try a lower config.train.learning_rate."
                 )
         if step in self.selections():
@@ -114,7 +114,7 @@ class Checkpoints:
         self._manager = None
         self._writing.close()
         logging.warning(
-            "The checkpoint of step %s could not be written (%s): training goes on.", step, reason_of(error)
+            "The checkpoint of step %s could not be written (%s): training continues.", step, reason_of(error)
         )
 
     def restore_last(self, template: TrainState) -> TrainState | None:
@@ -129,7 +129,7 @@ class Checkpoints:
         for step in self.selections():
             if (self.path(step) / "model").exists() and not (self.path(step) / "training").exists():
                 raise UserError(
-                    f"{self.path(step)} is a model without the state of its training: evaluate it with "
+                    f"{self.path(step)} is a model without its training state: evaluate it with "
                     "--mode=evaluate, or give another --workdir."
                 )
         while self._without_about:
@@ -177,8 +177,8 @@ class Checkpoints:
                 continue
             return Model(step, items["model"])
         raise UserError(
-            f"There is no checkpoint that can be read in {self.folder}: train first (--mode=train), "
-            "or give the --workdir of a run."
+            f"There is no readable checkpoint in {self.folder}: train first (--mode=train), or give the "
+            "--workdir of a run."
         )
 
     def write_model(self, model: Model, selection: float | None) -> None:
@@ -203,7 +203,7 @@ class Checkpoints:
             self._selections = {}
             steps = self._steps()
             for half_written in sorted(self.folder.glob("*orbax-checkpoint-tmp*")):
-                logging.warning("The checkpoint %s is half-written: it is skipped.", half_written)
+                logging.warning("The checkpoint %s is incomplete: it is skipped.", half_written)
             for step in steps:
                 try:
                     self._selections[step] = self._about(step)["selection"]
@@ -221,8 +221,8 @@ class Checkpoints:
         self.wait()
         if step not in self.selections():
             raise NotSavedError(
-                f"The state of step {step} could not be saved. {self.describe_last()} "
-                "Free some space, and run the same command again: it goes on from there."
+                f"The state of step {step} could not be saved. {self.describe_last()} Free some space, and "
+                "run the same command again: it continues from there."
             )
 
     def path(self, step: int) -> Path:
@@ -252,7 +252,7 @@ class Checkpoints:
         digests = self._about(step)["digests"]
         for name in templates:
             if digests[name] != digest(restored[name]):
-                raise ValueError(f"the arrays of {name!r} are not those that were written")
+                raise ValueError(f"the arrays of {name!r} differ from those that were written")
         return {name: on_host(restored[name]) for name in templates}
 
     def _steps(self) -> list[int]:

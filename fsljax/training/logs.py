@@ -114,7 +114,7 @@ class MetricsLog:
 
     def _warn(self, path: Path, error: OSError) -> None:
         if not self._warned:
-            logging.warning("Metrics cannot be written to %s (%s): training goes on.", path, error)
+            logging.warning("Metrics cannot be written to %s (%s): training continues.", path, error)
         self._warned = True
 
 
@@ -156,7 +156,7 @@ def read_history(workdir: Path) -> list[dict[str, float]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        logging.warning("%s cannot be read (%s): the curves are left out.", path, error.strerror or error)
+        logging.warning("%s cannot be read (%s): the curves are skipped.", path, error.strerror or error)
         return []
     rows = [_parse(line) for line in lines]
     damaged = [
@@ -166,7 +166,7 @@ def read_history(workdir: Path) -> list[dict[str, float]]:
     ]
     if damaged:
         logging.warning(
-            "%s: %s rows of %s are damaged and left out, the first of them in line %s.",
+            "%s: %s rows of %s are damaged and skipped, the first of them in line %s.",
             path, len(damaged), len(lines), damaged[0],
         )  # fmt: skip
     return [row for row in rows if row is not None]

@@ -61,8 +61,8 @@ def train(
     state = jax.jit(method.init)(jax.random.key(config.seed))
     if config.mesh.divide_classes and not state.divided:
         raise UserError(
-            f"config.mesh.divide_classes is True, but {config.method} keeps nothing class by class: let it "
-            "be False."
+            f"config.mesh.divide_classes is True, but {config.method} keeps nothing per class: set it to "
+            "False."
         )
     writes, is_new = processes.is_first(), False
     with processes.together():
@@ -85,7 +85,7 @@ def train(
         return
     if patience.limit and is_new and not method.validate(state.inference_variables()):
         raise UserError(
-            f"config.train.patience is {patience.limit}, but {config.method} validates nothing: let it be 0."
+            f"config.train.patience is {patience.limit}, but {config.method} does not validate: set it to 0."
         )
     stop = AgreedStop(interruption, steps_per_dispatch(config.train.steps_per_dispatch))
     with (
@@ -99,12 +99,14 @@ def train(
         contextlib.ExitStack() as stack,
     ):
         if step:
-            progress.say(f"going on from step {step} of {total}")
+            progress.say(f"continuing from step {step} of {total}")
         data = method.training_data(state.inference_variables())
         available, asked = len(devices), config.mesh.devices != UNASKED
         devices = sharing(method, state, data.index, devices, asked=asked)
         if len(devices) < available:
-            progress.say(f"{len(devices)} of {available} devices share a step: its batch divides no further")
+            progress.say(
+                f"{len(devices)} of {available} devices share a step: its batch cannot be divided further"
+            )
         on_devices = placed(data, config.data.device_budget_gb, devices)
         run_steps = stack.enter_context(
             Steps(method, config, on_devices, progress, devices, how_spread(state))
@@ -218,8 +220,8 @@ def check_source(config: Experiment) -> None:
         Checkpoints(given_path(network.init_from, "config.network.init_from")).restore_model()
     if network.trainable != "all" and not (network.weights or network.init_from):
         raise UserError(
-            f"config.network.trainable is {network.trainable!r}, but nothing says what the rest of the "
-            "network is: give --config.network.weights=FILE or --config.network.init_from=WORKDIR."
+            f"config.network.trainable is {network.trainable!r}, but no weights are given for the rest of "
+            "the network: give --config.network.weights=FILE or --config.network.init_from=WORKDIR."
         )
 
 
@@ -265,8 +267,8 @@ def _check_norm(config: Experiment, variables: Variables, source: Path) -> None:
     network = config.network
     if network.trainable != "head" and not network.frozen_statistics and has_folded_norm(variables):
         raise UserError(
-            f"{source} has batch norm folded into its convolutions, which training by the statistics of "
-            "batches would undo: set --config.network.frozen_statistics=True."
+            f"{source} has batch norm folded into its convolutions, which training with batch statistics "
+            "would undo: set --config.network.frozen_statistics=True."
         )
 
 

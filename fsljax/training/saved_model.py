@@ -105,8 +105,8 @@ def read_enrolled(
         ) from error
     if of_model not in (None, digest(model.variables)):
         raise UserError(
-            f"The enrolled classes in {path} belong to another network than {path.parent} holds: "
-            "delete the file and enrol again, or give another folder."
+            f"The enrolled classes in {path} do not belong to the network in {path.parent}: delete the file "
+            "and enrol again, or give another folder."
         )
 
 
@@ -115,7 +115,7 @@ def _check_enrolled(labels: object, arrays: Mapping[str, np.ndarray], dim: int) 
     if not isinstance(labels, list) or not all(type(label) in (str, int) for label in labels):
         raise ValueError("labels must be strings or whole numbers")
     if len(set(labels)) != len(labels):
-        raise ValueError("a class comes twice")
+        raise ValueError("a class is listed twice")
     for name, array in arrays.items():
         if name.endswith("counts"):
             least = 0 if name == "supports_counts" else 1  # of classes that were trained none is kept
@@ -125,12 +125,12 @@ def _check_enrolled(labels: object, arrays: Mapping[str, np.ndarray], dim: int) 
                 )
         elif name in _NUMBERS:
             if array.dtype.kind != "f" or not np.isfinite(array).all():
-                raise ValueError(f"{name} holds what is no number")
+                raise ValueError(f"{name} holds values that are not numbers")
         elif name in _ROWS and labels and len(array):
             if array.ndim != 2 or array.shape[1] != dim:
-                raise ValueError(f"{name} has the shape {list(array.shape)}, and the network gives {dim}")
+                raise ValueError(f"{name} has the shape {list(array.shape)}, but the network gives {dim}")
             if array.dtype.kind != "f" or not np.isfinite(array).all():
-                raise ValueError(f"{name} holds what is no number")
+                raise ValueError(f"{name} holds values that are not numbers")
         elif name == "per_class" and (array.dtype.kind not in "iu" or array < 0):
             raise ValueError("per_class must be 0 or more")
 

@@ -73,9 +73,9 @@ class TrainState(train_state.TrainState):
             if ours != theirs:
                 differing = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
                 raise UserError(
-                    f"The network in {source} (config.network.init_from) is not this config's: "
-                    f"{differing} is {theirs.get(differing, 'not there')} there and "
-                    f"{ours.get(differing, 'not there')} here."
+                    f"The network in {source} (config.network.init_from) does not match this config: "
+                    f"{differing} is {theirs.get(differing, 'missing')} there and "
+                    f"{ours.get(differing, 'missing')} here."
                 )
             taken = _backbone(there)
             there = {

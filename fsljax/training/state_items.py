@@ -89,9 +89,9 @@ def which_step(given: str, *, trained: bool = True) -> str | int:
     if given in ("best", "last"):
         return given
     if not (given.isascii() and given.isdigit() and len(given) <= 10):
-        raise UserError(f"--step is {given!r}; it must be best, last, or the number of a step.")
+        raise UserError(f"--step is {given!r}; it must be best, last, or a step number.")
     if not trained:
-        raise UserError(f"--step={given} is for a run that is trained already: add --mode=evaluate.")
+        raise UserError(f"--step={given} is for a run that has been trained already: add --mode=evaluate.")
     return int(given)
 
 
@@ -137,5 +137,5 @@ def checked_about(stored: Mapping[str, Any]) -> dict[str, Any]:
     """
     about = unsealed(stored)
     if not isinstance(about.get("selection", ""), float | int | None) or "digests" not in about:
-        raise ValueError("what it holds, and what it was chosen by, cannot be read")
+        raise ValueError("what it holds, and how it was chosen, cannot be read")
     return about

@@ -103,17 +103,18 @@ def sharing(
             return some
     if not hasattr(method, "episodes_per_step"):
         raise UserError(
-            f"The method {type(method).__name__} does not say how {len(devices)} devices share a step: give "
-            "it `episodes_per_step` (docs/how_to/extending.md), or take one device (--config.mesh.devices=1)."
+            f"The method {type(method).__name__} does not define how {len(devices)} devices share a step: "
+            "give it `episodes_per_step` (docs/how_to/extending.md), or use one device "
+            "(--config.mesh.devices=1)."
         )
     if episodes > 1:
         has, along = f"{episodes} episodes of {size} images", devices.along(episodes)
-        wanted = f"episodes be a multiple of {len(devices)}, or that of an episode's images one of {along}"
+        wanted = f"episodes a multiple of {len(devices)}, or that of an episode's images one of {along}"
     else:
-        has, wanted = f"{size} images", f"images be a multiple of {len(devices)}"
+        has, wanted = f"{size} images", f"images a multiple of {len(devices)}"
     raise UserError(
-        f"A step's batch has {has}, which {len(devices)} devices cannot divide: let the number of {wanted}, "
-        "or take other devices (--config.mesh.devices=N)."
+        f"A step's batch has {has}, which {len(devices)} devices cannot share equally: make the number of "
+        f"{wanted}, or use another number of devices (--config.mesh.devices=N)."
     )
 
 

@@ -42,7 +42,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(
-            f"Another run is using {folder}: wait for it to end, or give this one a --workdir of its own."
+            f"Another run is using {folder}: wait for it to end, or give this one its own --workdir."
         ) from None
     except OSError as error:
         raise UserError(
@@ -80,8 +80,8 @@ def claim(workdir: Path, config: Experiment, images: dict[str, str]) -> None:
         check_same(workdir, config)
         if not same_images(workdir, images):
             raise UserError(
-                f"{workdir} holds a run on other images than those that are there now: give another "
-                "--workdir, or the images it began with."
+                f"{workdir} holds a run on images that have changed since: give another --workdir, or "
+                "restore the images it started with."
             )
     try:
         for name, content in ((IMAGES, images), (CONFIG, plain(config))):
@@ -153,8 +153,8 @@ def same_images(workdir: Path, images: dict[str, str]) -> bool:
         return True
     except UserError as error:
         raise UserError(
-            f"{path} cannot be read: {_reason(path, error)}. It tells whether the images are the run's: "
-            "restore it; or delete it if you know that they are."
+            f"{path} cannot be read: {_reason(path, error)}. It shows whether the images are those of the "
+            "run: restore it, or delete it if you know that they are."
         ) from error
 
 
@@ -178,7 +178,7 @@ def check_same(workdir: Path, config: Experiment) -> None:
         ) from error
     known, free = field_names(type(config)), free_names(type(config))
     differing = differences(there, config) + [
-        f"{name} is {value!r} there and no field here"
+        f"{name} is {value!r} there and not a field here"
         for name, value in flat(stored).items()
         if name not in known and not _is_in(name, free)
     ]
@@ -211,7 +211,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         pass
     except UserError as error:
-        logging.warning("%s What it held is left out of the new results.", error)
+        logging.warning("%s The new results do not include what it held.", error)
     return {}
 
 
@@ -226,7 +226,7 @@ def results_of(folder: Path) -> dict[str, Any]:
     results = read_checked(path, nan=True)  # NaN: a figure that does not exist
     settings = results.get("test")
     if not isinstance(settings, dict) or not all(map(_is_setting, settings.values())):
-        raise UserError(f"{path} is damaged: it holds no settings of a test with a number for each metric.")
+        raise UserError(f"{path} is damaged: it does not hold test settings with a number for each metric.")
     return results
 
 
@@ -246,7 +246,7 @@ def settings_of(workdir: Path) -> dict[str, dict[str, float]]:
     try:
         settings: dict[str, dict[str, float]] = results_of(workdir)["test"]
     except FileNotFoundError:
-        raise UserError(f"There are no results in {workdir}: evaluate it anew.") from None
+        raise UserError(f"There are no results in {workdir}: evaluate it again.") from None
     return settings
 
 
@@ -262,15 +262,15 @@ def correct_of(workdir: Path, setting: str) -> np.ndarray:
     try:
         arrays = read_arrays(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: give the same command again.") from None
+        raise UserError(f"{path} is missing: run the same command again.") from None
     except UserError as error:
-        raise UserError(f"{error} Delete it, and give the same command again.") from error
+        raise UserError(f"{error} Delete it, and run the same command again.") from error
     if setting not in arrays:
-        raise UserError(f"{workdir} has no setting {setting!r}: evaluate it anew.")
+        raise UserError(f"{workdir} has no setting {setting!r}: evaluate it again.")
     if arrays[setting].dtype != bool or arrays[setting].ndim != 1 or not len(arrays[setting]):
         raise UserError(
-            f"{path} is damaged: {setting!r} is not a yes or no for each test example. Delete it, and give "
-            "the same command again."
+            f"{path} is damaged: {setting!r} does not hold a yes or no for each test example. Delete it, "
+            "and run the same command again."
         )
     return arrays[setting]
 

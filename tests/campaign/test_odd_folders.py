@@ -188,18 +188,18 @@ def test_what_is_read_is_what_was_put_there(tmp_path: Path, rounds):
 
 def check_notes(tree: Tree, notes: tuple[str, ...]) -> None:
     for (folder, name), count in tree.unread.items():
-        (note,) = [note for note in notes if f"{as_text(str(folder))} of formats" in note]
+        (note,) = [note for note in notes if f"{as_text(str(folder))} in unsupported formats" in note]
         assert f"{count} {name} (" in note
-    linked = [note for note in notes if "through links" in note]
+    linked = [note for note in notes if "because of links" in note]
     assert len(linked) == bool(tree.linked) and all(f"once ({tree.linked}):" in note for note in linked)
     twins = [note for note in notes if "two Unicode forms" in note]
     assert len(twins) == bool(tree.twin_of) and all(f"({len(tree.twin_of)}):" in note for note in twins)
     for where, told in (
-        ("parts", "in two parts"),
+        ("parts", "in two splits"),
         ("classes", "in two classes"),
-        ("class", "twice in their"),
+        ("class", "twice in one"),
     ):
-        told_of = [note for note in notes if "byte for byte" in note and told in note]
+        told_of = [note for note in notes if "byte-for-byte" in note and told in note]
         if len({*tree.part_of.values()}) > 1:
             assert len(told_of) == bool(tree.copied[where])
             assert all(f"({tree.copied[where]}):" in note for note in told_of)

@@ -156,7 +156,7 @@ def test_every_form_of_image_gives_the_same_embedding(patterns: np.ndarray, tmp_
         (lambda c, x: c.enroll(x, ["a"]), "4 images were given with 1 labels"),
         (lambda c, x: c.enroll(x[:0], []), "no images"),
         (lambda c, x: c.forget("a"), "'a' is not enrolled"),
-        (lambda c, x: c.enroll(x, "a").confidence(x), "Two classes"),
+        (lambda c, x: c.enroll(x, "a").confidence(x), "at least two enrolled classes"),
         (lambda c, x: c.embed(x.astype(np.float32)), "outside 0 … 1"),
         (lambda c, x: c.embed(x.astype(np.int64)), "type int64"),
         (lambda c, x: c.embed([np.zeros(5, np.uint8)]), r"Image 0 has the shape \[5\]"),
@@ -164,10 +164,10 @@ def test_every_form_of_image_gives_the_same_embedding(patterns: np.ndarray, tmp_
         (lambda c, x: c.embed(np.zeros((2, 0, 5))), r"Image 0 has the shape \[0, 5\]"),
         (lambda c, x: c.embed(np.zeros(0)), "no images"),
         (lambda c, x: c.embed(iter([])), "no images"),
-        (lambda c, x: c.embed(x[0]), r"\[28, 28, 1\], and this looks like one image: give images\[None\]"),
-        (lambda c, x: c.embed(np.zeros((84, 84, 3))), "looks like one image"),
-        (lambda c, x: c.embed(np.zeros((84, 84, 4))), "looks like one image"),
-        (lambda c, x: c.embed(x[0, :, :, 0]), "looks like one image"),
+        (lambda c, x: c.embed(x[0]), r"\[28, 28, 1\], which looks like a single image: give images\[None\]"),
+        (lambda c, x: c.embed(np.zeros((84, 84, 3))), "looks like a single image"),
+        (lambda c, x: c.embed(np.zeros((84, 84, 4))), "looks like a single image"),
+        (lambda c, x: c.embed(x[0, :, :, 0]), "looks like a single image"),
         (lambda c, x: c.embed("nowhere.png"), "nowhere.png cannot be read: No such file"),
         (lambda c, x: c.embed(["nowhere.png"]), "nowhere.png cannot be read: No such file"),
         (lambda c, x: c.enroll(x, "a").predict(x, unknown=2), "unknown is 2"),
@@ -307,7 +307,7 @@ def test_a_classifier_is_saved_into_the_run_it_was_loaded_from(patterns: np.ndar
 def test_enrolled_classes_of_another_network_are_refused(saved: Path, tmp_path: Path):
     make_classifier(seed=1).save(tmp_path / "other")
     (saved / "enrolled.npz").replace(tmp_path / "other/enrolled.npz")
-    with pytest.raises(UserError, match=r"enrolled.npz belong to another network .+ enrol again"):
+    with pytest.raises(UserError, match=r"enrolled.npz do not belong to the network in .+ enrol again"):
         Classifier.load(tmp_path / "other")
 
 
@@ -351,8 +351,8 @@ def test_enrolled_labels_of_another_kind_are_named(saved: Path, labels: str):
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("sums", lambda sums: sums * np.nan, "no number"),
-        ("sums", lambda sums: sums.astype(int), "no number"),
+        ("sums", lambda sums: sums * np.nan, "not numbers"),
+        ("sums", lambda sums: sums.astype(int), "not numbers"),
         ("sums", lambda sums: sums[:, 1:], "the network gives"),
         ("sums", lambda sums: sums[:, 0], "the network gives"),
         ("sums", lambda sums: sums[1:], "argument"),
@@ -360,7 +360,7 @@ def test_enrolled_labels_of_another_kind_are_named(saved: Path, labels: str):
         ("counts", lambda counts: -counts, "must hold a number from 1"),
         ("counts", lambda counts: counts + 0.5, "must hold a number from 1"),
         ("counts", lambda counts: counts[1:], "must hold a number from 1"),
-        ("labels", lambda labels: np.array('["a", "a", "b", "c"]'), "a class comes twice"),
+        ("labels", lambda labels: np.array('["a", "a", "b", "c"]'), "a class is listed twice"),
         ("labels", lambda labels: np.array('["a", "d", "b", true]'), "labels must be strings"),
         ("labels", lambda labels: np.array("[" * 100_000), "nests too deeply"),
         ("unknown", lambda unknown: np.array(7.0), "must be from 0 to 1"),
@@ -378,7 +378,9 @@ def test_parameters_of_another_network_than_the_config_are_told(saved: Path):
     config = read_checked(saved / "config.json")
     config["network"]["filters"] += 1
     write_json(saved / "config.json", config)
-    with pytest.raises(UserError, match=r"The model in .* is damaged, or of another network than its config"):
+    with pytest.raises(
+        UserError, match=r"The model in .* is damaged, or does not fit the network in its config"
+    ):
         Classifier.load(saved)
 
 
@@ -558,7 +560,10 @@ def test_a_label_is_the_same_class_in_either_unicode_form(patterns: np.ndarray, 
         (lambda c, x: c.enroll(x, "a", fine_tune_steps=1.5), "give a whole number"),
         (lambda c, x: c.enroll(x, "a", fine_tune_rate=np.inf), "give a whole number and a number"),
         (lambda c, x: Classifier(repmet_detector.default_config(), c._network.model), "config of a detector"),
-        (lambda c, x: Classifier.load(MODELS / "repmet_detection_scenes"), r"by fsljax\.api\.Detector\.load"),
+        (
+            lambda c, x: Classifier.load(MODELS / "repmet_detection_scenes"),
+            r"with fsljax\.api\.Detector\.load",
+        ),
         (lambda c, x: Detector.load(MODELS / "protonet_1_5"), r"by fsljax\.api\.Classifier\.load"),
     ],
 )

@@ -66,7 +66,7 @@ def test_episodes_that_cannot_be_written_are_told(data: ImageDataset, episodes: 
 
 
 def test_a_missing_file_of_episodes_is_told(data: ImageDataset, tmp_path: Path):
-    with pytest.raises(UserError, match=r"no file of episodes at .*none.npz \(config.eval.read_episodes\)"):
+    with pytest.raises(UserError, match=r"no episode file at .*none.npz \(config.eval.read_episodes\)"):
         read_episodes(tmp_path / "none.npz", data)
 
 
@@ -108,7 +108,7 @@ def _save_pickled(path: Path) -> None:
 def test_what_is_no_file_of_episodes_is_told(data: ImageDataset, tmp_path: Path, make):
     path = tmp_path / "episodes.npz"
     make(path)
-    with pytest.raises(UserError, match=f"{path} is no file of episodes"):
+    with pytest.raises(UserError, match=f"{path} is not an episode file"):
         read_episodes(path, data)
 
 

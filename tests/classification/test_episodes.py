@@ -48,29 +48,29 @@ def test_sampling_is_repeated_by_its_key_alone(data: ImageDataset, episodes: Epi
         (Setting(0, 1, 1), "train", "config.train.way is 0; it must be 1 or more."),
         (Setting(2, 0, 1), "train", "config.train.shot is 0; it must be 1 or more."),
         (Setting(2, 1, -1), "validation", "config.validation.queries is -1; it must be 1 or more."),
-        (Setting(1, 1, 1), "train", "config.train.way is 1; an episode needs two classes to tell apart."),
+        (Setting(1, 1, 1), "train", "config.train.way is 1; an episode needs at least two classes."),
         (
             Setting(7, 1, 1),
             "validation",
-            "7-way episodes need 7 classes, but the some part has 6: "
+            "7-way episodes need 7 classes, but the some split has 6: "
             "lower config.validation.way to 6 or less, or give more classes.",
         ),
         (
             Setting(2, 2, 4),
             "train",
-            "shot 2 + queries 4 need 6 images of a class, but 'class 1' in the some part has 5: "
+            "shot 2 + queries 4 need 6 images per class, but 'class 1' in the some split has 5: "
             "lower config.train.shot or config.train.queries, or give that class more images.",
         ),
         (
             Setting(7, 1, 1),
             "eval",
-            "7-way episodes need 7 classes, but the some part has 6: "
+            "7-way episodes need 7 classes, but the some split has 6: "
             "lower config.eval.ways to 6 or less, or give more classes.",
         ),
         (
             Setting(2, 2, 4),
             "eval",
-            "shot 2 + queries 4 need 6 images of a class, but 'class 1' in the some part has 5: "
+            "shot 2 + queries 4 need 6 images per class, but 'class 1' in the some split has 5: "
             "lower config.eval.shots or config.eval.queries, or give that class more images.",
         ),
     ],

@@ -56,7 +56,7 @@ def test_settings_are_those_that_the_photographs_can_give():
     settings, sentences = settings_of(pool([2, 7, 7, 1], [0, 1, 1, 0]))
     assert settings == [("3way_1shot", 1, 10), ("2way_5shot", 3, 10)]
     assert [words.partition(" episodes")[0] for words in sentences[:2]] == ["1-shot", "5-shot"]
-    assert "left out: class 3" in sentences[0] and "left out: class 0, class 3" in sentences[1]
+    assert "skipped: class 3" in sentences[0] and "skipped: class 0, class 3" in sentences[1]
     settings, sentences = settings_of(pool([1, 1], [0, 0]))
     assert settings == [] and sentences[0].startswith("No 1-shot episodes")
 

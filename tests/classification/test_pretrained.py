@@ -152,7 +152,7 @@ def test_a_file_of_weights_that_says_nothing_of_itself(tmp_path: Path, capsys: p
     "call, sentence",
     [
         (lambda path: Classifier.pretrained("efficientnet_light0"), "efficientnet_lite0"),
-        (lambda path: Classifier.pretrained(path / "none.safetensors"), "There is no file of weights"),
+        (lambda path: Classifier.pretrained(path / "none.safetensors"), "There is no weights file"),
         (lambda path: Classifier.pretrained(random_weights(path / "w.safetensors")), "network"),
     ],
 )

@@ -61,12 +61,12 @@ PREDICTIONS = np.array([1, 0, 1, 2, 0, 1, 1, 2, 0, 3])
 def test_pairs_come_with_the_most_confused_first_and_their_counts_both_ways():
     section = confused_pairs_section(LABELS, PREDICTIONS, NAMES, numbered(10))
     page = Page(section.html)
-    assert page.text.startswith("class and class first taken for second second taken for first errors")
+    assert page.text.startswith("class and class first predicted as second second predicted as first errors")
     cells = page.text.split("errors ")[1]
     assert cells == "ant bee 2 of 4 1 of 3 3 ant cat 1 of 4 1 of 2 2"
     # Of each class the first that was classified rightly.
     assert page.shown == [1, 5, 1, 7]
-    assert section.text_before.startswith("5 of 10 images were taken for another class")
+    assert section.text_before.startswith("5 of 10 images were misclassified")
     assert "100 %" in section.text_before
 
 
@@ -86,7 +86,7 @@ def test_a_class_that_is_never_right_or_has_no_image_is_shown_as_far_as_it_goes(
 
 
 def test_without_errors_there_are_no_pairs():
-    assert "No image was taken" in confused_pairs_section(LABELS, LABELS, NAMES, numbered(10)).html
+    assert "No image was misclassified" in confused_pairs_section(LABELS, LABELS, NAMES, numbered(10)).html
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_representatives_exist_that_no_image_is_nearest_to(points):
     )
     assert section.title == "Representatives"
     assert "images nearest to it." in section.text_before
-    unused = "0 images None of the images at hand is nearest to it."
+    unused = "0 images None of the available images is nearest to it."
     assert Page(section.html).text == f"ant 2 representatives 5 images {unused}"
 
 
@@ -154,7 +154,7 @@ def test_with_losses_the_hardest_classes_come_first(points):
 def test_a_cluster_none_of_whose_images_are_at_hand_says_so(points):
     embeddings, labels, clusters = points
     page = Page(cluster_gallery_section(embeddings[:1], labels[:1], NAMES, numbered(1), clusters).html)
-    assert page.text.count("None of the images at hand") == 2
+    assert page.text.count("None of the available images") == 2
 
 
 def test_galleries_that_cannot_be_drawn(points):
@@ -186,7 +186,7 @@ def test_drawings_are_shown_as_ink(points):
 @pytest.mark.parametrize("section", ["pairs", "gallery"])
 def test_one_label_and_image_of_each(points, section: str):
     embeddings, labels, clusters = points
-    with pytest.raises(ValueError, match=r"8 labels.* and 9 images: one of each"):
+    with pytest.raises(ValueError, match=r"8 labels.* and 9 images: give one of each"):
         if section == "pairs":
             confused_pairs_section(labels, labels, NAMES, numbered(9))
         else:

@@ -206,12 +206,12 @@ def test_training_on_both_parts_uses_both_and_validates_nothing(splits: Splits):
         (magnet, {"data.split_by": "classes"}, "config.data.split_by"),
         (softmax, {"loss.label_smoothing": 1.0}, "config.loss.label_smoothing"),
         (triplet, {"train.clusters": 7}, "there are 6 classes"),
-        (triplet, {"network.views": 2}, "for features of a frozen backbone"),
-        (softmax, {"network.feature_dropout": 0.5}, "for features of a frozen backbone"),
+        (triplet, {"network.views": 2}, "to the features of a frozen backbone"),
+        (softmax, {"network.feature_dropout": 0.5}, "to the features of a frozen backbone"),
         (
             magnet,
             {"network.trainable": "head", "network.embedding": (8,), "augment.flip": True},
-            "changed views of each image",
+            "augmented views of each image",
         ),
         (magnet, {"eval.neighbours": 100}, "there are 48 training images"),
         (softmax, {"train.examples": 20}, "there are 48 images"),
@@ -248,6 +248,4 @@ def test_classes_with_fewer_images_than_clusters_are_told(
     for clusters, told in ((most, False), (most + 1, True)):
         config[section][field] = clusters
         methods.build(methods.check(config), splits)
-        assert (
-            f"fewer images to train on than config.{name} = {clusters}" in capsys.readouterr().err
-        ) == told
+        assert (f"fewer training images than config.{name} = {clusters}" in capsys.readouterr().err) == told

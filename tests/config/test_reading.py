@@ -80,7 +80,7 @@ def test_a_crop_is_a_part_of_the_image(value: float):
 
 @pytest.mark.parametrize("name", ["saturation", "hue"])
 def test_grey_images_have_no_colours_to_change(name: str):
-    assert "but config.data.channels is 1: let both be 0." in refused(f"augment.{name}", 0.1)
+    assert "but config.data.channels is 1: set both to 0." in refused(f"augment.{name}", 0.1)
     config = config_dict(Experiment())
     config.data.channels = 3
     config.augment[name] = 0.1
@@ -101,8 +101,8 @@ def test_one_class_is_too_few():
 @pytest.mark.parametrize(("name", "value"), [("data.merge", "pairs"), ("data.max_classes", 5)])
 def test_classes_are_chosen_and_united_where_the_parts_share_them(name: str, value: object):
     assert refused(name, value) == (
-        f"config.{name} is {value!r}, which needs parts that share their classes: "
-        "set --config.data.split_by=examples."
+        f"config.{name} is {value!r}, which needs splits that share their classes: set "
+        "--config.data.split_by=examples."
     )
     config = config_dict(Experiment())
     config.update_from_flattened_dict({name: value, "data.split_by": "examples"})
@@ -112,7 +112,7 @@ def test_classes_are_chosen_and_united_where_the_parts_share_them(name: str, val
 def test_only_omniglot_has_alphabets():
     config = config_dict(Experiment())
     config.data.update({"name": "glyphs", "split_by": "examples", "merge": "alphabets"})
-    with pytest.raises(UserError, match=r"which Omniglot alone has, but config\.data\.name is 'glyphs'"):
+    with pytest.raises(UserError, match=r"which only Omniglot has, but config\.data\.name is 'glyphs'"):
         checked(config)
     config.data.name = "omniglot"
     checked(config)
@@ -125,7 +125,7 @@ def test_an_elastic_field_needs_two_points_a_side():
 @pytest.mark.parametrize("name", ["train.ema", "network.momentum"])
 @pytest.mark.parametrize("value", [-0.1, 1.0, NAN])
 def test_a_share_that_is_kept_is_below_one(name: str, value: float):
-    assert refused(name, value).startswith(f"config.{name} is {value}; it must be from 0 up to")
+    assert refused(name, value).startswith(f"config.{name} is {value}; it must be at least 0 and below ")
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, NAN])
@@ -137,7 +137,7 @@ def test_a_learning_rate_is_above_zero(value: float):
 @pytest.mark.parametrize("restarts", [(500, 400), (500, 500)])
 def test_restarts_that_do_not_rise_are_refused(restarts: tuple[int, ...]):
     assert refused("train.restarts", restarts) == (
-        f"config.train.restarts is {restarts}; its steps must rise."
+        f"config.train.restarts is {restarts}; its steps must increase."
     )
 
 
@@ -191,7 +191,7 @@ class Painting:
     ("values", "sentence"),
     [
         ({"names": ("blue",)}, r"config\.colours\.names is \('blue',\); it can be 'red', 'green'"),
-        ({"names": ()}, r"config\.colours\.names is empty; it needs one name at least"),
+        ({"names": ()}, r"config\.colours\.names is empty; it needs at least one name"),
         ({"names": "red"}, r"config\.colours\.names is 'red'; it must hold text, in parentheses"),
         ({"range": (0.0,)}, r"config\.colours\.range is \(0\.0,\); it must hold 2 numbers"),
         ({"range": (0.0, NAN)}, r"config\.colours\.range is \(0\.0, nan\); it must be 0 or more"),

@@ -20,7 +20,7 @@ def test_rows_are_repeated_from_the_first():
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_nothing_and_too_much_cannot_be_filled_up(count: int):
-    with pytest.raises(ValueError, match=f"{count} rows cannot be filled up to 3"):
+    with pytest.raises(ValueError, match=f"{count} rows cannot be padded to 3"):
         fill_rows(np.zeros((count, 2)), 3)
 
 

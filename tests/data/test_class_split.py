@@ -95,7 +95,7 @@ def test_fractions_must_be_three_shares(fractions):
 
 
 def test_too_few_names():
-    with pytest.raises(UserError, match="2 cannot be divided into 3 parts"):
+    with pytest.raises(UserError, match="2 cannot be split into 3 parts"):
         split_classes(["a", "b"], USUAL, 0)
     with pytest.raises(UserError, match="6 are needed"):
         split_classes("abcde", USUAL, 0, at_least=2)

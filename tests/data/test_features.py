@@ -105,7 +105,7 @@ def test_how_far_it_is_is_told(capsys: pytest.CaptureFixture[str]):
 def test_what_cannot_be_computed_is_told_in_a_sentence():
     with pytest.raises(UserError, match="There are no images"):
         frozen_features(Embed(), IMAGES[:0], fingerprint="a")
-    with pytest.raises(UserError, match=r"views is 2; .* more than 1 needs augmentation"):
+    with pytest.raises(UserError, match=r"views is 2; .* more than 1 requires augmentation"):
         frozen_features(Embed(), IMAGES, fingerprint="a", views=2)
     with pytest.raises(UserError, match="views is 0"):
         frozen_features(Embed(), IMAGES, fingerprint="a", views=0, augment=noisy)

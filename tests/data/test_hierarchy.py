@@ -89,9 +89,9 @@ def test_train_and_validation_are_merged_with_their_fine_labels():
 
 
 def test_one_class_that_is_left_is_refused():
-    with pytest.raises(UserError, match="makes one class of the 2 there are"):
+    with pytest.raises(UserError, match="would merge all 2 classes into one"):
         unite(shared(("a", "b")), "pairs", 0)
-    with pytest.raises(UserError, match="makes one class of the 3 there are"):
+    with pytest.raises(UserError, match="would merge all 3 classes into one"):
         unite(shared(("a/1", "a/2", "a/3")), "alphabets", 0)
 
 

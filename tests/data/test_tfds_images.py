@@ -212,8 +212,8 @@ def test_of_parts_that_are_not_official_each_class_gives_its_share(prepared):
         assert counts == [[9, 5, 3], [1, 1, 1], TEST[1:], [5, 3, 2], [5, 3, 2]]
         tfds_name = image_set(name).tfds_name
         assert (
-            f"{tfds_name} has no validation part: 3 of its 20 training images were held out for it, chosen "
-            "by seed 0." in splits.notes
+            f"{tfds_name} has no validation split: 3 of its 20 training images were held out "
+            "for it, chosen with seed 0." in splits.notes
         )
 
 
@@ -231,7 +231,7 @@ def test_classes_that_cannot_be_trained_are_named(prepared):
     label = features_of(name, Path(data_dir))["label"]
     notes = load(name, data_dir).notes
     untrained = next(note for note in notes if "without training images" in note)
-    assert untrained.endswith(f"with the number of their images (1): {label.int2str(0)} (2).")
+    assert untrained.endswith(f"with their numbers of images (1): {label.int2str(0)} (2).")
     absent = next(note for note in notes if note.startswith("Classes without images"))
     assert f"({label.num_classes - 4:,}): {label.int2str(4)}, " in absent
 

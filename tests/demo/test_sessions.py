@@ -72,7 +72,7 @@ def test_files_that_hold_no_model_are_refused(tmp_path: Path):
         Naming.loaded(str(tmp_path / "model.zip"))
     with zipfile.ZipFile(tmp_path / "outside.zip", "w") as archive:
         archive.writestr("../outside.txt", "x")
-    with pytest.raises(UserError, match="leads out of its folder"):
+    with pytest.raises(UserError, match="has a member outside its folder"):
         Naming.loaded(str(tmp_path / "outside.zip"))
     assert not (tmp_path.parent / "outside.txt").exists()
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:

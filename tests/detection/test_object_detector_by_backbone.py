@@ -131,5 +131,5 @@ def test_published_weights_embed_as_a_classifier_does(tmp_path: Path):
     features: Any = backbone.network.apply(backbone.variables, pixels / np.float32(255), running_average=True)
     expected = Classifier.pretrained(path, head="prototype")._network.embed(pixels)
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
-    with pytest.raises(UserError, match="There is no file of weights"):
+    with pytest.raises(UserError, match="There is no weights file"):
         load_backbone(str(tmp_path / "gone.safetensors"))

@@ -34,7 +34,7 @@ def test_blocks_give_what_the_whole_gives_and_are_compiled_once(size: int):
     [
         (np.zeros(3), r"The features are \[3\]; they must be \[n, dim\]"),
         (np.zeros((0, 3)), r"The features are \[0, 3\]"),
-        (np.array([[0.0], [np.nan], [np.inf]]), "2 of the 3 features have values .* row 1 first"),
+        (np.array([[0.0], [np.nan], [np.inf]]), "2 of the 3 features have values .* the first in row 1"),
         (np.array([[0.0], [-1e18]]), "1 of the 2 features .* beyond 1e17"),
     ],
 )
@@ -53,8 +53,8 @@ def test_rows_become_float32():
     [
         (np.zeros(2, int), None, r"The labels are int64 \[2\]; .* each of 3 rows"),
         (np.zeros(3), None, "The labels are float64"),
-        (np.array([0, -1, 2]), None, "lie from -1 to 2; they must be 0 or more"),
-        (np.array([0, 1, 2]), 2, "lie from 0 to 2; they must be 0 to 1"),
+        (np.array([0, -1, 2]), None, "range from -1 to 2; they must be 0 or more"),
+        (np.array([0, 1, 2]), 2, "range from 0 to 2; they must be 0 to 1"),
     ],
 )
 def test_labels_that_name_no_class_are_refused(labels: np.ndarray, classes: int | None, message: str):

@@ -201,7 +201,9 @@ def test_the_order_of_shots_queries_classes_and_the_place_do_not_matter(seed: in
 
 @pytest.mark.parametrize("shot", [0, 5, 6])
 def test_shots_must_leave_support_and_queries(data: ImageDataset, episodes: Episodes, shot: int):
-    with pytest.raises(ValueError, match=f"shot is {shot}; of 5 images a class"):
+    with pytest.raises(
+        ValueError, match=f"shot is {shot}; it must leave both support and queries out of 5 images"
+    ):
         episode_accuracies(clusters(data), episodes, shot=shot)
 
 
@@ -256,7 +258,11 @@ def test_an_offset_of_float64_costs_no_digits(data, episodes):
     ("embeddings", "images", "message"),
     [
         (np.full((20, 8), np.nan), np.arange(20).reshape(1, 5, 4), "20 of the 20 embeddings"),
-        (np.where(np.arange(20) == 7, np.inf, 0.0)[:, None], np.arange(20).reshape(1, 5, 4), "row 7 first"),
+        (
+            np.where(np.arange(20) == 7, np.inf, 0.0)[:, None],
+            np.arange(20).reshape(1, 5, 4),
+            "the first in row 7",
+        ),
         (np.zeros((20, 8), complex), np.arange(20).reshape(1, 5, 4), "must be numbers"),
         (np.zeros((20, 8)).astype(str), np.arange(20).reshape(1, 5, 4), "must be numbers"),
         (np.zeros((19, 8)), np.arange(20).reshape(1, 5, 4), "rows 0 to 19, but there are 19"),

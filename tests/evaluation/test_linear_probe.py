@@ -146,7 +146,7 @@ def test_predictions_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch
     [
         ({"features": np.full((300, 16), np.inf)}, "300 of the 300 features"),
         ({"labels": np.zeros(4, int)}, "each of 300 rows"),
-        ({"num_classes": 3}, "The labels lie from 0 to 7; they must be 0 to 2"),
+        ({"num_classes": 3}, "The labels range from 0 to 7; they must be 0 to 2"),
         ({"labels": np.zeros(300, int)}, "all are of one"),
         ({"c": 0.0}, "c is 0.0; it must be above 0"),
     ],
@@ -159,7 +159,7 @@ def test_what_cannot_be_fitted_is_refused_in_words(change: dict, message: str):
 
 def test_queries_of_another_network_are_refused():
     x, y = features()
-    with pytest.raises(UserError, match=r"queries \[300, 9\]: both must come from one network"):
+    with pytest.raises(UserError, match=r"queries \[300, 9\]: both must come from the same network"):
         nearest_class_mean(x, y, x[:, :9], num_classes=8)
     probe = fit_logistic_regression(x, y, num_classes=8)
     with pytest.raises(UserError, match=r"features are \[300, 9\]; this regression was fitted on rows of 16"):

@@ -143,7 +143,7 @@ def test_batches_are_lowered_to_what_there_is(
     train = method.trained.config.train
     assert (train.way if by == "prototypical" else train.clusters) == CLASSES
     assert method.trained.config.network == config.network and train.steps == 3
-    assert "Batches to train on are of 5 classes" in capsys.readouterr().err
+    assert "Training batches hold 5 classes" in capsys.readouterr().err
 
 
 def test_training_without_a_named_embedding_has_one(folder: Path, weights: Path):
@@ -186,8 +186,8 @@ def test_a_folder_with_parts_of_its_own(parts: tuple[str, ...], folder: Path, we
         ({"network.trainable": "all"}, "trainable is 'all'"),
         ({"network.embedding": (8,)}, "--config.train.steps=500"),
         ({"eval.heads": ("centred",)}, "centred"),
-        ({"eval.heads": ("centered", "centered")}, "name each head once"),
-        ({"eval.ways": (1,)}, "0 is all"),
+        ({"eval.heads": ("centered", "centered")}, "list each head once"),
+        ({"eval.ways": (1,)}, "0 means all"),
         ({"train.steps": -1}, "config.train.steps is -1"),
     ],
 )

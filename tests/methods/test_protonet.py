@@ -332,7 +332,7 @@ def test_a_frozen_backbone_is_embedded_once_and_its_features_give_episodes(
 
 def test_features_have_no_statistics_of_an_episode():
     fields = {"network.trainable": "head", "eval.batch_statistics": "episode"}
-    with pytest.raises(UserError, match="a frozen backbone's features have no statistics of an episode"):
+    with pytest.raises(UserError, match="a frozen backbone's features have no episode statistics"):
         methods.check(make_config(**fields))
 
 
@@ -375,19 +375,19 @@ def test_a_value_that_cannot_work_is_named_in_a_sentence(name: str, value: objec
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("train.way", 9, r"9-way.*training part has 8: lower config\.train\.way to 8"),
-        ("validation.way", 5, r"5-way.*validation part has 4: lower config\.validation\.way to 4"),
-        ("eval.ways", (3, 6), r"6-way.*test part has 5: lower config\.eval\.ways to 5"),
+        ("train.way", 9, r"9-way.*training split has 8: lower config\.train\.way to 8"),
+        ("validation.way", 5, r"5-way.*validation split has 4: lower config\.validation\.way to 4"),
+        ("eval.ways", (3, 6), r"6-way.*test split has 5: lower config\.eval\.ways to 5"),
         (
             "train.queries",
             6,
-            r"need 7 images.*training part has 6: lower config\.train\.shot or config\.train",
+            r"need 7 images.*training split has 6: lower config\.train\.shot or config\.train",
         ),
-        ("validation.shot", 4, r"need 7 images.*validation part has 6: lower config\.validation\.shot"),
+        ("validation.shot", 4, r"need 7 images.*validation split has 6: lower config\.validation\.shot"),
         (
             "eval.shots",
             (1, 4),
-            r"need 7 images.*'class12' in the test part has 6: lower config\.eval\.shots",
+            r"need 7 images.*'class12' in the test split has 6: lower config\.eval\.shots",
         ),
     ],
 )

@@ -74,9 +74,9 @@ def test_training_draws_episodes_of_an_alphabet_that_is_large_enough(splits):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"train.way": 6}, r"no alphabet of the training part has 6 classes: 'Latin' has most, 5"),
-        ({"validation.way": 4}, r"4-way episodes need 4 classes, but the validation part has 3"),
-        ({"eval.write_episodes": "x"}, r"omniglot_lake comes with episodes of its own"),
+        ({"train.way": 6}, r"no alphabet of the training split has 6 classes: 'Latin' has the most, 5"),
+        ({"validation.way": 4}, r"4-way episodes need 4 classes, but the validation split has 3"),
+        ({"eval.write_episodes": "x"}, r"omniglot_lake comes with its own episodes"),
     ],
 )
 def test_episodes_that_cannot_be_given_are_refused_before_training(splits, fields, sentence):
@@ -125,8 +125,8 @@ def test_an_image_is_embedded_by_its_views_whatever_stands_beside_it(splits):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"eval.views": 2}, r"config\.augment moves no image"),
-        ({"eval.views": 2, "eval.batch_statistics": "episode"}, "embedded by running averages"),
+        ({"eval.views": 2}, r"config\.augment does not move images"),
+        ({"eval.views": 2, "eval.batch_statistics": "episode"}, "embedded with running averages"),
         ({"class_augment.flip": True}, r"config\.class_augment moves and bends"),
         ({"data.symmetries": 3}, r"config\.data\.symmetries"),
         ({"data.background": "small3"}, r"config\.data\.background"),

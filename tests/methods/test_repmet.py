@@ -335,8 +335,8 @@ def test_training_starts_from_a_softmax_network_and_clusters_its_embeddings(fold
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"eval.ways": (3, 7)}, r"7-way episodes need 7 classes, but the test part has"),
-        ({"validation.shot": 12}, r"need 17 images of a class"),
+        ({"eval.ways": (3, 7)}, r"7-way episodes need 7 classes, but the test split has"),
+        ({"validation.shot": 12}, r"need 17 images per class"),
         ({"eval.support_rule": "mean"}, r"config\.eval\.support_rule is 'mean'"),
         ({"eval.fine_tune_steps": -1}, r"config\.eval\.fine_tune_steps is -1"),
         ({"eval.episodes": 0}, r"config\.eval\.episodes is 0"),
@@ -357,5 +357,5 @@ def test_a_label_outside_the_classes_is_told_before_anything_is_compiled():
     config = repmet.default_config()
     config.train.update({"clusters": 2, "examples": 2})
     methods.build(methods.check(config), Splits(part, part, part))
-    with pytest.raises(UserError, match=re.escape("labels lie from 0 to 3; they must be 0 to 2")):
+    with pytest.raises(UserError, match=re.escape("labels range from 0 to 3; they must be 0 to 2")):
         methods.build(methods.check(config), Splits(wrong, part, part))

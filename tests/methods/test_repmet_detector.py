@@ -213,7 +213,7 @@ def test_a_linear_head_has_no_representatives_and_scores_its_classes():
     ("field", "value", "told"),
     [
         ("proposals__sizes", (8.0, 16.0), "2 anchor sizes for 3 levels"),
-        ("rois__low", 0.9, "must rise from 0 to 1"),
+        ("rois__low", 0.9, "low must not exceed high"),
         ("rois__positive_fraction", 0.0, "above 0"),
         ("loss__sigma", 0.0, "above 0"),
         ("loss__version", "v3", "can be"),
@@ -227,9 +227,9 @@ def test_a_linear_head_has_no_representatives_and_scores_its_classes():
         ("data__name", "cocoa", r"no module fsljax\.detection\.data\.sets\.cocoa\. Did you mean coco\?"),
         ("eval__iou_threshold", float("nan"), "must be from 0 to 1"),
         ("eval__suppression", "none", "can be 'hard', 'soft'"),
-        ("proposals__ratios", (), "it needs one number at least"),
+        ("proposals__ratios", (), "it needs at least one number"),
         ("proposals__ratios", (-1.0, 2.0), "above 0"),
-        ("scenes__sides", (18.0, 12.0), "its two numbers must not fall"),
+        ("scenes__sides", (18.0, 12.0), "the first number must not exceed the second"),
         ("scenes__characters", (0, 0), "needs one or more"),
         ("scenes__noise", (0.1,), "must hold 2 numbers"),
         ("augment__zoom", (0.5, 2.0), "are for photographs"),
@@ -247,5 +247,5 @@ def test_what_cannot_be_is_told_before_data_are_loaded(field: str, value: Any, t
 
 
 def test_a_linear_head_beside_a_linear_loss_is_refused():
-    with pytest.raises(UserError, match="let it be 0"):
+    with pytest.raises(UserError, match="set it to 0"):
         methods.check(make_config(head__kind="linear", loss__linear=1.0))

@@ -130,8 +130,8 @@ def test_names_of_before_are_the_same(published, load):
 def test_scores_and_boxes_of_other_classes_are_left_out_in_a_sentence(published, load, caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         before, loaded = load(published, network(CLASSES + 2))
-    assert f"its scores and boxes of {CLASSES} classes are left out" in caplog.text
-    assert "head.changes, head.embedding, head.linear keep their first values" in caplog.text
+    assert f"its scores and boxes of {CLASSES} classes are skipped" in caplog.text
+    assert "head.changes, head.embedding, head.linear keep their initial values" in caplog.text
     for name in ("linear", "changes"):
         jax.tree.map(
             np.testing.assert_array_equal, loaded["params"]["head"][name], before["params"]["head"][name]
@@ -141,7 +141,7 @@ def test_scores_and_boxes_of_other_classes_are_left_out_in_a_sentence(published,
 def test_a_head_of_representatives_takes_the_dense_layers(published, load, caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         before, loaded = load(published, network(0))
-    assert f"its scores and boxes of {CLASSES} classes are left out" in caplog.text
+    assert f"its scores and boxes of {CLASSES} classes are skipped" in caplog.text
     head, first = loaded["params"]["head"], before["params"]["head"]
     np.testing.assert_array_equal(head["hidden1"]["kernel"], published["roi_heads.box_head.fc7.weight"].T)
     jax.tree.map(np.testing.assert_array_equal, head["changes"], first["changes"])
@@ -150,7 +150,7 @@ def test_a_head_of_representatives_takes_the_dense_layers(published, load, caplo
 def test_boxes_alike_for_all_classes_are_in_no_file(published, load, caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         _, loaded = load(published, network(head={"class_boxes": False}))
-    assert f"its boxes of {CLASSES} classes are left out" in caplog.text
+    assert f"its boxes of {CLASSES} classes are skipped" in caplog.text
     scores = published["roi_heads.box_predictor.cls_score.bias"]
     np.testing.assert_array_equal(loaded["params"]["head"]["linear"]["bias"], scores)
 
@@ -188,7 +188,7 @@ def test_the_second_version_has_batch_norm_and_more_convolutions(published, load
 def test_another_network_takes_the_trunk_alone(published, load, caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         _, loaded = load(published, Embedding(TRUNK, (3,)))
-    assert "the trunk of its detector alone is taken" in caplog.text
+    assert "only the backbone of its detector is used" in caplog.text
     np.testing.assert_array_equal(
         loaded["params"]["backbone"]["conv1"]["kernel"],
         published["backbone.body.conv1.weight"].transpose(2, 3, 1, 0),

@@ -79,5 +79,5 @@ def test_a_fork_before_the_first_computation_works_and_one_after_it_says_why_not
     assert (run.returncode, first, last) == (0, "computed ['a']", "['a']"), run.stderr
     assert len(others) == 5
     for told in others:
-        assert "was made by fork after JAX had computed" in told and "get_context('spawn')" in told
+        assert "was forked after JAX had computed" in told and "get_context('spawn')" in told
     assert not (tmp_path / "saved").exists()

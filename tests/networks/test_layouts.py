@@ -234,7 +234,7 @@ def test_fields_are_found_by_the_shapes_of_the_weights(name: str):
     places = names_in_file(variables, ())
     shapes = {one: shape_in_file(place, at(variables, place).shape) for one, place in places.items()}
     assert dataclasses.replace(network, **vit.fields(shapes)) == network
-    with pytest.raises(UserError, match="of no Vision Transformer"):
+    with pytest.raises(UserError, match="not those of a Vision Transformer"):
         vit.fields({"conv1.weight": (64, 3, 7, 7)})
 
 

@@ -122,7 +122,7 @@ def test_a_head_keeps_its_values_and_is_named(draw, tmp_path: Path, caplog: pyte
     path = write(tmp_path / "weights.npz", torch_tensors(backbone))
     with caplog.at_level(logging.INFO, logger="absl"):
         loaded = load_weights(path, whole)
-    assert "head.0, head.1 keep their first values" in caplog.text
+    assert "head.0, head.1 keep their initial values" in caplog.text
     jax.tree.map(np.testing.assert_array_equal, loaded["params"]["head"], whole["params"]["head"])
     for part, expected in load_weights(path, backbone).items():
         jax.tree.map(np.testing.assert_array_equal, loaded[part]["backbone"], expected)
@@ -183,7 +183,7 @@ def test_a_pickle_of_a_program_is_refused_and_not_run(draw, tmp_path: Path, name
 
     (tmp_path / name).write_bytes(pickle.dumps(Harm()))
     with pytest.raises(
-        UserError, match=r"is a pickle, .*save its state dict as \.safetensors|names '.*', and nothing"
+        UserError, match=r"is a pickle, .*save its state dict as \.safetensors|names '.*', but only"
     ):
         load_weights(tmp_path / name, draw(SMALL, 8, 8, 3))
     (tmp_path / "w.npz").write_bytes((tmp_path / name).read_bytes())

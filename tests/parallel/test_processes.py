@@ -20,8 +20,8 @@ from fsljax.parallel.meeting import place_of
 from .starting import Outcome, free_port, outcomes, run_script, start, start_script
 
 LOST = (
-    "fsljax: Process {} of this run has ended without a word (killed, or its host is down or cut off): run "
-    "the same command again on all hosts; training goes on from the last checkpoint.\n"
+    "fsljax: Process {} of this run ended unexpectedly (killed, or its host is down or disconnected): run "
+    "the same command again on all hosts; training continues from the last checkpoint.\n"
 )
 
 
@@ -91,7 +91,7 @@ def test_what_one_cannot_do_none_goes_on_with():
     """)
     assert [one.status for one in ended] == [1, 1]
     assert [one.err for one in ended] == [
-        "fsljax: Process 1 cannot go on: the disk is full.\n",
+        "fsljax: Process 1 cannot continue: the disk is full.\n",
         "fsljax: the disk is full.\n",
     ]
 
@@ -165,8 +165,8 @@ def test_an_error_of_one_is_told_to_the_others():
     assert [one.status for one in ended] == [1, 1]
     assert "ZeroDivisionError: by zero" in ended[0].err and "Traceback" in ended[0].err
     assert ended[1].err == (
-        "fsljax: Process 0 cannot go on: it failed with ZeroDivisionError (by zero): what it printed says "
-        "more.\n"
+        "fsljax: Process 0 cannot continue: it failed with ZeroDivisionError (by zero): see its output for "
+        "details.\n"
     )
 
 
@@ -193,8 +193,8 @@ def test_a_stop_at_once_stops_all():
     """)
     assert [one.status for one in ended] == [0, 0]
     assert ended[0].err == (
-        "fsljax: Process 1 of this run was stopped, and with it all. To go on, run the same command again on "
-        "all hosts.\n"
+        "fsljax: Process 1 of this run was stopped, and all others with it. To continue, run the same "
+        "command again on all hosts.\n"
     )
 
 
@@ -219,14 +219,14 @@ def test_sigterm_still_reaches_the_handlers_of_the_program():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("node0", 2, 0), "--coordinator=node0 is no HOST:PORT"),
-        (("node0:0", 2, 0), "is no HOST:PORT"),
-        (("node0:65536", 2, 0), "is no HOST:PORT"),
-        ((":1234", 2, 0), "is no HOST:PORT"),
-        (("node0:http", 2, 0), "is no HOST:PORT"),
-        (("node0:1234", 2, 2), "--process=2 is none of 2 processes: they are numbered 0 to 1"),
-        (("node0:1234", 2, -1), "--process=-1 is none of 2"),
-        (("node0:1234", 0, 0), "--processes=0 is no number"),
+        (("node0", 2, 0), "--coordinator=node0 is not HOST:PORT"),
+        (("node0:0", 2, 0), "is not HOST:PORT"),
+        (("node0:65536", 2, 0), "is not HOST:PORT"),
+        ((":1234", 2, 0), "is not HOST:PORT"),
+        (("node0:http", 2, 0), "is not HOST:PORT"),
+        (("node0:1234", 2, 2), "--process=2 is not one of the 2 processes: they are numbered 0 to 1"),
+        (("node0:1234", 2, -1), "--process=-1 is not one of the 2"),
+        (("node0:1234", 0, 0), "--processes=0 is not a number"),
         (("node0:1234", None, 0), "--processes is missing"),
         (("node0:1234", 2, None), "--process is missing"),
         (("auto", 2, None), "leave out --processes and --process"),
@@ -268,7 +268,7 @@ def test_something_else_listens_there():
 def test_processes_that_do_not_come(monkeypatch):
     monkeypatch.setattr(meeting, "_SECONDS_BEFORE_A_WORD", 0.1)
     said: list[str] = []
-    with pytest.raises(UserError, match="Only 1 of 3 processes came within 1 seconds; missing: 1, 2"):
+    with pytest.raises(UserError, match="Only 1 of 3 processes connected within 1 seconds; missing: 1, 2"):
         processes.begin(f"127.0.0.1:{free_port()}", 3, 0, wait=1, say=said.append)
     assert said == ["waiting for 2 of 3 processes …"]
 
@@ -284,21 +284,25 @@ def test_two_that_say_they_are_the_same():
     ended = refusals({2: "process = 1"}, count=3)
     assert {one.status for one in ended} == {2}
     assert {one.out for one in ended} == {
-        "Two processes say that they are process 1: give each a --process of its own, 0 to 2.\n"
+        "Two processes were started with --process=1: give each its own --process, 0 to 2.\n"
     }
 
 
 def test_two_that_say_they_are_the_first():
     early, late = sorted(one.out for one in refusals({1: "process = 0"}, wait=5))
-    assert early.startswith("Only 1 of 2 processes came") and late.startswith(
-        "Process 0 cannot listen at port"
+    assert early.startswith("Only 1 of 2 processes connected") and late.startswith(
+        "Process 0 cannot listen on port"
     )
 
 
 def test_one_that_counts_others():
     ended = refusals({1: "count = 3"})
     assert {(one.status, one.out) for one in ended} == {
-        (2, "Process 1 was started with --processes=3, process 0 with --processes=2: give the same to all.\n")
+        (
+            2,
+            "Process 1 was started with --processes=3, but process 0 with --processes=2: "
+            "give all processes the same.\n",
+        )
     }
 
 
@@ -307,8 +311,8 @@ def test_one_with_other_versions():
     assert {(one.status, one.out) for one in refusals({1: change})} == {
         (
             2,
-            f"Process 1 has other versions than process 0: jax is 0.1 there and {jax.__version__} in process "
-            "0: install the same on all hosts.\n",
+            f"Process 1 has different versions from process 0: jax is 0.1 there and {jax.__version__} in "
+            "process 0: install the same on all hosts.\n",
         )
     }
 
@@ -345,4 +349,6 @@ def test_devices_that_were_used_before():
     """)
     for one in ended:
         assert one.status == 2
-        assert one.err == "fsljax: Several processes must begin before any device is used, and only once.\n"
+        assert (
+            one.err == "fsljax: Several processes must be started before any device is used, and only once.\n"
+        )

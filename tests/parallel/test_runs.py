@@ -117,8 +117,9 @@ def test_a_killed_process_ends_the_run_which_goes_on(victim, start_two, undistur
     ended = outcomes(started)
     assert ended[1 - victim].status == 1
     assert ended[1 - victim].err.endswith(
-        f"fsljax: Process {victim} of this run has ended without a word (killed, or its host is down or cut "
-        "off): run the same command again on all hosts; training goes on from the last checkpoint.\n"
+        f"fsljax: Process {victim} of this run ended unexpectedly (killed, or its host is down or "
+        "disconnected): run the same command again on all hosts; training continues from the last "
+        "checkpoint.\n"
     )
     assert "Traceback" not in ended[1 - victim].err
     assert [one.status for one in outcomes(start_two())] == [0, 0]
@@ -141,7 +142,7 @@ def test_a_workdir_that_another_run_holds_is_refused_in_all(start_two, tmp_path)
         first, second = outcomes(start_two())
     assert first.status == second.status == 2
     assert first.err.startswith("fsljax: Another run is using run: ")
-    assert second.err == f"fsljax: Process 0 cannot go on: {first.err.removeprefix('fsljax: ')}"
+    assert second.err == f"fsljax: Process 0 cannot continue: {first.err.removeprefix('fsljax: ')}"
 
 
 def test_other_images_are_refused(start_two, image_folder, tmp_path):
@@ -163,7 +164,7 @@ def test_other_images_are_refused(start_two, image_folder, tmp_path):
 def test_images_that_one_does_not_have(start_two, tmp_path):
     first, second = outcomes(start_two(second=("--config.data.path=nowhere",)))
     assert (first.status, second.status) == (2, 2)
-    assert first.err.endswith(f"Process 1 cannot go on: {second.err.removeprefix('fsljax: ')}")
+    assert first.err.endswith(f"Process 1 cannot continue: {second.err.removeprefix('fsljax: ')}")
     assert "nowhere" in second.err and second.err.count("\n") == 1
 
 

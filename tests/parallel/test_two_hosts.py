@@ -82,5 +82,5 @@ with processes.failures_told():
     assert time.monotonic() - began < 120
     for number, one in enumerate(ended):
         assert one.status == 1
-        assert one.err.startswith(f"fsljax: Process {1 - number} of this run has ended without a word")
+        assert one.err.startswith(f"fsljax: Process {1 - number} of this run ended unexpectedly")
         assert one.err.count("\n") == 1

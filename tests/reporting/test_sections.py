@@ -85,7 +85,7 @@ def test_settings_that_are_no_episodes_are_explained():
     figures = {"accuracy": 0.99, "ci95": 0.0005, "examples": 600}
     test = {"nearest_cluster": figures, "hierarchy_recovery": figures}
     section = results_section({"test": test})
-    assert "Nearest cluster: the likeliest class" in section.text_before
+    assert "Nearest cluster: the most likely class" in section.text_before
     assert "Hierarchy recovery: classes were merged" in section.text_before
     assert "Nearest neighbour" not in section.text_before
     many = {f"recall_at_{k}": 0.5 for k in range(1, 9)}
@@ -95,8 +95,8 @@ def test_settings_that_are_no_episodes_are_explained():
 
 def test_without_results_or_history():
     assert "No test results" in results_section({}).html
-    assert "No history" in curves_section([]).html
-    assert "No history" in curves_section([{"step": 3}]).html
+    assert "No training history" in curves_section([]).html
+    assert "No training history" in curves_section([{"step": 3}]).html
 
 
 def test_curves_carry_their_last_figures():
@@ -108,7 +108,7 @@ def test_curves_carry_their_last_figures():
 
 def test_episodes_show_what_was_right_and_what_a_wrong_answer_was_taken_for():
     page = Page(episodes_section([episode(), episode(shot=1)]).html)
-    assert page.texts[:4] == ["3-way 2-shot", "4 of 6 right", "a", "✓"]
+    assert page.texts[:4] == ["3-way 2-shot", "4 of 6 correct", "a", "✓"]
     assert page.classes["right"] == 8
     assert page.classes["wrong"] == 4
     assert page.classes["taken-for"] == 4
@@ -118,7 +118,7 @@ def test_episodes_show_what_was_right_and_what_a_wrong_answer_was_taken_for():
 
 def test_an_episode_that_is_not_shown_by_chance_says_why():
     chosen = EpisodePicture(**(vars(episode()) | {"remark": "the hardest of 100"}))
-    assert "4 of 6 right, the hardest of 100" in Page(episodes_section([chosen]).html).texts
+    assert "4 of 6 correct, the hardest of 100" in Page(episodes_section([chosen]).html).texts
 
 
 def test_names_from_users_are_text():

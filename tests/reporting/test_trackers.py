@@ -44,7 +44,7 @@ def test_a_log_hands_its_finite_figures_on_and_a_service_that_fails_costs_a_warn
         for step in (1, 2, 3):
             written.scalars(step, {"train/loss": 0.5, "x": float("nan")})
     assert figures == [(1, {"train/loss": 0.5}), (2, {"train/loss": 0.5})]
-    assert "Weights & Biases gets no more figures (no route): training goes on." in caplog.text
+    assert "Weights & Biases receives no more metrics (no route): training continues." in caplog.text
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 3
 
 

@@ -68,7 +68,7 @@ def test_pickles_and_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="allow_pickle"):
         read_arrays(tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes(b"text")
-    with pytest.raises(UserError, match=r"no \.npz file"):
+    with pytest.raises(UserError, match=r"not a \.npz file"):
         read_arrays(tmp_path / "b.npz")
     with pytest.raises(FileNotFoundError):
         read_arrays(tmp_path / "none.npz")

@@ -61,7 +61,7 @@ def test_every_flipped_byte_is_told_or_changes_nothing(tmp_path):
     [
         ("[" * 100_000, "nests too deeply"),
         ("{'a': 1}", "property name"),
-        ('{"a": NaN}', "NaN is no number"),
+        ('{"a": NaN}', "NaN is not a number"),
         ('{"a": 1e999}', "1e999 is too large"),
         ('{"a": ' + "9" * 5000 + "}", "digits"),
         ("", "Expecting value"),
@@ -77,7 +77,7 @@ def test_what_is_not_json_is_told_with_its_path(tmp_path, text, reason):
 
 def test_nan_is_read_where_it_is_asked_for(tmp_path):
     write_json(tmp_path / "a.json", {"a": float("nan")})
-    with pytest.raises(UserError, match="NaN is no number"):
+    with pytest.raises(UserError, match="NaN is not a number"):
         read_checked(tmp_path / "a.json")
     assert math.isnan(read_checked(tmp_path / "a.json", nan=True)["a"])
 

@@ -1,4 +1,4 @@
-"""Paths that cannot be looked up are told in a sentence."""
+"""Paths that cannot be accessed are told in a sentence."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_home_of_nobody_is_told():
 
 def test_a_folder_that_turns_in_circles_is_told(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "a")
-    with pytest.raises(UserError, match="cannot be looked up"):
+    with pytest.raises(UserError, match="cannot be accessed"):
         given_path(tmp_path / "a" / "b")
 
 

@@ -123,4 +123,4 @@ def test_compiled_programs_that_others_could_have_put_there_are_not_run(
     jax.config.update("jax_compilation_cache_dir", None)
     devices.use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None
-    assert "other users may write" in caplog.text
+    assert "other users can write" in caplog.text

@@ -105,7 +105,7 @@ def test_damaged_lines_are_left_out_with_one_warning(tmp_path: Path, caplog, lin
     (tmp_path / HISTORY).write_bytes(b"\n".join(lines) + b"\n")
     assert read_history(tmp_path) == [{"step": 1, "a": 2.0}, {"step": 5}]
     (record,) = caplog.records
-    assert "2 rows of 4 are damaged and left out, the first of them in line 2" in record.getMessage()
+    assert "2 rows of 4 are damaged and skipped, the first of them in line 2" in record.getMessage()
     write_steps(tmp_path, range(6, 7), resume_step=5)
     assert [row["step"] for row in read_history(tmp_path)] == [1, 5, 6]
 
@@ -169,7 +169,7 @@ def test_files_that_cannot_grow_cost_one_warning_and_nothing_once_they_can(
     assert [(row["step"], row["a"]) for row in read_history(tmp_path)] == [(s, s) for s in range(1, 102)]
     assert scalars_of(read_events(tmp_path)) == [(step, "a", step) for step in range(1, 102)]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "training goes on" in caplog.text
+    assert "training continues" in caplog.text
 
 
 def test_a_run_that_ends_on_a_full_disk_ends_quietly(tmp_path: Path, caplog, capfd):

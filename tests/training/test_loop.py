@@ -53,7 +53,7 @@ def test_a_run_killed_and_started_again_ends_with_the_same_bits(launch, start: S
     run.communicate()
     done = launch(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stderr
+    assert "continuing from step" in done.stderr
     for ours, wanted in zip(final_parameters(workdir), final_parameters(uninterrupted), strict=True):
         np.testing.assert_array_equal(ours, wanted)
 
@@ -89,8 +89,7 @@ def test_what_is_not_kept_by_classes_is_not_divided_by_them(launch):
     done = launch("--config.mesh.divide_classes=True")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "fsljax: config.mesh.divide_classes is True, but protonet keeps nothing class by class: let it be "
-        "False."
+        "fsljax: config.mesh.divide_classes is True, but protonet keeps nothing per class: set it to False."
     )
 
 
@@ -142,7 +141,7 @@ def test_a_run_begun_in_memory_goes_on_streamed_to_the_same_bits(
             run(whole, mode="train", folder=tmp_path / "changed")
     assert "they are streamed" not in capsys.readouterr().err
     run(published_config(config_file, published_set, **STREAMED), mode="train", folder=tmp_path / "changed")
-    assert "going on from step 5 of 10\nthe training data take 5.99e-05 GB" in capsys.readouterr().err
+    assert "continuing from step 5 of 10\nthe training data take 5.99e-05 GB" in capsys.readouterr().err
     assert (tmp_path / "changed" / "checkpoints" / "10").is_dir()
     for ours, wanted in zip(
         final_parameters(tmp_path / "changed"), final_parameters(tmp_path / "whole"), strict=True

@@ -125,9 +125,11 @@ def test_a_checkpoint_that_does_not_exist_is_told_with_those_that_do(trained: Pa
 
 def test_steps_that_cannot_be_are_told(config: ConfigDict, tmp_path: Path):
     for given in ("first", "", "-1", "1.5", "²"):
-        with pytest.raises(UserError, match="it must be best, last, or the number of a step"):
+        with pytest.raises(UserError, match="it must be best, last, or a step number"):
             which_step(given)
-    with pytest.raises(UserError, match="--step=5 is for a run that is trained already: add --mode=evaluate"):
+    with pytest.raises(
+        UserError, match="--step=5 is for a run that has been trained already: add --mode=evaluate"
+    ):
         experiment.run(config, mode="train", folder=tmp_path / "run", step="5")
     assert not (tmp_path / "run").exists()
 
@@ -135,11 +137,11 @@ def test_steps_that_cannot_be_are_told(config: ConfigDict, tmp_path: Path):
 def test_patience_without_validation_is_refused_before_training(config: ConfigDict, tmp_path: Path):
     impossible = config.copy_and_resolve_references()
     impossible.data.train_on = "train_and_validation"
-    with pytest.raises(UserError, match="nothing is left to validate on"):
+    with pytest.raises(UserError, match="no validation split is left"):
         methods.check(impossible)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ProtoNet, "validate", lambda self, variables: {})
-        with pytest.raises(UserError, match=r"config.train.patience is 3, but protonet validates nothing"):
+        with pytest.raises(UserError, match=r"config.train.patience is 3, but protonet does not validate"):
             experiment.run(config, mode="train", folder=tmp_path / "run")
 
 

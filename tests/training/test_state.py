@@ -236,5 +236,5 @@ def test_a_backbone_is_taken_from_a_run_with_another_head():
     assert jax.tree.all(jax.tree.map(np.array_equal, back.params, bare.params))
     config.network.filters = 5
     other = build_embedder(config, (8, 8, 1)).init(jax.random.key(1))
-    with pytest.raises(UserError, match=r"network in there .* is not this config's: .*block_0"):
+    with pytest.raises(UserError, match=r"network in there .* does not match this config: .*block_0"):
         other.started_from(bare.inference_variables(), "there")

@@ -254,5 +254,5 @@ def test_a_method_that_says_nothing_of_devices_has_one():
     method, two = SimpleNamespace(draw=lambda *_: LabelledBatch(rows, rows)), Devices((None, None))
     assert steps.episodes_of(method) == 1
     assert len(steps.sharing(method, None, None, two, asked=False)) == 1
-    with pytest.raises(UserError, match=r"SimpleNamespace does not say how 2 devices .*mesh\.devices=1"):
+    with pytest.raises(UserError, match=r"SimpleNamespace does not define how 2 devices .*mesh\.devices=1"):
         steps.sharing(method, None, None, two)

@@ -79,14 +79,14 @@ def test_a_field_that_this_version_does_not_know_is_told(tmp_path: Path):
     workdir.check_same(tmp_path, protonet.Config())
     stored["train"]["of_another"] = 7
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    with pytest.raises(UserError, match=r"train\.of_another is 7 there and no field here"):
+    with pytest.raises(UserError, match=r"train\.of_another is 7 there and not a field here"):
         workdir.check_same(tmp_path, protonet.Config())
 
 
 def test_other_images_than_the_run_began_with_are_refused(tmp_path: Path):
     config = protonet.default_config()
     workdir.claim(tmp_path, read(protonet.Config, config), PARTS)
-    with pytest.raises(UserError, match="holds a run on other images"):
+    with pytest.raises(UserError, match="holds a run on images that have changed"):
         workdir.claim(tmp_path, read(protonet.Config, config), PARTS | {"test": "d"})
     assert workdir.same_images(tmp_path, PARTS)
     assert not workdir.same_images(tmp_path, PARTS | {"train": "d"})
@@ -172,7 +172,7 @@ def test_a_changed_digit_in_a_stored_file_is_told(tmp_path: Path, caplog):
     with pytest.raises(UserError, match=r"config\.json cannot be read: it was changed after it was written"):
         workdir.read_config(tmp_path)
     with pytest.raises(
-        UserError, match=r"images\.json cannot be read: it was changed .*restore it; or delete"
+        UserError, match=r"images\.json cannot be read: it was changed .*restore it, or delete"
     ):
         workdir.same_images(tmp_path, PARTS)
     assert workdir.read_results(tmp_path) == {}
@@ -183,7 +183,7 @@ def test_a_changed_digit_in_a_stored_file_is_told(tmp_path: Path, caplog):
 def test_damaged_fingerprints_of_images_do_not_switch_their_check_off(tmp_path: Path, content: str):
     workdir.claim(tmp_path, protonet.Config(), PARTS)
     (tmp_path / "images.json").write_text(content)
-    with pytest.raises(UserError, match=r"images\.json cannot be read: .*restore it; or delete it"):
+    with pytest.raises(UserError, match=r"images\.json cannot be read: .*restore it, or delete it"):
         workdir.claim(tmp_path, protonet.Config(), PARTS)
     (tmp_path / "images.json").unlink()
     workdir.claim(tmp_path, protonet.Config(), PARTS)

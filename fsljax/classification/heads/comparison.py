@@ -111,7 +111,7 @@ def classify(
     if there.shape != centres.shape[:2] or not there.any():
         raise UserError(
             f"exists is {list(there.shape)} with {int(there.sum())} representatives; it must be "
-            f"{list(centres.shape[:2])} with one at least."
+            f"{list(centres.shape[:2])} with at least one."
         )
     checked_rows(centres[there], "representatives")
     if not 0 < float(sigma) < np.inf:

@@ -116,7 +116,7 @@ class SoftmaxLayer:
         self._means.restore(labels, arrays)
         if "kernel" in arrays:
             if arrays["kernel"].shape[1:] != (len(labels),) or arrays["bias"].shape != (len(labels),):
-                raise ValueError("the layer has not one output a class")
+                raise ValueError("the layer does not have one output per class")
             self._trained = list(labels)
             self._kernel, self._bias = (np.asarray(arrays[name], np.float32) for name in ("kernel", "bias"))
 

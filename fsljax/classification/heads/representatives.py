@@ -95,7 +95,10 @@ class Representatives:
     def fine_tune(self, steps: int, rate: float) -> None:
         """Fine-tunes the representatives of all classes, two or more, on their support."""
         if len(self._supports) < 2:
-            raise UserError("Two classes must be enrolled for their representatives to learn: there is one.")
+            raise UserError(
+                "Training representatives needs at least two enrolled classes, but there is one: enrol "
+                "another."
+            )
         padded, exists = self._padded()
         supports = list(self._supports.values())
         learned = fine_tuned(

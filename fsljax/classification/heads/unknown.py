@@ -74,11 +74,13 @@ def left_out_distances(head: Head) -> Distances:
       UserError: if fewer than two classes are enrolled, or their embeddings were not kept.
     """
     if len(head.labels) < 2:
-        raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
+        raise UserError(
+            "Detecting unknown images needs at least two enrolled classes, but there is one: enrol another."
+        )
     if set(head.supports) != set(head.labels):
         raise UserError(
-            "The embeddings of the enrolled images were not kept, which an earlier version did not do: enrol "
-            "them again."
+            "The embeddings of the enrolled images are missing, because an earlier version did not keep "
+            "them: enrol the images again."
         )
     telling = head.telling_unknown()
     without = left_out(telling)
@@ -119,7 +121,9 @@ def confidence(
       UserError: if fewer than two classes are enrolled.
     """
     if len(head.labels) < 2:
-        raise UserError("Two classes must be enrolled to tell what is unknown: there is one.")
+        raise UserError(
+            "Detecting unknown images needs at least two enrolled classes, but there is one: enrol another."
+        )
     if scale is not None:
         return scale.confidence((telling or head.telling_unknown()).compare(embeddings).nearest)
     compared, radius = head.compare(embeddings), head.radius()

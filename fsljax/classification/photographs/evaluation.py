@@ -92,7 +92,9 @@ def evaluate(
     sentences += _episodes(options, plain, trained, test, devices)
     test.update(_unknown(options, plain, distance, sentences))
     if not plain.held_out.any():
-        sentences.append("No class has two photographs: nothing can be held out, and no head be chosen.")
+        sentences.append(
+            "No class has two photographs, so nothing can be held out and no head can be chosen."
+        )
     chosen = best or ("centered" if "centered" in options.heads else options.heads[0])
     sentences.append(words.on_best(chosen, told[chosen].figures(labels), test))
     learned = plain
@@ -179,7 +181,7 @@ def _unknown(
     )
     if options.divisions and not found:
         sentences.append(
-            "How well unknown photographs are told cannot be measured: that takes four classes and a "
+            "The detection of unknown photographs cannot be measured: it needs at least four classes and a "
             "held-out photograph."
         )
     return {f"unknown_{name}": figures for name, figures in found.items()}

@@ -62,15 +62,15 @@ def possible_settings(
     for shot in shots:
         left = np.where(others >= shot, held_out, 0) if apart else held_out + others - shot
         classes = np.flatnonzero(left > 0)
-        needed = f"{shot} photograph{'s' * (shot > 1)} and another to be named"
+        needed = f"{shot} photograph{'s' * (shot > 1)} and another as a query"
         if len(classes) < 2:
             sentences.append(f"No {shot}-shot episodes: fewer than two classes have {needed}.")
             continue
         if len(classes) < pool.classes:
             short = [pool.class_names[label] for label in np.flatnonzero(left <= 0)]
             sentences.append(
-                f"{shot}-shot episodes are of {len(classes)} of the {pool.classes} classes, those with "
-                f"{needed}; left out: {first_few(short)}."
+                f"{shot}-shot episodes use {len(classes)} of the {pool.classes} classes, those with "
+                f"{needed}; skipped: {first_few(short)}."
             )
         asked = min(queries, int(np.min(left[classes])))
         for way in ways:

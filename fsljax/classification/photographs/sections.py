@@ -24,7 +24,7 @@ def mislabelled_section(pool: Pool, found: Sequence[Mislabelled]) -> Section:
     """Photographs that look mislabelled, each beside one of the class that it looks like."""
     title = "Photographs that look mislabelled"
     if not found:
-        return Section(title, "<p>No photograph looks like one of another class.</p>")
+        return Section(title, "<p>No photograph looks mislabelled.</p>")
     rows = []
     for row, predicted, probability in found[:_MOST_SHOWN]:
         example = _nearest(pool, row, predicted)
@@ -38,8 +38,8 @@ def mislabelled_section(pool: Pool, found: Sequence[Mislabelled]) -> Section:
         )
     header = ("photograph", "looks like", "probability")
     text = (
-        f"{_counted(len(found), 'photograph')} that the others take for one of another class. Beside each, "
-        f"the nearest of that class.{_cut(len(found))}"
+        f"{_counted(len(found), 'photograph')} classified as another class from all other photographs. Next "
+        f"to each is the nearest photograph of that class.{_cut(len(found))}"
     )
     return Section(title, render("photographs", header=header, rows=rows), text)
 
@@ -48,7 +48,7 @@ def duplicates_section(pool: Pool, found: Sequence[Duplicate]) -> Section:
     """Photographs that lie in two classes."""
     title = "The same photograph in two classes"
     if not found:
-        return Section(title, "<p>No photograph lies in two classes.</p>")
+        return Section(title, "<p>No photograph is in two classes.</p>")
     rows = [
         {
             "pictures": [_picture(pool, row) for row in pair[:2]],
@@ -60,8 +60,8 @@ def duplicates_section(pool: Pool, found: Sequence[Duplicate]) -> Section:
     ]
     header = ("photograph", "and", "cosine")
     text = (
-        f"{_counted(len(found), 'pair')} of photographs of different classes with the same pixels, or "
-        f"embeddings that are almost the same: only one of the classes can be right.{_cut(len(found))}"
+        f"{_counted(len(found), 'pair')} of photographs of different classes with identical pixels, or "
+        f"nearly identical embeddings: only one of the classes can be right.{_cut(len(found))}"
     )
     return Section(title, render("photographs", header=header, rows=rows), text)
 

@@ -15,14 +15,17 @@ Figures = Mapping[str, float]
 def on_best(name: str, figures: Figures, test: Mapping[str, Figures]) -> str:
     """Which head is the best, by its figures in cross-validation, and what it does with the unknown."""
     if not figures:
-        return f"best head: {name} (by default: no class has two photographs to choose by)"
-    shares = f"{per_cent(figures['accuracy'], figures['ci95'])} % of photographs named rightly by the others"
+        return f"best head: {name} (the default: no class has two photographs to choose a head with)"
+    shares = (
+        f"{per_cent(figures['accuracy'], figures['ci95'])} % of photographs classified correctly in "
+        "cross-validation"
+    )
     unknown = test.get(f"unknown_{name}")
     if unknown is None:
         return f"best head: {name} ({shares})"
     return (
-        f"best head: {name} ({shares}; where {per_cent(unknown['true_accept'])} % of known photographs are "
-        f"accepted, {per_cent(unknown['false_accept'])} % of those of no class are, too)"
+        f"best head: {name} ({shares}; when {per_cent(unknown['true_accept'])} % of known photographs are "
+        f"accepted, so are {per_cent(unknown['false_accept'])} % of unknown ones)"
     )
 
 
@@ -37,7 +40,7 @@ def on_trained(name: str, plain: str | None, test: Mapping[str, Figures]) -> str
         f"{per_cent(theirs['accuracy'], theirs['ci95'])} %)"
     )
     if ours["accuracy"] < theirs["accuracy"]:
-        sentence += ": the features do better as they are, leave out config.train.steps"
+        sentence += ": the features are better without training, leave out config.train.steps"
     return sentence
 
 

@@ -36,7 +36,9 @@ def prepared_classes(path: str | os.PathLike[str], data: Data) -> Iterator[tuple
     """
     root = given_path(path)
     if not root.is_dir():
-        raise UserError(f"There is no folder {root}: give a folder with a folder of images for each class.")
+        raise UserError(
+            f"There is no folder {root}: give a folder that holds one folder of images per class."
+        )
     notes: list[str] = []
     parts = list_images(root, True, notes)
     names = shown_names(name for classes in parts.values() for name in classes)
@@ -60,6 +62,6 @@ def prepared_classes(path: str | os.PathLike[str], data: Data) -> Iterator[tuple
         if images:
             yield np.concatenate(images), labels
     if unreadable:
-        notes.append(f"Left out, being unreadable ({len(unreadable)}): {first_few(unreadable)}")
+        notes.append(f"Skipped unreadable images ({len(unreadable)}): {first_few(unreadable)}")
     for note in notes:
         warnings.warn(note, stacklevel=4)

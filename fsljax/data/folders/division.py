@@ -27,7 +27,7 @@ def drop_small(
     if small:
         lacking = "no images" if least == 1 else f"fewer than {least} images"
         notes.append(
-            f"Classes of {root} with {lacking}, which were left out ({len(small):,}): {first_few(small)}."
+            f"Classes of {root} with {lacking}, which were skipped ({len(small):,}): {first_few(small)}."
         )
     return {
         part: {name: files for name, files in parts[part].items() if not is_small(part, name)}
@@ -52,11 +52,11 @@ def complete(
     train = parts["train"]
     needed = _LEAST_CLASSES * (1 if shared_classes else 1 + len(missing))
     if len(train) < needed:
-        purpose = "" if shared_classes else f" to divide them into train, {' and '.join(missing)}"
+        purpose = "" if shared_classes else f" to split them into train, {' and '.join(missing)}"
         raise UserError(
-            f"{_classes_to_train_on(root, train)}, "
-            f"but at least {needed} are needed{purpose}: add classes, or, if the class folders lie deeper, "
-            "name the folder that holds them."
+            f"{_classes_to_train_on(root, train)}, but at least {needed} are needed{purpose}: "
+            "add classes, or, if the class folders are nested deeper, give the folder that "
+            "holds them."
         )
     shares = [
         share if part in ("train", *missing) else 0 for part, share in zip(PARTS, fractions, strict=True)
@@ -71,8 +71,8 @@ def complete(
                 taken[part][name] = list(chosen)
         if too_few:
             notes.append(
-                f"Classes with too few images to divide, all of them for train ({len(too_few):,}): "
-                f"{first_few(too_few)}."
+                "Classes with too few images to split, which are used for train only "
+                f"({len(too_few):,}): {first_few(too_few)}."
             )
     else:
         for part, chosen in zip(
@@ -80,7 +80,9 @@ def complete(
         ):
             taken[part] = {name: train[name] for name in chosen}
     what = "images" if shared_classes else "classes"
-    notes.append(f"{root} does not name its {' and '.join(missing)} {what}: they were chosen by seed {seed}.")
+    notes.append(
+        f"{root} does not define its {' and '.join(missing)} {what}: they were chosen with seed {seed}."
+    )
     return {part: taken[part] if part in ("train", *missing) else parts[part] for part in PARTS}
 
 
@@ -100,16 +102,17 @@ def check_classes(
         for part in PARTS[1:]:
             if unknown := [name for name in parts[part] if name not in train]:
                 raise UserError(
-                    f"Classes for {part} in {root} that are not among those for train: {first_few(unknown)}. "
-                    "Add them to train or remove them."
+                    f"Classes of {part} in {root} that are missing from train: "
+                    f"{first_few(unknown)}. Add them to train or remove them."
                 )
         return
     for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
         if both := [name for name in parts[first] if name in parts[second]]:
             raise UserError(
-                f"Classes in {root} that are both in {first} and in {second}: {first_few(both)}. Few-shot "
-                "learning is measured on classes that training has not seen: put each class into one part, "
-                "or all classes side by side into one folder to have them divided."
+                f"Classes in {root} that are in both {first} and {second}: {first_few(both)}. "
+                "Few-shot learning is measured on classes not seen in training: put each class "
+                "into one split, or put all classes side by side into one folder to have them "
+                "split."
             )
 
 

@@ -66,8 +66,8 @@ def _check_once(root: Path, parts: Mapping[str, Classes]) -> None:
         for file in itertools.chain.from_iterable(classes.values()):
             if part_of.setdefault(file, part) != part:
                 raise UserError(
-                    f"{root} has {file} both in {part_of[file]} and in {part}: it can be trained on or "
-                    "tested, leave it in one."
+                    f"{root} has {file} in both {part_of[file]} and {part}: an image is for "
+                    "training or for testing, so keep it in one of them."
                 )
 
 
@@ -97,8 +97,8 @@ def _table_rows(table: Path) -> Iterator[tuple[int, str, str]]:
         for needed in ("filename", "label"):
             if needed not in columns:
                 raise UserError(
-                    f"{table} has no column {needed!r}: its first line must name the columns filename and "
-                    f"label, and names {', '.join(columns) or 'none'}."
+                    f"{table} has no column {needed!r}: its first line must name the columns "
+                    f"filename and label, but names {', '.join(columns) or 'none'}."
                 )
         for row in rows:
             file, label = ((row[columns[name]] or "").strip() for name in ("filename", "label"))
@@ -107,8 +107,8 @@ def _table_rows(table: Path) -> Iterator[tuple[int, str, str]]:
             yield rows.line_num, file, label
     except csv.Error as error:
         raise UserError(
-            f"{table} cannot be read as a table after line {rows.line_num} ({error}): look there for a quote "
-            "that is not closed."
+            f"{table} cannot be read as a table after line {rows.line_num} ({error}): look for "
+            "an unclosed quote there."
         ) from error
 
 
@@ -116,19 +116,21 @@ def _from_table(root: Path, table: Path, label_of: dict[str, tuple[str, str]]) -
     """Classes of one table; `label_of` collects the labels over all tables, and the table of each."""
     if not (root / "images").is_dir():
         raise UserError(
-            f"{root} holds train.csv, val.csv and test.csv, but not the folder images/ they refer to: add it."
+            f"{root} holds train.csv, val.csv and test.csv, but not the folder images/ that "
+            "they refer to: add it."
         )
     classes: Classes = {}
     for line, file, label in _table_rows(table):
         earlier, earlier_table = label_of.setdefault(file, (label, table.name))
         if earlier != label:
             raise UserError(
-                f"Line {line} of {table} labels {file} as {label}, an earlier line as {earlier}: "
-                "remove one of them."
+                f"Line {line} of {table} labels {file} as {label}, but an earlier line labels "
+                f"it as {earlier}: remove one of them."
             )
         if earlier_table != table.name:
             raise UserError(
-                f"Line {line} of {table} names {file}, which {earlier_table} names, too: leave it in one."
+                f"Line {line} of {table} lists {file}, which {earlier_table} lists too: keep it "
+                "in one of them."
             )
         classes.setdefault(label, []).append(f"images/{file}")
     return {name: sorted(classes[name]) for name in sorted(classes)}
@@ -151,9 +153,10 @@ def _part_folders(root: Path, notes: list[str]) -> dict[str, Path]:
             name = next(iter(folder_of.values())).name
             beside = first_few([folder.name for folder in folders if folder.name != name])
             raise UserError(
-                f"{root} holds {name}, which is called like a part of the data, beside {beside}, and all of "
-                "them hold their images in folders of their own. Call the parts train, validation and test; "
-                f"if these are classes, put the images of {name} into it directly, or rename it."
+                f"{root} holds {name}, which is named like a split, next to {beside}, and all "
+                "of them hold their images in subfolders. Name the splits train, validation "
+                f"and test; if these are classes, put the images of {name} directly into it, or "
+                "rename it."
             )
         return {}
     if folder_of and "train" not in folder_of:
@@ -161,7 +164,9 @@ def _part_folders(root: Path, notes: list[str]) -> dict[str, Path]:
             f"{root} holds {first_few([folder.name for folder in folders])} but no folder train: add it."
         )
     if others := [folder.name for folder in folders if folder not in folder_of.values()]:
-        notes.append(f"Left out, being neither train, validation nor test of {root}: {first_few(others)}.")
+        notes.append(
+            f"Skipped folders of {root} that are neither train, validation nor test: {first_few(others)}."
+        )
     return folder_of
 
 
@@ -180,8 +185,8 @@ def _from_cub(root: Path, shared_classes: bool) -> dict[str, Classes]:
         name = file.split("/")[1]
         if name not in classes:
             raise UserError(
-                f"{root / 'images.txt'} names {file.removeprefix('images/')}, "
-                f"whose class {root / 'classes.txt'} does not name."
+                f"{root / 'images.txt'} lists {file.removeprefix('images/')}, whose class is "
+                f"missing from {root / 'classes.txt'}."
             )
         classes[name].append(file)
     classes = {name: sorted(files) for name, files in classes.items()}
@@ -217,8 +222,8 @@ def _from_class_lists(root: Path, notes: list[str]) -> dict[str, Classes]:
     divisions = {folder.name: folder for folder in subfolders(root / "splits")}
     if len(divisions) != 1 and "bertinetto" not in divisions:
         raise UserError(
-            f"{root / 'splits'} must hold one folder with train.txt, val.txt and test.txt (or one called "
-            f"bertinetto), and holds {', '.join(divisions) or 'none'}."
+            f"{root / 'splits'} must hold one folder with train.txt, val.txt and test.txt (or "
+            f"one named bertinetto), but holds {', '.join(divisions) or 'none'}."
         )
     division = divisions.get("bertinetto") or next(iter(divisions.values()))
     classes = _class_folders(root, root / "data", notes)
@@ -230,18 +235,18 @@ def _from_class_lists(root: Path, notes: list[str]) -> dict[str, Classes]:
         listed = sorted({name if name in classes else spelled.get(composed(name), name) for name in named})
         if missing := [name for name in listed if name not in classes]:
             raise UserError(
-                f"{path} names {first_few(missing)}, which {root / 'data'} has no class folder for."
+                f"{path} lists {first_few(missing)}, for which {root / 'data'} has no class folder."
             )
         parts[part] = {name: classes[name] for name in listed}
     if unlisted := sorted(set(classes).difference(*parts.values())):
-        notes.append(f"Left out, because {division} does not name them: {first_few(unlisted)}.")
+        notes.append(f"Skipped, because {division} does not list them: {first_few(unlisted)}.")
     return parts
 
 
 def _class_folders(root: Path, folder: Path, notes: list[str]) -> Classes:
     entries = visible(folder)
     if not entries:
-        raise UserError(f"The folder {folder} is empty: put a folder of images for each class into it.")
+        raise UserError(f"The folder {folder} is empty: put one folder of images per class into it.")
     others: list[str] = []
     folders = subfolders(folder)
     classes = {sub.name: images_below(root, sub, others) for sub in folders}
@@ -257,21 +262,22 @@ def _class_folders(root: Path, folder: Path, notes: list[str]) -> Classes:
     note_formats(folder, others, notes)
     if loose:
         notes.append(
-            f"Images in {folder} itself belong to no class and were left out ({len(loose):,}): "
+            f"Images in {folder} itself belong to no class and were skipped ({len(loose):,}): "
             f"{first_few(loose)}."
         )
     if inner := sorted(
         {place for name, files in classes.items() for place in _classes_in(name, files, classes)}
     ):
         notes.append(
-            f"Folders in {folder} that are called like a class, but lie in another, to which their images "
-            f"were counted ({len(inner):,}): {first_few(inner)}."
+            f"Folders in {folder} that are named like a class but lie inside another class, and were "
+            f"counted as part of it ({len(inner):,}): {first_few(inner)}."
         )
     depth = len(folder.relative_to(root).parts) + 2
     if all(len(file.split("/")) > depth for files in classes.values() for file in files):
         notes.append(
-            f"Each folder in {folder} counts as one class, though all images lie in folders below: "
-            f"{first_few(list(classes))}. Give the folder that holds the classes, if these are others."
+            f"Each folder in {folder} is treated as one class, although its images are all in "
+            f"subfolders: {first_few(list(classes))}. If these are not the classes, give the "
+            "folder that holds them."
         )
     return classes
 
@@ -287,6 +293,6 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: its layout needs it. Add the file.") from error
+        raise UserError(f"{path} is missing, but this layout requires it: add the file.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as UTF-8 text: {error}.") from error

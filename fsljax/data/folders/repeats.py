@@ -69,8 +69,8 @@ def without_repeats(root: Path, parts: Mapping[str, Classes], notes: list[str]) 
     left = {file for classes in kept.values() for files in classes.values() for file in files}
     if repeats := [file for file in real if file not in left]:
         notes.append(
-            f"Images of {root} that occur twice through links, which count once ({len(repeats):,}): "
-            f"{first_few(repeats)}."
+            f"Images of {root} that occur twice because of links, and are counted once "
+            f"({len(repeats):,}): {first_few(repeats)}."
         )
     return kept
 
@@ -92,8 +92,8 @@ def in_one_form(root: Path, parts: Mapping[str, Classes], notes: list[str]) -> d
     if not (twice := {form: names for form, names in forms.items() if len(names) > 1}):
         return dict(parts)
     notes.append(
-        f"Classes of {root} whose names look the same, written in two Unicode forms, which count as one "
-        f"({len(twice):,}): {first_few(list(twice))}."
+        f"Classes of {root} whose names look the same but have two Unicode forms, and are "
+        f"treated as one class ({len(twice):,}): {first_few(list(twice))}."
     )
     joined: dict[str, Classes] = {}
     for part, classes in parts.items():
@@ -171,12 +171,16 @@ def note_copies(
             where = "parts" if b.part != a.part else "classes" if b.name != a.name else "class"
             found[where].append(f"{a.file} ({a.part}) and {b.file} ({b.part})")
     for where, meaning, pairs in (
-        ("in two parts", "what is tested there was trained on: keep each in one part", found["parts"]),
+        (
+            "in two splits",
+            "a test would include images that were trained on: keep each in one split",
+            found["parts"],
+        ),
         ("in two classes", "only one of these can be right: keep each in one class", found["classes"]),
-        ("twice in their class", "an example then serves as its own query: keep one of each", found["class"]),
+        ("twice in one class", "an image may then be its own query: keep one of each", found["class"]),
     ):
         if pairs:
             notes.append(
-                f"Images of {root} that are byte for byte the same {where} ({len(pairs):,}): "
+                f"Images of {root} that are byte-for-byte identical {where} ({len(pairs):,}): "
                 f"{first_few(pairs)}; {meaning}."
             )

@@ -76,7 +76,7 @@ def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
 def note_formats(folder: Path, others: list[str], notes: list[str]) -> None:
     """Notes how many files are images of formats that are not read."""
     if counts := passed_over(others):
-        notes.append(f"Images in {folder} of formats that are not read, which were passed over: {counts}.")
+        notes.append(f"Images in {folder} in unsupported formats, which were skipped: {counts}.")
 
 
 def holds_images_itself(folder: Path) -> bool:

@@ -51,7 +51,7 @@ def usable_cache_folder(inner: str = "") -> Path | None:
             folder /= inner
             make_private(folder)
     except OSError as error:
-        _note(f"Nothing is cached, and nothing cached is used: {_reason(error)}.")
+        _note(f"Caching is disabled: {_reason(error)}.")
         return None
     return folder
 
@@ -69,9 +69,9 @@ def cached_file(name: str) -> Path:
         try:
             check_private(path, writers=stat.S_IWOTH)  # in a folder that only this user enters
             if path.is_symlink() or not path.is_file():
-                raise OSError("it is a link, or no file")
+                raise OSError("it is a link, or not a file")
         except OSError as error:
-            logging.warning("%s is not used (%s): it is made anew.", path, _reason(error))
+            logging.warning("%s is not used (%s): it is regenerated.", path, _reason(error))
             _put_aside(path)
     return path
 
@@ -105,7 +105,7 @@ def cached_arrays(
     if folder is None:
         print(f"preparing {name} …", file=sys.stderr, flush=True)
         return make()
-    print(f"preparing {name}, once: later runs find it in {folder} …", file=sys.stderr, flush=True)
+    print(f"preparing {name} (only once: later runs find it in {folder}) …", file=sys.stderr, flush=True)
     arrays = make()
     if found is None and keep(arrays):
         _store(entry, name, arrays, fingerprint)
@@ -120,7 +120,7 @@ def _read(entry: Path, fingerprint: str) -> Arrays | None:
         return read_array_folder(entry, fingerprint)
     except (OSError, ValueError) as error:
         logging.warning(
-            "The cached arrays in %s cannot be used (%s): they are made anew.", entry, _reason(error)
+            "The cached arrays in %s cannot be used (%s): they are regenerated.", entry, _reason(error)
         )
         _put_aside(entry)
         return None

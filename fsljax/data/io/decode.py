@@ -293,7 +293,7 @@ def _check_memory(shape: tuple[int, int, int, int]) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image file, or damaged at its beginning"
+        return "not an image file, or its beginning is damaged"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

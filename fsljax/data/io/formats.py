@@ -43,10 +43,10 @@ _EXTENSIONS_OF = {
 }
 _FORMAT_OF = {extension: name for name, few in _EXTENSIONS_OF.items() for extension in few.split()}
 _ADVICE = {
-    _HEIC: "is read where pillow-heif is installed: pip install pillow-heif",
-    _AVIF: "is read by Pillow 11.3 and later: pip install --upgrade pillow",
+    _HEIC: "requires pillow-heif: pip install pillow-heif",
+    _AVIF: "requires Pillow 11.3 or later: pip install --upgrade pillow",
 }
-_NEEDS_CONVERSION = "is not read: convert it to PNG or JPEG"
+_NEEDS_CONVERSION = "is not supported: convert it to PNG or JPEG"
 
 _BEGINNINGS = {
     b"\0\0\0\x0cjP  ": _JPEG_2000,

@@ -67,14 +67,15 @@ def fetch(name: str, *, data_dir: str | None = None, base_url: str = BASE_URL) -
     if place.is_file():
         return place
     url = f"{base_url.rstrip('/')}/{_ADDRESSES[name]}"
-    logging.warning("%s is not there: downloading it from %s", place, url)
+    logging.warning("%s is missing: downloading it from %s", place, url)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         download_zip(url, place, _CHECKSUMS[name] if base_url == BASE_URL else None)
     except OSError as error:
         raise UserError(
-            f"{place.name} of Lake's one-shot task cannot be downloaded from {url} to {place.parent} "
-            f"({tfds_source.reason(error)}): put it into a folder and name that, --config.data.path=DIR."
+            f"{place.name} of Lake's one-shot task cannot be downloaded from {url} to "
+            f"{place.parent} ({tfds_source.reason(error)}): put it into a folder and give that "
+            "folder, --config.data.path=DIR."
         ) from error
     return place
 

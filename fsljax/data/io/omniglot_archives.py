@@ -71,8 +71,9 @@ def prepare(*, data_dir: str | None = None, base_url: str = BASE_URL) -> Path:
             # Another process may have been faster.
             if tfds_source.find(NAME, VERSION, data_dir) is None:
                 raise UserError(
-                    f"Omniglot cannot be written to {home / VERSION} ({tfds_source.reason(error)}).\n"
-                    "Name another folder with TFDS_DATA_DIR=FOLDER or --config.data.data_dir=FOLDER."
+                    f"Omniglot cannot be written to {home / VERSION} "
+                    f"({tfds_source.reason(error)}).\nGive another folder with "
+                    "TFDS_DATA_DIR=FOLDER or --config.data.data_dir=FOLDER."
                 ) from error
     return home / VERSION
 

@@ -85,8 +85,9 @@ def _stream(
         if not _in_processes(images, workers):
             raise
         raise UserError(
-            f"A process that reads the images in {images.folder} came to an end ({error}): give it more "
-            "memory, copy the data set again, or read without processes, --config.data.workers=0."
+            f"A worker process reading the images in {images.folder} ended unexpectedly "
+            f"({error}): give it more memory, copy the data set again, or read without worker "
+            "processes, --config.data.workers=0."
         ) from error
     finally:
         batches.close()

@@ -38,8 +38,8 @@ def dataset_info(folder: Path) -> tfds.core.DatasetInfo:
     for name in _class_names(_read(folder / FEATURES)):
         if not isinstance(name, str) or not _TFDS_CLASS.fullmatch(name):
             raise UserError(
-                f"{folder / FEATURES} asks for the class {name!r}, which is none of TFDS's features: nothing "
-                "else is imported. Copy the data set again."
+                f"{folder / FEATURES} asks for the class {name!r}, which is not a TFDS feature, "
+                "and nothing else is imported: copy the data set again."
             )
     try:
         info = tfds.builder_from_directory(folder).info
@@ -65,7 +65,8 @@ def check_features(
         if not isinstance(dict(info.features).get(name), kind):
             raise UserError(
                 f"{folder / FEATURES} describes no {kind.__name__} {name!r}, but "
-                f"{', '.join(sorted(info.features))}: copy the data set again, or name the one that is meant."
+                f"{', '.join(sorted(info.features))}: copy the data set again, or give the "
+                "intended one."
             )
 
 
@@ -132,6 +133,6 @@ def _check_classes(label: tfds.features.ClassLabel) -> None:
     if len(label.names) != label.num_classes:
         raise ValueError(f"a label has {label.num_classes} classes and {len(label.names)} names.")
     if len(set(label.names)) != len(label.names):
-        raise ValueError("two classes have one name.")
+        raise ValueError("two classes have the same name.")
     if odd := [name for name in label.names if not name.strip() or not name.isprintable()]:
         raise ValueError(f"a class has the name {odd[0]!r}.")

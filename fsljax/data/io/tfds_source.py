@@ -44,8 +44,8 @@ def data_folder(data_dir: str | None = None) -> Path:
         return Path("~/tensorflow_datasets").expanduser()
     except RuntimeError as error:
         raise UserError(
-            "The home folder in ~/tensorflow_datasets is unknown: name the folder of TFDS data sets with "
-            "--config.data.data_dir or TFDS_DATA_DIR."
+            "The home folder in ~/tensorflow_datasets is unknown: give the folder of TFDS data "
+            "sets with --config.data.data_dir or TFDS_DATA_DIR."
         ) from error
 
 
@@ -72,7 +72,7 @@ def find(name: str, version: str | None = None, data_dir: str | None = None) -> 
             f"{prepared[0]} holds {name} in {file_format(prepared[0])} format, which only TensorFlow reads; "
             "fsljax reads array_record.\n"
             f"Either prepare it again with `tfds build {name} --file_format=array_record` where TensorFlow "
-            "is installed,\nor name another data folder with --config.data.data_dir or TFDS_DATA_DIR."
+            "is installed,\nor give another data folder with --config.data.data_dir or TFDS_DATA_DIR."
         )
     return max(readable, key=lambda folder: [int(part) for part in folder.name.split(".")], default=None)
 

@@ -68,7 +68,9 @@ def check_zip(path: Path) -> None:
     except OSError:
         raise
     except Exception as error:  # zipfile and the decompressors each raise their own
-        raise OSError(f"the file is no whole zip archive ({str(error) or type(error).__name__})") from error
+        raise OSError(
+            f"the file is not a complete zip archive ({str(error) or type(error).__name__})"
+        ) from error
 
 
 def _check_number(members: list[zipfile.ZipInfo], path: Path) -> None:
@@ -87,13 +89,13 @@ def _check_names(members: list[zipfile.ZipInfo]) -> None:
         name = member.filename
         for parts in (PurePosixPath(name), PureWindowsPath(name)):
             if parts.anchor or ".." in parts.parts:
-                raise OSError(f"the archive has a member that leads out of its folder: {name}")
+                raise OSError(f"the archive has a member outside its folder: {name}")
         if re.search(r"[\x00-\x1f]", name) or name in seen:
-            raise OSError(f"the archive has a member of an impossible name, or of another's: {name!r}")
+            raise OSError(f"the archive has a member with an invalid or repeated name: {name!r}")
         seen.add(name)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise OSError(f"the archive has a member that is a link, or no file: {name}")
+            raise OSError(f"the archive has a member that is a link, or not a file: {name}")
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], packed: int) -> None:

@@ -70,7 +70,7 @@ def draw_distinct(key: jax.Array, limit: jax.Array | int, count: int) -> jax.Arr
     """
     chex.assert_rank(limit, 0)
     if isinstance(limit, int) and limit < count:
-        raise ValueError(f"{count} distinct integers below {limit} do not exist.")
+        raise ValueError(f"There are no {count} distinct integers below {limit}.")
     steps = jnp.arange(count, dtype=jnp.int32)
     limits = jnp.maximum(jnp.asarray(limit, jnp.int32) - steps, 1)
     ranks = jax.random.randint(key, (count,), 0, limits, jnp.int32)

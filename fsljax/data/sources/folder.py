@@ -131,7 +131,7 @@ def load_splits(
     }
     readable = [file for file in files if file not in unreadable]
     if unreadable:
-        notes.append(f"{_describe(root, unreadable, len(files))} They were left out.")
+        notes.append(f"{_describe(root, unreadable, len(files))} They were skipped.")
         parts = {
             part: {
                 name: [file for file in of_class if file not in unreadable]
@@ -152,7 +152,7 @@ def load_splits(
 
 def _existing_folder(path: str | os.PathLike[str]) -> Path:
     if path == "":
-        raise UserError("No image folder is given: name it with --config.data.path=DIR.")
+        raise UserError("No image folder is given: give one with --config.data.path=DIR.")
     root = given_path(path, "--config.data.path=DIR")
     if root.is_dir():
         return root
@@ -205,7 +205,7 @@ def _is_lasting(arrays: Mapping[str, np.ndarray], states: Sequence[FileState]) -
 def _decode(
     root: Path, files: Sequence[str], image_size: int, channels: Literal[1, 3], fitting: Fitting
 ) -> dict[str, np.ndarray]:
-    logging.info("Decoding %d images of %s; the next start finds them in the cache.", len(files), root)
+    logging.info("Decoding %d images of %s; the next run finds them in the cache.", len(files), root)
     images, unreadable = decode_images(
         [root / file for file in files], image_size=image_size, channels=channels, fitting=fitting
     )

@@ -232,6 +232,6 @@ def ink(png: bytes, what: str) -> np.ndarray:
     image = tfds_source.stored_image(png, what)
     if image.size != (STORED_SIZE, STORED_SIZE):
         raise UserError(
-            f"{what} has the size {image.size}, not {STORED_SIZE} a side: copy the data set again."
+            f"{what} has the size {image.size}, not {STORED_SIZE}×{STORED_SIZE}: copy the data set again."
         )
     return np.asarray(image.convert("L")) == 0

@@ -44,8 +44,8 @@ def load(data: Data) -> Splits:
     """Loads the task as configured; see `load_splits`."""
     if data.split_by != "classes":
         raise UserError(
-            f"config.data.split_by is {data.split_by!r}, but Lake's task is on characters never seen: set "
-            "--config.data.split_by=classes."
+            f"config.data.split_by is {data.split_by!r}, but Lake's task tests on unseen "
+            "characters: set --config.data.split_by=classes."
         )
     return load_splits(
         background=data.background,
@@ -127,8 +127,8 @@ def _check_background(characters: ImageDataset, background: str, place: Path) ->
     alphabets = {name.split("/")[0] for name in characters.class_names}
     if others := sorted(alphabets.difference(ALPHABETS)):
         raise UserError(
-            f"{place} holds {others[0]!r}, which is no background alphabet of Omniglot: the task is to be "
-            "learned from these alone. Give the published files."
+            f"{place} holds {others[0]!r}, which is not a background alphabet of Omniglot, and "
+            "the task must be learned from these alone: give the published files."
         )
     wanted = NUM_CHARACTERS if background == "all" else None
     if (wanted and characters.num_classes != wanted) or not alphabets.issuperset(

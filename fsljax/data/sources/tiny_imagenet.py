@@ -94,8 +94,8 @@ def _decode(folder: Path, image_size: int, fitting: Fitting) -> dict[str, np.nda
     names, labels = np.unique([name for name, _ in examples], return_inverse=True)
     if len(names) != NUM_CLASSES:
         raise UserError(
-            f"{folder} holds images of {len(names)} classes, not of Tiny ImageNet's {NUM_CLASSES}. "
-            "Put the whole data set there."
+            f"{folder} holds images of {len(names)} classes instead of Tiny ImageNet's "
+            f"{NUM_CLASSES}: put the complete data set there."
         )
     images = np.empty((len(examples), image_size, image_size, 3), np.uint8)
     for row, (name, encoded) in enumerate(examples):

@@ -49,8 +49,8 @@ def compute(
         twice = sorted(figures.keys() & computed.keys())
         if twice:
             raise UserError(
-                f"The metric {name!r} gives {', '.join(twice)}, as another of config.eval.metrics does: "
-                "leave one of them out."
+                f"The metric {name!r} gives {', '.join(twice)}, which another of config.eval.metrics gives "
+                "too: remove one of them."
             )
         figures |= computed
     return figures

@@ -58,8 +58,8 @@ class Conv4(nn.Module):
         *leading, height, width, _ = images.shape
         if min(height, width) < self.smallest_image():
             raise ValueError(
-                f"Images are {height}×{width}; {self.blocks} poolings need "
-                f"{self.smallest_image()}×{self.smallest_image()} at least."
+                f"Images are {height}×{width}; {self.blocks} poolings need at least "
+                f"{self.smallest_image()}×{self.smallest_image()}."
             )
         groups = 1
         for episodes in leading[:-1]:

@@ -55,7 +55,7 @@ class InceptionV3(nn.Module):
         """
         *leading, height, width, _ = images.shape
         if min(height, width) < self.smallest_image():
-            raise ValueError(f"Images are {height}×{width}; Inception-v3 needs 75×75 at least.")
+            raise ValueError(f"Images are {height}×{width}; Inception-v3 needs at least 75×75.")
         settings = self.settings
         x = images.reshape(-1, *images.shape[-3:])
         before, last = of_stages(leading, settings, running_average=running_average)

@@ -47,7 +47,7 @@ class LeNet(nn.Module):
         """
         *leading, height, width, _ = images.shape
         if min(height, width) < self.smallest_image():
-            raise ValueError(f"Images are {height}×{width}; LeNet needs {_SMALLEST}×{_SMALLEST} at least.")
+            raise ValueError(f"Images are {height}×{width}; LeNet needs at least {_SMALLEST}×{_SMALLEST}.")
         settings = self.settings
         x = images.reshape(-1, *images.shape[-3:])
         before, last = of_stages(leading, settings, running_average=running_average)

@@ -27,8 +27,8 @@ def build(network: Network) -> VisionTransformer:
     """
     if network.width % network.heads:
         raise UserError(
-            f"config.network.width is {network.width}, which config.network.heads, {network.heads}, does not "
-            "divide: each head of vit has an equal share of the width."
+            f"config.network.width is {network.width}, which is not divisible by config.network.heads, "
+            f"{network.heads}: each attention head of vit has an equal share of the width."
         )
     return VisionTransformer(
         network.patch_size, network.width, network.depth, network.heads, network.mlp_ratio,
@@ -54,7 +54,7 @@ def fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
         registers = shapes["reg_token"][1] if "reg_token" in shapes else 0
         places = shapes["pos_embed"][1]
     except (KeyError, IndexError, ValueError) as error:
-        raise UserError("The weights are of no Vision Transformer with timm's names.") from error
+        raise UserError("The weights are not those of a Vision Transformer with timm's names.") from error
     depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
     return {
         "patch_size": patch_size, "width": width, "depth": depth, "heads": max(1, width // 64),

@@ -90,7 +90,7 @@ def of_json(content: bytes | str, source: object) -> Description:
     except ValueError as error:
         raise UserError(f"{source} is not valid JSON: {str(error).rstrip('.')}.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{source} describes no weights: it holds no fields.")
+        raise UserError(f"{source} does not describe weights: it holds no fields.")
     return of_values(values, source)
 
 
@@ -186,13 +186,13 @@ def _numbers(given: object, least: float, where: str) -> tuple[float, ...]:
 def _side(given: object, where: str) -> int:
     sides = given[-2:] if isinstance(given, list) and len(given) == 3 else None
     if sides is None or sides[0] != sides[1] or type(sides[0]) is not int or not 1 <= sides[0] <= 2**14:
-        raise UserError(f"{where} is {shown(given)}; it must be channels, height and width, both the same.")
+        raise UserError(
+            f"{where} is {shown(given)}; it must be channels, height and width, with height and width equal."
+        )
     return sides[0]
 
 
 def _one_of(given: object, choices: tuple[str, ...], where: str) -> str:
     if given not in choices:
-        raise UserError(
-            f"{where} is {shown(given)}, which is not known here; it can be {', '.join(choices)}."
-        )
+        raise UserError(f"{where} is {shown(given)}, which is not supported; it can be {', '.join(choices)}.")
     return str(given)

@@ -64,7 +64,7 @@ def described(config: ConfigDict, *, kept: Collection[str] = (), images: bool = 
         found = resolve(network.weights, revision=network.weights_revision, network=own)
         if pinned and found.digest != pinned:
             raise UserError(
-                f"The SHA-256 of the weights {network.weights} is {found.digest}, and not "
+                f"The SHA-256 of the weights {network.weights} is {found.digest}, not "
                 f"config.network.weights_digest, {pinned}."
             )
         _fill(filled, found, kept, images)
@@ -126,13 +126,13 @@ def located(network: Network) -> Path:
     if network.weights_digest in ("", NO_DIGEST):
         path = given_path(network.weights, "config.network.weights")
         if not path.is_file():
-            raise UserError(f"There is no file of weights at {network.weights} (config.network.weights).")
+            raise UserError(f"There is no weights file at {network.weights} (config.network.weights).")
         return path
     found = resolve(network.weights, revision=network.weights_revision, network=network.name)
     if found.digest != network.weights_digest:
         raise UserError(
-            f"The weights {network.weights} (config.network.weights) are no longer those that this run was "
-            f"to begin with: their SHA-256 is {found.digest[:12]}…, it was {network.weights_digest[:12]}…. "
+            f"The weights {network.weights} (config.network.weights) are no longer those that this run "
+            f"started with: their SHA-256 is {found.digest[:12]}…, but was {network.weights_digest[:12]}…. "
             "Restore them, or give another --workdir."
         )
     return found.path
@@ -148,9 +148,12 @@ def _fill(config: ConfigDict, found: Pretrained, kept: Collection[str], images: 
         if _is_open(config, name, kept):
             _put(config, name, value)
         elif not _same(_value(config, name), value):
-            differing.append(f"config.{name} is {_value(config, name)}, and they say {_shown(value)}")
+            differing.append(f"config.{name} is {_value(config, name)}, but they specify {_shown(value)}")
     if differing:
-        print(f"Not as the weights {found.name} say: {'; '.join(differing)}.", file=sys.stderr)
+        print(
+            f"The config differs from what the weights {found.name} specify: {'; '.join(differing)}.",
+            file=sys.stderr,
+        )
     unsaid = [name for name in _ASSUMED if name not in told and (images or name != "data.image_size")]
     for name in unsaid:
         if _is_empty(_value(config, name)):
@@ -158,8 +161,8 @@ def _fill(config: ConfigDict, found: Pretrained, kept: Collection[str], images: 
     if set(unsaid) - {"network.padding"}:  # which does not say how images were
         taken = ", ".join(f"{name.partition('.')[2]} {_shown(_value(config, name))}" for name in unsaid)
         print(
-            f"{found.path} does not say what images its network was trained on; taken: {taken}. Set these "
-            "fields of the config if it was trained on others.",
+            f"{found.path} does not say what images its network was trained on; assumed: {taken}. Set these "
+            "config fields if it was trained on other images.",
             file=sys.stderr,
         )
     config.network.weights_revision = found.revision

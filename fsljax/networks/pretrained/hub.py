@@ -93,7 +93,7 @@ def fetch(repository: str, name: str, revision: str, *, cached_first: bool = Fal
             if cached is None:
                 raise UserError(_sentence(error, repository, name, revision, began=False)) from error
             print(
-                f"{endpoint()} cannot be reached: {repository} is taken from {cache_folder()}.",
+                f"{endpoint()} cannot be reached: using {repository} from {cache_folder()}.",
                 file=sys.stderr,
             )
             return _whole(cached, repository, name)
@@ -140,7 +140,11 @@ def _bar(hub: Any, repository: str, name: str, size: int | None) -> type:
 
     if name == WEIGHTS:
         amount = f" ({size / 1e6:,.1f} MB)" if size else ""
-        print(f"fetching {repository}{amount}, unless {cache_folder()} has it …", file=sys.stderr, flush=True)
+        print(
+            f"downloading {repository}{amount}, unless it is in {cache_folder()} …",
+            file=sys.stderr,
+            flush=True,
+        )
     received = 0.0
 
     class Bar(tqdm):
@@ -148,7 +152,7 @@ def _bar(hub: Any, repository: str, name: str, size: int | None) -> type:
             nonlocal received
             received += max(n or 0, 0)
             if size and received > _MOST_RECEIVED * size:
-                raise ConnectionError("the connection was cut at every try")
+                raise ConnectionError("the connection was lost on every attempt")
             shown: bool | None = super().update(n)
             return shown
 
@@ -170,7 +174,7 @@ def _cached(hub: Any, repository: str, name: str, revision: str) -> Fetched | No
             repository, name, revision=revision, cache_dir=str(cache_folder()), local_files_only=True
         )
     except hub.errors.HFValidationError as error:
-        raise UserError(f"{repository!r} (config.network.weights) can be no repository: {error}") from error
+        raise UserError(f"{repository!r} (config.network.weights) cannot be a repository: {error}") from error
     except (OSError, hub.errors.EntryNotFoundError):
         return None
     return _described(Path(path), "")
@@ -194,7 +198,7 @@ def _whole(fetched: Fetched, repository: str, name: str) -> Fetched:
             with contextlib.suppress(OSError):
                 part.unlink()
         raise UserError(
-            f"The file {name} of {repository} is damaged: its SHA-256 is {digest[:12]}… and the hub's "
+            f"The file {name} of {repository} is damaged: its SHA-256 is {digest[:12]}… and the hub's is "
             f"{fetched.digest[:12]}…. It was removed from {cache_folder()}: run the same command again."
         )
     return fetched._replace(digest=digest)
@@ -224,13 +228,13 @@ def _sentence(error: Exception, repository: str, name: str, revision: str, *, be
     where, status = endpoint(), _status(error)
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"{repository} is gated: accept its conditions on {where}/{repository}, then set HF_TOKEN to a "
-            "token of yours (or run: hf auth login)."
+            f"{repository} is gated: accept its conditions on {where}/{repository}, then set HF_TOKEN to "
+            "your token (or run: hf auth login)."
         )
     if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
         return (
-            f"{where} has no repository {repository!r} (config.network.weights) that could be read, and "
-            "there is no file of that name: correct it; a private one needs HF_TOKEN."
+            f"{where} has no repository {repository!r} (config.network.weights) that can be read, and there "
+            "is no file of that name: correct the name; a private repository needs HF_TOKEN."
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository} has no revision {revision!r}: correct it."
@@ -238,20 +242,23 @@ def _sentence(error: Exception, repository: str, name: str, revision: str, *, be
         return _unreachable(repository, _reason(error.__cause__ or error))
     if isinstance(error, errors.EntryNotFoundError) or status == 404:
         needed = "weights as safetensors" if name == WEIGHTS else "a description of its weights"
-        return f"{repository} has no {name}, {needed}: give one that has, or a file."
+        return f"{repository} has no {name}, {needed}: give a repository that has it, or a file."
     if isinstance(error, errors.HFValidationError):
-        return f"{repository!r} (config.network.weights) can be no repository: {_reason(error)}."
+        return f"{repository!r} (config.network.weights) cannot be a repository: {_reason(error)}."
     if _is_of_disk(error):
         return (
             f"{repository} cannot be written to {cache_folder()} ({_reason(error)}): free "
             "some space, or set HF_HOME to a folder elsewhere."
         )
     if status is not None:
-        return f"{where} answered {status} to a request for {repository}/{name}: try later, or give a file."
+        return (
+            f"{where} answered {status} to a request for {repository}/{name}: try again later, or give a "
+            "file."
+        )
     if began:
         return (
-            f"The connection to {where} was cut while {repository}/{name} was fetched ({_reason(error)}): "
-            "run the same command again, or give a file, --config.network.weights=FILE."
+            f"The connection to {where} was lost while {repository}/{name} was downloading "
+            f"({_reason(error)}): run the same command again, or give a file, --config.network.weights=FILE."
         )
     return _unreachable(repository, _reason(error))
 

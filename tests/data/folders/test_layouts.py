@@ -73,7 +73,7 @@ def test_a_linked_class_folder_is_no_second_class(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     parts, (note,) = listed(tmp_path)
     assert parts["train"] == {"a": [], "b": ["b/1.png", "b/2.png"], "c": ["c/1.png"]}
-    assert "count once (2): a/1.png, a/2.png" in note
+    assert "are counted once (2): a/1.png, a/2.png" in note
 
 
 def test_of_two_links_to_one_folder_the_first_counts(tmp_path):
@@ -135,7 +135,7 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
 
 
 def test_folders_without_class_folders_are_refused(tmp_path):
-    refused(tmp_path, "is empty: put a folder of images for each class into it")
+    refused(tmp_path, "is empty: put one folder of images per class into it")
     put(tmp_path, "b.png", "a.png")
     refused(tmp_path, r"holds images, such as a\.png, but no class folders")
 
@@ -263,7 +263,10 @@ def test_a_file_with_two_labels_is_refused(mini_imagenet, table):
     (mini_imagenet / "val.csv").write_text("filename,label\nn3_1.jpg,n3\n")
     with (mini_imagenet / f"{table}.csv").open("a") as lines:
         lines.write("n3_1.jpg,other\n")
-    refused(mini_imagenet, rf"Line 3 of .+{table}\.csv labels n3_1\.jpg as other, an earlier line as n3")
+    refused(
+        mini_imagenet,
+        rf"Line 3 of .+{table}\.csv labels n3_1\.jpg as other, but an earlier line labels it as n3",
+    )
 
 
 @pytest.mark.parametrize("start", ["", "filename,label\n"])
@@ -315,7 +318,7 @@ def test_cub_files_that_are_wrong_are_refused(cub):
     (cub / "classes.txt").write_text("one First_bird\n")
     refused(cub, r"classes\.txt must hold a number and a name on each line, but has 'one First_bird'")
     (cub / "classes.txt").write_text(names.replace("001.Bird_1\n", "001.Other\n"))
-    refused(cub, r"names 001\.Bird_1/001\.Bird_1_0\.jpg, whose class")
+    refused(cub, r"lists 001\.Bird_1/001\.Bird_1_0\.jpg, whose class")
     (cub / "classes.txt").unlink()
     refused(cub, r"classes\.txt is missing")
 
@@ -344,18 +347,18 @@ def test_the_usual_split_is_taken_among_several(cifar_fs):
     put(cifar_fs, "splits/another/train.txt")
     assert list(listed(cifar_fs)[0]["train"]) == ["a", "b"]
     (cifar_fs / "splits/bertinetto").rename(cifar_fs / "splits/own")
-    refused(cifar_fs, "and holds another, own")
+    refused(cifar_fs, "but holds another, own")
 
 
 def test_classes_that_no_split_names_are_noted(cifar_fs):
     put(cifar_fs, "data/e/1.png")
     _, (note,) = listed(cifar_fs)
-    assert note.endswith("name them: e.")
+    assert note.endswith("list them: e.")
 
 
 def test_split_files_that_are_wrong_are_refused(cifar_fs):
     (cifar_fs / "splits/bertinetto/test.txt").write_text("d\nx\ny\n")
-    refused(cifar_fs, r"test\.txt names x, y, which .+/data has no class folder for")
+    refused(cifar_fs, r"test\.txt lists x, y, for which .+/data has no class folder")
     (cifar_fs / "splits/bertinetto/test.txt").unlink()
     refused(cifar_fs, r"test\.txt is missing")
 

@@ -44,7 +44,7 @@ def test_hard_links_count_once_where_the_first_is(tmp_path: Path):
         "train": {"a": ["train/a/1.png", "train/a/2.png"], "b": ["train/b/1.png"]},
         "test": {"c": ["test/c/1.png"]},
     }
-    assert "count once (3): train/a/3.png, train/b/0.png, test/c/2.png." in note
+    assert "are counted once (3): train/a/3.png, train/b/0.png, test/c/2.png." in note
 
 
 @pytest.mark.parametrize("kind", ["symbolic", "hard"])
@@ -56,7 +56,7 @@ def test_a_link_into_another_part_of_the_same_class_counts_once(tmp_path: Path, 
         (tmp_path / "test/a/1.png").symlink_to(tmp_path / "train/a/1.png")
     parts, (note,) = listed(tmp_path, shared_classes=True)
     assert parts["test"]["a"] == ["test/a/2.png"] and parts["train"]["a"] == ["train/a/1.png"]
-    assert "count once (1): test/a/1.png" in note
+    assert "are counted once (1): test/a/1.png" in note
 
 
 def test_a_file_in_two_tables_is_refused(tmp_path: Path):
@@ -65,7 +65,7 @@ def test_a_file_in_two_tables_is_refused(tmp_path: Path):
         rows = f"{name}.png,{name}\n" + ("train.png,train\n" if name == "test" else "")
         (tmp_path / f"{name}.csv").write_text(f"filename,label\n{rows}")
     with pytest.raises(
-        UserError, match=r"Line 3 of .+test\.csv names train\.png, which train\.csv names, too"
+        UserError, match=r"Line 3 of .+test\.csv lists train\.png, which train\.csv lists too"
     ):
         listed(tmp_path)
 
@@ -75,7 +75,7 @@ def test_a_class_in_two_lists_is_refused_where_parts_share_classes(tmp_path: Pat
     (tmp_path / "splits/own").mkdir(parents=True)
     for part in ("train", "val", "test"):
         (tmp_path / f"splits/own/{part}.txt").write_text("a\nb\n")
-    with pytest.raises(UserError, match=r"data/a/1\.png both in train and in validation"):
+    with pytest.raises(UserError, match=r"data/a/1\.png in both train and validation"):
         listed(tmp_path, shared_classes=True)
 
 
@@ -92,7 +92,7 @@ def test_names_in_two_unicode_forms_are_one_class(tmp_path: Path):
     put(tmp_path, f"{decomposed}/1.png", f"{composed}/2.png", "a/1.png")
     parts, (note,) = listed(tmp_path)
     assert parts["train"] == {"a": ["a/1.png"], composed: [f"{decomposed}/1.png", f"{composed}/2.png"]}
-    assert "written in two Unicode forms, which count as one (1): é" in note
+    assert "have two Unicode forms, and are treated as one class (1): é" in note
 
 
 def test_one_form_alone_stays_as_it_is(tmp_path: Path):
@@ -105,7 +105,7 @@ def test_a_class_in_two_parts_in_two_forms_is_found(tmp_path: Path):
     composed, decomposed = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
     put(tmp_path, f"train/{composed}/1.png", "train/a/1.png", f"test/{decomposed}/1.png", "test/b/1.png")
     put(tmp_path, "val/c/1.png", "val/d/1.png")
-    with pytest.raises(UserError, match="both in train and in test: é"):
+    with pytest.raises(UserError, match="in both train and test: é"):
         load_splits(tmp_path, image_size=4)
 
 
@@ -140,7 +140,7 @@ def test_copies_are_noted_at_the_first_and_the_second_start(tmp_path: Path):
     for _ in range(2):
         splits = load_splits(tmp_path, image_size=4)
         parts, classes, within = splits.notes
-        assert "(1): train/train0/0.png (train) and test/test1/copy.png (test); what is tested" in parts
+        assert "(1): train/train0/0.png (train) and test/test1/copy.png (test); a test would include" in parts
         assert "in two classes (1): train/train0/1.png (train) and train/train1/copy.png (train)" in classes
-        assert "twice in their class (1): val/val0/1.png" in within
+        assert "twice in one class (1): val/val0/1.png" in within
         assert [len(part.images) for part in (splits.train, splits.validation, splits.test)] == [7, 7, 7]

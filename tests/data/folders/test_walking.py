@@ -81,9 +81,7 @@ def test_names_of_parts_in_their_many_forms(tmp_path: Path, train: str, validati
 
 def test_a_part_beside_a_folder_of_another_name_is_no_class(tmp_path: Path):
     put(tmp_path, "training/a/1.png", "training/b/1.png", "holdout/c/1.png")
-    with pytest.raises(
-        UserError, match="holds training, which is called like a part of the data, beside holdout"
-    ):
+    with pytest.raises(UserError, match="holds training, which is named like a split, next to holdout"):
         listed(tmp_path)
     put(tmp_path, "holdout/1.png")  # now a folder of images as classes are, and training may be one
     assert set(listed(tmp_path)[0]["train"]) == {"training", "holdout"}
@@ -92,14 +90,14 @@ def test_a_part_beside_a_folder_of_another_name_is_no_class(tmp_path: Path):
 def test_folders_of_folders_are_noted(tmp_path: Path):
     put(tmp_path, "seen/a/1.png", "unseen/b/1.png")
     (note,) = listed(tmp_path)[1]
-    assert "counts as one class, though all images lie in folders below: seen, unseen" in note
+    assert "is treated as one class, although its images are all in subfolders: seen, unseen" in note
 
 
 def test_a_class_inside_another_is_noted(tmp_path: Path):
     put(tmp_path, "cat/1.png", "dog/1.png", "dog/cat/2.png", "dog/dog/3.png", "dog/puppy/4.png")
     parts, (note,) = listed(tmp_path)
     assert len(parts["train"]["dog"]) == 4
-    assert note.endswith("their images were counted (1): dog/cat.")
+    assert note.endswith("and were counted as part of it (1): dog/cat.")
 
 
 def test_names_with_line_breaks_stay_in_one_line(tmp_path: Path):

@@ -208,7 +208,7 @@ def test_a_damaged_entry_is_made_anew_with_one_warning(home, caplog, name, damag
     assert_same(cached_arrays("data", "1" * 64, make))
     assert make.calls == 2
     (warning,) = caplog.records
-    assert f"data-{'1' * 16}" in warning.getMessage() and "made anew" in warning.getMessage()
+    assert f"data-{'1' * 16}" in warning.getMessage() and "regenerated" in warning.getMessage()
     assert_same(cached_arrays("data", "1" * 64, make))
     assert make.calls == 2
     assert [path.name for path in (home / "fsljax").iterdir()] == [f"data-{'1' * 16}"]
@@ -317,7 +317,7 @@ def test_what_others_could_have_put_there_is_not_used(home, caplog, change):
         assert_same(cached_arrays("data", "1" * 64, make))
     assert make.calls == 2
     (warning,) = caplog.records
-    assert "Nothing is cached, and nothing cached is used: " in warning.getMessage()
+    assert "Caching is disabled: " in warning.getMessage()
     assert str(home) in warning.getMessage()
 
 
@@ -370,7 +370,7 @@ for _ in range(3):
 def test_a_user_without_a_home_goes_without_a_cache():
     run = run_as_nobody_known()
     assert (run.returncode, run.stdout) == (0, "3\n3\n3\n"), run.stderr
-    assert run.stderr.count("Nothing is cached") == 1 and "set XDG_CACHE_HOME" in run.stderr
+    assert run.stderr.count("Caching is disabled") == 1 and "set XDG_CACHE_HOME" in run.stderr
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root becomes another user")
@@ -379,7 +379,7 @@ def test_a_cache_that_may_not_be_entered_is_not_used(home):
     home.chmod(0o700)
     run = run_as_nobody_known(XDG_CACHE_HOME=str(home))
     assert (run.returncode, run.stdout) == (0, "3\n3\n3\n"), run.stderr
-    assert run.stderr.count("Nothing is cached") == 1 and str(home) in run.stderr
+    assert run.stderr.count("Caching is disabled") == 1 and str(home) in run.stderr
 
 
 def test_a_file_is_cached_beside_the_arrays(home):

@@ -60,7 +60,7 @@ def test_a_format_is_told_by_the_first_bytes(head: bytes, name: str):
 def test_heic_that_cannot_be_read_says_what_to_install(tmp_path: Path, without_heif, name: str):
     (tmp_path / name).write_bytes(HEIC)
     with pytest.raises(
-        UserError, match=rf"{name} cannot be read: HEIC is read where .+: pip install pillow-heif\."
+        UserError, match=rf"{name} cannot be read: HEIC requires .+: pip install pillow-heif\."
     ):
         decode_image(tmp_path / name, image_size=8)
     with pytest.raises(UserError, match="pip install pillow-heif"):
@@ -72,8 +72,8 @@ def test_heic_that_cannot_be_read_says_what_to_install(tmp_path: Path, without_h
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.psd", b"8BPS" + bytes(99), "Photoshop is not read: convert it to PNG or JPEG"),
-        ("a.svg", b"<svg/>", "SVG is not read"),
+        ("a.psd", b"8BPS" + bytes(99), "Photoshop is not supported: convert it to PNG or JPEG"),
+        ("a.svg", b"<svg/>", "SVG is not supported"),
         ("a.png", b"", "the file is empty"),
         ("a.png", b"text", "not an image file"),
     ],
@@ -86,7 +86,7 @@ def test_other_formats_are_named(tmp_path: Path, name: str, content: bytes, told
 
 def test_the_preview_of_a_raw_file_is_not_taken_for_the_photograph(tmp_path: Path):
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.dng", "TIFF")
-    with pytest.raises(UserError, match="camera RAW is not read"):
+    with pytest.raises(UserError, match="camera RAW is not supported"):
         decode_image(tmp_path / "photo.dng", image_size=8)
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_read_for_want_of_a_package_is_tried_again(tmp_path: Path
 
     monkeypatch.setattr("fsljax.data.sources.folder.decode_images", decode)
     for _ in range(2):
-        assert any("renamed.jpg (HEIC is read" in note for note in load_splits(tmp_path, image_size=3).notes)
+        assert any("renamed.jpg (HEIC requires" in note for note in load_splits(tmp_path, image_size=3).notes)
     assert tried == [241, 241]
 
 

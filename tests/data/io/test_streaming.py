@@ -102,7 +102,7 @@ def test_a_process_that_dies_is_told_in_a_sentence(pictures_folder: Path):
     with pytest.raises(UserError) as caught:
         list(batches)
     assert str(caught.value).startswith(
-        f"A process that reads the images in {pictures_folder} came to an end"
+        f"A worker process reading the images in {pictures_folder} ended unexpectedly"
     )
     assert "config.data.workers=0" in str(caught.value)
     assert not multiprocessing.active_children()

@@ -77,7 +77,7 @@ def test_without_a_home_folder_another_is_asked_for(monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setattr(Path, "expanduser", lambda _: (_ for _ in ()).throw(RuntimeError("no home")))
     with pytest.raises(
-        UserError, match=r"home folder in ~/tensorflow_datasets is unknown: name .*TFDS_DATA_DIR"
+        UserError, match=r"home folder in ~/tensorflow_datasets is unknown: give .*TFDS_DATA_DIR"
     ):
         tfds_source.find("shades")
     with pytest.raises(UserError, match="home folder in ~nobody/data is unknown"):

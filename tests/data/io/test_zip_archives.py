@@ -69,12 +69,12 @@ def test_downloads_that_fail_leave_nothing(served, tmp_path):
     for name, message in {
         "missing.zip": "404",
         "interrupted.zip": "IncompleteRead|bytes",
-        "upwards.zip": "leads out of its folder: a/../../b",
-        "absolute.zip": "leads out of its folder: /b",
-        "windows.zip": "leads out of its folder",
-        "drive.zip": "leads out of its folder",
+        "upwards.zip": "has a member outside its folder: a/../../b",
+        "absolute.zip": "has a member outside its folder: /b",
+        "windows.zip": "has a member outside its folder",
+        "drive.zip": "has a member outside its folder",
         "damaged.zip": "damaged at a",
-        "page.zip": "no whole zip archive",
+        "page.zip": "not a complete zip archive",
     }.items():
         with pytest.raises(OSError, match=message):
             download_zip(f"{address}/{name}", tmp_path / name)
@@ -154,8 +154,8 @@ def encrypted(path):
 @pytest.mark.parametrize(
     "write, message",
     [
-        (linked, "a link, or no file: images/link"),
-        (twice, "another's: 'a'"),
+        (linked, "a link, or not a file: images/link"),
+        (twice, "repeated name: 'a'"),
         (bomb, "would unpack to 104,857,600"),
         (functools.partial(with_declared_size, size=999), "damaged at a"),
         (functools.partial(with_declared_size, size=1001), "1,000 bytes instead of 1,001"),

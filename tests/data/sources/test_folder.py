@@ -114,7 +114,7 @@ def test_a_part_without_a_folder_is_taken_from_train(root):
     assert splits.test.class_names == ("x", "y")
     assert [data.num_classes for data in parts_of(splits)] == [8, 2, 2]
     assert not set(splits.train.class_names) & set(splits.validation.class_names)
-    assert any("does not name its validation classes" in note for note in splits.notes)
+    assert any("does not define its validation classes" in note for note in splits.notes)
 
 
 def test_mini_imagenet_from_its_tables(root):
@@ -201,13 +201,13 @@ def test_shared_classes_in_part_folders(root):
     assert [data.class_names for data in parts_of(splits)] == [("a", "b", "c")] * 3
     np.testing.assert_array_equal(splits.test.class_counts(), [3, 3, 0])
     put_image(root / "test" / "unknown" / "0.png")
-    refused(root, "for test in .+ not among those for train: unknown", shared_classes=True)
+    refused(root, "of test in .+ missing from train: unknown", shared_classes=True)
 
 
 def test_classes_in_two_parts_are_refused_in_few_shot_learning(root):
     for part, names in {"train": "abc", "val": "de", "test": "cf"}.items():
         put_classes(root / part, names)
-    refused(root, r"both in train and in test: c\. .+ into one folder to have them divided\.$")
+    refused(root, r"in both train and test: c\. .+ into one folder to have them split\.$")
 
 
 def test_one_class_is_refused(root):
@@ -218,7 +218,7 @@ def test_one_class_is_refused(root):
 
 def test_too_few_classes_to_divide_are_refused(root):
     put_classes(root, NAMES[:5])
-    refused(root, "holds 5 classes .+ at least 6 are needed to divide them into train, validation and test")
+    refused(root, "holds 5 classes .+ at least 6 are needed to split them into train, validation and test")
     read(root, shared_classes=True)
 
 
@@ -275,7 +275,7 @@ def test_class_folders_without_images_are_left_out_and_noted(root):
     (root / "text" / "readme.txt").touch()
     splits = read(root)
     assert sorted(name for data in parts_of(splits) for name in data.class_names) == NAMES
-    assert any("with no images, which were left out (2): empty, text" in note for note in splits.notes)
+    assert any("with no images, which were skipped (2): empty, text" in note for note in splits.notes)
 
 
 def test_small_classes_are_left_out_where_wanted(root):
@@ -395,7 +395,7 @@ def test_a_linked_class_folder_is_left_out_and_noted(root):
     splits = read(root)
     assert sorted(name for data in parts_of(splits) for name in data.class_names) == NAMES
     assert sum(map(len, parts_of(splits))) == 30
-    assert any("through links" in note for note in splits.notes)
+    assert any("because of links" in note for note in splits.notes)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])

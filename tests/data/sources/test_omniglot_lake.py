@@ -233,7 +233,7 @@ def test_damaged_runs_are_refused(archives, tmp_path, damage, sentence):
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        (background_files(SMALL | {"Angelic": 2}, "a"), "'Angelic', which is no background alphabet"),
+        (background_files(SMALL | {"Angelic": 2}, "a"), "'Angelic', which is not a background alphabet"),
         (background_files({"Latin": 2, "Balinese": 2}, "a"), "is not the published background set 'small1'"),
         ({"readme.txt": b"?"}, "holds no ALPHABET/characterNN"),
     ],

@@ -98,7 +98,7 @@ def test_other_sizes_and_sets_of_the_same_layout(tmp_path):
 
 def test_missing_classes_are_counted(tmp_path):
     prepare(tmp_path, 7)
-    with pytest.raises(UserError, match="images of 7 classes, not of Tiny ImageNet's 200"):
+    with pytest.raises(UserError, match="images of 7 classes instead of Tiny ImageNet's 200"):
         tiny_imagenet.load_splits(data_dir=str(tmp_path))
 
 

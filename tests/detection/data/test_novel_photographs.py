@@ -217,7 +217,7 @@ def test_a_baseline_without_a_checkpoint_is_told_before_training(folder: Path, t
     stored = plain(replace(linear, head=replace(linear.head, kind="linear")))
     stored["loss"]["linear"] = 0.0
     write_json(tmp_path / "config.json", stored)
-    with pytest.raises(UserError, match=r"There is no checkpoint that can be read in"):
+    with pytest.raises(UserError, match=r"There is no readable checkpoint in"):
         checked_before_training(folder, baseline=str(tmp_path))
 
 

@@ -31,7 +31,7 @@ def test_right_wrong_and_missed_boxes_are_told_apart():
     assert kinds(section.html) == ["wrong", "right", "missed"]  # by score; the third is below the least
     assert 'x="3.0" y="2.0" width="20.0" height="10.0"' in section.html
     assert "&lt;a&gt; 0.60" in section.html and "<a>" not in section.html
-    assert "1 right, 1 wrong, 1 not found" in section.html
+    assert "1 correct, 1 wrong, 1 missed" in section.html
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -77,5 +77,5 @@ def test_a_metric_of_ones_own_is_named_by_its_module(
     }
     with pytest.raises(UserError, match=r"mymetrics.unfinished.* defines no compute"):
         metrics.compute(("mymetrics.unfinished",), embeddings, labels, seed=0)
-    with pytest.raises(UserError, match=r"'mymetrics.spread' gives spread, as another"):
+    with pytest.raises(UserError, match=r"'mymetrics.spread' gives spread, which another"):
         metrics.compute(("mymetrics.spread", "mymetrics.spread"), embeddings, labels, seed=0)

@@ -141,7 +141,7 @@ def test_the_smallest_image_leaves_one_place_and_a_smaller_one_is_refused(draw):
     images = jax.ShapeDtypeStruct((2, 1, 75, 90, 3), jnp.float32)
     features = jax.eval_shape(partial(network.apply, running_average=True), variables, images)
     assert features.shape == (2, 1, 2048)
-    with pytest.raises(ValueError, match="74×90; Inception-v3 needs 75×75"):
+    with pytest.raises(ValueError, match="74×90; Inception-v3 needs at least 75×75"):
         network.init(jax.random.key(0), np.zeros((1, 74, 90, 3)), running_average=True)
 
 

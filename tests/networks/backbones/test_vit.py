@@ -50,7 +50,7 @@ def test_an_image_smaller_than_a_patch_is_refused(draw):
 
 
 def test_heads_that_do_not_share_the_width_are_refused():
-    with pytest.raises(UserError, match=r"width is 384, which config\.network\.heads, 7, does not divide"):
+    with pytest.raises(UserError, match=r"width is 384, which is not divisible by config\.network\.heads, 7"):
         vit.build(Network(name="vit", heads=7))
 
 

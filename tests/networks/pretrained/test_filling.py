@@ -88,15 +88,19 @@ def test_what_the_user_sets_stays_with_one_line_of_warning(hub: Hub, capsys):
     network, data = filled(given)
     assert (network["input_mean"], network["input_std"]) == ((0.5,), (0.1, 0.2, 0.3))
     assert data == IMAGES | {"image_size": 64}
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "Not as the weights" in line]
-    assert "input_mean is (0.5,), and they say (0.4, 0.5, 0.6)" in line
-    assert "image_size is 64, and they say 96" in line
+    (line,) = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if "The config differs from what the weights" in line
+    ]
+    assert "input_mean is (0.5,), but they specify (0.4, 0.5, 0.6)" in line
+    assert "image_size is 64, but they specify 96" in line
 
 
 def test_what_the_command_line_sets_stays_even_where_it_is_the_default(hub: Hub, capsys):
     network, _ = filled(config(weights=NAME), kept=("network.input_mean",))
     assert network["input_mean"] == (0.0,)
-    assert "input_mean is (0.0,), and they say" in capsys.readouterr().err
+    assert "input_mean is (0.0,), but they specify" in capsys.readouterr().err
 
 
 def test_fields_that_hold_unless_described_give_way(hub: Hub, file: Path, capsys):
@@ -165,9 +169,9 @@ def test_a_description_that_cannot_be_is_told(folder: Path, field: str, value: o
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ("resnet81", "no file of weights at resnet81 .* Did you mean resnet18"),
-        ("no/such/file.safetensors", "There is no file of weights at no/such/file.safetensors"),
-        ("../a/b/c", "There is no file of weights"),
+        ("resnet81", "no weights file at resnet81 .* Did you mean resnet18"),
+        ("no/such/file.safetensors", "There is no weights file at no/such/file.safetensors"),
+        ("../a/b/c", "There is no weights file"),
         ("~nobody-at-all/x.npz", "home folder"),
     ],
 )
@@ -271,7 +275,7 @@ def test_every_name_of_the_table_says_all_that_a_config_needs():
 def test_drawings_are_not_cropped(name: str, field: str, value: object):
     given = config_of(name)[1]
     given.data[field] = value
-    with pytest.raises(UserError, match="are for photographs of a class each"):
+    with pytest.raises(UserError, match="are for labelled photographs"):
         methods.check(given)
 
 

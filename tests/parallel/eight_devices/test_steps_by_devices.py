@@ -226,7 +226,7 @@ def test_data_that_do_not_fit_on_a_device_are_divided_over_all():
 @pytest.mark.parametrize(
     ("name", "fields", "count", "fewer", "said"),
     [
-        ("softmax", {"train.examples": 3}, 5, 4, "24 images, which 5 devices cannot divide"),
+        ("softmax", {"train.examples": 3}, 5, 4, "24 images, which 5 devices cannot share equally"),
         ("protonet", {"train.episodes_per_step": 3}, 7, 6, "3 episodes of 24 images, which 7 devices"),
     ],
 )
@@ -241,6 +241,6 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(name, fields, count, 
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(UserError, match="there are 8 devices here: ask for 8 at most"):
+    with pytest.raises(UserError, match="there are 8 devices here: set it to 8 at most"):
         chosen(9)
     assert len(chosen(0)) == 8 and len(chosen(-1)) == 1
