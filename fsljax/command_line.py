@@ -30,7 +30,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: a config file, or the name of one that comes with fsljax."
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; runs/NAME by default, NAME being that of the config."
+    "workdir", None, "Folder of the run; by default runs/NAME, where NAME is that of the config."
 )
 _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the results; the workdir by default.")
@@ -65,7 +65,7 @@ def main(program: str = _LAUNCH, typed: str | None = None) -> None:
     except SystemExit as ended:
         ending.status = ended.code if isinstance(ended.code, int) else 0
         if not ending.status and output.failure is not None:
-            print(f"fsljax: Standard output could not be written: {output.failure}.", file=sys.stderr)
+            print(f"fsljax: Could not write to standard output: {output.failure}.", file=sys.stderr)
             ending.status = 1
         sys.exit(ending.status)
 
@@ -96,7 +96,7 @@ def stopped_sentence(typed: str | None = None) -> str:
     """What is said of a run that was stopped; `typed` is the command that goes on, launch.py's by default."""
     again = typed or f"python {' '.join(argv_as_typed())}"
     where = " on all hosts" if process_flags.are_given() else ""
-    return f"Stopped. To go on, run the same command again{where}:\n  {again}"
+    return f"Stopped. To continue, run the same command again{where}:\n  {again}"
 
 
 def _main(output: streams.Output, ending: Ending, interruption: Interruption, argv: Sequence[str]) -> None:
@@ -166,7 +166,7 @@ def _parse(argv: list[str], program: str = _LAUNCH) -> list[str]:
     if unordered := [argument for argument in argv[1:] if is_unordered(argument)]:
         _fail(f'{unordered[0]} has no order: give values in quotes and parentheses, such as "(1, 5)".')
     if len(rest) > 1:
-        _fail(f"{rest[1]!r} is no flag: values are given as --config.train.steps=100.")
+        _fail(f"{rest[1]!r} is not a flag: give values as --config.train.steps=100.")
     if _CONFIG.value.get("name") in (None, ""):
         with _CONFIG.value.unlocked():
             _CONFIG.value.name = Path(_one_path(argv).partition(":")[0]).stem
@@ -191,7 +191,7 @@ def _usage(program: str, *, full: bool = False) -> str:
             *common,
             "",
             "`fsljax configs` lists the configs that come with fsljax.",
-            "With --config, --help lists all fields of that config, too.",
+            "With --config, --help also lists all fields of that config.",
         ]
     )
 
@@ -219,7 +219,7 @@ def _one_path(argv: list[str]) -> str:
     unknown = [name for name in map(flag_name, argv[1:]) if name and not _is_known(name)]
     if unknown and not unknown[0].startswith("config."):
         raise UserError(_unknown_flag(unknown[0]))
-    beside = f" beside --{unknown[0]}" if unknown else ""
+    beside = f" along with --{unknown[0]}" if unknown else ""
     raise UserError(f"Give an experiment with --config=FILE{beside}. {experiments.at_hand()}")
 
 
@@ -232,7 +232,7 @@ def _unknown_flag(name: str) -> str:
     meant = nearest(name, known + [_STEP.name] + [one for one in process_flags.NAMES if one[:3] == name[:3]])
     there, beside = (", ".join(f"--{one}" for one in names) for names in (known, process_flags.NAMES))
     more = f"For evaluation: --{_STEP.name}. For several processes: {beside}."
-    return f"Unknown flag --{name}.{meant} There are {there}. {more}"
+    return f"Unknown flag --{name}.{meant} The flags are {there}. {more}"
 
 
 def _wrong_flag(argv: list[str], config: ConfigDict, error: Exception) -> str:

@@ -122,7 +122,7 @@ def read_run(folder: str | Path) -> Run:
             f"fsljax evaluate --workdir={path}."
         ) from None
     if not results["test"]:
-        raise UserError(f"The results in {path} hold no setting: evaluate it anew.")
+        raise UserError(f"The results in {path} contain no settings: evaluate the run again.")
     try:
         outcomes = read_arrays(path / CORRECT)
     except FileNotFoundError:
@@ -136,11 +136,11 @@ def why_not_paired(first: Run, first_name: str, run: Run, name: str, metric: str
     if None in images or images[0] != images[1]:
         return "they were tested on different images"
     if metric != "accuracy":
-        return f"{metric_title(metric)} has no value for each example"
+        return f"{metric_title(metric)} is not measured per example"
     outcomes = [_outcome(one, setting) for one, setting in ((first, first_name), (run, name))]
     for one, kept in zip((first, run), outcomes, strict=True):
         if kept is None:
-            return f"{one.name} holds no result of each example, so evaluate it anew"
+            return f"{one.name} has no per-example results, so evaluate it again"
     episodes = [
         str(one.outcomes.get(setting + OF_EPISODES, ""))
         for one, setting in ((first, first_name), (run, name))
@@ -154,7 +154,7 @@ def why_not_paired(first: Run, first_name: str, run: Run, name: str, metric: str
 
 def as_text(rows: Sequence[Row]) -> str:
     """A table for people, in per cent."""
-    lines = [["run", "seed", "step", "setting", "%", f"difference to {rows[0].run}, points", ""]]
+    lines = [["run", "seed", "step", "setting", "%", f"difference from {rows[0].run}, points", ""]]
     for row in rows:
         title = setting_title(row.setting)
         if row.metric != "accuracy":
@@ -189,7 +189,7 @@ def _row(run: Run, setting: str) -> Row:
     figures = run.settings[setting]
     names = [name for name in figures if not name.endswith("ci95") and name not in _COUNTS]
     if not names:
-        raise UserError(f"The setting {setting!r} in {run.name} has no figure: evaluate it anew.")
+        raise UserError(f"The setting {setting!r} in {run.name} has no figures: evaluate the run again.")
     metric = "accuracy" if "accuracy" in names else names[0]
     ci95 = figures.get("ci95" if metric == "accuracy" else f"{metric}_ci95")
     count = next((int(figures[name]) for name in _COUNTS if name in figures), None)
@@ -245,12 +245,10 @@ def _cells(row: Row) -> dict[str, object]:
 def run(argv: Sequence[str] | None = None, program: str = "compare") -> int:
     """Prints the comparison that the arguments ask for; the exit status."""
     parser = Parser(program, "Compares runs: each with the first, on the same test images or episodes.")
-    parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="workdirs, or folders that evaluation wrote to"
-    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="workdirs, or output folders of an evaluation")
     parser.add_argument(
         "--setting", action="append", default=[], metavar="NAME",
-        help="a setting of results.json; may be repeated; all that the runs share by default",
+        help="a setting of results.json; may be repeated; by default, all settings that the runs share",
     )  # fmt: skip
     parser.add_formats()
     given = parser.parse_args(argv)

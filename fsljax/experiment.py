@@ -250,7 +250,7 @@ def _open_workdir(
     """Makes the workdir this run's, or says that its images are others than those to evaluate on."""
     if mode == "evaluate":
         if not workdir.same_images(folder, images):
-            print(f"These are other images than those that {folder} was made with.", file=sys.stderr)
+            print(f"These images differ from those that the run in {folder} used.", file=sys.stderr)
         return
     if not checkpoints.selections():
         workdir.release(folder, config)

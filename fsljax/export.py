@@ -1,4 +1,4 @@
-"""Ships a run: fsljax export --workdir=runs/NAME --to=models/NAME, or python -m fsljax.export
+"""Exports the model of a run: fsljax export --workdir=runs/NAME --to=models/NAME, or python -m fsljax.export
 
 By default it copies the config and the best checkpoint's parameters and batch statistics, without optimiser
 state: what `--mode=evaluate` and `fsljax.api.Classifier` need. With `--format=jax` or `--format=onnx` it
@@ -87,8 +87,8 @@ def export_file(run: Path, target: Path, format: str, *, embeddings: bool | None
     folder = given_path(run, "--workdir")
     if workdir.method_of(folder) == stored.METHOD:
         raise UserError(
-            f"{folder} holds a detector, and classifiers alone can be exported as {format}: use it by "
-            "fsljax.api.Detector, or by fsljax.load_flax in code of your own."
+            f"{folder} holds a detector, and only classifiers can be exported as {format}: use it with "
+            "fsljax.api.Detector, or load it into your own code with fsljax.load_flax."
         )
     return Classifier.load(folder).export(given_path(target, "--to"), format, embeddings=embeddings)
 
@@ -100,7 +100,9 @@ def _rounded(model: Model) -> Model:
         with np.errstate(over="ignore"):
             rounded = np.asarray(array).astype(np.float16).astype(np.float32)
         if not np.isfinite(rounded).all():
-            raise ValueError("a parameter is beyond half precision, 65,504: leave --half out")
+            raise ValueError(
+                "a parameter exceeds the largest number in half precision, 65,504: leave --half out"
+            )
         return rounded
 
     params = jax.tree.map(in_half, model.variables["params"])
@@ -116,18 +118,22 @@ def run(argv: list[str] | None = None, program: str = "python -m fsljax.export")
     """
     parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True, help="the run, or a saved model")
-    parser.add_argument("--to", type=Path, required=True, help="a new folder; of jax and onnx a new file")
+    parser.add_argument("--to", type=Path, required=True, help="a new folder, or for jax and onnx a new file")
     parser.add_argument(
         "--format", choices=(_MODEL, *portable.FORMATS), default=_MODEL,
-        help="model: a folder that fsljax reads, by default; jax: a file that jax.export reads; onnx: a "
-        "file for onnxruntime and others. Either gives the probabilities of the classes, or embeddings where "
-        "no class is known, and a description is written beside it, FILE.json",
+        help="model (default): a folder that fsljax reads; jax: a file that jax.export reads; onnx: a file "
+        "for onnxruntime and others. The jax and onnx files return class probabilities, or embeddings if the "
+        "model knows no classes; a description is written beside them, FILE.json",
     )  # fmt: skip
     parser.add_argument(
-        "--embeddings", action="store_true", help="of jax and onnx: give embeddings though classes are known"
+        "--embeddings",
+        action="store_true",
+        help="for jax and onnx: return embeddings even if the model knows classes",
     )
     parser.add_argument(
-        "--half", action="store_true", help="round parameters to half precision: a third less to store"
+        "--half",
+        action="store_true",
+        help="round parameters to half precision, which saves about a third of the space",
     )
     arguments = parser.parse_args(argv)
     try:
@@ -136,7 +142,7 @@ def run(argv: list[str] | None = None, program: str = "python -m fsljax.export")
         print(f"fsljax: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print(f"Stopped: {arguments.to} may be there in part.", file=sys.stderr)
+        print(f"Stopped: {arguments.to} may be incomplete.", file=sys.stderr)
         return 130
     return 0
 
@@ -144,10 +150,10 @@ def run(argv: list[str] | None = None, program: str = "python -m fsljax.export")
 def _exported(given: argparse.Namespace) -> Path:
     if given.format == _MODEL:
         if given.embeddings:
-            raise UserError("--embeddings goes with --format=jax or --format=onnx.")
+            raise UserError("--embeddings needs --format=jax or --format=onnx.")
         return export(given.workdir, given.to, half=given.half)
     if given.half:
-        raise UserError("--half goes with --format=model: leave it out.")
+        raise UserError("--half works only with --format=model: leave it out.")
     return export_file(given.workdir, given.to, given.format, embeddings=given.embeddings or None)
 
 

@@ -146,7 +146,7 @@ def read_table(name: str) -> Reproducible:
     tables = table_names()
     if name not in tables:
         raise UserError(
-            f"There is no table {name!r}.{nearest(name, tables)} In {_TABLES} there are {', '.join(tables)}."
+            f"There is no table {name!r}.{nearest(name, tables)} {_TABLES} holds {', '.join(tables)}."
         )
     table: Reproducible = runpy.run_path(str(_TABLES / f"{name}.py"))["get_table"]()
     return table
@@ -171,7 +171,8 @@ def _stacked(workdirs: Sequence[Path], setting: str) -> np.ndarray:
     correct = [correct_of(workdir, setting) for workdir in workdirs]
     if len(set(map(len, correct))) > 1:
         raise UserError(
-            f"The runs {', '.join(map(str, workdirs))} were tested on other images: delete what is old."
+            f"The runs {', '.join(map(str, workdirs))} were tested on different images: "
+            "delete the outdated ones."
         )
     return np.stack(correct)
 
@@ -222,7 +223,7 @@ def _launch(
     if status:
         raise UserError(f"{' '.join(command)} ended with status {status}.")
     if not (workdir / product).exists() or (setting and setting not in settings_of(workdir)):
-        raise UserError(f"The run in {workdir} was stopped: give the same command again to go on.")
+        raise UserError(f"The run in {workdir} was stopped: run the same command again to continue.")
     try:
         write_json(record, done)
     except OSError as error:
@@ -236,7 +237,7 @@ def _recorded(record: Path) -> dict[str, object]:
     except FileNotFoundError:
         pass
     except UserError:
-        print(f"{record} is damaged: what it tells of is done anew.", file=sys.stderr)
+        print(f"{record} is damaged: its run is repeated.", file=sys.stderr)
     return {}
 
 
@@ -244,7 +245,7 @@ def _figure(workdir: Path, setting: str, metric: str) -> float:
     try:
         return settings_of(workdir)[setting][metric]
     except KeyError as error:
-        raise UserError(f"The results in {workdir} lack {error}: evaluate it anew.") from error
+        raise UserError(f"The results in {workdir} lack {error}: evaluate the run again.") from error
 
 
 def main(argv: list[str]) -> int:
@@ -260,7 +261,7 @@ def main(argv: list[str]) -> int:
         print(f"fsljax: {error}", file=sys.stderr)
         return error.exit_status
     except (KeyboardInterrupt, Stopped):
-        print("Stopped. Give the same command again to go on.", file=sys.stderr)
+        print("Stopped. Run the same command again to continue.", file=sys.stderr)
         return 130
     return 0
 
@@ -269,5 +270,5 @@ if __name__ == "__main__":
     output = streams.use()
     status = main(sys.argv[1:])
     if output.failure is not None:
-        print(f"fsljax: Standard output could not be written: {output.failure}.", file=sys.stderr)
+        print(f"fsljax: Could not write to standard output: {output.failure}.", file=sys.stderr)
     sys.exit(status or int(output.failure is not None))

@@ -94,7 +94,7 @@ def choices_of(given: Sequence[str], file: str | None) -> dict[str, list[str]]:
             raise UserError(f"--over {one} cannot be read: give FIELD=VALUE,VALUE, such as train.way=20,30.")
         choices[name] = list(dict.fromkeys(values))
     if not choices:
-        raise UserError("Nothing varies: give --over FIELD=VALUE,VALUE once or more, or --file.")
+        raise UserError("Nothing varies: give --over FIELD=VALUE,VALUE at least once, or --file.")
     return choices
 
 
@@ -221,21 +221,25 @@ def run(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         "sweep", "Trains an experiment with several values of its fields, then compares the runs."
     )
-    parser.epilog = "Any other flag of `fsljax train`, such as --config.train.steps=100, reaches every run."
+    parser.epilog = (
+        "Any other flag of `fsljax train`, such as --config.train.steps=100, is passed to every run."
+    )
     parser.add_argument("--config", required=True, help="the experiment, as for fsljax train")
     parser.add_argument("--over", action="append", default=[], metavar="FIELD=VALUES",
                         help="values of a field, separated by commas; may be repeated")  # fmt: skip
-    parser.add_argument("--file", metavar="FILE", help="the same as JSON: {FIELD: [VALUE, …]}")
+    parser.add_argument("--file", metavar="FILE", help="a JSON file of the same: {FIELD: [VALUE, …]}")
     parser.add_argument("--samples", type=positive, metavar="N", help="draw N of the combinations at random")
     parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time; 1 by default")
-    parser.add_argument("--folder", help="where the workdirs are; runs/sweeps/CONFIG by default")
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="number of runs at a time; 1 by default"
+    )
+    parser.add_argument("--folder", help="folder for the workdirs; runs/sweeps/CONFIG by default")
     given, flags = parser.parse_known_args(argv)
     try:
         for flag in flags:
             if not flag.startswith("-") or flag.lstrip("-").partition("=")[0] in ("workdir", "output_dir"):
                 raise UserError(
-                    f"fsljax sweep cannot take {flag}: give flags of fsljax train as --NAME=VALUE."
+                    f"fsljax sweep does not accept {flag}: give flags of fsljax train as --NAME=VALUE."
                 )
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(given.config.partition(":")[0]).stem)
         folder = given_path(given.folder or Path("runs/sweeps") / name, "--folder")
@@ -255,7 +259,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         print(f"fsljax: {error.filename} cannot be written ({error.strerror}).", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Stopped):
-        print("Stopped. Give the same command again to go on.", file=sys.stderr)
+        print("Stopped. Run the same command again to continue.", file=sys.stderr)
         return 130
     return int(bool(failed))
 

@@ -176,10 +176,10 @@ FILES = {
 SENTENCES = {
     # No config, or one that cannot be read.
     "": "Give an experiment with --config=FILE. ",
-    "--config.train.steps=1": "Give an experiment with --config=FILE beside --config.train.steps. ",
+    "--config.train.steps=1": "Give an experiment with --config=FILE along with --config.train.steps. ",
     "--config": "Give an experiment with --config=FILE. ",
     "--config=": "Give an experiment with --config=FILE. ",
-    "--config --config.train.steps=1": "Give an experiment with --config=FILE beside --config.t",
+    "--config --config.train.steps=1": "Give an experiment with --config=FILE along with --config.t",
     "--config=folder": "folder is a folder, not a config file. ",
     "--config=nofile.py:NAME": "There is no config file at nofile.py. ",
     "--config=tiny.py:NAME": "The config tiny.py holds one experiment: give --config=tiny.py wi",
@@ -197,10 +197,10 @@ SENTENCES = {
     # Flags.
     "--config=tiny.py --config=none.py": "--config is given twice, as tiny.py and as none.py: give one.",
     "--config.train.steps=1 --config=tiny.py": "Give --config=FILE before --config.train.steps.",
-    "--nonsense": "Unknown flag --nonsense. There are --config, --workdir, --mode, --output_dir.",
-    "--config=tiny.py --worksdir=x": "Unknown flag --worksdir. Did you mean workdir? There are --config, ",
-    "--config=tiny.py -x": "Unknown flag --x. There are --config, ",
-    "--config=tiny.py extra": "'extra' is no flag: values are given as --config.train.steps=100.",
+    "--nonsense": "Unknown flag --nonsense. The flags are --config, --workdir, --mode, --output_dir.",
+    "--config=tiny.py --worksdir=x": "Unknown flag --worksdir. Did you mean workdir? The flags are ",
+    "--config=tiny.py -x": "Unknown flag --x. The flags are --config, ",
+    "--config=tiny.py extra": "'extra' is not a flag: give values as --config.train.steps=100.",
     "--config=tiny.py --workdir": "Missing value for flag --workdir.",
     "--config=tiny.py --mode=nonsense": "--mode=nonsense: value should be one of <train_and_eva",
     "--config=tiny.py --mode=": "--mode=: value should be one of <train_and_evaluate|train|evaluate>.",
@@ -266,7 +266,7 @@ def test_every_way_to_ask_for_help_gets_it(line: str, answers):
     status, text = answers[line]
     assert status == 0
     assert text.startswith("python launch.py --config=FILE[:EXPERIMENT]")
-    assert text.endswith("all fields of that config, too.\n")
+    assert text.endswith("lists all fields of that config.\n")
 
 
 def test_help_with_a_config_tells_its_fields(answers):

@@ -65,10 +65,10 @@ def test_runs_on_the_same_images_are_paired_with_the_first(tmp_path: Path, right
     ("difference", "reason"),
     [
         ({"images": "b"}, "they were tested on different images"),
-        ({"kept": False}, "holds no result of each example, so evaluate it anew"),
+        ({"kept": False}, "has no per-example results, so evaluate it again"),
         ({"episodes": "y"}, "they were tested in different episodes"),
         ({"count": 100}, "they were tested on different numbers of examples"),
-        ({"changed": True}, "holds no result of each example, so evaluate it anew"),
+        ({"changed": True}, "has no per-example results, so evaluate it again"),
     ],
 )
 def test_what_cannot_be_paired_is_told_and_has_unpaired_intervals(
@@ -107,7 +107,7 @@ def test_a_figure_without_examples_is_shown_by_its_own_interval(tmp_path: Path):
     folders = [write_run(tmp_path / name, {}, more=detection) for name in "ab"]
     rows, notes = compare.compare(folders)
     assert rows[1].metric == "ap50_pooled" and rows[1].paired is False
-    assert "AP50, pooled has no value for each example" in notes[0]
+    assert "AP50, pooled is not measured per example" in notes[0]
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv", ""])
@@ -124,7 +124,7 @@ def test_the_command_prints_every_form(tmp_path: Path, right: np.ndarray, form: 
         assert printed.splitlines()[0].startswith("run,config,seed,step,setting,metric,value,ci95,count,diff")
         assert len(printed.splitlines()) == 3
     else:
-        assert "difference to run0, points" in printed
+        assert "difference from run0, points" in printed
 
 
 def test_what_is_no_run_is_told_in_a_sentence(tmp_path: Path, right: np.ndarray):

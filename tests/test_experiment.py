@@ -145,7 +145,7 @@ def test_other_images_are_not_trained_on_and_named_in_evaluation(
         run(config, mode="train_and_evaluate", folder=evaluated)
     assert contents(evaluated) == before
     run(config, mode="evaluate", folder=evaluated, output=tmp_path / "out")
-    assert "other images than those" in capsys.readouterr().err
+    assert "differ from those" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["train_and_evaluate", "train"])

@@ -111,7 +111,7 @@ def test_a_parameter_beyond_half_precision_is_refused(run: Path, tmp_path: Path)
     checkpoints = Checkpoints(large)
     checkpoints.write_model(model._replace(variables={**model.variables, "params": params}), None)
     checkpoints.close()
-    with pytest.raises(UserError, match="beyond half precision"):
+    with pytest.raises(UserError, match="largest number in half precision"):
         export(large, tmp_path / "model", half=True)
 
 
@@ -126,11 +126,11 @@ def test_options_that_do_not_go_together_are_told(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     for options, said in (
-        (["--format=jax", "--half"], "--half goes with --format=model"),
-        (["--embeddings"], "--embeddings goes with --format=jax"),
+        (["--format=jax", "--half"], "--half works only with --format=model"),
+        (["--embeddings"], "--embeddings needs --format=jax"),
     ):
         assert main_of_export([f"--workdir={run}", f"--to={tmp_path / 'new'}", *options]) == 2
         assert said in capsys.readouterr().err
     scenes = Path(__file__).parents[1] / "models" / "repmet_detection_scenes"
     assert main_of_export([f"--workdir={scenes}", f"--to={tmp_path / 'new'}", "--format=onnx"]) == 2
-    assert "holds a detector, and classifiers alone" in capsys.readouterr().err
+    assert "holds a detector, and only classifiers" in capsys.readouterr().err

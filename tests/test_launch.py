@@ -61,7 +61,7 @@ def test_a_signal_before_training_ends_a_run_at_once(start, tmp_path: Path, numb
     run.send_signal(number)
     output, errors = run.communicate(timeout=60)
     assert (run.returncode, output) == (0, "")
-    assert errors.startswith("Stopped. To go on, run the same command again:\n  python ")
+    assert errors.startswith("Stopped. To continue, run the same command again:\n  python ")
     assert errors.count("\n") == 2
 
 
@@ -103,7 +103,7 @@ def test_whoever_reads_the_output_may_leave(done: Path, config_file: Path):
 def test_output_that_finds_no_room_is_no_success(done: Path, config_file: Path):
     result = evaluated(done, config_file, ">/dev/full")
     assert result.returncode == 1
-    assert result.stderr.endswith("fsljax: Standard output could not be written: No space left on device.\n")
+    assert result.stderr.endswith("fsljax: Could not write to standard output: No space left on device.\n")
 
 
 @pytest.mark.slow

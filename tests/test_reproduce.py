@@ -88,7 +88,7 @@ def test_a_record_that_is_damaged_is_told_and_what_it_tells_of_done_anew(
         before = len(started)
         record.write_text(damaged)
         assert (launch(), launch()) == (before + 1, before + 1)
-        assert "is done anew" in capsys.readouterr().err
+        assert "its run is repeated" in capsys.readouterr().err
     (tmp_path / "correct.npz").unlink()
     assert launch() == len(started) == before + 2
 
@@ -105,7 +105,7 @@ def test_damaged_products_are_told(tmp_path: Path):
     for run, count in (("a", 3), ("b", 4)):
         (tmp_path / run).mkdir()
         np.savez(tmp_path / run / "correct.npz", softmax=np.ones(count, bool))
-    with pytest.raises(UserError, match="were tested on other images"):
+    with pytest.raises(UserError, match="were tested on different images"):
         reproduce._stacked([tmp_path / "a", tmp_path / "b"], "softmax")
     with pytest.raises(UserError, match="There are no results"):
         workdir.settings_of(tmp_path)
@@ -172,5 +172,5 @@ def test_a_signal_is_handed_on_to_the_run_under_way(tmp_path: Path, number: sign
     assert run.stderr is not None and run.stderr.readline() == "began\n"
     os.killpg(run.pid, number)  # as a terminal does
     _, errors = run.communicate(timeout=60)
-    assert errors == "saving\nStopped. Give the same command again to go on.\n"
+    assert errors == "saving\nStopped. Run the same command again to continue.\n"
     assert run.returncode == 130

@@ -82,8 +82,8 @@ def test_some_combinations_are_drawn_by_a_seed(config_file: Path, tmp_path: Path
     [
         (["--over", "train.wya=3,4"], "Unknown field config.train.wya of "),
         (["--over", "seed=0,1", "--config.seed=2"], "config.seed is given by --over and by a flag"),
-        (["--over", "seed=0,1", "--workdir=x"], "fsljax sweep cannot take --workdir=x"),
-        (["--over", "seed=0,1", "extra"], "fsljax sweep cannot take extra"),
+        (["--over", "seed=0,1", "--workdir=x"], "fsljax sweep does not accept --workdir=x"),
+        (["--over", "seed=0,1", "extra"], "fsljax sweep does not accept extra"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_trained(
@@ -138,9 +138,9 @@ def test_a_sweep_that_is_stopped_saves_and_a_run_that_fails_is_named(config_file
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
     errors = started.communicate(timeout=60)[1]
-    assert started.returncode == 130 and errors.endswith("Stopped. Give the same command again to go on.\n")
+    assert started.returncode == 130 and errors.endswith("Stopped. Run the same command again to continue.\n")
     log = next((tmp_path / "sweep").glob("*.log")).read_text()
-    assert "Stopped. To go on" in log
+    assert "Stopped. To continue" in log
     failing = subprocess.run(
         command(config_file, "--over", "train.way=4,500", "--config.train.steps=2"),
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,

@@ -38,19 +38,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "model", metavar="MODEL", help="a folder that Detector.save wrote, or a run's workdir"
     )
-    parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, or folders of them")
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
     parser.add_argument(
         "--least",
         type=fraction,
         metavar="SCORE",
-        help="least score of an object; as the detector was calibrated by default, or 0.3",
+        help="minimum score of a detection; by default, the calibrated threshold of the detector, or 0.3",
     )
     written = parser.add_mutually_exclusive_group()
     written.add_argument(
         "--save", metavar="FOLDER",
-        help="a new folder, for the images with boxes drawn in, and detections.json in COCO's form",
+        help="a new folder for the images with boxes drawn in, and detections.json in COCO format",
     )  # fmt: skip
-    written.add_argument("--to", metavar="FOLDER", help="a new folder, for the drawn images alone")
+    written.add_argument("--to", metavar="FOLDER", help="a new folder for the drawn images only")
     parser.add_formats()
     given = parser.parse_intermixed_args(arguments)
 
@@ -89,8 +89,8 @@ def _load(model: str) -> Detector:
     detector = Detector.load(model)
     if not detector.classes:
         raise UserError(
-            f"The detector in {model} knows no class: teach it some with fsljax enroll {model} "
-            "--annotations=FILE --to=FOLDER, or in Python, Detector.load(MODEL).enroll(images, boxes, "
+            f"The detector in {model} knows no classes: teach it some with fsljax enroll {model} "
+            "--annotations=FILE --to=FOLDER, or, in Python, Detector.load(MODEL).enroll(images, boxes, "
             "labels).save(FOLDER)."
         )
     return detector

@@ -19,14 +19,21 @@ _HEAD = "logistic"  # of pretrained weights
 
 def main(arguments: list[str]) -> int:
     """Enrolls a folder of class folders, or annotated boxes, saves the model, and prints its classes."""
-    parser = Parser("enroll", "Teaches a model classes, a folder of images each; a detector, by boxes.")
+    parser = Parser(
+        "enroll",
+        "Teaches a model new classes, from one folder of images per class, or a detector, from boxes.",
+    )
     parser.add_argument(
         "model", metavar="MODEL",
-        help="a run's workdir, a shipped model, or a saved one; or pretrained weights by name, such as "
-        "efficientnet_lite0, by a repository of the hub or by a file: with --to",
+        help="a run's workdir, a shipped model or a saved one; or, with --to, pretrained weights: a name "
+        "such as efficientnet_lite0, a repository of the Hugging Face hub, or a file",
     )  # fmt: skip
-    parser.add_argument("folder", metavar="DIR", nargs="?", help="holds a folder of images for each class")
-    parser.add_argument("--to", metavar="FOLDER", help="where the model is saved; where it was by default")
+    parser.add_argument(
+        "folder", metavar="DIR", nargs="?", help="a folder that holds one folder of images per class"
+    )
+    parser.add_argument(
+        "--to", metavar="FOLDER", help="where to save the model; by default, where it was loaded from"
+    )
     parser.add_argument(
         "--head", metavar="HEAD",
         help="how classes are compared: prototype, centered, logistic or representatives",
@@ -38,21 +45,21 @@ def main(arguments: list[str]) -> int:
 
     if given.annotations is not None:
         if given.folder is not None or given.head is not None:
-            parser.error("--annotations goes with neither DIR nor --head, which are for classifiers")
-        check_is(given.model, detector=True, instead=f"enroll {given.model} DIR")
+            parser.error("--annotations cannot be combined with DIR or --head, which are for classifiers")
+        check_is(given.model, detector=True, instead=f"fsljax enroll {given.model} DIR")
         return enroll_objects(given, _target(given.model, given.to))
     if given.folder is None:
-        parser.error("give DIR, a folder of images for each class, or for a detector --annotations=FILE")
+        parser.error("give DIR, with one folder of images per class, or for a detector --annotations=FILE")
     if (option := used_option(given)) is not None:
-        parser.error(f"{option} goes with --annotations alone, of a detector")
+        parser.error(f"{option} is for detectors: it needs --annotations=FILE")
     saved = is_saved(given.model)
     if given.to is None and is_weights(given.model):
         raise UserError(
-            f"{given.model} are pretrained weights: say where the model is to be saved, fsljax enroll "
+            f"{given.model} are pretrained weights: say where to save the model, fsljax enroll "
             f"{given.model} {given.folder} --to=FOLDER."
         )
     if saved or given.to is None:
-        check_is(given.model, detector=False, instead=f"enroll {given.model} --annotations=FILE")
+        check_is(given.model, detector=False, instead=f"fsljax enroll {given.model} --annotations=FILE")
     target = _target(given.model, given.to)
     classifier = _enrolled(given.model, given.folder, given.head, saved)
     classifier.save(target)

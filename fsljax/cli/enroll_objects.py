@@ -19,23 +19,35 @@ _OPTIONS = ("classes", "background", "augment", "clusters", "fine_tune_epochs", 
 
 def add_options(parser: Parser) -> None:
     """Adds those of a detector."""
-    group = parser.add_argument_group("of a detector")
+    group = parser.add_argument_group("for detectors")
     group.add_argument(
         "--annotations", metavar="FILE",
-        help="boxes as LabelMe, VOC (XML) or COCO (JSON) have them: a file, or a folder with its images",
+        help="boxes in LabelMe, VOC (XML) or COCO (JSON) format: a file, or a folder with its images",
     )  # fmt: skip
-    group.add_argument("--classes", metavar="NAMES", help="those to enroll, between commas; all by default")
-    group.add_argument("--background", metavar="DIR", help="a folder of images that hold none of the classes")
     group.add_argument(
-        "--augment", type=positive, metavar="N", help="changed views of each image that count too, up to 8"
+        "--classes", metavar="NAMES", help="classes to enroll, separated by commas; all by default"
     )
-    group.add_argument("--clusters", type=positive, metavar="N", help="representatives of a class at most")
     group.add_argument(
-        "--fine-tune-epochs", type=positive, metavar="N", help="how often the classes learn from all boxes"
+        "--background", metavar="DIR", help="a folder of images that contain none of the classes"
+    )
+    group.add_argument(
+        "--augment",
+        type=positive,
+        metavar="N",
+        help="augmented views of each image to enroll as well, up to 8",
+    )
+    group.add_argument(
+        "--clusters", type=positive, metavar="N", help="maximum number of representatives per class"
+    )
+    group.add_argument(
+        "--fine-tune-epochs",
+        type=positive,
+        metavar="N",
+        help="epochs of fine-tuning the classes on all boxes",
     )
     group.add_argument(
         "--calibrate", action="store_true", default=None,
-        help="choose the least score by the annotated images, each of which is left out in turn",
+        help="choose the score threshold by leave-one-out over the annotated images",
     )  # fmt: skip
 
 
@@ -89,5 +101,5 @@ def _print_classes(detector: Detector, folder: Path) -> None:
 
     rows = [[label, detector.boxes_of(label)] for label in detector.classes]
     as_table(["class", "boxes"], rows)
-    print(f"least score  {detector.threshold:.3f}")
+    print(f"threshold  {detector.threshold:.3f}")
     print(f"saved  {folder}")

@@ -82,7 +82,7 @@ def say_what_failed(images: Sequence[GivenImage]) -> int:
     failed = [image.path for image in images if image.failure is not None]
     if failed:
         print(
-            f"fsljax: Of {len(images):,} images {len(failed):,} could not be read: {first_few(failed)}.",
+            f"fsljax: {len(failed):,} of {len(images):,} images could not be read: {first_few(failed)}.",
             file=sys.stderr,
         )
     return int(bool(failed))
@@ -99,13 +99,13 @@ def _images_at(given: str, notes: list[str]) -> list[GivenImage]:
     path = given_path(given)
     if not path.is_dir():
         odd = path.exists() and not path.is_file()  # reading from a pipe would wait for whoever writes
-        return [GivenImage(str(path), "it is no file but a device or a pipe" if odd else None)]
+        return [GivenImage(str(path), "it is a device or a pipe, not a file" if odd else None)]
     others: list[str] = []
     names = sorted(images_below(path, path, others), key=natural)
     note_formats(path, others, notes)
     if not names:
         extensions = ", ".join(sorted(read_extensions()))
-        raise UserError(f"the folder holds no images that can be read ({extensions})")
+        raise UserError(f"the folder holds no readable images ({extensions})")
     return [GivenImage(str(path / Path(name))) for name in names]
 
 

@@ -16,7 +16,7 @@ COMMANDS = {
     "train": "Train and evaluate an experiment.",
     "evaluate": "Evaluate a trained run.",
     "predict": "Classify images with a model.",
-    "enroll": "Add new classes to a model, from a folder of images each.",
+    "enroll": "Add new classes to a model, each from a folder of images.",
     "detect": "Find objects with a detector.",
     "reproduce": "Run the experiments behind a table of the documentation, and print it.",
     "export": "Export the model of a run.",
@@ -92,7 +92,8 @@ def _found(command: str) -> Callable[[list[str]], int]:
     from fsljax.config.reading import nearest
 
     raise UserError(
-        f"There is no command {command!r}.{nearest(command, list(COMMANDS))} There are {', '.join(COMMANDS)}."
+        f"Unknown command {command!r}.{nearest(command, list(COMMANDS))} "
+        f"The commands are {', '.join(COMMANDS)}."
     )
 
 
@@ -120,7 +121,7 @@ def _sweep(arguments: list[str]) -> int:
 def _configs(arguments: list[str]) -> int:
     parser = Parser("configs", COMMANDS["configs"])
     parser.add_argument(
-        "text", metavar="TEXT", nargs="?", default="", help="only those whose name contains it"
+        "text", metavar="TEXT", nargs="?", default="", help="list only configs whose name contains TEXT"
     )
     given = parser.parse_args(arguments)
 
@@ -128,7 +129,7 @@ def _configs(arguments: list[str]) -> int:
 
     listed = shipped.listed(given.text)
     if not listed:
-        raise UserError(f"No config has {given.text!r} in its name: fsljax configs lists them all.")
+        raise UserError(f"No config name contains {given.text!r}: run fsljax configs to list them all.")
     print(shipped.as_text(listed))
     print(
         f"\nTrain one with {called()} train --config=NAME; its fields: {called()} train --config=NAME --help"
@@ -173,7 +174,7 @@ def _told(command: str, arguments: list[str]) -> int:
         status = ended.code if isinstance(ended.code, int) else 0
     output.flush()
     if output.failure is not None:
-        print(f"fsljax: Standard output could not be written: {output.failure}.", file=sys.stderr)
+        print(f"fsljax: Could not write to standard output: {output.failure}.", file=sys.stderr)
     ending.status = status or int(output.failure is not None)
     return ending.status
 

@@ -29,13 +29,13 @@ def check_is(model: str, *, detector: bool, instead: str = "") -> None:
     Args:
       model: as it was given.
       detector: which kind it is to be.
-      instead: the command for the other kind; "": predict or detect.
+      instead: what to use for the other kind; "": fsljax predict or fsljax detect.
     """
     if not is_saved(model):
         if is_weights(model):
             raise UserError(
-                f"{model} are pretrained weights, which know no class: teach them some with "
-                f"fsljax enroll {model} DIR --to=FOLDER, and give FOLDER."
+                f"{model} are pretrained weights, which know no classes: teach them some with "
+                f"fsljax enroll {model} DIR --to=FOLDER, then give FOLDER."
             )
         raise UserError(
             f"There is no model in {model}: give a run's workdir, or the folder of a saved model."
@@ -46,7 +46,7 @@ def check_is(model: str, *, detector: bool, instead: str = "") -> None:
         return
     if (method == _DETECTOR) != detector:
         kind, command = ("no detector", "predict") if detector else ("a detector", "detect")
-        raise UserError(f"{model} holds {kind}: use fsljax {instead or command}.")
+        raise UserError(f"{model} holds {kind}: use {instead or f'fsljax {command}'}.")
 
 
 def is_weights(model: str) -> bool:

@@ -32,12 +32,12 @@ class Answer(NamedTuple):
 
 def main(arguments: list[str]) -> int:
     """Prints what a model says of images; 1: some could not be read."""
-    parser = Parser("predict", "Names images by the classes that a model knows.")
+    parser = Parser("predict", "Classifies images into the classes that a model knows.")
     parser.add_argument("model", metavar="MODEL", help="a run's workdir, a shipped model, or a saved one")
-    parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, or folders of them")
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
     parser.add_argument(
         "--unknown", type=fraction, metavar="CONFIDENCE",
-        help="below it an image has no label; as the model was saved by default",
+        help="confidence below which an image gets no label; by default, the value saved with the model",
     )  # fmt: skip
     parser.add_argument("--top", type=positive, metavar="N", help="show the N likeliest labels")
     parser.add_formats()
@@ -74,8 +74,8 @@ def _load(model: str, unknown: float | None) -> Classifier:
     classifier = Classifier.load(model, unknown=unknown)
     if not classifier.classes:
         raise UserError(
-            f"The model in {model} knows no class: teach it some with fsljax enroll {model} DIR, DIR holding "
-            "a folder of images for each class."
+            f"The model in {model} knows no classes: teach it some with fsljax enroll {model} DIR, where DIR "
+            "holds one folder of images per class."
         )
     return classifier
 

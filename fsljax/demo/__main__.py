@@ -59,8 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         "--detector", metavar="FOLDER", action="append", default=[],
         help="a saved detector or a run's workdir; replaces the shipped one of its kind; may be given twice",
     )  # fmt: skip
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; this machine by default")
-    parser.add_argument("--port", type=_port, help="the first free one from 7860 by default")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; this machine only by default"
+    )
+    parser.add_argument(
+        "--port", type=_port, help="port to listen on; by default the first free one from 7860"
+    )
     return parser
 
 

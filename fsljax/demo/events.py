@@ -35,7 +35,10 @@ def told(outputs: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 said = message(str(error), is_error=True)
             except Exception as error:  # whatever it is, the page says so, and the terminal has the rest
                 logging.exception("The demo failed.")
-                said = message(f"That failed ({type(error).__name__}): see the terminal.", is_error=True)
+                said = message(
+                    f"Something went wrong ({type(error).__name__}): see the terminal for details.",
+                    is_error=True,
+                )
             return said if outputs == 1 else (said, *[gr.skip()] * (outputs - 1))
 
         return handled

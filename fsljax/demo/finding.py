@@ -170,7 +170,7 @@ class Finding:
         with keeping.opened(path, detector=True, instead="the tab that names images") as folder:
             detector = Detector.load(folder)
         if kind_of(detector) != kind:
-            raise UserError(f"This is a detector of {kind_of(detector).lower()}: load it in the other tab.")
+            raise UserError(f"This is a detector for {kind_of(detector).lower()}: load it in the other tab.")
         return cls.of(detector)
 
     def _checked_class(self, name: str | None) -> str:
@@ -206,12 +206,12 @@ def checked_box(box: Sequence[float | None], picture: Image.Image) -> Box:
       UserError: if a number is missing, or nothing is left of it.
     """
     if len(box) != 4 or any(one is None for one in box):
-        raise UserError("Give the box: click two opposite corners of it in the photograph.")
+        raise UserError("There is no box yet: click two opposite corners of the object in the photograph.")
     y_1, x_1, y_2, x_2 = (float(one or 0) for one in box)
     top, bottom = np.clip(sorted((y_1, y_2)), 0, picture.height).tolist()
     left, right = np.clip(sorted((x_1, x_2)), 0, picture.width).tolist()
     if bottom - top < 2 or right - left < 2:
-        raise UserError("The box is empty: click two opposite corners of it in the photograph.")
+        raise UserError("The box is empty: click two opposite corners of the object in the photograph.")
     return top, left, bottom, right
 
 

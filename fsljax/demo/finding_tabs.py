@@ -54,7 +54,7 @@ def characters_tab(models: Models) -> None:
     @told(2)
     def find(session: Finding | None, page: Image.Image | None, across: float, least: float) -> Any:
         if page is None:
-            raise UserError("Choose a page first, or let one be made.")
+            raise UserError("Choose a page first, or make one.")
         found = begun(session).find_characters(page, least, int(across))
         return message(_counted(len(found[1]))), found_figures([found])
 
@@ -71,14 +71,14 @@ def characters_tab(models: Models) -> None:
             enrolled = gr.HTML(elem_id="character-enrolled")
             table = gr.HTML(_empty("drawings", begun), elem_id="characters")
         with gr.Column(min_width=300):
-            gr.HTML("<h2>2. Find it in a page</h2>")
+            gr.HTML("<h2>2. Find it on a page</h2>")
             chosen = gr.File(label="A page of characters", elem_id="page-file")
             made = gr.Button("Make a page of letters", elem_id="make-page")
             shown = gr.Image(
                 label="Page", interactive=False, buttons=[], elem_id="page", alt_text="the page to search"
             )
-            across = gr.Slider(1, 12, sample.ACROSS, step=1, label="Characters across the page, about")
-            least = gr.Slider(0.05, 0.95, _LEAST_OF_CHARACTERS, step=0.05, label="Least score")
+            across = gr.Slider(1, 12, sample.ACROSS, step=1, label="Characters across the page (approximate)")
+            least = gr.Slider(0.05, 0.95, _LEAST_OF_CHARACTERS, step=0.05, label="Score threshold")
             ask = gr.Button("Find", variant="primary", elem_id="find-characters")
             said = gr.HTML(elem_id="characters-said")
             answers = gr.HTML(elem_id="characters-found")
@@ -133,7 +133,7 @@ def objects_tab(models: Models) -> None:
     session, picture, corner = gr.State(None), gr.State(None), gr.State(None)
     with gr.Row():
         with gr.Column(min_width=300):
-            gr.HTML("<h2>1. Box an object</h2>")
+            gr.HTML("<h2>1. Draw a box around an object</h2>")
             given = gr.File(label="A photograph of it", elem_id="object-file")
             shown = gr.Image(
                 label="Click two opposite corners of the object", interactive=False, buttons=[],
@@ -149,12 +149,12 @@ def objects_tab(models: Models) -> None:
             enrolled = gr.HTML(elem_id="object-enrolled")
             table = gr.HTML(_empty("boxes", begun), elem_id="objects")
         with gr.Column(min_width=300):
-            gr.HTML("<h2>2. Find its like</h2>")
+            gr.HTML("<h2>2. Find similar objects</h2>")
             asked = gr.File(
-                label=f"Other photographs, up to {_MOST_PHOTOGRAPHS}", file_count="multiple",
+                label=f"Other photographs (up to {_MOST_PHOTOGRAPHS})", file_count="multiple",
                 elem_id="search-files",
             )  # fmt: skip
-            least = gr.Slider(0.05, 0.95, _LEAST, step=0.05, label="Least score")
+            least = gr.Slider(0.05, 0.95, _LEAST, step=0.05, label="Score threshold")
             ask = gr.Button("Find", variant="primary", elem_id="find-objects")
             said = gr.HTML(elem_id="objects-said")
             answers = gr.HTML(elem_id="objects-found")
@@ -194,7 +194,7 @@ def _empty(unit: str, begun: Any) -> str:
 
 
 def _counted(count: int) -> str:
-    return {0: "Nothing found: lower the least score, or enrol another example.", 1: "Found one."}.get(
+    return {0: "Nothing found: lower the score threshold, or enrol another example.", 1: "Found one."}.get(
         count, f"Found {count}."
     )
 

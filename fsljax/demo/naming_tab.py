@@ -47,7 +47,7 @@ def naming_tab(models: Models) -> None:
     @told(2)
     def name_images(session: Naming | None, kind: str, files: Files, drawn: str, threshold: float) -> Any:
         answers = begun(session, kind).name(pictures(files, drawn), threshold)
-        few = "" if answers[0].confidence is not None else " Enrol a second class to be told the unknown."
+        few = "" if answers[0].confidence is not None else " Enrol a second class to detect unknown images."
         named = "1 image" if len(answers) == 1 else f"{len(answers)} images"
         return message(f"Named {named}.{few}"), named_figures(answers)
 
@@ -55,7 +55,9 @@ def naming_tab(models: Models) -> None:
     def load(path: str | None) -> Any:
         session = Naming.loaded(chosen_file(path))
         if session.takes_drawings and DRAWINGS not in kinds:
-            raise UserError("This is a model of drawings, and the demo was started with one of photographs.")
+            raise UserError(
+                "This model is for drawings, but the demo was started with a model for photographs."
+            )
         table = class_table(session.rows(), "images")
         return message(f"Loaded {len(session.rows())} classes."), session, table, ""
 

@@ -77,7 +77,7 @@ def start(page: gr.Blocks, host: str, port: int | None) -> str:
     except OSError as error:
         where = f"port {port}" if port is not None else "ports 7860 to 7959"
         raise UserError(
-            f"The demo cannot listen at {host}, {where} ({error.strerror or 'none is free'}): give another "
+            f"The demo cannot listen on {host}, {where} ({error.strerror or 'none is free'}): give another "
             "--port or --host."
         ) from error
     return str(address)

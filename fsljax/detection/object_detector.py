@@ -57,8 +57,8 @@ class Detector:
     def __init__(self, trained: TrainedDetector, space: Space | None = None):
         if REPRESENTATIVES not in trained.variables["params"]:
             raise UserError(
-                "This detector was trained with a linear head, which knows no new classes: load one that was "
-                "trained with config.head.kind 'repmet'."
+                "This detector was trained with a linear head, which cannot learn new classes: load one that "
+                "was trained with config.head.kind 'repmet'."
             )
         self._trained = trained
         self._space = HeadSpace(trained) if space is None else space

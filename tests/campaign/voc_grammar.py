@@ -249,7 +249,7 @@ def notes(folder: Folder) -> list[str]:
         said.append("several files")
     others = [marked for name, marked in folder.images.items() if name not in chosen]
     if any(not _readable(marked) and marked.fault != "absent" for marked in others):
-        said.append("cannot be read, passed over")
+        said.append("Unreadable annotations, skipped")
     if any(marked.filename == "another" for marked in chosen.values()):
         said.append("name another image")
     hidden = [

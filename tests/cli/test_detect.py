@@ -71,7 +71,7 @@ def test_what_is_found_is_saved_in_cocos_form(detector: Path, scene: Path, tmp_p
     Image.open(scene).crop((0, 0, 160, 100)).save(nested)
     folder = tmp_path / "saved"
     assert detect.main([str(detector), str(scene), str(bad.parent), f"--save={folder}"]) == 1
-    assert "1 could not be read" in capsys.readouterr().err
+    assert "1 of 3 images could not be read" in capsys.readouterr().err
     assert {path.name for path in folder.iterdir()} == {"scene.png", "wide.png", "detections.json"}
     document = json.loads((folder / "detections.json").read_text())
     assert [(one["id"], one["file_name"], one["height"], one["width"]) for one in document["images"]] == [
@@ -120,7 +120,7 @@ def test_images_are_drawn_into_no_folder_that_holds_anything(detector: Path, sce
 
 
 def test_a_detector_without_classes_says_how_it_gets_them(scene: Path):
-    with pytest.raises(UserError, match="knows no class: teach it some with fsljax enroll"):
+    with pytest.raises(UserError, match="knows no classes: teach it some with fsljax enroll"):
         detect.main([str(SCENES), str(scene)])
 
 

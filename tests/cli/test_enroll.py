@@ -35,7 +35,7 @@ def test_what_is_wrong_is_told_before_anything_is_computed(bare: Path, photograp
     for given, says in {
         (str(bare), "--head=forest"): "--head is 'forest'; it can be prototype",
         ("none", ""): "There is no model in none",
-        ("efficientnet_lite0", ""): "say where the model is to be saved",
+        ("efficientnet_lite0", ""): "say where to save the model",
         (
             "models/repmet_detection_scenes",
             "",

@@ -38,7 +38,7 @@ def test_a_detector_is_taught_what_is_annotated(annotated: Path, tmp_path: Path,
     given = [str(SCENES), f"--annotations={annotated}", f"--to={to}"]
     assert enroll.main([*given, "--calibrate", "--augment=1", "--fine-tune-epochs=2"]) == 0
     printed = capsys.readouterr().out
-    assert "block" in printed and "least score" in printed and str(to) in printed
+    assert "block" in printed and "threshold" in printed and str(to) in printed
     detector = Detector.load(to)
     assert detector.classes == ["bar", "block"] or detector.classes == ["block", "bar"]
     assert [detector.boxes_of(label) for label in detector.classes] == [2, 2]

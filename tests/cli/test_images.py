@@ -46,11 +46,11 @@ def test_what_is_no_image_is_told_and_loses_no_other(photographs: Path, tmp_path
     assert [image.failure is None for image in images] == [False] * 4 + [True, False]
     assert images[0].failure == "image file is truncated"
     assert images[1].failure == "No such file or directory"
-    assert "no images" in str(images[2].failure) and "pipe" in str(images[3].failure)
+    assert "no readable images" in str(images[2].failure) and "pipe" in str(images[3].failure)
     assert len(asked) == 2
     assert say_what_failed(images) == 1
     said = capsys.readouterr().err
-    assert said.startswith("fsljax: Of 6 images 5 could not be read: ") and said.count("\n") == 1
+    assert said.startswith("fsljax: 5 of 6 images could not be read: ") and said.count("\n") == 1
 
 
 def test_what_is_wrong_with_the_model_is_not_blamed_on_images(photographs: Path):

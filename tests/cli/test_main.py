@@ -93,7 +93,7 @@ def test_help_names_every_command(answers):
 def test_what_is_no_command_is_answered_with_the_nearest(answers):
     assert answers["pridict"] == [
         2,
-        "fsljax: There is no command 'pridict'. Did you mean predict? There are train, evaluate, predict, "
+        "fsljax: Unknown command 'pridict'. Did you mean predict? The commands are train, evaluate, predict, "
         "enroll, detect, reproduce, export, compare, sweep, configs.\n",
     ]
     assert answers["--helpp"][0] == 2
@@ -154,7 +154,7 @@ def test_the_sentence_of_a_stopped_run_names_the_command_that_goes_on(
     errors = run.communicate(timeout=60)[1]
     assert run.returncode == 0
     again = f"fsljax {shlex.join(arguments)}"
-    assert errors == f"Stopped. To go on, run the same command again:\n  {again}\n"
+    assert errors == f"Stopped. To continue, run the same command again:\n  {again}\n"
 
 
 def test_a_signal_while_imports_take_their_seconds_is_no_success(model: Path, photographs: Path):
@@ -182,7 +182,7 @@ def test_whoever_reads_may_leave_and_a_full_disk_is_no_success(run: Run):
     if Path("/dev/full").exists():
         done = run("predict", "--help", redirection=">/dev/full")
         assert done.returncode == 1
-        assert done.stderr == "fsljax: Standard output could not be written: No space left on device.\n"
+        assert done.stderr == "fsljax: Could not write to standard output: No space left on device.\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such names")

@@ -49,7 +49,7 @@ def test_csv_has_a_row_for_each_image_and_says_which_failed(
     assert rows[0]["error"] and not rows[1]["error"]
     assert rows[1]["label 2"] == "stripes"
     assert float(rows[1]["probability"]) + float(rows[1]["probability 2"]) == pytest.approx(1, abs=1e-5)
-    assert output.err == f"fsljax: Of 4 images 1 could not be read: {bad}.\n"
+    assert output.err == f"fsljax: 1 of 4 images could not be read: {bad}.\n"
 
 
 def test_the_table_shows_a_dash_below_the_threshold(model: Path, photographs: Path, capsys):
@@ -77,7 +77,7 @@ def test_of_one_class_no_confidence_is_told(photographs: Path, tmp_path: Path, c
 
 
 def test_a_model_without_classes_says_how_it_gets_them(bare: Path, photographs: Path):
-    with pytest.raises(UserError, match=f"knows no class: teach it some with fsljax enroll {bare} DIR"):
+    with pytest.raises(UserError, match=f"knows no classes: teach it some with fsljax enroll {bare} DIR"):
         predict.main([str(bare), str(photographs)])
 
 

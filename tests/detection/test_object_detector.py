@@ -128,7 +128,7 @@ def test_damaged_and_foreign_folders_are_told(trained: TrainedDetector, saved_on
     with pytest.raises(UserError, match="There is no detector"):
         Detector.load(tmp_path / "nothing")
     write_json(folder / "config.json", protonet.default_config().to_dict())
-    with pytest.raises(UserError, match="'protonet', not a detector's"):
+    with pytest.raises(UserError, match="'protonet', not a detector:"):
         Detector.load(folder)
 
 
@@ -141,14 +141,14 @@ def test_another_model_is_not_overwritten(trained: TrainedDetector, saved_once: 
 @pytest.mark.parametrize(
     ("boxes", "labels", "told"),
     [
-        ([[4, 6, 40, 26]], "a", "Box 0 of image 0, .* leaves the image, which is 32 high"),
+        ([[4, 6, 40, 26]], "a", "Box 0 of image 0, .* extends beyond the image, which is 32 high"),
         ([[4, 6, 4, 26]], "a", "has no area"),
-        ([[4, 6, np.nan, 26]], "a", "no finite number"),
+        ([[4, 6, np.nan, 26]], "a", "not a finite number"),
         ([BOX, BOX], "a", "There are 1 images, but boxes for 2"),
         ([BOX], ["a", "b"], "1 boxes were given with 2 labels"),
         ([BOX], [1.5], "must be a string or an integer"),
         ([np.zeros((0, 4))], "a", "Image 0 has no box"),
-        (7, "a", "no sequence"),
+        (7, "a", "not a sequence"),
     ],
 )
 def test_boxes_and_labels_that_cannot_be(
@@ -164,8 +164,8 @@ def test_what_cannot_be_detected(detector: Detector, images: np.ndarray):
         detector.detect(images)
     detector.enroll(images[:1], [BOX], "a")
     for options, told in (
-        ({"labels": ["b"]}, r"'b' is not enrolled; enrolled are \['a'\]"),
-        ({"labels": []}, "no label to look for"),
+        ({"labels": ["b"]}, r"'b' is not enrolled; the enrolled classes are \['a'\]"),
+        ({"labels": []}, "no labels to look for"),
         ({"threshold": 2.0}, "threshold from 0 to 1"),
     ):
         with pytest.raises(UserError, match=told):

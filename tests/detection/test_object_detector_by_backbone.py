@@ -81,9 +81,9 @@ def test_it_is_saved_with_the_classes(detector: Detector, images: np.ndarray, tm
     same(Detector.load(folder, compare="backbone").detect(images, threshold=0.0), expected)
     for again in (pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
         same(again.detect(images, threshold=0.0), expected)
-    with pytest.raises(UserError, match="enrolled with compare='backbone': load them so"):
+    with pytest.raises(UserError, match="enrolled with compare='backbone': load them with that"):
         Detector.load(folder, compare="head")
-    with pytest.raises(UserError, match="enrolled with the weights colours, and others are others"):
+    with pytest.raises(UserError, match="enrolled with the weights colours, not others"):
         Detector.load(folder, compare="backbone", weights="others")
     arrays = dict(np.load(folder / "enrolled.npz"))
     np.savez(folder / "enrolled.npz", **{**arrays, "space": np.array(json.dumps({}))})
@@ -92,9 +92,9 @@ def test_it_is_saved_with_the_classes(detector: Detector, images: np.ndarray, tm
 
 
 def test_what_cannot_compare_is_told(detector: Detector, tmp_path: Path):
-    with pytest.raises(UserError, match="compare is 'pixels'; it can be 'head' or 'backbone'"):
+    with pytest.raises(UserError, match="compare is 'pixels'; it must be 'head' or 'backbone'"):
         Detector.load(tmp_path / "model", compare="pixels")
-    with pytest.raises(UserError, match="give compare='backbone', too"):
+    with pytest.raises(UserError, match="weights apply only to compare='backbone'"):
         Detector.load(tmp_path / "model", weights="colours")
     Detector(replace(untrained(), step=3)).save(tmp_path / "grey")
     with pytest.raises(UserError, match="trained on grey drawings"):

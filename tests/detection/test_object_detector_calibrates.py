@@ -85,10 +85,10 @@ def test_background_counts_as_holding_nothing(detector: Detector, images: np.nda
 
 
 def test_nothing_to_calibrate_by_is_told(detector: Detector, images: np.ndarray):
-    with pytest.raises(UserError, match="no class was enrolled from two boxes"):
+    with pytest.raises(UserError, match="no class was enrolled from two or more boxes"):
         detector.calibrate()
     detector.enroll(images[:2], [BOX, BOX], ["a", "b"])
-    with pytest.raises(UserError, match="no class was enrolled from two boxes"):
+    with pytest.raises(UserError, match="no class was enrolled from two or more boxes"):
         detector.calibrate()
     with pytest.raises(UserError, match="Boxes and labels are missing"):
         detector.calibrate(images)

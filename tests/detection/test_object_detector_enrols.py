@@ -111,7 +111,7 @@ def test_folders_of_earlier_versions_are_read_but_not_fine_tuned(
     np.savez(tmp_path / "enrolled.npz", **kept)
     loaded = Detector.load(tmp_path)
     same(loaded.detect(images, threshold=0.0), detector.detect(images, threshold=0.0))
-    with pytest.raises(UserError, match="The photographs of the class 'a' are not kept"):
+    with pytest.raises(UserError, match="The photographs of the class 'a' are not stored"):
         loaded.enroll(images[1:2], [BOX], "b", fine_tune_epochs=1)
     assert loaded.enroll(images[1:2], [BOX], "b").classes == ["a", "b"]
 

@@ -234,7 +234,7 @@ def test_a_linear_head_has_no_representatives_and_scores_its_classes():
         ("scenes__noise", (0.1,), "must hold 2 numbers"),
         ("augment__zoom", (0.5, 2.0), "are for photographs"),
         ("augment__brightness", 0.1, "are for photographs"),
-        ("augment__zoom", (2.0, 0.5), "its two numbers must not fall"),
+        ("augment__zoom", (2.0, 0.5), "the first number must not exceed the second"),
         ("augment__rotation", 10.0, "photographs with boxes are changed by zoom"),
         ("train__repeat_threshold", 0.1, "are for photographs"),
     ],

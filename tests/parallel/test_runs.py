@@ -98,7 +98,7 @@ def test_a_stop_of_one_is_a_stop_of_all_and_the_run_goes_on(
     started[asked].send_signal(signal.SIGTERM)
     for one in outcomes(started):
         assert one.status == 0
-        assert "Stopped. To go on, run the same command again on all hosts:\n" in one.err
+        assert "Stopped. To continue, run the same command again on all hosts:\n" in one.err
     steps = [int(path.name) for path in (tmp_path / "run" / "checkpoints").glob("*") if path.name.isdigit()]
     assert 10 <= max(steps) < 40
     # By one process and two devices, and what it leaves is as if nothing had been.

@@ -68,7 +68,7 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_go_on(
     run.send_signal(number)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 0, errors
-    assert "To go on, run the same command again" in errors
+    assert "To continue, run the same command again" in errors
     assert "--workdir=stopped" in errors.splitlines()[-1]
     assert Checkpoints(tmp_path / "stopped").selections()
 
@@ -190,7 +190,7 @@ def test_a_signal_to_a_run_and_its_readers_stops_it_in_order(
     os.killpg(run.pid, number)  # as Ctrl-C does
     _, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
-    assert "To go on, run the same command again" in errors
+    assert "To continue, run the same command again" in errors
     assert "Traceback" not in errors and "leaked" not in errors
     wait_until_gone(readers)
 

@@ -67,8 +67,8 @@ def as_torchvision(config: ConfigDict, layout: str = "resnet50_fpn") -> ConfigDi
     known = layout.removeprefix(PREFIX)
     if known not in LAYOUTS:
         raise UserError(
-            f"There is no layout {layout!r} of torchvision's detectors.{nearest(known, list(LAYOUTS))} Known "
-            f"are {', '.join(LAYOUTS)}."
+            f"There is no layout {layout!r} of torchvision's detectors.{nearest(known, list(LAYOUTS))} The "
+            f"layouts are {', '.join(LAYOUTS)}."
         )
     for fields in (_COMMON, LAYOUTS[known]):
         for section, values in fields.items():

@@ -42,18 +42,21 @@ class BoxNotes:
         """
         if self.first and not self.pixels:
             raise UserError(
-                f"No box reaches beyond the first pixel of its image, first {self.first}: boxes seem to be "
-                "fractions of the sides. Give them in pixels."
+                f"No box extends beyond the first pixel of its image, first {self.first}: boxes seem to be "
+                "fractions of the image size. Give them in pixels."
             )
         return tuple(
             f"{what}: {len(sources)} ({first_few(sources)})."
             for what, sources in (
-                ("Boxes outside their image or without area, left out", self.dropped),
+                ("Boxes outside their image or without area, skipped", self.dropped),
                 (
-                    f"Boxes beyond the border of their image, by up to {self.farthest:.3g} pixels, cut there",
+                    f"Boxes beyond the border of their image, by up to {self.farthest:.3g} pixels, clipped",
                     self.cut,
                 ),
-                ("Objects of the same class and box as another of their image, counted once", self.repeated),
+                (
+                    "Objects with the same class and box as another in their image, counted once",
+                    self.repeated,
+                ),
             )
             if sources
         )
@@ -120,7 +123,7 @@ def _check(boxes: np.ndarray, fraction: np.ndarray, height: float, width: float,
         numbers = ", ".join(f"{value:g}" for value in boxes[first])
         raise UserError(
             f"Box {first} of {source}, [{numbers}], ends within the first pixel: it seems to be in fractions "
-            "of the sides. Give boxes in pixels."
+            "of the image size. Give boxes in pixels."
         )
 
 

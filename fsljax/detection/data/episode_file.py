@@ -137,8 +137,8 @@ def read_episodes(
     stored_count, stored_shots = len(stored["episodes"]), stored["shots"]
     if content is not None and content != stored["content"]:
         raise UserError(
-            f"The episodes {path} were made of other data than those at hand: their content differs. "
-            "Give the data they were made of, or name another file to have episodes written for these."
+            f"The episodes {path} were generated from different data: their content differs. Give the data "
+            "they were generated from, or name another file, where episodes of your data will be written."
         )
     _check_asked(path, "episodes", count, stored_count)
     _check_asked(path, "supports of a class", shots, stored_shots)
@@ -154,15 +154,15 @@ def _read(path: Path) -> Json:
     except FileNotFoundError as error:
         raise UserError(f"The episodes {path} cannot be read: {error.strerror}.") from error
     except UserError as error:
-        raise DamagedEpisodesError(f"{path} is no file of episodes: {error} Regenerate it.") from error
+        raise DamagedEpisodesError(f"{path} is not an episodes file: {error} Regenerate it.") from error
     if not isinstance(stored, dict) or type(stored.get("format")) is not int:
         raise DamagedEpisodesError(
-            f"{path} is no file of episodes: it says nothing of its format. Regenerate it."
+            f"{path} is not an episodes file: it does not state its format. Regenerate it."
         )
     if stored["format"] != FORMAT:
         raise UserError(
             f"The episodes {path} are in format {stored['format']}, but this version of fsljax reads format "
-            f"{FORMAT}. Regenerate them, or take the version that wrote them."
+            f"{FORMAT}. Regenerate them, or use the version that wrote them."
         )
     return stored
 

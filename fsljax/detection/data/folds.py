@@ -64,7 +64,7 @@ def hold_out(
     notes = [f"Held out as fold {data.fold} of {data.folds}: {', '.join(held)}."]
     if lost:
         notes.append(
-            f"{len(lost)} classes have no training image without these, and are left out: {first_few(lost)}."
+            f"{len(lost)} classes have no training images without these, and are skipped: {first_few(lost)}."
         )
     whole = take_images(both, _holding(both, held))
     return (

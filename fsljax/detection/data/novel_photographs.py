@@ -66,7 +66,7 @@ class NovelPhotographs:
                 self.data, count=count, seed=seed, way=way, shots=shots, queries_per_class=queries_per_class
             )
         except UserError as error:
-            raise UserError(f"{error} Or run no episodes: --config.eval.episodes=0.") from error
+            raise UserError(f"{error} Or turn episodes off: --config.eval.episodes=0.") from error
 
     def in_pixels(self, episodes: DetectionEpisodes) -> DetectionEpisodes:
         self._check_boxes(episodes)
@@ -109,8 +109,8 @@ class NovelPhotographs:
     ) -> tuple[ImageBatch, ImageBatch]:
         if distractors:
             raise UserError(
-                "config.eval.distractors is for scenes, and photographs hold other objects anyway: let it be "
-                "False."
+                "config.eval.distractors is for scenes, and photographs contain other objects anyway: set it "
+                "to False."
             )
         support, support_sizes = self.photographs(episodes.support[numbers])
         query, query_sizes = self.photographs(episodes.query[numbers])
@@ -147,7 +147,7 @@ class NovelPhotographs:
             return np.array([self._row_of[str(name)] for name in ids.flat]).reshape(ids.shape)
         except KeyError as error:
             raise UserError(
-                f"The episodes have an image {error} that the data lack: regenerate them."
+                f"The episodes use an image {error} that the data set does not have: regenerate them."
             ) from error
 
     @cached_property

@@ -58,9 +58,9 @@ def turn_notes(images: Sequence[StoredImage], sizes: Sequence[Sequence[int]]) ->
     if not turned:
         return ()
     return (
-        f"Images that EXIF turns or mirrors, though their size does not show it: {len(turned)} "
-        f"({first_few(turned)}). Their boxes are taken to be of the image as people see it; if they are of "
-        "the stored one, take the orientation out of the files (exiftool -Orientation= FILE).",
+        f"Images that EXIF rotates or mirrors without changing their size: {len(turned)} "
+        f"({first_few(turned)}). Their boxes are assumed to fit the displayed image; if they fit the stored "
+        "one, remove the orientation from the files (exiftool -Orientation= FILE).",
     )
 
 

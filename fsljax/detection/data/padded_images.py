@@ -94,8 +94,8 @@ def padded_batches(images: Images, data: Data, side: int | None = None) -> Itera
         told = " and ".join(f"{number} of {count} images {what}" for number, what in seen if number)
         warnings.warn(
             f"{told}, but this detector was trained on grey drawings "
-            f"(the data set {data.name!r}): what it finds in photographs means nothing, however high its "
-            "scores. Load a detector that was trained on photographs.",
+            f"(the data set {data.name!r}): its detections in photographs are meaningless, however high "
+            "their scores. Load a detector that was trained on photographs.",
             UserWarning,
             stacklevel=3,
         )
@@ -117,7 +117,7 @@ def listed_boxes(boxes: GivenBoxes) -> list[np.ndarray]:
         rows = [np.asarray(row) for row in boxes]
     except (TypeError, ValueError):
         raise UserError(
-            "The boxes are no sequence: give one [y_min, x_min, y_max, x_max] an image."
+            "The boxes are not a sequence: give one [y_min, x_min, y_max, x_max] per image."
         ) from None
     return [np.stack(rows)] if len(rows) == 4 and all(row.ndim == 0 for row in rows) else rows
 

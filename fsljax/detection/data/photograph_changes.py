@@ -52,7 +52,9 @@ def changed(key: jax.Array, photos: Photos, amounts: Augmentation) -> Photos:
 def check_amounts(amounts: Augmentation) -> None:
     """Raises a UserError for changes that boxes cannot follow, and for those that are asked for elsewhere."""
     if amounts.zoom[0] > amounts.zoom[1]:
-        raise UserError(f"config.augment.zoom is {tuple(amounts.zoom)}; its two numbers must not fall.")
+        raise UserError(
+            f"config.augment.zoom is {tuple(amounts.zoom)}; the first number must not exceed the second."
+        )
     for one in fields(shared.Augmentation):
         if one.name not in (*_COLOURS, "stretch") and getattr(amounts, one.name) != one.default:
             raise UserError(

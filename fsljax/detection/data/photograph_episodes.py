@@ -46,8 +46,8 @@ def make_episodes(
     able = [c for c in map(data.class_names.index, names) if len(images_of[c]) >= each]
     if len(able) < way:
         raise UserError(
-            f"An episode takes {each} images ({shots} supports and {queries_per_class} queries) of each of "
-            f"{way} classes, but only {len(able)} of the {len(names)} classes are in so many images"
+            f"An episode needs {each} images ({shots} supports and {queries_per_class} queries) of each of "
+            f"{way} classes, but only {len(able)} of the {len(names)} classes are in that many images"
             + (f" ({first_few([data.class_names[c] for c in able])})" if able else "")
             + ". Ask for fewer shots, queries or classes."
         )
@@ -93,8 +93,8 @@ def _one_episode(
             ]
             return classes, rows, np.array(boxes, np.float32)
     raise UserError(
-        f"Of {_TRIES} choices of {way} classes none had {each} images a class without an image being taken "
-        "twice: the classes share too many of their images. Ask for fewer shots, queries or classes."
+        f"None of {_TRIES} draws of {way} classes gave {each} images per class without using an image twice: "
+        "the classes share too many of their images. Ask for fewer shots, queries or classes."
     )
 
 

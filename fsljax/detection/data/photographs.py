@@ -197,7 +197,7 @@ def divided(
     names = tuple(data.base) or tuple(name for name in train.class_names if name not in novel)
     if both := sorted(set(novel) & set(names)):
         raise UserError(
-            f"The class {both[0]} is in config.data.base and in config.data.novel: take it out of one."
+            f"The class {both[0]} is in config.data.base and in config.data.novel: remove it from one."
         )
     of_novel = known = shots = None
     if novel:

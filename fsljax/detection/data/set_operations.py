@@ -82,8 +82,8 @@ def collect(
     for image in images:
         if unknown := [name for name in image.class_names if name not in index]:
             raise UserError(
-                f"{image.sources[0]} has an object of class {unknown[0]!r}, which is none of the "
-                f"{len(index)} classes ({first_few(class_names)}). Correct it, or name the class too."
+                f"{image.sources[0]} has an object of class {unknown[0]!r}, which is not one of the "
+                f"{len(index)} classes ({first_few(class_names)}). Correct it, or add the class."
             )
         numbers = np.array([index[name] for name in image.class_names], np.int32)
         image = replace(image, labels=(numbers[image.labels[0]],))
@@ -93,8 +93,8 @@ def collect(
         twice = next(name for name, count in Counter(ids).items() if count > 1)
         places = [image.sources[0] for image in checked if image.ids[0] == twice]
         raise UserError(
-            f"The image {twice} comes twice ({first_few(places)}). Take one of its annotations, or its "
-            "second line in the list, out."
+            f"The image {twice} is listed twice ({first_few(places)}). Remove one of its annotations, or "
+            "its second line in the list."
         )
     stored, sizes = [image.images[0] for image in checked], [image.sizes for image in checked]
     sizes_of_all = np.concatenate([np.zeros((0, 2), np.int32), *sizes])
@@ -143,9 +143,11 @@ def join(first: DetectionSet, second: DetectionSet) -> DetectionSet:
       UserError: their classes differ, or an image is in both.
     """
     if first.class_names != second.class_names:
-        raise UserError("Two data sets whose classes differ cannot be put together: take the same of both.")
+        raise UserError(
+            "Data sets with different classes cannot be combined: select the same classes of both."
+        )
     if both := sorted(set(first.ids) & set(second.ids)):
-        raise UserError(f"The image {both[0]} is in both of the data sets: take it out of one.")
+        raise UserError(f"The image {both[0]} is in both data sets: remove it from one.")
     return replace(
         first,
         images=[*first.images, *second.images],
@@ -240,6 +242,6 @@ def _alike(class_names: Sequence[str]) -> tuple[str, ...]:
     if not alike:
         return ()
     return (
-        "Classes whose names differ in case or spaces alone are trained as different ones: "
+        "Class names that differ only in case or spaces are treated as different classes: "
         f"{first_few(alike)}.",
     )

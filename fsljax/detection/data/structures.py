@@ -117,14 +117,14 @@ def other_size(
     """
     if annotated == stored:
         return UserError(
-            f"The image {image} is turned by its EXIF orientation: as people see it, it is {upright[1]} wide "
-            f"and {upright[0]} high, but its annotation says {annotated[1]} and {annotated[0]}, as it is "
-            "stored before turning. Boxes are of the image as it is seen: take the orientation out of it "
-            "(exiftool -Orientation= FILE), or annotate the turned image."
+            f"The image {image} is rotated by its EXIF orientation: as displayed, it is {upright[1]} wide "
+            f"and {upright[0]} high, but its annotation says {annotated[1]} and {annotated[0]}, its stored "
+            "size before rotation. Boxes must fit the displayed image: remove the orientation (exiftool "
+            "-Orientation= FILE), or annotate the rotated image."
         )
     return UserError(
         f"The image {image} is {upright[1]} wide and {upright[0]} high, but its annotation says "
-        f"{annotated[1]} and {annotated[0]}: its boxes would lie elsewhere. Correct it."
+        f"{annotated[1]} and {annotated[0]}, so its boxes would be misplaced. Correct it."
     )
 
 

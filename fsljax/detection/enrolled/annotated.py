@@ -88,7 +88,7 @@ def read_annotated(given: Any, classes: Collection[str] | None = None) -> Annota
     if not images:
         raise UserError(f"{where} has no boxes: annotate some objects first.")
     if ignored:
-        notes = (*notes, f"Difficult objects and crowds of {where}, left out: {ignored}.")
+        notes = (*notes, f"Difficult objects and crowds of {where}, skipped: {ignored}.")
     return Annotated(images, boxes, labels, notes)
 
 
@@ -105,7 +105,7 @@ def given_objects(images: Any, boxes: Any, labels: Any) -> tuple[Any, Any, Any]:
     if boxes is not None or not is_annotation(images):
         raise UserError(
             "Boxes and labels are missing: give images, boxes and labels, or a file or folder of annotations "
-            "(LabelMe, VOC's XML, COCO's JSON)."
+            "(LabelMe, VOC XML, COCO JSON)."
         )
     classes = [labels] if isinstance(labels, str) else labels
     read = read_annotated(images, None if classes is None else list(classes))
@@ -125,12 +125,12 @@ def _read(paths: Sequence[Path]) -> tuple[DetectionSet, tuple[str, ...]]:
     kinds.pop("", None)
     where = first_few([str(path) for path in paths])
     if not kinds:
-        raise UserError(f"{where} holds no annotations: no JSON of LabelMe or COCO, and no XML of VOC.")
+        raise UserError(f"{where} holds no annotations: no LabelMe or COCO JSON, and no VOC XML.")
     if len(kinds) > 1 or len(kinds.get("COCO", ())) > 1:
         found = [str(of_kind[0]) for of_kind in kinds.values()] if len(kinds) > 1 else map(str, kinds["COCO"])
         raise UserError(
-            f"{where} holds several annotations of the same images, perhaps ({first_few(list(found))}): name "
-            "the file, or the folder of XML files, that is meant."
+            f"{where} may hold several annotations of the same images ({first_few(list(found))}): give the "
+            "file, or the folder of XML files, to use."
         )
     ((kind, chosen),) = kinds.items()
     if kind == "COCO":
@@ -166,8 +166,8 @@ def _kind(file: Path, *, alone: bool) -> str:
         return "COCO"
     if alone:
         raise UserError(
-            f"{file} is not in a form that is known here: LabelMe's (shapes), or COCO's (images, annotations "
-            "and categories)."
+            f"{file} is in neither LabelMe format (shapes) nor COCO format (images, annotations and "
+            "categories)."
         )
     return ""
 
@@ -189,12 +189,14 @@ def _of_labelme(files: Sequence[Path], notes: list[str]) -> Iterable[DetectionSe
         stored = partial(bytes, content) if image is None and content is not None else image
         size = read.size or (size_of(image) if image is not None else None)
         if size is None or stored is None:
-            raise UserError(f"{file} does not say the size of its image, which is not beside it. Correct it.")
+            raise UserError(
+                f"{file} does not give the size of its image, which is not beside it. Correct it."
+            )
         yield one_image(
             stored, str(file), str(file), size, read.boxes, read.labels, [False] * len(read.labels)
         )
     if passed_over:
-        notes.append(f"Points and lines of LabelMe, left out: {len(passed_over)} ({first_few(passed_over)}).")
+        notes.append(f"LabelMe points and lines, skipped: {len(passed_over)} ({first_few(passed_over)}).")
 
 
 def _image_file(file: Path, named: str) -> Path:

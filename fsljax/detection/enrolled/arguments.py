@@ -42,5 +42,5 @@ def enrolled_labels(labels: Sequence[Label], known: Collection[Label]) -> list[L
     spelled = spelled_as(labels, known)
     for label in spelled:
         if not isinstance(label, Hashable) or label not in known:
-            raise UserError(f"{label!r} is not enrolled; enrolled are {list(known)}.")
+            raise UserError(f"{label!r} is not enrolled; the enrolled classes are {list(known)}.")
     return list(dict.fromkeys(spelled))

@@ -82,8 +82,8 @@ def judged_without_each(classes: Classes, enrollment: Enrollment, suppression: S
         counted = list(_judged_without_each_box(classes, enrollment, suppression))
     if not counted:
         raise UserError(
-            "There is nothing to calibrate by: no class was enrolled from two boxes or more. Give other "
-            "photographs with all of their boxes, calibrate(images, boxes, labels)."
+            "There is nothing to calibrate on: no class was enrolled from two or more boxes. Give other "
+            "photographs with all of their boxes: calibrate(images, boxes, labels)."
         )
     return counted
 
@@ -147,7 +147,7 @@ def best_threshold(images: Sequence[Judged]) -> float:
     right = np.concatenate([np.zeros(0, bool), *(one.right for one in images)])
     if not right.any():
         raise UserError(
-            "None of the objects was found again, whatever the threshold: give more photographs of each "
+            "None of the objects was detected again at any threshold: give more photographs of each "
             "class to enroll, or check their boxes and labels."
         )
     order = np.argsort(-scores, kind="stable")

@@ -74,8 +74,8 @@ class Classes:
             return Classes(known, negatives, photographs, clusters, self.epochs, self.threshold)
         if forgotten := [label for label in known if label not in whole]:
             raise UserError(
-                f"The photographs of the class {forgotten[0]!r} are not kept, for an earlier version saved "
-                "it: forget it and enrol it anew, or leave fine_tune_epochs at 0."
+                f"The photographs of the class {forgotten[0]!r} are not stored, because an earlier version "
+                "saved it: forget it and enrol it again, or leave fine_tune_epochs at 0."
             )
         start = {label: clustered(whole[label], clusters, normalize=enrollment.normalize) for label in known}
         learned = learned_further(start, photographs, enrollment, epochs)

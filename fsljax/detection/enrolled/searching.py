@@ -65,7 +65,7 @@ def search(
         asked: list[Any] = [labels] if isinstance(labels, str | Integral) else list(cast(Any, labels))
         chosen = enrolled_labels(asked, everything)
     if not chosen:
-        raise UserError("There is no label to look for: give one at least, or None for all.")
+        raise UserError("There are no labels to look for: give at least one, or None for all.")
     names, found = label_array(chosen), Detected([], [], [])
     compared = known.compared(chosen, space.enrollment)
     suppression = suppression_of(config.eval, keep=int(most))

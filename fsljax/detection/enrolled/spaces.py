@@ -33,30 +33,30 @@ def space_of(trained: TrainedDetector, compare: str | None, weights: str | None,
       UserError: there is no such space, its weights cannot be had, or the classes were enrolled in another.
     """
     if compare not in (None, HEAD, BACKBONE):
-        raise UserError(f"compare is {compare!r}; it can be 'head' or 'backbone'.")
+        raise UserError(f"compare is {compare!r}; it must be 'head' or 'backbone'.")
     if weights is not None and compare != BACKBONE:
-        raise UserError("weights are those of the backbone that compares: give compare='backbone', too.")
+        raise UserError("weights apply only to compare='backbone': give both.")
     kept = _kept(enrolled)
     there = kept is not None
     kept = kept or {}
     before = str(kept.get("compare", HEAD))
     if there and compare not in (None, before):
         raise UserError(
-            f"The classes in {enrolled.parent} were enrolled with compare={before!r}: load them so, or load "
-            "the detector without classes and enrol them anew."
+            f"The classes in {enrolled.parent} were enrolled with compare={before!r}: load them with "
+            "that, or load the detector without classes and enrol them again."
         )
     if (compare or before) == HEAD:
         return HeadSpace(trained)
     if trained.config.data.channels != 3:
         raise UserError(
-            "This detector was trained on grey drawings, and published backbones on photographs: compare by "
-            "its own head."
+            "This detector was trained on grey drawings, and published backbones on photographs: compare "
+            "with its own head."
         )
     backbone = load_backbone(str(weights or kept.get("weights") or _DEFAULT))
     if there and kept.get("digest") != backbone.digest:
         raise UserError(
-            f"The classes in {enrolled.parent} were enrolled with the weights {kept.get('weights')}, and "
-            f"{backbone.weights} are others: give those, or enrol the classes anew."
+            f"The classes in {enrolled.parent} were enrolled with the weights {kept.get('weights')}, not "
+            f"{backbone.weights}: give those, or enrol the classes again."
         )
     return BackboneSpace(trained, backbone)
 

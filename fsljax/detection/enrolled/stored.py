@@ -64,7 +64,7 @@ def classes_of(labels: Sequence[Label], arrays: Mapping[str, np.ndarray], dim: i
         return Classes()  # whatever space they would have been compared in
     representatives = _divided(arrays["representatives"], arrays["counts"], (dim,))
     if len(representatives) != len(labels):
-        raise ValueError("labels and representatives do not fit together")
+        raise ValueError("labels and representatives do not match")
     by_label = dict(zip(labels, representatives, strict=True))
     if "numbers" not in arrays:
         return Classes(by_label)
@@ -94,7 +94,7 @@ def _photographs(
     numbers, views = arrays["photograph_numbers"], arrays["photograph_is_view"]
     lacks = arrays["photograph_lacks"]
     if lacks.shape != (len(counts), len(labels)):
-        raise ValueError("photographs and classes do not fit together")
+        raise ValueError("photographs and classes do not match")
     return tuple(
         Photograph(
             Regions(*regions),
@@ -120,6 +120,6 @@ def _divided(rows: np.ndarray, counts: np.ndarray, shape: tuple[int, ...]) -> li
     if rows.shape != (int(ends[-1]) if len(ends) else 0, *shape) or (np.asarray(counts) < 0).any():
         raise ValueError(f"an array has the shape {list(rows.shape)}")
     if not np.isfinite(rows).all():
-        raise ValueError("an array holds what is no number")
+        raise ValueError("an array holds values that are not finite")
     kind = np.float32 if rows.dtype.kind == "f" else np.int64
     return [np.asarray(part, kind) for part in np.split(rows, ends)[: len(ends)]]

@@ -24,8 +24,8 @@ def check_baseline(config: Config) -> None:
         )
     if baseline.head.has_class_boxes():
         raise UserError(
-            f"The detector in {folder} has boxes for each class that it was trained on, none for new ones: "
-            "train one with --config.head.class_boxes=False."
+            f"The detector in {folder} regresses boxes per trained class, so it cannot predict boxes for new "
+            "classes: train one with --config.head.class_boxes=False."
         )
     names = ["image_size", "channels"]
     if config.eval.base_classes or config.eval.novel_shots:
@@ -34,7 +34,7 @@ def check_baseline(config: Config) -> None:
         if getattr(baseline.data, name) != getattr(config.data, name):
             raise UserError(
                 f"The detector in {folder} was trained with data.{name} {getattr(baseline.data, name)}, this "
-                f"one with {getattr(config.data, name)}: give a baseline of the same data."
+                f"one with {getattr(config.data, name)}: give a baseline trained on the same data."
             )
 
 

@@ -169,7 +169,7 @@ def episodes_of(config: Config, novel: NovelImages) -> DetectionEpisodes:
     except DamagedEpisodesError as error:
         if options.episodes_file:
             raise
-        logging.warning("%s They are made anew.", str(error).removesuffix(" Regenerate them."))
+        logging.warning("%s Regenerating them.", str(error).removesuffix(" Regenerate them."))
         _write(path, config, novel)
         read = _read(path, config, novel)
     return novel.in_pixels(read)

@@ -77,8 +77,8 @@ def judge_at(
         raise ValueError(f"The rule is {rule!r}; it must be 'voc' or 'coco'.")
     if len(detections) != len(ground_truth):
         raise ValueError(
-            f"{len(detections)} images have detections and {len(ground_truth)} ground truth; they are the "
-            "same."
+            f"{len(detections)} images have detections and {len(ground_truth)} ground truth; they must be "
+            "the same images."
         )
     positives = np.zeros(num_classes, np.int64)
     scores, labels, verdicts = [np.zeros(0)], [np.zeros(0, int)], [np.zeros((len(thresholds), 0), int)]

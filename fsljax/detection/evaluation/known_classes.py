@@ -82,8 +82,8 @@ def known_of_rules(
         if detectors[DISTANCE].classes != detectors[REPMET].classes:
             raise UserError(
                 f"The baseline (config.eval.baseline) was trained on {detectors[DISTANCE].classes} classes "
-                f"and this detector on {detectors[REPMET].classes}: give one of the same classes, so that "
-                "both compete with these (config.eval.base_classes)."
+                f"and this detector on {detectors[REPMET].classes}: give one trained on the same "
+                "classes, since these compete in config.eval.base_classes."
             )
         known[DISTANCE] = known_by_features(detectors[DISTANCE], data, enrollments[DISTANCE])
         known[VANILLA] = known[DISTANCE]

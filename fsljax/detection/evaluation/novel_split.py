@@ -143,15 +143,19 @@ def evaluate(detector: TrainedDetector, novel: object, data: DetectionData) -> d
 def _photographs(novel: object) -> NovelPhotographs:
     if not isinstance(novel, NovelPhotographs):
         raise UserError(
-            "config.eval.novel_shots is for photographs with novel classes: name these in config.data.novel, "
-            "or ask for no shots, --config.eval.novel_shots=()."
+            "config.eval.novel_shots needs photographs with novel classes: name these in config.data.novel, "
+            "or turn it off with --config.eval.novel_shots=()."
         )
-    for part, what in ((novel.shots, "boxes of all novel classes"), (novel.known, "the trained classes")):
+    for part, what in (
+        (novel.shots, "boxes of all novel classes"),
+        (novel.known, "boxes of the trained classes"),
+    ):
         if part is None:
-            split = "training split has no" if part is novel.shots else "test split does not know"
+            split = "training" if part is novel.shots else "test"
             raise UserError(
-                f"config.eval.novel_shots takes both splits' boxes, but the {split} {what}: give splits that "
-                "are annotated with both, or --config.eval.novel_shots=()."
+                f"config.eval.novel_shots needs boxes in both splits, but the {split} split does not have "
+                f"{what}: give splits that are annotated with both, or turn it off with "
+                "--config.eval.novel_shots=()."
             )
     return novel
 

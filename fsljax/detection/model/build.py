@@ -28,7 +28,7 @@ def build_network(config: Config, classes: int, *, in_test: bool = False) -> Det
     if len(proposals.sizes) % levels:
         raise UserError(
             f"config.proposals.sizes holds {len(proposals.sizes)} anchor sizes for {levels} levels of the "
-            "pyramid: each level must get as many."
+            "pyramid: every level must get the same number."
         )
     if config.data.image_size % strides[-1]:
         raise UserError(

@@ -59,8 +59,8 @@ def enrollment_of(config: Config) -> Enrollment:
     """
     if config.head.has_class_boxes():
         raise UserError(
-            "This detector has boxes for each class that it was trained on, and none for new classes: take "
-            "one with --config.head.kind=repmet, or --config.head.class_boxes=False."
+            "This detector regresses boxes per trained class, so it cannot predict boxes for new classes: "
+            "use one trained with --config.head.kind=repmet or --config.head.class_boxes=False."
         )
     options, loss = config.eval.enrol, config.loss
     return Enrollment(options, options.sigma or loss.sigma, loss.scale, config.head.normalize)

@@ -91,7 +91,8 @@ class FeaturePyramid(nn.Module):
                 if side.shape[1:3] != tuple(2 * length for length in above.shape[1:3]):
                     raise ValueError(
                         f"Stage {number} is {list(stage.shape[1:3])} and the next {list(above.shape[1:3])}: "
-                        "each must be half the one before; take images whose sides the last stride divides."
+                        "each must be half the size of the one before; use sides that the last stride "
+                        "divides."
                     )
                 side = side + doubled(above)
             above = side

@@ -32,7 +32,7 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{path} cannot be read: it names no method.")
     if stored["method"] != METHOD:
         raise UserError(
-            f"{folder} holds a run of the method {stored['method']!r}, not a detector's: load it by "
+            f"{folder} holds a run of the method {stored['method']!r}, not a detector: load it with "
             "fsljax.api.Classifier.load."
         )
     try:
@@ -60,7 +60,7 @@ def load(folder: Path) -> TrainedDetector:
         else:
             classes = len(params[REPRESENTATIVES])
     except (KeyError, TypeError) as error:
-        raise UserError(f"{where} is none of a detector: it lacks {error}.") from error
+        raise UserError(f"{where} is not a detector: it lacks {error}.") from error
     network = build_network(config, classes, in_test=True)
     side = config.data.image_size
     check_variables(network, model.variables, (side, side, config.data.channels), where)

@@ -67,7 +67,7 @@ def pyramid_anchors(
     """
     if len(strides) != len(sizes):
         raise ValueError(
-            f"{len(strides)} strides and {len(sizes)} tuples of sizes; each level has one of both."
+            f"{len(strides)} strides but {len(sizes)} tuples of sizes; each level needs one of each."
         )
     levels = []
     for stride, of_level in zip(strides, sizes, strict=True):

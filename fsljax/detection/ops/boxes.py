@@ -155,9 +155,9 @@ def check_boxes(boxes: np.ndarray | jax.Array, height: float, width: float, wher
     limits = np.array([height, width], np.float32)
     outside = ((rows[:, :2] < -ROUNDING) | (rows[:, 2:] > limits + ROUNDING)).any(axis=1)
     for wrong, what in (
-        (~finite, "has a value that is no finite number"),
-        ((rows[:, 2:] <= rows[:, :2]).any(axis=1), "has no area: its end must lie beyond its start"),
-        (outside, f"leaves the image, which is {height:g} high and {width:g} wide"),
+        (~finite, "has a value that is not a finite number"),
+        ((rows[:, 2:] <= rows[:, :2]).any(axis=1), "has no area: its maximum must exceed its minimum"),
+        (outside, f"extends beyond the image, which is {height:g} high and {width:g} wide"),
     ):
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])

@@ -62,7 +62,7 @@ def roi_align(
     chex.assert_rank(list(levels), 3)
     chex.assert_shape(boxes, (None, 4))
     if len(levels) != len(strides):
-        raise ValueError(f"{len(levels)} levels and {len(strides)} strides; each level has one.")
+        raise ValueError(f"{len(levels)} levels but {len(strides)} strides; each level needs one.")
     boxes = jax.lax.stop_gradient(widened(boxes))
     sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     sizes = 1 + round(math.log2(strides[-1] / strides[0]))

@@ -69,8 +69,8 @@ def detections_section(
             }
         )
     text = (
-        f"Detections of a score of {least_score:g} or more: green where class and box are right (IoU of 0.5 "
-        "or more), red where they are not; dashed: an object that was not found. Point at a box to read more."
+        f"Detections with a score of {least_score:g} or more: green if class and box are correct (IoU of 0.5 "
+        "or more), red if not; dashed: a missed object. Hover over a box for details."
     )
     return Section(title, render("detections", pictures=shown), text)
 
@@ -127,7 +127,5 @@ def precision_recall_section(judged: Mapping[str, Judged]) -> Section:
         )
     if not lines:
         return Section("Precision and recall", "<p>Nothing was detected.</p>")
-    text = (
-        "All detections ranked together by their scores; the figure is the area under the line, in per cent."
-    )
+    text = "All detections ranked together by score; the figure is the area under the curve, in per cent."
     return Section("Precision and recall", render("precision_recall", lines=lines), text)

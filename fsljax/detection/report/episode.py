@@ -57,6 +57,6 @@ def episode_section(
     return Section(
         "An episode of new classes",
         html,
-        "First the boxes that the classes were enrolled from: nothing else was ever shown of them."
-        f" Then images that were searched for them. {detections.text_before}",
+        "First, the support boxes: the only examples of these classes that the detector was given."
+        f" Then, its detections in the query images. {detections.text_before}",
     )

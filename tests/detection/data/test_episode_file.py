@@ -100,7 +100,7 @@ def test_a_file_is_written_whole_or_not_at_all(episodes, path):
         ({"count": 5}, "holds 4 episodes; 5 were asked for"),
         ({"count": 0}, "holds 4 episodes; 0 were asked for"),
         ({"shots": 10}, "holds 3 supports of a class; 10 were asked for"),
-        ({"content": "abd"}, "made of other data"),
+        ({"content": "abd"}, "generated from different data"),
     ],
 )
 def test_what_the_file_does_not_hold_is_refused(path, asked, said):
@@ -113,8 +113,8 @@ def test_files_that_hold_no_episodes_are_told_by_name(path, tmp_path):
         read_episodes(tmp_path / "missing.json")
     stored = json.loads(path.read_text())
     for content, said in (
-        ("{", "is no file of episodes"),
-        ("[]", "is no file of episodes"),
+        ("{", "is not an episodes file"),
+        ("[]", "is not an episodes file"),
         (json.dumps({**stored, "format": 9}), "format 9, but this version of fsljax reads format 1"),
         (
             json.dumps({name: stored[name] for name in stored if name not in ("seed", "digest")}),
@@ -167,18 +167,18 @@ def test_a_changed_digit_is_told(path):
         (("episodes", 2, "supports", 0, 0, 1), [5, 5, 5, 10], "has no area"),
         (("episodes", 0, "supports", 0, 0, 1), [5, 5, 10, 1e7], "outside its image"),
         (("episodes", 0, "supports", 0, 0, 1), [-50, 5, 10, 10], "outside its image"),
-        (("episodes", 0, "supports", 0, 0, 1), [5, 5, 10], "sides of a box: 3 where there must be 4"),
+        (("episodes", 0, "supports", 0, 0, 1), [5, 5, 10], "sides of a box: 3, but there must be 4"),
         (("episodes", 0, "supports", 0, 0, 1), [5, 5, 10, 10**400], "outside its image"),
         (("episodes", 0, "queries", 0, 1, 0, 0), 77, "a label is 77; it must be a number below 2"),
         (("episodes", 0, "queries", 0, 1, 0, 0), True, "a label is True"),
         (("episodes", 0, "queries", 0, 1, 0, 1), 2, "an object's marks must be 0 or 1"),
         (("episodes", 0, "classes"), [10**6, 1], "each class must be a number below 3"),
         (("episodes", 0, "classes"), [1, 1], "its classes must differ"),
-        (("episodes", 0, "classes"), [1], "classes: 1 where there must be 2"),
+        (("episodes", 0, "classes"), [1], "classes: 1, but there must be 2"),
         (("kind",), "x", "the kind must be scenes or images"),
         (("queries",), 10**12, "queries must be a whole number"),
-        (("queries",), 6, "queries: 4 where there must be 6"),
-        (("shots",), 2, "supports of a class: 3 where there must be 2"),
+        (("queries",), 6, "queries: 4, but there must be 6"),
+        (("shots",), 2, "supports of a class: 3, but there must be 2"),
         (("way",), 0, "way must be a whole number from 1"),
     ],
 )  # fmt: skip

@@ -56,7 +56,7 @@ def test_a_class_that_only_appears_beside_those_held_out_is_left_out_with_a_note
     train, rest, _, _ = hold_out(Data(folds=2, fold=0, fold_images=3), TRAIN, TEST, NAMES)
     assert rest == ("e",) and train.ids == ("t6",)
     assert any(
-        "2 classes have no training image without these" in note and "b, d" in note for note in train.notes
+        "2 classes have no training images without these" in note and "b, d" in note for note in train.notes
     )
 
 

@@ -151,7 +151,7 @@ def test_too_few_images_are_told_of(folder: Path, tmp_path: Path):
     method = make_method(folder, episodes_file=str(tmp_path / "none.json"))
     config = replace(method.config, data=replace(method.config.data, limit=30))
     novel: Any = methods.load(config).novel_images  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match=r"An episode takes 20 images.*--config\.eval\.episodes=0"):
+    with pytest.raises(UserError, match=r"An episode needs 20 images.*--config\.eval\.episodes=0"):
         few_shot_detection.episodes_of(method.config, novel)
 
 
@@ -166,7 +166,7 @@ def test_images_and_boxes_that_the_data_lack_are_told(
         novel.in_pixels(replace(episodes, support_boxes=far))
     unknown = episodes.query.copy()
     unknown[0, 0] = "another"
-    with pytest.raises(UserError, match="an image 'another' that the data lack"):
+    with pytest.raises(UserError, match="an image 'another' that the data set does not have"):
         novel.in_pixels(replace(episodes, query=unknown))
 
 
@@ -183,7 +183,7 @@ def test_damaged_episodes_of_the_cache_are_made_anew_and_others_refused(
         path.write_text(damaged)
         caplog.clear()
         again = few_shot_detection.episodes_of(config, novel)
-        assert "They are made anew." in caplog.text and path.read_text() == whole
+        assert "Regenerating them." in caplog.text and path.read_text() == whole
         np.testing.assert_array_equal(again.support_boxes, first.support_boxes)
     path.write_text(whole[:-9])
     named = replace(method.config, eval=replace(method.config.eval, episodes_file=str(path)))

@@ -94,7 +94,7 @@ def test_colours_change_within_the_image_alone_and_boxes_stay():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"zoom": (2.0, 1.0)}, "must not fall"),
+        ({"zoom": (2.0, 1.0)}, "must not exceed"),
         ({"rotation": 10.0}, "augment.rotation is 10"),
         ({"flip": True}, "augment.flip"),
         ({"stop_at": 5}, "augment.stop_at"),

@@ -80,7 +80,7 @@ def test_difficult_objects_are_no_supports(data):
 
 def test_fewer_images_than_an_episode_needs_are_told(data):
     with pytest.raises(
-        UserError, match=r"takes 5 images \(2 supports and 3 queries\) of each of 5 classes, but only 4"
+        UserError, match=r"needs 5 images \(2 supports and 3 queries\) of each of 5 classes, but only 4"
     ):
         make_episodes(data, **{**SHAPE, "way": 5})
     with pytest.raises(UserError, match="no class 'horse'"):
@@ -92,5 +92,5 @@ def test_classes_that_share_their_images_are_told():
     both = [one_image(np.zeros(0), f"i{n}", "", (10, 10), boxes, ["a", "b"], [False] * 2) for n in range(6)]
     shared = collect(both, ("a", "b"))
     assert len(make_episodes(shared, way=2, shots=1, queries_per_class=2, count=2)) == 2
-    with pytest.raises(UserError, match="Of 100 choices of 2 classes none had 4 images a class"):
+    with pytest.raises(UserError, match="None of 100 draws of 2 classes gave 4 images per class"):
         make_episodes(shared, way=2, shots=2, queries_per_class=2)

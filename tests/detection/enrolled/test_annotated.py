@@ -121,7 +121,7 @@ def test_every_shape_with_an_area_has_a_box(tmp_path: Path):
     (tmp_path / "one.json").write_text(json.dumps(labelme("one", shapes=shapes)))
     read = read_annotated(tmp_path / "one.json")
     np.testing.assert_allclose(read.boxes[0], [[6, 3, 20, 9], [10, 15, 20, 25], [2, 1, 9, 8]])
-    assert "Points and lines of LabelMe, left out: 1 (one.json)" in read.notes[0]
+    assert "LabelMe points and lines, skipped: 1 (one.json)" in read.notes[0]
 
 
 def test_an_image_within_the_file_is_taken_where_none_is_beside(tmp_path: Path):
@@ -136,7 +136,7 @@ def test_an_image_within_the_file_is_taken_where_none_is_beside(tmp_path: Path):
     ("content", "told"),
     [
         ("{", "is not valid JSON"),
-        ("{}", "is not in a form that is known here"),
+        ("{}", "is in neither LabelMe format"),
         (json.dumps(labelme("one", shapes=[3])), r"shapes\[0\] is 3, not an object"),
         (json.dumps(labelme("one", shapes=[{"label": "", "points": [[1, 2]]}])), "has the label ''"),
         (json.dumps(labelme("one", shapes=[{"label": "a", "points": [[1, None]]}])), "pairs of numbers"),
@@ -145,7 +145,7 @@ def test_an_image_within_the_file_is_taken_where_none_is_beside(tmp_path: Path):
         (json.dumps(labelme("one", imageHeight=60)), "is 40 wide and 30 high, but its annotation says"),
         (
             json.dumps(labelme("one", shapes=[{"label": "a", "points": [[1, 2], [90, 9]]}])),
-            "leaves the image",
+            "extends beyond the image",
         ),
     ],
 )

@@ -50,5 +50,5 @@ def test_it_is_the_best_of_all():
 
 
 def test_nothing_right_is_told():
-    with pytest.raises(UserError, match="None of the objects was found again"):
+    with pytest.raises(UserError, match="None of the objects was detected again"):
         best_threshold([judged([0.9], [0], 1)])

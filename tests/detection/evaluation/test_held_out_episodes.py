@@ -44,7 +44,7 @@ def test_a_fold_of_too_few_images_is_told_before_anything_is_trained(folder: Pat
     with pytest.raises(UserError, match=r"Only 0 base classes are in 17 images or more"):
         make_method(folder, data={"folds": 2, "fold": 0, "fold_images": 17})
     method: Any = make_method(folder, data={"folds": 8, "fold": 7, "fold_images": 8}, episodes_file="")
-    with pytest.raises(UserError, match=r"An episode takes 4 images .* of each of 5 classes, but only 1"):
+    with pytest.raises(UserError, match=r"An episode needs 4 images .* of each of 5 classes, but only 1"):
         method.check_test()
 
 

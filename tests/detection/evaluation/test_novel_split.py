@@ -138,7 +138,7 @@ def test_coco_goes_from_its_folder_to_nap_in_one_command(coco_folder: Path, tmp_
 
 def test_what_lacks_shots_is_refused_before_training(devkit: Path, tmp_path: Path):
     config = small("repmet_detection_voc.py:split2", devkit, novel_shots=(1, 5))
-    with pytest.raises(UserError, match=r"5 boxes of each new class .* aeroplane in 4, bottle in 4"):
+    with pytest.raises(UserError, match=r"5 boxes per new class .* aeroplane in 4, bottle in 4"):
         experiment.run(config, mode="train_and_evaluate", folder=tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
     with config.unlocked():
@@ -150,7 +150,7 @@ def test_what_lacks_shots_is_refused_before_training(devkit: Path, tmp_path: Pat
 def test_episodes_of_too_few_images_are_refused_before_training(devkit: Path, tmp_path: Path):
     asked = {"novel_shots": (), "episodes": 2, "episodes_file": str(tmp_path / "episodes.json")}
     config = small("repmet_detection_voc.py:split1", devkit, **asked)
-    with pytest.raises(UserError, match=r"An episode takes 20 images .* --config\.eval\.episodes=0"):
+    with pytest.raises(UserError, match=r"An episode needs 20 images .* --config\.eval\.episodes=0"):
         experiment.run(config, mode="train_and_evaluate", folder=tmp_path / "run")
     config.eval.update({"queries": 1, "supports": 1, "distractors": True})
     with pytest.raises(UserError, match=r"config\.eval\.distractors is for scenes"):
@@ -211,7 +211,7 @@ def test_published_lists_of_voc_are_read(devkit: Path, tmp_path: Path):
         read_shots(pattern, data, 3, 0)
     first = (tmp_path / "box_2shot_bird_train.txt").read_text()
     (tmp_path / "box_3shot_bird_train.txt").write_text(first)
-    with pytest.raises(UserError, match=r"holds 2 boxes of 'bird', and 3 were asked for"):
+    with pytest.raises(UserError, match=r"holds 2 boxes of 'bird', but 3 were requested"):
         read_shots(pattern, data, 3, 0)
 
 

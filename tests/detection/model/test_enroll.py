@@ -156,7 +156,7 @@ def test_the_linear_layer_keeps_background_and_takes_imprinted_classes(
 
 def test_a_detector_with_boxes_of_trained_classes_alone_enrols_none():
     config = Config(head=HeadOptions(kind="linear", class_boxes=True))
-    with pytest.raises(UserError, match="none for new classes"):
+    with pytest.raises(UserError, match="cannot predict boxes for new classes"):
         enrollment_of(config)
     assert (
         enrollment_of(dataclasses.replace(config, head=HeadOptions(class_boxes=True))).sigma

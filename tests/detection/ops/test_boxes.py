@@ -88,11 +88,11 @@ def test_clip_takes_one_size_for_all_or_one_for_each_image():
     [
         (
             [[0, 0, 4, 4], [1, np.nan, 3, 3]],
-            r"Box 1 of cat\.jpg, \[1, nan, 3, 3\], has a value that is no finite",
+            r"Box 1 of cat\.jpg, \[1, nan, 3, 3\], has a value that is not a finite",
         ),
         ([[2, 2, 2, 5]], r"Box 0 of cat\.jpg, \[2, 2, 2, 5\], has no area"),
-        ([[0, 0, 4, 30.5]], r"leaves the image, which is 20 high and 30 wide"),
-        ([[-1, 0, 4, 3]], r"leaves the image"),
+        ([[0, 0, 4, 30.5]], r"extends beyond the image, which is 20 high and 30 wide"),
+        ([[-1, 0, 4, 3]], r"extends beyond the image"),
         ([0, 0, 4, 3], r"boxes of cat\.jpg are int64 \[4\]; give numbers \[n, 4\]"),
     ],
 )

@@ -103,7 +103,7 @@ class AnnotatedFolder:
             raise UserError(
                 f"{listed_in} names {identity}, which is not in {folder}"
                 + (f": {first_few(others)} there cannot be read." if others else ".")
-                + " Copy the image, or take the line out."
+                + " Copy the image, or remove the line."
             )
         if len(beside) == 1:
             return beside[0]
@@ -124,9 +124,9 @@ class AnnotatedFolder:
             for stem in stems
             if stem in self._read and self._names_another(stem)
         ]
-        unlisted = "Annotations that cannot be read, passed over since the list does not name them"
-        several = "Images taken where several files have the name"
-        another = "Annotations that name another image in the folder, where that of their own name is read"
+        unlisted = "Unreadable annotations, skipped because the list does not name them"
+        several = "Images used where several files share the name"
+        another = "Annotations that name another image in the folder, while that of their own name is used"
         return tuple(
             f"{what}: {len(names)} ({first_few(names)})."
             for what, names in (

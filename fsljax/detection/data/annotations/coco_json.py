@@ -67,8 +67,8 @@ def read_annotations(file: Path) -> CocoFile:
     except FileNotFoundError as error:
         raise UserError(f"{file} does not exist.") from error
     if not isinstance(stored, dict):
-        raise UserError(f"{file} holds {_kind(stored)}; COCO's form is an object of images, annotations and "
-                        "categories.")  # fmt: skip
+        raise UserError(f"{file} holds {_kind(stored)}; COCO format is an object with images, annotations "
+                        "and categories.")  # fmt: skip
     images, again = _distinct(_entries(stored, "images", file), _image)
     categories, twice = _distinct(_entries(stored, "categories", file), lambda one: one.text("name").strip())
     numbers = sorted(categories, key=lambda identity: (isinstance(identity, str), identity))
@@ -82,10 +82,10 @@ def read_annotations(file: Path) -> CocoFile:
     names = [categories[number] for number in numbers]
     shared = sorted({name for name in names if names.count(name) > 1})
     notes = [
-        f"{what} of {file}, {done}: {len(found)} ({first_few(found)})."
+        f"{what} in {file}, {done}: {len(found)} ({first_few(found)})."
         for what, done, found in (
-            ("Entries that are there twice", "counted once", [*again, *twice, *repeated]),
-            ("Categories that have one name", "taken for one class", shared),
+            ("Duplicate entries", "counted once", [*again, *twice, *repeated]),
+            ("Categories with the same name", "treated as one class", shared),
         )
         if found
     ]
@@ -114,15 +114,15 @@ class _Entry(NamedTuple):
         value = self.fields.get(field)
         if isinstance(value, str) and value.strip() and not any(map(_is_control, value)):
             return value
-        raise self.fault(field, "a text that is not empty")
+        raise self.fault(field, "non-empty text")
 
 
 def _entries(stored: Json, part: str, file: Path) -> list[_Entry]:
     listed = stored.get(part)
     if not isinstance(listed, list):
         raise UserError(
-            f"{file} is not in COCO's form: its {part} are {_kind(listed)}, not a list. It needs images, "
-            "annotations and categories as COCO's instances have them."
+            f"{file} is not in COCO format: its {part} are {_kind(listed)}, not a list. It needs images, "
+            "annotations and categories, as COCO's instances files have them."
         )
     for number, one in enumerate(listed):
         if not isinstance(one, dict):
@@ -136,7 +136,7 @@ def _image(entry: _Entry) -> CocoImage:
     given = entry.text("file_name")
     name = normpath(given.replace("\\", "/"))
     if PureWindowsPath(given).is_absolute() or name == ".." or name.startswith(("/", "../")):
-        raise entry.fault("file_name", "the name of a file within the folder of the images")
+        raise entry.fault("file_name", "the name of a file inside the image folder")
     if name == ".":
         raise entry.fault("file_name", "the name of a file")
     return CocoImage(_id(entry, "id"), given, (_side(entry, "height"), _side(entry, "width")))
@@ -156,8 +156,8 @@ def _known(entry: _Entry, field: str, what: str, known: Collection[Id]) -> Id:
     identity = _id(entry, field)
     if identity not in known:
         raise UserError(
-            f"{entry.place} (id {_shown(entry.fields.get('id'))}) is of {what} {_shown(identity)}, which it "
-            "lacks. Correct it."
+            f"{entry.place} (id {_shown(entry.fields.get('id'))}) refers to {what} {_shown(identity)}, which "
+            "does not exist. Correct it."
         )
     return identity
 
@@ -186,9 +186,8 @@ def _distinct(
 
 def _twice(before: _Entry, entry: _Entry, identity: Id) -> UserError:
     return UserError(
-        f"{before.part}[{before.number}] and [{entry.number}] of {entry.file} have one id, "
-        f"{_shown(identity)}, and differ: what refers to it could mean either. Number them anew, or take one "
-        "out."
+        f"{before.part}[{before.number}] and [{entry.number}] of {entry.file} share the id "
+        f"{_shown(identity)} but differ, so references to it are ambiguous. Renumber them, or remove one."
     )
 
 
@@ -210,7 +209,7 @@ def _side(entry: _Entry, field: str) -> int | None:
         return None
     if _is_number(value) and 1 <= value <= _LARGEST_SIDE and value == int(value):
         return int(value)
-    raise entry.fault(field, "a whole number of pixels, or left out")
+    raise entry.fault(field, "a whole number of pixels, or omitted")
 
 
 def _box(entry: _Entry) -> tuple[float, float, float, float]:
@@ -248,5 +247,5 @@ def _shown(value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", type(None): "missing", bool: "true or false"}
+    names = {dict: "an object", list: "a list", str: "a string", type(None): "missing", bool: "true or false"}
     return names.get(type(value), "a number")

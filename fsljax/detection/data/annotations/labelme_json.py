@@ -55,7 +55,7 @@ def read_shapes(path: Path) -> LabelMeFile:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.") from error
     if not is_labelme(stored):
-        raise UserError(f"{path} is not in LabelMe's form: it needs a list of shapes.")
+        raise UserError(f"{path} is not in LabelMe format: it needs a list of shapes.")
     try:
         found = [_shape(one, f"shapes[{number}]") for number, one in enumerate(stored["shapes"])]
         shapes = [one for one in found if one is not None]
@@ -76,7 +76,7 @@ def _shape(given: Any, where: str) -> tuple[str, Box] | None:
         raise ValueError(f"{where} is {_shown(given)}, not an object of fields")
     label, points = given.get("label"), given.get("points")
     if not isinstance(label, str) or not label.strip():
-        raise ValueError(f"{where} has the label {_shown(label)}; it must be a text that is not empty")
+        raise ValueError(f"{where} has the label {_shown(label)}; it must be non-empty text")
     if not isinstance(points, list) or not points or not all(map(_is_point, points)):
         raise ValueError(f"{where} has the points {_shown(points)}; they must be pairs of numbers, [x, y]")
     kind = given.get("shape_type") or ("rectangle" if len(points) == 2 else "polygon")
@@ -86,7 +86,7 @@ def _shape(given: Any, where: str) -> tuple[str, Box] | None:
         (x, y), radius = points[0], math.dist(*points)
         return label.strip(), (y - radius, x - radius, y + radius, x + radius)
     if kind not in _AREAS or len(points) < 2:
-        raise ValueError(f"{where} is a {_shown(kind)} of {len(points)} points, around which there is no box")
+        raise ValueError(f"{where} is a {_shown(kind)} of {len(points)} points, which has no bounding box")
     columns, rows = zip(*points, strict=True)
     return label.strip(), (min(rows), min(columns), max(rows), max(columns))
 

@@ -37,5 +37,5 @@ def check_readable(data: DetectionSet, rows: Iterable[int] | None = None) -> Non
         failures = [told for told in threads.map(failure, chosen) if told is not None]
     if failures:
         others = len(failures) - 1
-        more = f" So it is with {others:,} more of {len(chosen):,} images." if others else ""
-        raise UserError(f"{failures[0]}{more} Replace it, or take it out of the annotations.")
+        more = f" {others:,} more of {len(chosen):,} images fail too." if others else ""
+        raise UserError(f"{failures[0]}{more} Replace it, or remove it from the annotations.")

@@ -59,9 +59,9 @@ def check_enough(data: DetectionSet, shots: int) -> None:
     ]
     if few:
         raise UserError(
-            f"{shots} boxes of each new class were asked for (config.eval.novel_shots), each of another "
+            f"{shots} boxes per new class were requested (config.eval.novel_shots), each from a different "
             f"image of the training split, but some classes are in fewer: {first_few(few)}. Ask for fewer, "
-            "or for none: --config.eval.novel_shots=()."
+            "or turn it off with --config.eval.novel_shots=()."
         )
 
 
@@ -96,7 +96,7 @@ def read_shots(pattern: str, data: DetectionSet, shots: int, seed: int) -> Shots
             if row is None:
                 raise UserError(
                     f"{path} names the image {image!r}, which the training split lacks: give the split that "
-                    "it is of, --config.data.train_split=NAME."
+                    "it belongs to, --config.data.train_split=NAME."
                 )
             if box is None:
                 instances += [(row, one) for one in data.boxes[row][data.labels[row] == label]]
@@ -105,7 +105,7 @@ def read_shots(pattern: str, data: DetectionSet, shots: int, seed: int) -> Shots
                 instances.append((row, np.clip(np.array(box, np.float32), 0, sides)))
         if len(instances) < shots:
             raise UserError(
-                f"{path} holds {len(instances)} boxes of {name!r}, and {shots} were asked for "
+                f"{path} holds {len(instances)} boxes of {name!r}, but {shots} were requested "
                 "(config.eval.novel_shots): ask for fewer, or give a longer list."
             )
         read.append(instances[:shots])
@@ -140,7 +140,7 @@ def _in_text(path: Path) -> Iterator[tuple[str, None]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"The list {path} cannot be read ({reason}): correct {_FIELD}.") from error
     for line in dict.fromkeys(filter(None, map(str.strip, lines))):
         yield line, None

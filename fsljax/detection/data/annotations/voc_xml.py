@@ -57,11 +57,11 @@ def read_annotation(path: Path) -> Annotation:
         raise UserError(f"The annotation {path} cannot be read: {error.strerror}.") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError(
-            f"The annotation {path} is not valid XML ({error}). Correct it, or copy it anew."
+            f"The annotation {path} is not valid XML ({error}). Correct it, or copy it again."
         ) from error
     try:
         if root.tag != "annotation":
-            raise ValueError(f"it is of <{root.tag[:40]}>, not of <annotation>")
+            raise ValueError(f"its root is <{root.tag[:40]}>, not <annotation>")
         objects = tuple(_object(one, number) for number, one in enumerate(root.findall("object"), 1))
         return Annotation(path, (root.findtext("filename") or "").strip(), _size(root), objects)
     except ValueError as error:
@@ -83,8 +83,8 @@ def zero_notes(from_zero: bool, folder: Path) -> tuple[str, ...]:
     if not from_zero:
         return ()
     return (
-        f"Boxes in {folder} begin at pixel 0, where VOC counts from 1: all of its boxes are taken as counted "
-        "from 0.",
+        f"Boxes in {folder} start at pixel 0, whereas VOC counts from 1: all of its boxes are read as "
+        "counted from 0.",
     )
 
 
@@ -135,7 +135,7 @@ def missing_split(split: str, folder: Path, there: Sequence[str]) -> UserError:
     """The error for a split that a folder lacks."""
     return UserError(
         f"{folder} has no split {split!r}, "
-        + (f"only {', '.join(sorted(there))}." if there else "and no other: is it the data set's folder?")
+        + (f"only {', '.join(sorted(there))}." if there else "nor any other: is it the data set's folder?")
     )
 
 
@@ -178,7 +178,7 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
 def _number(text: str, what: str) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{what} is {text[:40]!r}, which is no number")
+        raise ValueError(f"{what} is {text[:40]!r}, which is not a number")
     return value
 
 

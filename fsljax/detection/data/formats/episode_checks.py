@@ -28,17 +28,17 @@ def check_episodes(stored: Mapping[str, Any], count: int | None) -> None:
     _need(stored.get("kind") in KINDS, f"the kind must be {' or '.join(KINDS)}")
     _need(_is_whole(stored.get("seed"), 2**64), "the seed must be a whole number")
     _need(_is_text(stored.get("content")), "the content must be text")
-    _need(isinstance(stored.get("options"), dict), "the options must be values by name")
+    _need(isinstance(stored.get("options"), dict), "the options must be an object of named values")
     for name in ("way", "shots", "queries"):
         _need(_is_whole(stored.get(name), 10**6, least=1), f"{name} must be a whole number from 1")
-    _need(stored["queries"] % stored["way"] == 0, "there must be as many queries of each class")
+    _need(stored["queries"] % stored["way"] == 0, "every class must have the same number of queries")
     names = _listed(stored.get("class_names"), None, "class_names")
     _need(all(map(_is_text, names)), "each of class_names must be text")
     side = _LARGEST_SIDE
     if stored["kind"] == "scenes":
         side = read(SceneOptions, stored["options"], complete=False).size
     episodes = _listed(stored.get("episodes"), None, "episodes")
-    _need(len(episodes) > 0, "it holds none")
+    _need(len(episodes) > 0, "it holds no episodes")
     for number, episode in enumerate(episodes[:count]):
         try:
             _check_episode(episode, stored, side)
@@ -82,7 +82,7 @@ def _check_box(box: Any, side: float) -> None:
 def _listed(value: Any, count: int | None, what: str) -> Sequence[Any]:
     if not isinstance(value, list) or (count is not None and len(value) != count):
         found = f"{len(value):,}" if isinstance(value, list) else _shown(value)
-        raise ValueError(f"{what}: {found} where there must be {'a list' if count is None else f'{count:,}'}")
+        raise ValueError(f"{what}: {found}, but there must be {'a list' if count is None else f'{count:,}'}")
     return value
 
 

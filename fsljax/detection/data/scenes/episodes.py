@@ -155,7 +155,7 @@ def content_of(drawings: SceneDrawings) -> str:
 
 def _options(episodes: DetectionEpisodes) -> SceneOptions:
     if episodes.kind != "scenes":
-        raise UserError("These are episodes of a data set's images, not of scenes that could be drawn.")
+        raise UserError("These episodes use images of a data set, not generated scenes.")
     unknown = set(episodes.options) - {field.name for field in fields(SceneOptions)}
     try:
         if unknown:
@@ -175,6 +175,6 @@ def _keys(words: np.ndarray) -> jax.Array:
 def _check_drawn(drawn: jax.Array, written: np.ndarray, number: int) -> None:
     if np.abs(np.asarray(drawn) - written).max() > _TOLERANCE:
         raise UserError(
-            f"The scenes of episode {number} do not have the boxes that were written of them: the drawings, "
-            "or the way in which this version of fsljax draws, are others. Regenerate the episodes."
+            f"The scenes of episode {number} do not match their stored boxes: the drawings have changed, or "
+            "this version of fsljax draws them differently. Regenerate the episodes."
         )

@@ -88,7 +88,7 @@ def read_file(
 
 def _find_json(root: Path, split: str) -> Path:
     if not root.is_dir():
-        raise UserError(f"The folder {root} does not exist: give that of the data, --config.data.path=DIR.")
+        raise UserError(f"The folder {root} does not exist: give the data folder, --config.data.path=DIR.")
     places = [root, root / "annotations"]
     for place in places:
         if (place / f"instances_{split}.json").is_file():
@@ -139,8 +139,8 @@ def _identities(images: Sequence[CocoImage], file: Path) -> dict[Id, str]:
     for identity, path in paths.items():
         if first.setdefault(path, identity) != identity:
             raise UserError(
-                f"Images {first[path]!r} and {identity!r} of {file} are of one file, {path}: it would be "
-                "trained on twice, each time with a part of its boxes. Make one of them."
+                f"Images {first[path]!r} and {identity!r} of {file} name the same file, {path}: it would "
+                "be trained on twice, each time with some of its boxes. Merge them into one."
             )
     stems = Counter(path.stem for path in paths.values())
     whole = Counter(path.with_suffix("") for path in paths.values())

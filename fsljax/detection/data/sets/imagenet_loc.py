@@ -96,7 +96,7 @@ def _all_classes(given: Path, root: Path) -> tuple[str, ...]:
     names = tuple(path.name for path in visible(root / "Data/CLS-LOC/train", "n*") if path.is_dir())
     if not names:
         raise UserError(
-            f"{given} tells no classes: it has neither LOC_synset_mapping.txt nor folders of classes in "
+            f"{given} does not define classes: it has neither LOC_synset_mapping.txt nor class folders in "
             "Data/CLS-LOC/train. Name the classes."
         )
     return names

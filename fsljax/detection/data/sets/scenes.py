@@ -123,8 +123,8 @@ def check(config: Config) -> None:
         )
     if config.augment != Augmentation() or config.train.repeat_threshold:
         raise UserError(
-            "config.augment and config.train.repeat_threshold are for photographs; scenes are drawn anew in "
-            "each step, as config.scenes says: leave them as they are by default."
+            "config.augment and config.train.repeat_threshold are for photographs; scenes are generated in "
+            "each step as config.scenes says: leave them at their defaults."
         )
 
 

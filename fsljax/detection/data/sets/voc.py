@@ -213,7 +213,7 @@ def years(folder: Path | str) -> tuple[int, ...]:
 
 def _root(folder: Path, year: int | None) -> Path:
     if not folder.is_dir():
-        raise UserError(f"The folder {folder} does not exist: give that of VOC, --config.data.path=DIR.")
+        raise UserError(f"The folder {folder} does not exist: give the VOC folder, --config.data.path=DIR.")
     if (folder / "ImageSets" / "Main").is_dir():
         return folder
     homes = _homes(folder)
@@ -221,11 +221,7 @@ def _root(folder: Path, year: int | None) -> Path:
     if len(chosen) != 1:
         raise UserError(
             f"{folder} holds "
-            + (
-                f"{', '.join(sorted(homes))}: say which year."
-                if homes
-                else "no folder ImageSets/Main of VOC."
-            )
+            + (f"{', '.join(sorted(homes))}: say which year." if homes else "no VOC folder ImageSets/Main.")
         )
     return next(iter(chosen.values()))
 

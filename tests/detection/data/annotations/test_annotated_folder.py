@@ -64,7 +64,7 @@ def test_a_mask_beside_the_image_is_not_read(tmp_path):
     (root / "Annotations/._a.xml").write_bytes(b"\x00\x05\x16\x07")
     read = voc.read_folder(root, "train")
     assert np.asarray(read.picture(0)).min() == 255
-    assert read.notes == ("Images taken where several files have the name: 1 (a.jpg beside a.png).",)
+    assert read.notes == ("Images used where several files share the name: 1 (a.jpg beside a.png).",)
     xml = root / "Annotations/a.xml"
     xml.write_text(xml.read_text().replace("<size>", "<filename>a.png</filename><size>"))
     read = voc.read_folder(root, "train")
@@ -84,7 +84,7 @@ def test_damage_matters_only_where_a_list_names_it(tmp_path):
     root = write(tmp_path / "voc", {"a": one(), "b": one("dog")}, "a\n")
     (root / "Annotations/b.xml").write_text("<annotation><object>")
     read = voc.read_folder(root, "train")
-    assert len(read.notes) == 1 and "passed over" in read.notes[0] and "1 (b)" in read.notes[0]
+    assert len(read.notes) == 1 and "skipped" in read.notes[0] and "1 (b)" in read.notes[0]
     (root / "ImageSets/Main/val.txt").write_text("b\n")
     with pytest.raises(UserError, match=r"b\.xml is not valid XML"):
         voc.read_folder(root, "val")
@@ -100,7 +100,7 @@ def test_pixels_are_counted_alike_in_all_lists(tmp_path):
     for split, boxes in (("train", [[3, 0, 13, 10], [20, 20, 30, 30]]), ("val", [[20, 20, 30, 30]])):
         read = voc.read_folder(root, split)
         assert read.boxes[0].tolist() == boxes
-        assert len(read.notes) == 1 and "begin at pixel 0" in read.notes[0]
+        assert len(read.notes) == 1 and "start at pixel 0" in read.notes[0]
     (root / "Annotations/a.xml").unlink()
     assert voc.read_folder(root, "val").boxes[0].tolist() == [[19, 19, 30, 30]]
 
@@ -135,5 +135,5 @@ def test_an_annotation_of_another_image_is_told(tmp_path):
 
 def test_an_image_that_is_listed_twice_is_told_with_its_place(tmp_path):
     root = write(tmp_path / "voc", {"a": one()}, "a\na\n")
-    with pytest.raises(UserError, match=r"image a comes twice \(.*a\.xml.*second line in the list"):
+    with pytest.raises(UserError, match=r"image a is listed twice \(.*a\.xml.*second line in the list"):
         voc.read_folder(root, "train")

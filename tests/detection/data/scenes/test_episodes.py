@@ -99,11 +99,11 @@ def test_images_drawn_from_the_file_have_ink_where_the_boxes_are(drawings, episo
 
 def test_what_would_be_drawn_otherwise_is_refused(drawings, episodes):
     other = drawings._replace(novel=Drawings(drawings.novel.images[:, :, ::-1]))
-    with pytest.raises(UserError, match="episode 0 do not have the boxes"):
+    with pytest.raises(UserError, match="episode 0 do not match their stored boxes"):
         draw_episode(other, episodes, 0)
     with pytest.raises(UserError, match="options that this version of fsljax does not know"):
         draw_episode(drawings, replace(episodes, options={"colour": 1}), 0)
-    with pytest.raises(UserError, match="not of scenes"):
+    with pytest.raises(UserError, match="not generated scenes"):
         draw_episode(drawings, replace(episodes, kind="images"), 0)
     assert content_of(other) != content_of(drawings)
 

@@ -45,11 +45,11 @@ def test_what_is_wrong_is_told(folder):
         coco.read_folder(folder, "train", images=folder / "elsewhere")
     good = coco_of("train")["annotations"]
     for wrong, said in (
-        ({"bbox": [0, 0, 61, 10]}, r"a1\.png in .* leaves the image"),
+        ({"bbox": [0, 0, 61, 10]}, r"a1\.png in .* extends beyond the image"),
         ({"bbox": [0, 0, 0, 10]}, "no area"),
-        ({"bbox": [0, 0, float("nan"), 10]}, "no finite number"),
-        ({"category_id": 1}, "is of category 1, which it lacks"),
-        ({"image_id": 99}, "is of image 99, which it lacks"),
+        ({"bbox": [0, 0, float("nan"), 10]}, "not a finite number"),
+        ({"category_id": 1}, "refers to category 1, which does not exist"),
+        ({"image_id": 99}, "refers to image 99, which does not exist"),
         (
             {"bbox": None},
             r"annotations\[0\] of .*train\.json \(id 0\) has bbox None; it must be four numbers",
@@ -69,7 +69,7 @@ def test_bad_boxes_can_be_dropped_with_a_note(folder):
     read = coco.read_folder(folder, "train", drop_bad_boxes=True)
     assert [len(boxes) for boxes in read.boxes] == [1, 0]
     assert read.class_names[read.labels[0][0]] == "dog" and read.difficult[0].tolist() == [True]
-    assert len(read.notes) == 1 and "left out: 1 (a1.png" in read.notes[0]
+    assert len(read.notes) == 1 and "skipped: 1 (a1.png" in read.notes[0]
 
 
 def write(
@@ -102,11 +102,11 @@ def box(
             [image(), image(1, "b.jpg")],
             [box(1)],
             None,
-            r"images\[0\] and \[1\] of .*json have one id, 1, and differ",
+            r"images\[0\] and \[1\] of .*json share the id 1 but differ",
         ),
-        ([image(), image(2)], [box(1)], None, r"Images 1 and 2 of .*json are of one file, a\.jpg"),
-        ([image(), image(2, "./a.jpg")], [box(1)], None, "are of one file"),
-        ([image()], [box(1), box(1, category=2)], None, r"annotations\[0\] and \[1\] of .* have one id, 1"),
+        ([image(), image(2)], [box(1)], None, r"Images 1 and 2 of .*json name the same file, a\.jpg"),
+        ([image(), image(2, "./a.jpg")], [box(1)], None, "name the same file"),
+        ([image()], [box(1), box(1, category=2)], None, r"annotations\[0\] and \[1\] of .* share the id 1"),
         ([image()], [], [{"id": 1, "name": "cat"}, {"id": "1", "name": "bus"}], r"categories\[0\] and \[1\]"),
         (
             [image(width="64")],
@@ -130,7 +130,7 @@ def box(
         ([image()], [box(1, category=None)], None, "has category_id None; it must be a whole number"),
         ([image()], [box(True)], None, "has id True"),
         ([image()], [], [{"id": 1}], r"categories\[0\] .* has no name"),
-        ([image()], [], [{"id": 1, "name": 5}], "has name 5; it must be a text"),
+        ([image()], [], [{"id": 1, "name": 5}], "has name 5; it must be non-empty text"),
         ([image()], [], [{"id": 1, "name": " "}], "has name ' '"),
         ([image()], [], ["cat"], r"categories\[0\] of .* is 'cat', not an object"),
     ],
@@ -149,7 +149,7 @@ def test_files_outside_the_folder_are_not_read(tmp_path, name):
     content = json.loads((root / "instances_train.json").read_text("utf-8-sig"))
     content["images"][0]["file_name"] = name
     (root / "instances_train.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"images\[0\] of .*within the folder of the images"):
+    with pytest.raises(UserError, match=r"images\[0\] of .*inside the image folder"):
         coco.read_folder(root, "train")
 
 
@@ -188,8 +188,12 @@ def test_what_comes_twice_counts_once_with_a_note(tmp_path):
     annotations.append(box(4, category=2, bbox=[1, 1, 5, 5]))
     read = coco.read_folder(write(tmp_path, images, annotations, categories), "train")
     assert read.class_names == ("cat", "dog") and read.labels[0].tolist() == [0, 0, 0]
-    assert [note.split(" of ")[0] for note in read.notes] == [
-        "Entries that are there twice", "Categories that have one name", "Objects"]  # fmt: skip
+    begins = (
+        "Duplicate entries in ",
+        "Categories with the same name in ",
+        "Objects with the same class and box",
+    )
+    assert [note.startswith(begin) for note, begin in zip(read.notes, begins, strict=True)] == [True] * 3
     assert "2 (images[1], annotations[1])" in read.notes[0] and "1 (cat)" in read.notes[1]
 
 

@@ -66,7 +66,7 @@ def test_boxes_that_begin_at_zero_are_counted_from_it_in_all_files(folder):
     (xml.parent / f"._{DOG}_1.xml").write_bytes(b"\x00\x05")
     read = imagenet_loc.read_folder(folder, "train")
     assert [boxes.tolist() for boxes in read.boxes] == [[[1, x, 10, 20]] for x in (0, 3, 2)]
-    assert len(read.notes) == 1 and "begin at pixel 0" in read.notes[0]
+    assert len(read.notes) == 1 and "start at pixel 0" in read.notes[0]
 
 
 def test_images_are_upright(folder):
@@ -74,5 +74,5 @@ def test_images_are_upright(folder):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(image).save(image, "JPEG", exif=exif)
-    with pytest.raises(UserError, match=rf"{CAT}_7\.JPEG is turned by its EXIF orientation"):
+    with pytest.raises(UserError, match=rf"{CAT}_7\.JPEG is rotated by its EXIF orientation"):
         imagenet_loc.read_folder(folder, "train")

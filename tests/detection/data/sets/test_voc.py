@@ -127,7 +127,7 @@ def test_other_classes_are_sorted_or_as_given(tmp_path):
     assert voc.read_folder(root, "train").class_names == ("cat", "dog", "tram")
     assert voc.read_folder(root, "val", class_names=["tram", "dog"]).labels[0].tolist() == [1, 0]
     with pytest.raises(
-        UserError, match=r"b1\.xml has an object of class 'tram', which is none of the 2 classes"
+        UserError, match=r"b1\.xml has an object of class 'tram', which is not one of the 2 classes"
     ):
         voc.read_folder(root, "val", class_names=["dog", "cat"])
 
@@ -137,7 +137,7 @@ def test_what_is_missing_is_told(folder, tmp_path):
         voc.read_folder(folder, "test")
     with pytest.raises(UserError, match="VOC2007: say which year"):
         voc.read_folder(folder.parent, "train", year=2012)
-    with pytest.raises(UserError, match="no folder ImageSets/Main"):
+    with pytest.raises(UserError, match="no VOC folder ImageSets/Main"):
         voc.read_folder(tmp_path, "train")
     with pytest.raises(UserError, match="does not exist"):
         voc.read_folder(tmp_path / "nowhere", "train")
