@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from fsljax.config import Network
-from fsljax.networks import cpu_kernels
-from fsljax.networks.cpu_kernels import Padding
+from fsljax.networks.kernels import convolution
+from fsljax.networks.kernels.convolution import Padding
 from fsljax.parallel import shares
 
 EPSILON = 1e-5
@@ -133,16 +133,16 @@ class Conv(nn.Module):
 
     def _on_cpu(self, x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
         if self.depthwise:
-            return cpu_kernels.depthwise_conv(x, kernel, self.stride, padding)
+            return convolution.depthwise_conv(x, kernel, self.stride, padding)
         if self.window == (1, 1):
-            return cpu_kernels.pointwise_conv(x, kernel, self.stride)
+            return convolution.pointwise_conv(x, kernel, self.stride)
         if min(x.shape[1:3]) <= _PATCHES_UP_TO * self.stride:
-            return cpu_kernels.patch_conv(x, kernel, self.stride, padding)
+            return convolution.patch_conv(x, kernel, self.stride, padding)
         if (self.window, self.stride, padding) == ((3, 3), 1, ((1, 1), (1, 1))):
             if len(x) >= _CHUNKS_FROM:
-                return cpu_kernels.conv3x3(x, kernel)
+                return convolution.conv3x3(x, kernel)
             if min(kernel.shape[2:]) >= _WIDE_FROM and min(x.shape[1:3]) >= _LARGE_FROM:
-                return cpu_kernels.wide_conv3x3(x, kernel)
+                return convolution.wide_conv3x3(x, kernel)
         return self._by_xla(x, kernel, padding)
 
 
@@ -207,7 +207,7 @@ def max_pool(
     """Max pooling of `[n, height, width, channel]`; padding is never the maximum."""
     padding = pad(x.shape[1:3], (window, window), stride, "valid" if valid else settings.padding)
     if settings.on_cpu():
-        return cpu_kernels.overlapping_max_pool(x, window, stride, padding)
+        return convolution.overlapping_max_pool(x, window, stride, padding)
     return nn.max_pool(x, (window, window), (stride, stride), padding)
 
 
@@ -221,7 +221,7 @@ def average_pool3x3(x: jax.Array, settings: Settings) -> jax.Array:
     padding = ((1, 1), (1, 1))
 
     def sums(values: jax.Array) -> jax.Array:
-        return cpu_kernels.depthwise_conv(values, ones, 1, padding)
+        return convolution.depthwise_conv(values, ones, 1, padding)
 
     return sums(x) / (9 if settings.padding == "symmetric" else sums(jnp.ones_like(x[:1])))
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fsljax.config import Network
-from fsljax.networks import cpu_kernels, grey_kernels, winograd
+from fsljax.networks.kernels import convolution, grey, winograd
 from fsljax.networks.layers import variance_about
 from fsljax.parallel import shares
 
@@ -124,18 +124,18 @@ class ConvBlock(nn.Module):
 
     def _pooled(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if not self._on_cpu():
-            return max_pool(cpu_kernels.xla_conv3x3(x, kernel))
+            return max_pool(convolution.xla_conv3x3(x, kernel))
         if x.shape[-1] == 1:
-            return grey_kernels.grey_conv3x3_max_pool(x, kernel)
+            return grey.grey_conv3x3_max_pool(x, kernel)
         return winograd.conv3x3_max_pool(x, kernel)
 
     def _pooled_and_moments(
         self, x: jax.Array, kernel: jax.Array, groups: int
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         if self._on_cpu() and x.shape[-1] == 1:
-            pooled = grey_kernels.grey_conv3x3_max_pool(x, kernel)
-            return pooled, *grey_kernels.grey_conv3x3_moments(x, kernel, groups)
-        convolve = cpu_kernels.conv3x3 if self._on_cpu() else cpu_kernels.xla_conv3x3
+            pooled = grey.grey_conv3x3_max_pool(x, kernel)
+            return pooled, *grey.grey_conv3x3_moments(x, kernel, groups)
+        convolve = convolution.conv3x3 if self._on_cpu() else convolution.xla_conv3x3
         response = convolve(x, kernel)
         by_group = response.reshape(groups, -1, self.filters)
         mean = jnp.mean(by_group, axis=1)

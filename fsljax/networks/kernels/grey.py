@@ -1,6 +1,6 @@
 """The first block of Conv-4 on one-channel images for the CPU backend: convolution, moments and pooling.
 
-Equal to XLA's own up to rounding, and several times faster; `fsljax.networks.cpu_kernels` has the others.
+Equal to XLA's own up to rounding, and several times faster; `convolution` has the others.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl.testing import parameterized
 
-from fsljax.networks.winograd import conv3x3_max_pool
+from fsljax.networks.kernels.winograd import conv3x3_max_pool
 
 
 def reference(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.networks.cpu_kernels import (
+from fsljax.networks.kernels.convolution import (
     Padding,
     conv3x3,
     depthwise_conv,
