@@ -14,12 +14,11 @@ import jax.numpy as jnp
 from fsljax.config import Network
 from fsljax.networks.kernels import convolution
 from fsljax.networks.kernels.convolution import Padding
+from fsljax.networks.kernels.moments import variance_about
 from fsljax.parallel import shares
 
 EPSILON = 1e-5
 """Added to the variance by batch norm."""
-
-_FAR = 8  # standard deviations from 0 at which a mean of squares begins to lose digits
 
 # Measured on the CPU backend: where up to this many pixels a side come out, patches are faster than XLA's
 # convolution, and from this many images on the filter gradient is faster in chunks.
@@ -144,23 +143,6 @@ class Conv(nn.Module):
             if min(kernel.shape[2:]) >= _WIDE_FROM and min(x.shape[1:3]) >= _LARGE_FROM:
                 return convolution.wide_conv3x3(x, kernel)
         return self._by_xla(x, kernel, padding)
-
-
-def variance_about(values: jax.Array, mean: jax.Array) -> jax.Array:
-    """Variance `[groups, channel]` of `[groups, n, channel]` about their mean `[groups, channel]`.
-
-    From the mean of squares, which is one pass; that loses its digits where the mean is many standard
-    deviations, and there alone a second pass takes differences. Gradients are those of the first.
-    """
-    quick = jnp.maximum(jnp.mean(jnp.square(values), axis=1) - jnp.square(mean), 0.0)
-    values, mean, plain = jax.lax.stop_gradient((values, mean, quick))
-    coarse = jnp.square(mean) > _FAR**2 * plain
-
-    def missing() -> jax.Array:
-        exact = jnp.mean(jnp.square(values - mean[:, None]), axis=1)
-        return jnp.where(coarse, exact - plain, 0.0)
-
-    return quick + jax.lax.cond(jnp.any(coarse), missing, lambda: jnp.zeros_like(plain))
 
 
 class Norm(nn.Module):

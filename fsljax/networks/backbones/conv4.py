@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from fsljax.config import Network
-from fsljax.networks.kernels import convolution, grey, winograd
-from fsljax.networks.layers import variance_about
+from fsljax.networks.kernels import convolution, grey, pooling, winograd
+from fsljax.networks.kernels.moments import variance_about
 from fsljax.parallel import shares
 
 EPSILON = 1e-5
@@ -118,9 +118,10 @@ class ConvBlock(nn.Module):
             average_mean.value = keep * average_mean.value + (1 - keep) * jnp.mean(mean, 0) * sign
             average_variance.value = keep * average_variance.value + (1 - keep) * jnp.mean(variance, 0)
         slope = scale * sign * jax.lax.rsqrt(variance + EPSILON)
-        by_group = pooled.reshape(groups, -1, *pooled.shape[1:])
-        slope, mean = slope[:, None, None, None], mean[:, None, None, None]
-        return nn.relu((by_group - mean) * slope + shift).reshape(pooled.shape)
+        by_group = pooled.reshape(groups, -1, self.filters)
+        if self._on_cpu():
+            return pooling.normalised_relu(by_group, mean, slope, shift).reshape(pooled.shape)
+        return nn.relu((by_group - mean[:, None]) * slope[:, None] + shift).reshape(pooled.shape)
 
     def _pooled(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if not self._on_cpu():
@@ -135,8 +136,9 @@ class ConvBlock(nn.Module):
         if self._on_cpu() and x.shape[-1] == 1:
             pooled = grey.grey_conv3x3_max_pool(x, kernel)
             return pooled, *grey.grey_conv3x3_moments(x, kernel, groups)
-        convolve = convolution.conv3x3 if self._on_cpu() else convolution.xla_conv3x3
-        response = convolve(x, kernel)
+        if self._on_cpu():
+            return pooling.max_pool_and_moments(convolution.conv3x3(x, kernel), groups)
+        response = convolution.xla_conv3x3(x, kernel)
         by_group = response.reshape(groups, -1, self.filters)
         mean = jnp.mean(by_group, axis=1)
         return max_pool(response), mean, variance_about(by_group, mean)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_IMAGES_A_CHUNK = 10
+_PLACES_A_CHUNK = 2048
+_MOST_IMAGES_A_CHUNK = 90
 _MOST_CHUNKS = 48
 _DEPTHWISE_IMAGES_A_CHUNK = 4
 
@@ -36,8 +37,8 @@ def xla_conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """`xla_conv3x3` whose filter gradient is taken in chunks of a few images.
 
-    XLA's CPU backend computes the filter gradient of a whole batch at a sixth of the speed it reaches
-    on ten images at a time.
+    XLA's CPU backend computes the filter gradient of a whole batch at a third of the speed that it reaches
+    on some two thousand places at a time.
     """
     return xla_conv3x3(images, kernel)
 
@@ -50,7 +51,7 @@ def _conv3x3_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -
     images, kernel = saved
     mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     image_gradient = xla_conv3x3(gradient, mirrored)
-    chunk = max(_IMAGES_A_CHUNK, -(-len(images) // _MOST_CHUNKS))
+    chunk = _images_a_chunk(*images.shape[:3])
     kernel_gradient = jnp.zeros_like(kernel)
     for start in range(0, len(images), chunk):
         part = slice(start, start + chunk)
@@ -60,6 +61,12 @@ def _conv3x3_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -
 
 
 conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
+
+
+def _images_a_chunk(count: int, height: int, width: int) -> int:
+    most = min(max(1, _PLACES_A_CHUNK // (height * width)), _MOST_IMAGES_A_CHUNK)
+    chunks = min(-(-count // most), _MOST_CHUNKS)
+    return -(-count // chunks)
 
 
 @jax.custom_vjp

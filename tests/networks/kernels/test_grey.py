@@ -77,3 +77,12 @@ def test_grey_convolution_works_under_vmap():
     by_two = images.reshape(3, 2, 6, 6, 1)
     pooled = jax.vmap(grey_conv3x3_max_pool, (0, None))(by_two, kernel)
     assert_close(pooled.reshape(6, 3, 3, FILTERS), pooled_by_xla(images, kernel))
+
+
+def test_grey_moments_keep_their_digits_on_bright_paper():
+    images, kernel = draw(6, (8, 8), 1)
+    images = 1 - images / 100
+    response = np.asarray(xla_conv3x3(images.astype(np.float64), kernel.astype(np.float64)), np.float64)
+    mean, variance = grey_conv3x3_moments(images, kernel, 1)
+    np.testing.assert_allclose(mean[0], response.mean(axis=(0, 1, 2)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(variance[0], response.var(axis=(0, 1, 2)), rtol=1e-5)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.networks.layers import variance_about
+from fsljax.networks.kernels.moments import variance_about
 
 
 def values(mean: float) -> jax.Array:
