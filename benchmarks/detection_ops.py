@@ -25,7 +25,11 @@ BOXES, KEEP, IOU = 2000, 300, 0.7
 ROIS, BINS, SAMPLES, CHANNELS = 512, 7, 2, 256
 HEIGHT, WIDTH, STRIDES = 800, 1024, (4, 8, 16, 32)
 CANONICAL_SIZE, CANONICAL_LEVEL = 224.0, 2
-FIGURES = {"nms": "NMS", "roi_align": "RoIAlign", "gradient": "its gradient"}
+FIGURES = {
+    "nms": "NMS, 2,000 boxes → 300",
+    "roi_align": "RoIAlign, 512 regions × 7 × 7 × 256, 4 levels",
+    "gradient": "RoIAlign's gradient",
+}
 NMS_A_TURN = 10
 PEERS = ("gather", "grid_sample", f"gather, {duel.TUNED}", f"grid_sample, {duel.TUNED}")
 
@@ -179,6 +183,7 @@ def main() -> None:
             if not math.isclose(peer.about[figure], ours.about[figure], rel_tol=1e-4):
                 sys.exit(f"{peer.name} gives {figure} {peer.about[figure]}, fsljax {ours.about[figure]}.")
     for figure, title in FIGURES.items():
+        duel.record(title, contestants, figure)
         able = [one for one in contestants if figure in one.rounds[0]]
         rows = [
             [

@@ -58,6 +58,7 @@ def run(work: str, peer_python: str, rounds: int) -> None:
                 ],
                 rounds,
             )
+        duel.record(f"detector's {work}, {trunk}, {IMAGES[work]} images", contestants, work)
         ours, best = contestants[-1], duel.best_peer(contestants, work)
         rows = [
             [

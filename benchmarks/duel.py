@@ -16,6 +16,8 @@ from typing import Any
 
 TUNED = "freed memory kept"  # a peer whose C library is told what fsljax tells its own
 ROOT = Path(__file__).parents[1]
+RESULTS = "FSLJAX_BENCHMARK_RESULTS"
+"""Variable that names a file to which results are added, a line of JSON each; `benchmarks/all.py` sets it."""
 
 
 @dataclass
@@ -126,6 +128,42 @@ def best_peer(contestants: list[Contestant], figure: str) -> Contestant:
     if not peers:
         sys.exit("No peer could run: name an interpreter with PyTorch, --peer_python=PATH.")
     return min(peers, key=lambda peer: peer.median(figure))
+
+
+def record(
+    row: str, contestants: list[Contestant], figure: str, *, amount: float = 0, unit: str = ""
+) -> None:
+    """Adds a row to the results of `benchmarks/all.py`, if that runs this program.
+
+    Args:
+      row: what was timed.
+      contestants: of whom one is fsljax.
+      figure: seconds that they measured; who did not is left out.
+      amount: what is done in these seconds, where the row tells of so much a second.
+      unit: of the amount.
+    """
+    able = [one for one in contestants if figure in one.rounds[0]]
+    ours = next(one for one in able if one.name == "fsljax")
+    sides = []
+    for one in able:
+        least, most = one.spread(figure)
+        seconds = {"median": one.median(figure), "least": least, "most": most}
+        behind = {} if one is ours else {"ratio": ratio(ours, one, figure)}
+        sides.append({"name": one.name, **seconds, **behind, "version": one.about.get("version", "")})
+    write_result({"row": row, "amount": amount, "unit": unit, "sides": sides})
+
+
+def record_alone(row: str, seconds: list[float]) -> None:
+    """Adds a row that no peer has to the results of `benchmarks/all.py`."""
+    side = {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
+    write_result({"row": row, "amount": 0, "unit": "", "sides": [{"name": "fsljax", **side, "version": ""}]})
+
+
+def write_result(result: dict[str, Any]) -> None:
+    """Adds a line to the results that `benchmarks/all.py` collects, if that runs this program."""
+    if path := os.environ.get(RESULTS):
+        with Path(path).open("a") as file:
+            print(json.dumps(result), file=file)
 
 
 def milliseconds(seconds: float) -> str:

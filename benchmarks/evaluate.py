@@ -90,6 +90,10 @@ def main() -> None:
         ],
         arguments.rounds,
     )
+    images = CLASSES * IMAGES_A_CLASS
+    duel.record("embedding, Conv-4", contestants, "embedding", amount=images, unit="images/s")
+    name = "20-way 5-shot evaluation, end to end"
+    duel.record(name, contestants, "end to end", amount=EPISODES, unit="episodes/s")
     ours = contestants[0]
     rows = [
         [

@@ -52,8 +52,10 @@ WORKS = {
     "magnet": Work("102 classes × 60 × 1,024, k = 3", 102, 60, 1024, 3, 20, False, WITHOUT_FAISS, 0.0),
     "middle": Work("50,000 × 64, k = 64", 0, 50_000, 64, 64, 25, False, ALL, 0.0),
     "large": Work("1,000,000 × 64, k = 256", 0, 1_000_000, 64, 256, 10, False, ALL[:2], 0.0),
-    "magnet seeded": Work("the first, seeded", 102, 60, 1024, 3, 20, True, WITHOUT_FAISS, 0.01),
-    "middle seeded": Work("the second, seeded", 0, 50_000, 64, 64, 25, True, ALL, 0.005),
+    "magnet seeded": Work(
+        "102 classes × 60 × 1,024, k = 3, seeded", 102, 60, 1024, 3, 20, True, WITHOUT_FAISS, 0.01
+    ),
+    "middle seeded": Work("50,000 × 64, k = 64, seeded", 0, 50_000, 64, 64, 25, True, ALL, 0.005),
 }
 
 
@@ -258,6 +260,7 @@ def main() -> None:
             ],
             arguments.rounds,
         )
+        duel.record(f"k-means, {work.name}", contestants, "seconds")
         mine = contestants[0]
         rows = [
             [

@@ -71,6 +71,12 @@ def main() -> None:
         for work in (embed, cluster, train)
     }
     refresh, one_step = seconds["embed"] + seconds["cluster"], seconds["train"] / STEPS
+    for name, value in (
+        ("embedding", seconds["embed"]),
+        ("clustering", seconds["cluster"]),
+        ("step", one_step),
+    ):
+        duel.record_alone(f"Magnet's refresh of {len(part):,} images, {name}", [value])
     share = refresh / (refresh + config.train.refresh_every * one_step)
     print(
         f"{len(part):,} images of {part.num_classes} classes, {config.train.clusters_per_class} clusters each"

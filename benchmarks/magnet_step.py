@@ -15,6 +15,7 @@ import step_duel
 CLUSTERS, EXAMPLES, SIZE = 12, 4, 64
 CLASSES, IMAGES_A_CLASS = 100, 20
 STEPS_A_TURN = 3
+ROW = "Magnet step, ResNet-18, 64 px, 48 images"
 PEERS = (
     "nchw", "channels_last", "channels_last compiled", "channels_last, CUDA graphs",
     f"channels_last, {duel.TUNED}",
@@ -47,4 +48,4 @@ def serve_ours() -> None:
 
 
 if __name__ == "__main__":
-    step_duel.main(__doc__ or "", __file__, serve_ours, PEERS)
+    step_duel.main(__doc__ or "", __file__, ROW, serve_ours, PEERS)

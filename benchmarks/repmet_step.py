@@ -3,10 +3,9 @@
     python benchmarks/repmet_step.py --peer_python=PATH
 
 PATH is an interpreter with PyTorch, this one by default. 12 classes of 4 images, 1,280 features each, one
-linear layer to 1,024 dimensions, three representatives of each of 102 classes: both sides draw the batch,
-take the loss, its gradient and an Adam step, in float32. PyTorch's distances are sums of squared differences
-as ours are, or taken from products, which is faster and less exact. They take turns in one run; let nothing
-else run meanwhile.
+linear layer to 1,024 dimensions, three representatives of length 1 of each of 102 classes: both sides draw
+the batch, take the loss, its gradient and an Adam step, in float32. Distances are taken from products, or in
+PyTorch from differences too. They take turns in one run; let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ CLASSES, REPRESENTATIVES, DIM = 102, 3, 1024
 BATCH_CLASSES, EXAMPLES, IMAGES_A_CLASS, FEATURES = 12, 4, 20, 1280
 SIGMA, ALPHA = 10.0, 1.0
 STEPS_A_TURN = 50
+ROW = "RepMet step on features, 102 classes × 3 × 1,024, batch 48"
 PEERS = (
     "differences", "differences compiled", "products", "products compiled", "products, CUDA graphs",
     f"products, {duel.TUNED}",
@@ -63,4 +63,4 @@ def serve_ours() -> None:
 
 
 if __name__ == "__main__":
-    step_duel.main(__doc__ or "", __file__, serve_ours, PEERS)
+    step_duel.main(__doc__ or "", __file__, ROW, serve_ours, PEERS)

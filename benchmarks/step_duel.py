@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 ON_ACCELERATORS = 20  # times as many steps a turn, which are that much shorter there
 
 
-def main(description: str, script: str, serve_ours: Callable[[], None], peers: Sequence[str]) -> None:
+def main(
+    description: str, script: str, row: str, serve_ours: Callable[[], None], peers: Sequence[str]
+) -> None:
     """Times ours and the peers in turns, and prints their steps in milliseconds.
 
     Args:
       description: first line of the script's help.
       script: its path; `torch_peer.py` knows the work by its name.
+      row: what is timed, as results name it.
       serve_ours: serves our side.
       peers: names by which `torch_peer.py` makes the others.
     """
@@ -44,6 +47,7 @@ def main(description: str, script: str, serve_ours: Callable[[], None], peers: S
         ],
         arguments.rounds,
     )
+    duel.record(row, contestants, "step")
     ours, best = contestants[0], duel.best_peer(contestants, "step")
     rows = [
         [

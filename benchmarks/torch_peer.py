@@ -197,14 +197,13 @@ def serve_repmet_step(name: str) -> None:
 
     torch.manual_seed(0)
     head = nn.Linear(task.FEATURES, task.DIM)
-    representatives = nn.Parameter(
-        functional.normalize(torch.randn(task.CLASSES, task.REPRESENTATIVES, task.DIM), dim=-1)
-    )
+    representatives = nn.Parameter(torch.randn(task.CLASSES, task.REPRESENTATIVES, task.DIM))
     optimizer = torch.optim.Adam([*head.parameters(), representatives], lr=1e-3, fused=True)
     features = torch.randn(task.CLASSES, task.IMAGES_A_CLASS, task.FEATURES)
 
     def loss_of(batch: Tensor, labels: Tensor) -> Tensor:
-        embeddings, centres = head(batch), representatives.view(-1, task.DIM)
+        embeddings = head(batch)
+        centres = functional.normalize(representatives, dim=-1).view(-1, task.DIM)
         if "products" in name:
             lengths = embeddings.square().sum(-1)[:, None] + centres.square().sum(-1)
             squares = lengths - 2 * embeddings @ centres.T

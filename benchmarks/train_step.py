@@ -85,6 +85,7 @@ def main() -> None:
         ],
         arguments.rounds,
     )
+    duel.record("training step, 60-way 1-shot 5-query, Conv-4", contestants, "step")
     ours, plain = contestants[:2]
     best = duel.best_peer(contestants, "step")
     rows = []

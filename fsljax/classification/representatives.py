@@ -38,6 +38,7 @@ class Loss:
     sigma: float = field(0.5, "σ of the representatives", above=0)
     alpha: float = field(1.0, "margin", least=0)
     squared: bool = field(False, 'use squared distances; for version "margin" only')
+    exact: bool = field(False, "compute all distances in training from differences, which is slower")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def batch_loss(
       options: options of the loss.
     """
     form: dict[str, Any] = {"sigma": sigma, "alpha": options.alpha, "version": options.version,
-                            "squared": options.squared}  # fmt: skip
+                            "squared": options.squared, "exact": options.exact}  # fmt: skip
     if len(representatives) < classes:
         embeddings = shares.gathered(embeddings)
         divided = divided_repmet_loss(embeddings, labels, representatives, classes=classes, **form)

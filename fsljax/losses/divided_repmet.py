@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsljax.losses.repmet import log_posteriors, root, squared_distances
+from fsljax.losses.repmet import distances_for, log_posteriors, root
 from fsljax.parallel import shares
 
 
@@ -35,6 +35,7 @@ def divided_repmet_loss(
     alpha: float = 1.0,
     version: str = "v1",
     squared: bool = False,
+    exact: bool = True,
 ) -> DividedRepMetOutput:
     """`fsljax.losses.repmet_loss` within a divided step, of representatives divided over its devices.
 
@@ -47,13 +48,14 @@ def divided_repmet_loss(
       representatives: `[own, k, dim]`, those of this device: of classes number · own and on, as far as there
         are `classes`.
       classes: of all devices.
-      sigma, alpha, version, squared: as in `repmet_loss`.
+      sigma, alpha, version, squared, exact: as in `repmet_loss`.
     """
     own, k, dim = representatives.shape
     numbers = shares.number() * own + jnp.arange(own)
     is_own = numbers == labels[:, None]
     is_other = (numbers < classes) & ~is_own
-    squares = squared_distances(embeddings, representatives.reshape(own * k, dim)).reshape(-1, own, k)
+    flat = representatives.reshape(own * k, dim)
+    squares = distances_for(embeddings, flat, 0.0 if exact else sigma, version).reshape(-1, own, k)
     nearest = jnp.stack([_least(squares, of) for of in (is_own, is_other)])
     own_nearest, foreign_nearest = jnp.min(shares.gathered(nearest[None]), axis=0)
     near, far = jax.lax.stop_gradient((own_nearest, foreign_nearest))

@@ -11,6 +11,8 @@ import numpy as np
 from fsljax.distances import squared_euclidean
 
 VERSIONS = ("v1", "v2", "margin")
+LOG_ERROR = 1e-4
+"""By how much log p_ij may be off, for the sake of speed."""
 
 
 class RepMetOutput(NamedTuple):
@@ -38,6 +40,7 @@ def repmet_loss(
     alpha: float = 1.0,
     version: str = "v1",
     squared: bool = False,
+    exact: bool = True,
 ) -> RepMetOutput:
     """RepMet loss of a batch against k representatives per class.
 
@@ -60,6 +63,8 @@ def repmet_loss(
       alpha: α, in units of 2σ², or of the distance for "margin".
       version: "v1", "v2" or "margin".
       squared: "margin" compares squared distances.
+      exact: take every distance from differences. Otherwise "v1" and "v2" take them from products, which is
+        several times faster, if all log p_ij are then off by less than `LOG_ERROR` or 64 roundings.
 
     Returns:
       A `RepMetOutput`, float32 (float64 if an input is).
@@ -77,7 +82,7 @@ def repmet_loss(
     labels = jnp.asarray(labels, jnp.int32)
     labels = jnp.where(labels < 0, classes, labels)  # no class's, where it would be the last one's
     flat = representatives.reshape(classes * k, dim)
-    squares = squared_distances(embeddings, flat).reshape(-1, classes, k)
+    squares = distances_for(embeddings, flat, 0.0 if exact else sigma, version).reshape(-1, classes, k)
     nearest = jnp.min(squares, axis=(1, 2))
     logs = log_posteriors(squares, sigma, relative_to=jax.lax.stop_gradient(nearest)[:, None, None])
     others = jnp.arange(classes) != labels[:, None]
@@ -124,28 +129,67 @@ def log_posteriors(
     return (-squares if relative_to is None else relative_to - squares) * scale
 
 
-@jax.custom_jvp
-def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
-    """`squared_euclidean`, whose gradient is taken as matrix products about one of the points.
+def distances_for(
+    embeddings: jax.Array, representatives: jax.Array, sigma: float | jax.Array, version: str
+) -> jax.Array:
+    """Squared distances as exact as a version needs them.
 
-    The sum over differences, derived as it is written, passes over `[n, m, dim]` numbers three times.
+    Args:
+      embeddings: `[batch, dim]`.
+      representatives: `[m, dim]`.
+      sigma: σ; 0: distances are taken from differences.
+      version: "margin" takes roots, which a small error of a small distance changes most: it gets none.
+
+    Returns:
+      `[batch, m]`.
     """
-    return squared_euclidean(x, y)
+    if version == "margin" or (isinstance(sigma, float) and not sigma):
+        return squared_distances(embeddings, representatives)
+    error = 2 * jnp.square(jnp.asarray(sigma, embeddings.dtype)) * LOG_ERROR
+    return squared_distances(embeddings, representatives, jax.lax.stop_gradient(error))
+
+
+@jax.custom_jvp
+def squared_distances(x: jax.Array, y: jax.Array, error: jax.Array | float = 0.0) -> jax.Array:
+    """`squared_euclidean`, from products about one of the points where they are exact enough.
+
+    With x and y taken from y_0, ‖x‖² + ‖y‖² − 2x·y is off by a few roundings of ‖x‖² + ‖y‖²: by less than
+    six, measured with 1 to 4,096 dimensions; sixteen are assumed. The sum over differences passes over
+    `[n, m, dim]` numbers, and its derivative, as written, three times; the gradient is always that of
+    products.
+
+    Args:
+      x: `[n, dim]`.
+      y: `[m, dim]`.
+      error: by how much a squared distance may be off, if it is by more than 64 roundings of itself; 0: all
+        are taken from differences.
+
+    Returns:
+      `[n, m]`, 0 or above.
+    """
+    if isinstance(error, float) and not error:
+        return squared_euclidean(x, y)
+    from_x, from_y = x - y[:1], y - y[:1]
+    lengths = jnp.sum(jnp.square(from_x), axis=1)[:, None] + jnp.sum(jnp.square(from_y), axis=1)
+    squares = jnp.maximum(lengths - 2 * _product(from_x, from_y), 0)
+    rounding = jnp.finfo(squares.dtype).eps
+    is_exact = 16 * rounding * lengths <= jnp.maximum(error, 64 * rounding * squares)
+    return jax.lax.cond(jnp.all(is_exact), lambda: squares, lambda: squared_euclidean(x, y))
 
 
 @squared_distances.defjvp
 def _squared_distances_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+    primals: tuple[jax.Array, jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    (x, y), (dx, dy) = primals, tangents
+    (x, y, _), (dx, dy, _) = primals, tangents
     x, y = x - y[:1], y - y[:1]
-
-    def product(rows: jax.Array, others: jax.Array) -> jax.Array:
-        # What accelerators take for a float32 product otherwise has 8 or 11 bits.
-        return jnp.matmul(rows, others.T, precision="highest")
-
     diagonal_terms = jnp.sum(x * dx, axis=1)[:, None] + jnp.sum(y * dy, axis=1)
-    return squared_distances(*primals), 2 * (diagonal_terms - product(x, dy) - product(dx, y))
+    return squared_distances(*primals), 2 * (diagonal_terms - _product(x, dy) - _product(dx, y))
+
+
+def _product(rows: jax.Array, others: jax.Array) -> jax.Array:
+    # What accelerators take for a float32 product otherwise has 8 or 11 bits.
+    return jnp.matmul(rows, others.T, precision="highest")
 
 
 def _of_own_class(values: jax.Array, labels: jax.Array) -> jax.Array:

@@ -185,18 +185,19 @@ class RepMet:
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         _, change_key = jax.random.split(state.step_key())
 
-        def loss_of(params: Params) -> tuple[jax.Array, tuple[BatchLoss, ArrayTree]]:
+        def loss_of(params: Params) -> tuple[jax.Array, tuple[BatchLoss, jax.Array, ArrayTree]]:
             embeddings, batch_stats = self.task.embedder.embed_for_training(
                 params, state.batch_stats, inputs, change_key, state.step
             )
-            representatives, sigma = self._representatives(params), self._sigma(params)
-            loss = self.config.loss
-            output = batch_loss(embeddings, batch.labels, representatives, self._classes, sigma, loss)
-            return output.loss, (output, batch_stats)
+            own, sigma = self._representatives(params), self._sigma(params)
+            output = batch_loss(embeddings, batch.labels, own, self._classes, sigma, self.config.loss)
+            return output.loss, (output, jax.lax.stop_gradient(own), batch_stats)
 
-        (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (loss, (output, own, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
         state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
-        moved = self._representatives(state.params) - self._scaled(state.method_state)
+        moved = own - self._scaled(state.method_state)  # as of before the step
         figures = {
             "loss": loss,
             "accuracy": jnp.mean(output.right, dtype=jnp.float32),

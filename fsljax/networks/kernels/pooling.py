@@ -6,11 +6,14 @@ The values are those of plain XLA; the gradients pass over the responses as few 
 from __future__ import annotations
 
 from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from fsljax.networks.kernels.moments import variance_about
+
+_Of = TypeVar("_Of", bound=tuple[jax.Array, ...])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -60,12 +63,17 @@ def _pool_backward(groups: int, saved: _Saved, gradients: _Saved) -> tuple[jax.A
     won = jnp.pad(won, ((0, 0), (0, height - 2 * rows), (0, width - 2 * columns), (0, 0)))
     size = count // groups * height * width
     slope = 2 * of_variance / size
-    values = response.reshape(groups, -1, filters)
-    spread = values * slope[:, None] + (of_mean / size - slope * mean)[:, None]
+    slope, offset = _computed_once((slope, of_mean / size - slope * mean))
+    spread = response.reshape(groups, -1, filters) * slope[:, None] + offset[:, None]
     return (won + spread.reshape(response.shape),)
 
 
 max_pool_and_moments.defvjp(_pool_forward, _pool_backward)
+
+
+def _computed_once(of_filters: _Of) -> _Of:
+    """Values of each filter, not fused with what uses them: it would compute them again for each place."""
+    return jax.lax.optimization_barrier(of_filters)
 
 
 @jax.custom_vjp
@@ -80,6 +88,7 @@ def normalised_relu(values: jax.Array, mean: jax.Array, slope: jax.Array, shift:
     Returns:
       `[groups, n, filters]`.
     """
+    mean, slope, shift = _computed_once((mean, slope, shift))
     return jnp.maximum((values - mean[:, None]) * slope[:, None] + shift, 0)
 
 
@@ -87,8 +96,9 @@ _Inputs = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 def _relu_forward(*inputs: jax.Array) -> tuple[jax.Array, _Inputs]:
-    values, mean, slope, _ = inputs
-    normalised = normalised_relu(*inputs)
+    values, mean, slope, shift = inputs
+    mean, slope, shift = _computed_once((mean, slope, shift))
+    normalised = normalised_relu(values, mean, slope, shift)
     return normalised, (values, mean, slope, normalised)
 
 
