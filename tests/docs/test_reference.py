@@ -80,6 +80,11 @@ def test_the_site_describes_every_public_name(site: Path):
 
 
 @pytest.mark.slow
+def test_what_a_field_means_is_shown_whole(site: Path):
+    assert "the default workdir is runs/&lt;name&gt;" in (site / "reference/config/index.html").read_text()
+
+
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(site: Path):
     for page in site.rglob("*.html"):
         text = page.read_text()
