@@ -40,7 +40,7 @@ parser.add_argument(
 )
 parser.add_argument("--augment", type=int, default=2, help="views of each photograph that are shown, too")
 parser.add_argument("--to", default="runs/detected_photographs.png", help="the picture")
-options = parser.parse_args()
+options = parser.parse_intermixed_args()
 if not options.model:
     parser.error("models/repmet_detection_photos is in the repository: run this in a clone, or give --model")
 if not Path(options.annotations).exists():

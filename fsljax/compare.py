@@ -251,7 +251,7 @@ def run(argv: Sequence[str] | None = None, program: str = "compare") -> int:
         help="a setting of results.json; may be repeated; by default, all settings that the runs share",
     )  # fmt: skip
     parser.add_formats()
-    given = parser.parse_args(argv)
+    given = parser.parse_intermixed_args(argv)
     rows, notes = compare(given.runs, given.setting)
     if given.json:
         print(json.dumps([_cells(row) for row in rows], indent=1, allow_nan=False))

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fsljax.config import experiments
+from fsljax.config import experiments, shipped
 from fsljax.config.reading import nearest
 from fsljax.errors import UserError
 from fsljax.reporting import streams
@@ -29,7 +29,7 @@ from fsljax.training.workdir import CORRECT, RESULTS, correct_of, settings_of
 
 _RUNS = Path("runs/reproduce")
 _CONFIGS = Path("configs")
-_TABLES = _CONFIGS / "tables"
+_TABLES = "tables"
 
 
 @dataclass(frozen=True)
@@ -139,31 +139,32 @@ def read_table(name: str) -> Reproducible:
     Raises:
       UserError: if there is no such table; the message lists the closest name and all tables.
     """
-    if not Path("launch.py").exists():
-        raise UserError(
-            "There is no launch.py here: run this in the folder that holds launch.py and configs/."
-        )
-    tables = table_names()
+    folder, tables = _configs() / _TABLES, table_names()
     if name not in tables:
         raise UserError(
-            f"There is no table {name!r}.{nearest(name, tables)} {_TABLES} holds {', '.join(tables)}."
+            f"There is no table {name!r}.{nearest(name, tables)} {folder} holds {', '.join(tables)}."
         )
-    table: Reproducible = runpy.run_path(str(_TABLES / f"{name}.py"))["get_table"]()
+    table: Reproducible = runpy.run_path(str(folder / f"{name}.py"))["get_table"]()
     return table
 
 
 def table_names() -> list[str]:
-    """The tables in the `configs/` of the current folder."""
-    return sorted(path.stem for path in _TABLES.glob("*.py"))
+    """The tables in the `configs/` of the current folder; without any there, those that come with fsljax."""
+    return sorted(path.stem for path in (_configs() / _TABLES).glob("*.py"))
 
 
 def reproduce(name: str, overrides: Sequence[str]) -> None:
     """Runs whatever is missing from a table, and prints it.
 
     Raises:
-      UserError: if there is no such table, no configs here, or a run fails.
+      UserError: if there is no such table, or a run fails.
     """
     print(read_table(name).reproduce(_RUNS / name, overrides))
+
+
+def _configs() -> Path:
+    """The `configs/` of the current folder if it holds tables, else the configs that come with fsljax."""
+    return _CONFIGS if any((_CONFIGS / _TABLES).glob("*.py")) else shipped.folder()
 
 
 def _stacked(workdirs: Sequence[Path], setting: str) -> np.ndarray:
@@ -199,7 +200,7 @@ def _workdir(folder: Path, row: Row, seed: int, overrides: Sequence[str]) -> Pat
 def _launch(
     name: str, row: Row, workdir: Path, arguments: Sequence[str], product: str, setting: str | None = None
 ) -> None:
-    """Runs launch.py unless that was done, by the record of it in the workdir.
+    """Trains and evaluates, by launch.py where there is one; nothing if the workdir's record says it is done.
 
     Args:
       name: of what is done, to be printed.
@@ -209,8 +210,9 @@ def _launch(
       product: file that the run ends with.
       setting: of `results.json`, that the run adds; None: the whole product is made anew.
     """
-    config = experiments.find(row.config, _CONFIGS)
-    command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={workdir}", *arguments]
+    config = experiments.find(row.config, _configs())
+    program = ["launch.py"] if Path("launch.py").exists() else ["-m", "fsljax", "train"]
+    command = [sys.executable, *program, f"--config={config}", f"--workdir={workdir}", *arguments]
     record = workdir / ("reproduced.json" if setting is None else f"reproduced_{setting}.json")
     content = Path(config.split(":")[0]).read_bytes()
     done = {"command": command, "config": hashlib.sha256(content).hexdigest()}

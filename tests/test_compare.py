@@ -115,7 +115,7 @@ def test_the_command_prints_every_form(tmp_path: Path, right: np.ndarray, form: 
     monkeypatch.chdir(tmp_path)
     for seed, row in enumerate(right[:2]):
         write_run(tmp_path / f"run{seed}", {"softmax": row}, seed=seed)
-    assert compare.run(["run0", "run1", *([form] if form else [])]) == 0
+    assert compare.run(["run0", *([form] if form else []), "run1"]) == 0
     printed = capsys.readouterr().out
     if form == "--json":
         first, second = json.loads(printed)

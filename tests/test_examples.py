@@ -36,4 +36,10 @@ def test_photographs_are_shown_and_others_searched(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "from 2 photographs" in done.stdout and done.stdout.count(".jpg: ") == 3
     picture = np.asarray(Image.open(tmp_path / "runs/detected_photographs.png"))
+    named = subprocess.run(
+        [*done.args[:3], "--classes=a", "--augment=0", folder / "3.jpg", folder / "4.jpg"],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert named.returncode == 0, named.stderr
+    assert named.stdout.count(".jpg: ") == 2
     assert picture.shape == (740, 1480, 3) and (picture == (230, 60, 20)).all(axis=-1).any()

@@ -131,7 +131,7 @@ def test_a_table_of_ones_own_is_a_file(project: Path):
     table = reproduce.read_table("stripes")
     given = [experiments.find(row.config) for row in table.rows]
     assert given == ["configs/cosine_stripes.py:small", "configs/cosine_stripes.py:large"]
-    with pytest.raises(UserError, match=r"no table 'stripe'. Did you mean stripes\? In .* there are stripes"):
+    with pytest.raises(UserError, match=r"no table 'stripe'\. .* stripes\? configs.tables holds stripes"):
         reproduce.read_table("stripe")
 
 

@@ -119,11 +119,34 @@ def test_what_cannot_be_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytes
     assert "There is no table 'imagenet'" in capsys.readouterr().err
     assert reproduce.main(["flower"]) == 2
     assert "There is no table 'flower'. Did you mean flowers?" in capsys.readouterr().err
-    monkeypatch.chdir(tmp_path)
-    assert reproduce.main(["flowers"]) == 2
-    assert "There is no launch.py here" in capsys.readouterr().err
     assert reproduce.main([]) == 2
-    assert "tables:" in capsys.readouterr().out
+    assert "tables: flowers, " in capsys.readouterr().out
+
+
+def test_shipped_tables_are_reproduced_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.main(["--help"]) == 0
+    assert "tables: flowers, " in capsys.readouterr().out
+    assert reproduce.read_table("flowers").rows
+    started = []
+
+    def run(command: list[str]) -> int:
+        started.append(command)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run/correct.npz").touch()
+        return 0
+
+    monkeypatch.setattr(reproduce, "run_program", run)
+    row = reproduce.Row("softmax", "softmax_flowers_mnv2F_1_12_4", "softmax")
+    reproduce._launch("softmax", row, Path("run"), [], "correct.npz")
+    (command,) = started
+    assert command[1:4] == ["-m", "fsljax", "train"]
+    assert command[4] == f"--config={ROOT}/configs/softmax_fine_grained.py:flowers_mnv2F_1_12_4"
+    (tmp_path / "configs/tables").mkdir(parents=True)
+    (tmp_path / "configs/tables/own.py").write_text("")
+    assert reproduce.table_names() == ["own"]
 
 
 @pytest.mark.slow

@@ -82,4 +82,6 @@ def test_configs_can_be_imported_and_listed(installed: Path, tmp_path: Path):
     )
     place, name = run(installed / "python", "-c", program, cwd=tmp_path).split()
     assert place.startswith(str(installed.parent)) and name == "quickstart"
-    assert "protonet_lake:small1" in run(installed / "python", "-m", "fsljax", "configs", cwd=tmp_path)
+    program = (installed / "python", "-m", "fsljax")
+    assert "protonet_lake:small1" in run(*program, "configs", cwd=tmp_path)
+    assert "tables: flowers, " in run(*program, "reproduce", "--help", cwd=tmp_path)

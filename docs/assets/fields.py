@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from html import escape
 from typing import Any
 
 import griffe
@@ -21,7 +22,7 @@ class Fields(griffe.Extension):
             if len(given) == 2 and str(given[1])[0] in "'\"":  # else it is a field of `dataclasses`
                 default, meaning = given
                 member.value = default
-                meanings.append(f"    {name}: {ast.literal_eval(str(meaning))}.")
+                meanings.append(f"    {name}: {escape(ast.literal_eval(str(meaning)), quote=False)}.")
         if meanings and cls.docstring:
             heading = "" if "\nAttributes:" in cls.docstring.value else "\n\nAttributes:"
             cls.docstring.value = "\n".join([cls.docstring.value + heading, *meanings])

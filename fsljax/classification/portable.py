@@ -147,6 +147,8 @@ def _function(
     module = networks.build(replace(config, network=replace(config.network, kernels=kernels)))
 
     def run(variables: Any, images: jax.Array) -> jax.Array:
+        # To 8 bits, as images given to a classifier are; jax2onnx cannot express `jnp.round`.
+        images = jax.lax.round(images * 255, jax.lax.RoundingMethod.TO_NEAREST_EVEN) / 255
         embeddings: Any = module.apply(variables, images, running_average=True)
         return embeddings if probabilities is None else probabilities(embeddings)
 

@@ -289,6 +289,8 @@ class Checkpoints:
                         "about": ocp.JsonCheckpointHandler()}  # fmt: skip
             options = by_this_process(create=False, read_only=not self.folder.is_dir())
             self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
+            # Orbax before 0.12, which jax2onnx asks for, fails without JAX's preemption service.
+            self._manager.reached_preemption = lambda step: False  # type: ignore[method-assign]
         return self._manager
 
     def _writer(self) -> ocp.CheckpointManager:

@@ -431,7 +431,7 @@ def test_a_stored_config_does_not_choose_what_is_imported(saved: Path, monkeypat
     config = read_checked(saved / "config.json")
     config["network"]["name"] = "planted.network"
     (saved / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"config\.json names the module planted\.network: import it first"):
+    with pytest.raises(UserError, match=r"config\.json names the module planted\.network: if it is your own, import it first"):
         Classifier.load(saved)
 
 
@@ -564,7 +564,7 @@ def test_a_label_is_the_same_class_in_either_unicode_form(patterns: np.ndarray, 
             lambda c, x: Classifier.load(MODELS / "repmet_detection_scenes"),
             r"with fsljax\.api\.Detector\.load",
         ),
-        (lambda c, x: Detector.load(MODELS / "protonet_1_5"), r"by fsljax\.api\.Classifier\.load"),
+        (lambda c, x: Detector.load(MODELS / "protonet_1_5"), r"with fsljax\.api\.Classifier\.load"),
     ],
 )
 def test_more_misuse_is_told_in_a_sentence(patterns: np.ndarray, call, sentence: str):

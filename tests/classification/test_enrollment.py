@@ -117,5 +117,5 @@ def test_a_damaged_table_is_refused():
 )
 def test_prototypes_have_no_representatives(call):
     config = protonet.default_config()
-    with pytest.raises(UserError, match="trained by 'protonet', whose classes have no representatives"):
+    with pytest.raises(UserError, match="trained with 'protonet', whose classes have no representatives"):
         call(Classifier(config, Model(0, {"params": {}})))

@@ -97,16 +97,16 @@ def test_what_means_nothing_is_refused_in_words(values: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scenes.sides": (32.0, 16.0)}, "must not fall"),
+        ({"scenes.sides": (32.0, 16.0)}, "the first number must not exceed the second"),
         ({"scenes.noise": (0.0, 2.0)}, "it must be 1 or less"),
         ({"scenes.characters": (1, 10**12)}, "it must be"),
-        ({"proposals.low": 0.8}, "they must rise"),
+        ({"proposals.low": 0.8}, "low must not exceed high"),
         ({"proposals.keep": 10**12}, "it must be"),
         ({"proposals.ratios": (np.nan,)}, "it must be"),
         ({"pyramid.extra_levels": 10**12}, "it must be"),
         ({"rois.output_size": 10**12}, "it must be"),
         ({"rois.samples": 10**6}, "it must be"),
-        ({"eval.shots": (11,)}, "10 supports of a class, but 11 were asked for"),
+        ({"eval.shots": (11,)}, "10 supports per class, but 11 were requested"),
         ({"head.hidden": 10**9}, "it must be"),
     ],
 )

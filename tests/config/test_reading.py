@@ -164,7 +164,7 @@ def test_plain_is_what_json_gives_back():
         ("data.path", 3, "must be text"),
         ("network.normalize", 1, "must be True or False"),
         ("network.embedding", 256, "must hold whole numbers, in parentheses"),
-        ("network.input_mean", (), "is empty; it needs one number"),
+        ("network.input_mean", (), "is empty; it needs at least one number"),
         ("network.input_std", (0.5, 0.0), "must be above 0"),
         ("data", None, "must be a section"),
     ],

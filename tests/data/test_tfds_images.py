@@ -278,7 +278,7 @@ def test_channels_are_those_that_are_asked_for(prepared):
 
 def test_a_damaged_image_is_named(tmp_path: Path):
     prepare("oxford_flowers102", tmp_path, damaged=True)
-    with pytest.raises(UserError, match=r"number \d+ of .*2\.1\.1: copy the data set again"):
+    with pytest.raises(UserError, match=r"image \d+ of .*2\.1\.1: copy the data set again"):
         load("oxford_flowers102", str(tmp_path))
     encoded = load("oxford_flowers102", str(tmp_path), host_budget_gb=0.0)
     with pytest.raises(UserError, match=r"^Image \d+ of .*-test\.array_record\S+ cannot be read"):

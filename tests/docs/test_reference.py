@@ -80,6 +80,11 @@ def test_the_site_describes_every_public_name(site: Path):
 
 
 @pytest.mark.slow
+def test_what_a_field_means_is_shown_whole(site: Path):
+    assert "the default workdir is runs/&lt;name&gt;" in (site / "reference/config/index.html").read_text()
+
+
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(site: Path):
     for page in site.rglob("*.html"):
         text = page.read_text()
@@ -96,3 +101,19 @@ def test_formulas_are_mathml(site: Path):
         text = page.read_text()
         assert "<math" in text
         assert "arithmatex" not in text
+
+
+@pytest.mark.slow
+def test_search_and_sections_have_names_for_those_who_hear_them(site: Path):
+    for page in site.rglob("index.html"):
+        text = page.read_text()
+        assert re.findall(r'<[^>]*role="dialog"(?![^>]*aria-label=)[^>]*>', text) == []
+        assert 'role="dialog" aria-label="Search"' in text
+        assert re.findall(r'aria-labelledby="__nav_\d', text) == []
+        assert {"Tutorials", "How to", "Results"} <= set(re.findall(r'aria-label="([\w ]+)"', text))
+
+
+@pytest.mark.slow
+def test_what_scrolls_can_be_reached_by_keyboard(site: Path):
+    assert ".md-typeset__scrollwrap" in (site / "assets/scrolling.js").read_text()
+    assert "assets/scrolling.js" in (site / "results/scaling/index.html").read_text()

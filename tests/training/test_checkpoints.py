@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from fsljax.errors import DivergedError, UserError
@@ -72,6 +73,17 @@ def test_the_last_few_and_the_best_are_kept(tmp_path: Path):
     chex.assert_trees_all_equal(
         model.variables, jax.tree.map(np.asarray, make_state(2).inference_variables())
     )
+
+
+def test_states_are_kept_without_a_preemption_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs of several processes start without it, and Orbax before 0.12 then fails."""
+
+    def not_initialised(*_: object) -> bool:
+        raise RuntimeError("Preemption sync manager has not been initialized.")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "reached_preemption", not_initialised)
+    save(tmp_path, {1: 0.5, 2: 0.25})
+    assert_same(Checkpoints(tmp_path).restore_last(make_state(9)), make_state(2))
 
 
 def test_of_equal_figures_the_later_is_best(tmp_path: Path):

@@ -111,7 +111,7 @@ def test_without_a_cache_folder_programs_are_compiled_each_time(
     jax.config.update("jax_compilation_cache_dir", None)
     devices.use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None
-    assert "Nothing is cached" in caplog.text
+    assert "Caching is disabled" in caplog.text
 
 
 def test_compiled_programs_that_others_could_have_put_there_are_not_run(

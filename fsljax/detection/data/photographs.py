@@ -120,6 +120,11 @@ class Photographs:
         if self.repeat_threshold:
             rows = weighted_rows(key, self._factors, count)
         else:
+            if count > len(self.train):
+                raise UserError(
+                    f"A step takes {count} images (config.train.images), but only {len(self.train)} are "
+                    f"there for training: set config.train.images to {len(self.train)} or fewer."
+                )
             rows = shuffled_rows(run_key, step, len(self.train), count)
         batch: ImageBatch = jax.tree.map(lambda column: jnp.asarray(column)[rows], index)
         return batch._replace(rows=rows)

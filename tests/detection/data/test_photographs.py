@@ -97,6 +97,14 @@ def test_the_years_of_a_devkit_are_joined(folder: Path, tmp_path: Path):
     assert load(tmp_path, years=(2012,)).train.ids == ("c",)
 
 
+def test_more_images_a_step_than_there_are_is_told_in_a_sentence(folder: Path):
+    data = load(folder)
+    key = jax.random.key(0)
+    assert data.draw(key, key, 0, data.index, 4).rows.shape == (4,)
+    with pytest.raises(UserError, match=r"takes 5 images \(config.train.images\), but only 4 are there"):
+        jax.jit(lambda step: data.draw(key, key, step, data.index, 5).rows)(0)
+
+
 def test_a_missing_path_is_told_of(folder: Path):
     with pytest.raises(UserError, match=r"config\.data\.path"):
         load(folder, name="coco", path="")

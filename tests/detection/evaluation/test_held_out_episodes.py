@@ -49,6 +49,6 @@ def test_a_fold_of_too_few_images_is_told_before_anything_is_trained(folder: Pat
 
 
 def test_more_shots_than_made_supports_are_refused(folder: Path):
-    with pytest.raises(UserError, match=r"have 2 supports of a class, but 3 were asked for .*eval\.supports"):
+    with pytest.raises(UserError, match=r"have 2 supports per class, but 3 were requested .*eval\.supports"):
         make_method(folder, shots=(1, 3), episodes_file="")
     assert make_method(folder, shots=(1, 3), supports=3, episodes_file="").config.eval.supports == 3

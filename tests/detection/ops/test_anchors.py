@@ -28,7 +28,7 @@ def test_anchors_are_ordered_by_level_row_column_size_and_ratio():
 
 
 def test_each_stride_has_sizes():
-    with pytest.raises(ValueError, match="2 strides and 1 tuples of sizes"):
+    with pytest.raises(ValueError, match="2 strides but 1 tuples of sizes"):
         pyramid_anchors(8, 8, (4, 8), ((8.0,),), (1.0,))
 
 

@@ -184,5 +184,5 @@ def test_no_number_is_no_crash():
     boxes = np.float32([[np.nan] * 4, [0, 0, np.inf, np.inf], [4, 4, 20, 20]])
     found = np.asarray(jax.jit(partial(roi_align, **SETTINGS))(levels(), boxes))
     assert np.isfinite(found[2]).all()
-    with pytest.raises(ValueError, match="2 levels and 3 strides"):
+    with pytest.raises(ValueError, match="2 levels but 3 strides"):
         roi_align(levels()[:2], boxes, **SETTINGS)

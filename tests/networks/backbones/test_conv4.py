@@ -259,7 +259,7 @@ def test_the_published_network_turns_28_pixels_into_64_numbers():
 
 
 def test_images_too_small_to_pool_are_refused():
-    with pytest.raises(ValueError, match=r"15×20; 4 poolings need 16×16"):
+    with pytest.raises(ValueError, match=r"15×20; 4 poolings need at least 16×16"):
         Conv4().init(jax.random.key(0), jnp.zeros((1, 15, 20, 1)), running_average=True)
 
 

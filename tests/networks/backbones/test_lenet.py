@@ -70,5 +70,5 @@ def test_the_last_stage_are_the_dense_layers_and_what_comes_before_keeps_its_ave
 
 
 def test_images_too_small_are_refused():
-    with pytest.raises(ValueError, match="11×20; LeNet needs 12×12"):
+    with pytest.raises(ValueError, match="11×20; LeNet needs at least 12×12"):
         LeNet().init(jax.random.key(0), jnp.zeros((1, 11, 20, 1)), running_average=True)
