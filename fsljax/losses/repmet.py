@@ -172,9 +172,10 @@ def squared_distances(x: jax.Array, y: jax.Array, error: jax.Array | float = 0.0
     from_x, from_y = x - y[:1], y - y[:1]
     lengths = jnp.sum(jnp.square(from_x), axis=1)[:, None] + jnp.sum(jnp.square(from_y), axis=1)
     squares = jnp.maximum(lengths - 2 * _product(from_x, from_y), 0)
-    rounding = jnp.finfo(squares.dtype).eps
+    rounding = float(np.finfo(squares.dtype).eps)
     is_exact = 16 * rounding * lengths <= jnp.maximum(error, 64 * rounding * squares)
-    return jax.lax.cond(jnp.all(is_exact), lambda: squares, lambda: squared_euclidean(x, y))
+    chosen: jax.Array = jax.lax.cond(jnp.all(is_exact), lambda: squares, lambda: squared_euclidean(x, y))
+    return chosen
 
 
 @squared_distances.defjvp

@@ -193,9 +193,8 @@ class RepMet:
             output = batch_loss(embeddings, batch.labels, own, self._classes, sigma, self.config.loss)
             return output.loss, (output, jax.lax.stop_gradient(own), batch_stats)
 
-        (loss, (output, own, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params
-        )
+        measured = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (loss, (output, own, batch_stats)), gradients = measured
         state = state.updated(gradients, batch_stats, ema=self.config.train.ema)
         moved = own - self._scaled(state.method_state)  # as of before the step
         figures = {

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fsljax.config import Network
-from fsljax.networks.kernels import convolution
+from fsljax.networks.kernels import convolution, depthwise
 from fsljax.networks.kernels.convolution import Padding
 from fsljax.networks.kernels.moments import variance_about
 from fsljax.parallel import shares
@@ -21,10 +21,9 @@ EPSILON = 1e-5
 """Added to the variance by batch norm."""
 
 # Measured on the CPU backend: where up to this many pixels a side come out, patches are faster than XLA's
-# convolution, and from this many images on the filter gradient is faster in chunks.
+# convolution; from this many channels, at this many places a side, filter gradients are faster as products of
+# matrices.
 _PATCHES_UP_TO = 2
-_CHUNKS_FROM = 128
-# And from this many channels, at this many places a side, as products of matrices.
 _WIDE_FROM, _LARGE_FROM = 256, 20
 
 
@@ -132,17 +131,16 @@ class Conv(nn.Module):
 
     def _on_cpu(self, x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
         if self.depthwise:
-            return convolution.depthwise_conv(x, kernel, self.stride, padding)
+            return depthwise.depthwise_conv(x, kernel, self.stride, padding)
         if self.window == (1, 1):
             return convolution.pointwise_conv(x, kernel, self.stride)
         if min(x.shape[1:3]) <= _PATCHES_UP_TO * self.stride:
             return convolution.patch_conv(x, kernel, self.stride, padding)
         if (self.window, self.stride, padding) == ((3, 3), 1, ((1, 1), (1, 1))):
-            if len(x) >= _CHUNKS_FROM:
-                return convolution.conv3x3(x, kernel)
             if min(kernel.shape[2:]) >= _WIDE_FROM and min(x.shape[1:3]) >= _LARGE_FROM:
                 return convolution.wide_conv3x3(x, kernel)
-        return self._by_xla(x, kernel, padding)
+            return convolution.conv3x3(x, kernel)
+        return convolution.conv(x, kernel, self.stride, padding)
 
 
 class Norm(nn.Module):
@@ -203,7 +201,7 @@ def average_pool3x3(x: jax.Array, settings: Settings) -> jax.Array:
     padding = ((1, 1), (1, 1))
 
     def sums(values: jax.Array) -> jax.Array:
-        return convolution.depthwise_conv(values, ones, 1, padding)
+        return depthwise.depthwise_conv(values, ones, 1, padding)
 
     return sums(x) / (9 if settings.padding == "symmetric" else sums(jnp.ones_like(x[:1])))
 

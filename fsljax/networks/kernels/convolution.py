@@ -15,9 +15,11 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PLACES_A_CHUNK = 2048
+_PLACES_A_CHUNK_OF_PIXELS, _FEW_CHANNELS = 4096, 4
 _MOST_IMAGES_A_CHUNK = 90
+# From so many channels, with up to so many places a side, a product of patches is faster than a convolution.
+_CHANNELS_OF_PATCHES, _SIDE_OF_PATCHES = 256, 10
 _MOST_CHUNKS = 48
-_DEPTHWISE_IMAGES_A_CHUNK = 4
 
 
 def xla_conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -33,6 +35,13 @@ def xla_conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
 
 
+def _same_conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`xla_conv3x3`, or the same from patches."""
+    if min(kernel.shape[2:]) >= _CHANNELS_OF_PATCHES and min(images.shape[1:3]) <= _SIDE_OF_PATCHES:
+        return patch_conv(images, kernel, 1, ((1, 1), (1, 1)))
+    return xla_conv3x3(images, kernel)
+
+
 @jax.custom_vjp
 def conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """`xla_conv3x3` whose filter gradient is taken in chunks of a few images.
@@ -40,33 +49,93 @@ def conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
     XLA's CPU backend computes the filter gradient of a whole batch at a third of the speed that it reaches
     on some two thousand places at a time.
     """
-    return xla_conv3x3(images, kernel)
+    return _same_conv3x3(images, kernel)
 
 
-def _conv3x3_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return xla_conv3x3(images, kernel), (images, kernel)
+_Saved = tuple[jax.Array, jax.Array]
 
 
-def _conv3x3_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _conv3x3_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, _Saved]:
+    return _same_conv3x3(images, kernel), (images, kernel)
+
+
+def _conv3x3_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
     mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    image_gradient = xla_conv3x3(gradient, mirrored)
-    chunk = _images_a_chunk(*images.shape[:3])
-    kernel_gradient = jnp.zeros_like(kernel)
-    for start in range(0, len(images), chunk):
-        part = slice(start, start + chunk)
-        _, pullback = jax.vjp(lambda k, x=images[part]: xla_conv3x3(x, k), kernel)
-        kernel_gradient += pullback(gradient[part])[0]
-    return image_gradient, kernel_gradient
+    kernel_gradient = _kernel_gradient(images, kernel, gradient, 1, ((1, 1), (1, 1)), _PLACES_A_CHUNK)
+    return _same_conv3x3(gradient, mirrored), kernel_gradient
 
 
 conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
 
 
-def _images_a_chunk(count: int, height: int, width: int) -> int:
-    most = min(max(1, _PLACES_A_CHUNK // (height * width)), _MOST_IMAGES_A_CHUNK)
-    chunks = min(-(-count // most), _MOST_CHUNKS)
-    return -(-count // chunks)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """Convolution whose filter gradient is taken by itself, and of few channels in chunks of a few images.
+
+    Args:
+      images: `[n, height, width, channel]`.
+      kernel: `[rows, columns, channel, filters]`.
+      stride: in pixels, down and across.
+      padding: rows of zeros above and below, columns left and right.
+
+    Returns:
+      `[n, out_height, out_width, filters]`.
+    """
+    return _xla_conv(images, kernel, stride, padding)
+
+
+def _xla_conv(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    strides = (stride, stride)
+    return jax.lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=_LAYOUT)
+
+
+def _conv_forward(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+) -> tuple[jax.Array, _Saved]:
+    return _xla_conv(images, kernel, stride, padding), (images, kernel)
+
+
+def _conv_backward(
+    stride: int, padding: Padding, saved: _Saved, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    _, pullback = jax.vjp(lambda x: _xla_conv(x, kernel, stride, padding), images)
+    size = gradient.size // gradient.shape[-1]
+    places = _PLACES_A_CHUNK_OF_PIXELS if images.shape[-1] <= _FEW_CHANNELS else size
+    kernel_gradient = _kernel_gradient(images, kernel, gradient, stride, padding, places)
+    return pullback(gradient)[0], kernel_gradient
+
+
+conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _kernel_gradient(
+    images: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int, padding: Padding, places: int
+) -> jax.Array:
+    """The filter gradient of `_xla_conv`, of some images at a time.
+
+    Args:
+      images: `[n, height, width, channel]`.
+      kernel: `[rows, columns, channel, filters]`.
+      gradient: `[n, out_height, out_width, filters]`, of the responses.
+      stride, padding: of the convolution.
+      places: of the responses at a time, about.
+
+    Returns:
+      `[rows, columns, channel, filters]`.
+    """
+    # Not fused with what made them, which would be made again, in an order that is slow.
+    images, gradient = jax.lax.optimization_barrier((images, gradient))
+    most = min(max(1, places // (gradient.shape[1] * gradient.shape[2])), _MOST_IMAGES_A_CHUNK)
+    chunks = min(-(-len(images) // most), _MOST_CHUNKS)
+    chunk = -(-len(images) // chunks)
+    total = jnp.zeros_like(kernel)
+    for start in range(0, len(images), chunk):
+        part = slice(start, start + chunk)
+        _, pullback = jax.vjp(lambda k, x=images[part]: _xla_conv(x, k, stride, padding), kernel)
+        total += pullback(gradient[part])[0]
+    return total
 
 
 @jax.custom_vjp
@@ -93,83 +162,11 @@ def _wide_conv3x3_backward(
     return xla_conv3x3(gradient, mirrored), jnp.stack(products).reshape(kernel.shape)
 
 
-wide_conv3x3.defvjp(_conv3x3_forward, _wide_conv3x3_backward)
+def _wide_conv3x3_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, _Saved]:
+    return xla_conv3x3(images, kernel), (images, kernel)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def depthwise_conv(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Convolution of each channel by a filter of its own, as shifted multiply-adds.
-
-    XLA's CPU backend computes a grouped convolution, and above all its gradient, several times slower.
-
-    Args:
-      images: `[n, height, width, channel]`.
-      kernel: `[rows, columns, 1, channel]`.
-      stride: in pixels, down and across.
-      padding: rows of zeros above and below, columns left and right.
-
-    Returns:
-      `[n, out_height, out_width, channel]`.
-    """
-    rows, columns = kernel.shape[:2]
-    shifted = _shifted(jnp.pad(images, ((0, 0), *padding, (0, 0))), rows, columns, stride, stride)
-    # Not fused with what uses it, which would sum the window again each time.
-    return jax.lax.optimization_barrier(_weighted_sum(shifted, kernel.reshape(-1, kernel.shape[-1])))
-
-
-def _weighted_sum(shifted: list[jax.Array], weights: jax.Array) -> jax.Array:
-    total = shifted[0] * weights[0]
-    for part, weight in zip(shifted[1:], weights[1:], strict=True):
-        total += part * weight
-    return total
-
-
-def _depthwise_forward(
-    images: jax.Array, kernel: jax.Array, stride: int, padding: Padding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return depthwise_conv(images, kernel, stride, padding), (images, kernel)
-
-
-def _depthwise_backward(
-    stride: int, padding: Padding, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    images, kernel = saved
-    # Not fused with what made it, which would be made again for each place of the window.
-    gradient = jax.lax.optimization_barrier(gradient)
-    rows, columns = kernel.shape[:2]
-
-    def response(images: jax.Array) -> jax.Array:
-        shifted = _shifted(jnp.pad(images, ((0, 0), *padding, (0, 0))), rows, columns, stride, stride)
-        return _weighted_sum(shifted, kernel.reshape(-1, kernel.shape[-1]))
-
-    image_gradient = jax.lax.optimization_barrier(jax.linear_transpose(response, images)(gradient)[0])
-    return image_gradient, _depthwise_kernel_gradient(images, gradient, kernel, stride, padding)
-
-
-def _depthwise_kernel_gradient(
-    images: jax.Array, gradient: jax.Array, kernel: jax.Array, stride: int, padding: Padding
-) -> jax.Array:
-    """Sums over images first, a few at a time, then over places: a plain sum over both uses one core."""
-    rows, columns = kernel.shape[:2]
-    chunk = _DEPTHWISE_IMAGES_A_CHUNK
-    missing = -len(images) % chunk
-    padded = jnp.pad(images, ((0, missing), *padding, (0, 0)))
-    gradient = jnp.pad(gradient, ((0, missing), (0, 0), (0, 0), (0, 0)))
-
-    def add(totals: list[jax.Array], inputs: tuple[jax.Array, ...]) -> tuple[list[jax.Array], None]:
-        images, gradient = inputs
-        for image, upstream in zip(images, gradient, strict=True):
-            shifted = _shifted(image[None], rows, columns, stride, stride)
-            totals = [total + part[0] * upstream for total, part in zip(totals, shifted, strict=True)]
-        return totals, None
-
-    chunks = tuple(array.reshape(-1, chunk, *array.shape[1:]) for array in (padded, gradient))
-    nothing = [jnp.zeros(gradient.shape[1:], gradient.dtype)] * (rows * columns)
-    totals, _ = jax.lax.scan(add, nothing, chunks)
-    return jnp.stack([jnp.sum(total, axis=(0, 1)) for total in totals]).reshape(kernel.shape)
-
-
-depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+wide_conv3x3.defvjp(_wide_conv3x3_forward, _wide_conv3x3_backward)
 
 
 def pointwise_conv(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -196,14 +193,14 @@ def patch_conv(images: jax.Array, kernel: jax.Array, stride: int, padding: Paddi
     Args:
       images: `[n, height, width, channel]`.
       kernel: `[rows, columns, channel, filters]`.
-      stride, padding: as of `depthwise_conv`.
+      stride, padding: as of `conv`.
 
     Returns:
       `[n, out_height, out_width, filters]`.
     """
     rows, columns = kernel.shape[:2]
-    shifted = _shifted(jnp.pad(images, ((0, 0), *padding, (0, 0))), rows, columns, stride, stride)
-    patches = jnp.concatenate(shifted, axis=-1)
+    slices = window_slices(jnp.pad(images, ((0, 0), *padding, (0, 0))), rows, columns, stride, stride)
+    patches = jnp.concatenate(slices, axis=-1)
     responses = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
     return responses.reshape(*patches.shape[:-1], -1)
 
@@ -217,14 +214,14 @@ def overlapping_max_pool(images: jax.Array, window: int, stride: int, padding: P
     Args:
       images: `[n, height, width, channel]`.
       window, stride: in pixels, down and across.
-      padding: as of `depthwise_conv`; never chosen as the maximum.
+      padding: as of `conv`; never chosen as the maximum.
 
     Returns:
       `[n, out_height, out_width, channel]`.
     """
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
-    down = _maximum(_shifted(padded, window, 1, stride, 1))
-    return _maximum(_shifted(down, 1, window, 1, stride))
+    down = _maximum(window_slices(padded, window, 1, stride, 1))
+    return _maximum(window_slices(down, 1, window, 1, stride))
 
 
 def _maximum(arrays: list[jax.Array]) -> jax.Array:
@@ -234,7 +231,7 @@ def _maximum(arrays: list[jax.Array]) -> jax.Array:
     return total
 
 
-def _shifted(padded: jax.Array, rows: int, columns: int, down: int, across: int) -> list[jax.Array]:
+def window_slices(padded: jax.Array, rows: int, columns: int, down: int, across: int) -> list[jax.Array]:
     """What each place of a window of `rows` × `columns` sees as it slides, row by row."""
     last_row, last_column = padded.shape[1] - rows, padded.shape[2] - columns
     return [

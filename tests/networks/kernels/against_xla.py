@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 # Below, at and above one chunk of images, and so many that chunks grow.
-COUNTS = [1, 9, 10, 11, 500]
+COUNTS = [1, 40, 41, 97, 500]
 FILTERS = 4
 
 

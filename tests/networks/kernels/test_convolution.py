@@ -13,14 +13,15 @@ import pytest
 
 from fsljax.networks.kernels.convolution import (
     Padding,
+    conv,
     conv3x3,
-    depthwise_conv,
     overlapping_max_pool,
     patch_conv,
     pointwise_conv,
     wide_conv3x3,
     xla_conv3x3,
 )
+from fsljax.networks.kernels.depthwise import depthwise_conv
 
 from .against_xla import COUNTS, FILTERS, assert_close, draw, value_and_gradients
 
@@ -38,6 +39,26 @@ def test_xla_conv3x3_is_the_sum_over_nine_shifts():
 def test_conv3x3_and_both_its_gradients_are_those_of_xla(count: int, conv: Callable[..., jax.Array]):
     images, kernel = draw(count, (6, 7), 3)
     ours, theirs = (value_and_gradients(function, images, kernel) for function in (conv, xla_conv3x3))
+    for value, expected in zip(ours, theirs, strict=True):
+        assert_close(value, expected)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_conv3x3_of_many_channels_on_few_places_is_that_of_xla(count: int):
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(count, 4, 5, 256)).astype(np.float32)
+    kernel = generator.normal(size=(3, 3, 256, 256)).astype(np.float32)
+    ours, theirs = (value_and_gradients(function, images, kernel) for function in (conv3x3, xla_conv3x3))
+    for value, expected in zip(ours, theirs, strict=True):
+        assert_close(value, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_convolution_of_pixels_in_chunks_is_that_of_xla(channels: int):
+    images, _ = draw(5, (66, 60), channels)
+    kernel = np.random.default_rng(1).normal(size=(7, 7, channels, FILTERS)).astype(np.float32)
+    options = {"stride": 2, "padding": ((3, 3), (3, 3))}
+    ours, theirs = (value_and_gradients(partial(f, **options), images, kernel) for f in (conv, xla_conv))
     for value, expected in zip(ours, theirs, strict=True):
         assert_close(value, expected)
 
@@ -76,7 +97,11 @@ def test_convolutions_by_shifts_and_patches_and_their_gradients_are_those_of_xla
     images = generator.normal(size=(3, *size, 5)).astype(np.float32)
     depthwise = generator.normal(size=(rows, columns, 1, 5)).astype(np.float32)
     dense = generator.normal(size=(rows, columns, 5, FILTERS)).astype(np.float32)
-    for function, kernel, groups in ((depthwise_conv, depthwise, 5), (patch_conv, dense, 1)):
+    for function, kernel, groups in (
+        (depthwise_conv, depthwise, 5),
+        (patch_conv, dense, 1),
+        (conv, dense, 1),
+    ):
         ours = partial(function, stride=stride, padding=padding)
         theirs = partial(xla_conv, stride=stride, padding=padding, groups=groups)
         our_values, their_values = (value_and_gradients(f, images, kernel) for f in (ours, theirs))
