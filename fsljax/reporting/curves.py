@@ -6,14 +6,14 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fsljax.reporting.tables import metric_title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_POINTS = 1000
 _ROUND = (1, 2, 2.5, 5, 10)
@@ -113,6 +113,11 @@ def decimate(
 
 def draw(panel: Panel) -> str:
     """The panel as an SVG element to stand inside an HTML page, without title or legend."""
+    # Where a report is drawn: half a second that no training need wait for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
     figure = Figure(figsize=(4.2, 2.3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -165,6 +170,8 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _inline_svg(figure: Figure, prefix: str) -> str:
+    import matplotlib as mpl
+
     stream = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
