@@ -133,9 +133,17 @@ def _kernel_gradient(
     total = jnp.zeros_like(kernel)
     for start in range(0, len(images), chunk):
         part = slice(start, start + chunk)
-        _, pullback = jax.vjp(lambda k, x=images[part]: _xla_conv(x, k, stride, padding), kernel)
-        total += pullback(gradient[part])[0]
+        total += _kernel_gradient_of(images[part], kernel, gradient[part], stride, padding)
     return total
+
+
+@partial(jax.jit, static_argnums=(3, 4))  # traced once for all chunks of a size
+def _kernel_gradient_of(
+    images: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int, padding: Padding
+) -> jax.Array:
+    _, pullback = jax.vjp(lambda k: _xla_conv(images, k, stride, padding), kernel)
+    kernel_gradient: jax.Array = pullback(gradient)[0]
+    return kernel_gradient
 
 
 @jax.custom_vjp
