@@ -431,7 +431,9 @@ def test_a_stored_config_does_not_choose_what_is_imported(saved: Path, monkeypat
     config = read_checked(saved / "config.json")
     config["network"]["name"] = "planted.network"
     (saved / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"config\.json names the module planted\.network: if it is your own, import it first"):
+    with pytest.raises(
+        UserError, match=r"config\.json names the module planted\.network: if it is your own, import it first"
+    ):
         Classifier.load(saved)
 
 
