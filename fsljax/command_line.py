@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from fsljax import methods
 from fsljax.config import Experiment, experiments
-from fsljax.config.arguments import config_paths, flag_name, is_unordered, set_fields, with_paths
+from fsljax.config.arguments import config_paths, flag_name, is_unordered, set_fields, with_names, with_paths
 from fsljax.config.help import as_text
 from fsljax.config.reading import as_mapping, flat, nearest
 from fsljax.errors import UserError
@@ -160,7 +160,7 @@ def _parse(argv: list[str], program: str = _LAUNCH) -> list[str]:
     except UserError as error:
         _fail(str(error), error.exit_status)
     try:
-        rest = flags.FLAGS(with_paths(argv))
+        rest = flags.FLAGS(with_names(with_paths(argv), config))
     except Exception as error:  # ml_collections raises many types
         _fail(_wrong_flag(argv, config, error))
     if unordered := [argument for argument in argv[1:] if is_unordered(argument)]:

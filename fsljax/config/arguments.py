@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
+from functools import reduce
+
+from ml_collections import ConfigDict
 
 from fsljax.config import shipped
 
@@ -35,6 +39,42 @@ def with_paths(argv: Sequence[str]) -> list[str]:
             argument = shipped.located(argument)
         given.append(argument)
     return given
+
+
+def with_names(argv: Sequence[str], config: ConfigDict) -> list[str]:
+    """The arguments, with names such as cat,dog as the tuple ('cat', 'dog') for fields that hold names."""
+    given = []
+    for before, argument in zip(["", *argv], argv, strict=False):
+        flag, equals, value = argument.partition("=") if _sets_field(argument) else ("", "", argument)
+        field = flag_name(flag) if equals or argument[:1] == "-" else flag_name(before)
+        if _are_bare_names(value) and _holds_names(config, field.removeprefix("config.")):
+            value = str(tuple(name.strip() for name in value.split(",")))
+        given.append(f"{flag}{equals}{value}")
+    return given
+
+
+def _sets_field(argument: str) -> bool:
+    return "=" in argument and flag_name(argument).startswith("config.")
+
+
+def _are_bare_names(value: str) -> bool:
+    """Whether these are names between commas, or one with a space, without quotes and parentheses."""
+    if not all(name.strip() for name in value.split(",")) or set("()[]{}'\"") & set(value):
+        return False
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return True
+    return False
+
+
+def _holds_names(config: ConfigDict, field: str) -> bool:
+    """Whether a field is a tuple of text; an empty one may be."""
+    try:
+        value = reduce(getattr, field.split("."), config)
+    except AttributeError:
+        return False
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
 
 def set_fields(argv: Sequence[str]) -> set[str]:

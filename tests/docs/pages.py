@@ -64,3 +64,19 @@ def _as_github(heading: str) -> str:
 def _as_mkdocs(heading: str) -> str:
     plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode()
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+def commands(page: Path) -> list[str]:
+    """What is given to `launch.py` or `fsljax train` in commands that name a config of this repository.
+
+    Without what makes one process of several of them, and without modules that the page has the user write.
+    """
+    text = page.read_text().replace("\\\n", " ")
+    found = re.findall(r"(?:python launch\.py|fsljax train) (--config=[^`#\n|&]+)", text)
+    alone = (re.sub(r"--(coordinator|process(es)?|wait)=\S+", "", line).strip() for line in found)
+    return [line for line in alone if not re.search("…|mypackage", line) and _config_file(line).is_file()]
+
+
+def _config_file(line: str) -> Path:
+    config = line.split()[0].removeprefix("--config=").partition(":")[0].removeprefix("configs/")
+    return ROOT / "configs" / f"{config.removesuffix('.py')}.py"

@@ -144,7 +144,7 @@ def _photographs(novel: object) -> NovelPhotographs:
     if not isinstance(novel, NovelPhotographs):
         raise UserError(
             "config.eval.novel_shots needs photographs with novel classes: name these in config.data.novel, "
-            "or turn it off with --config.eval.novel_shots=()."
+            'or turn it off with --config.eval.novel_shots="()".'
         )
     for part, what in (
         (novel.shots, "boxes of all novel classes"),
@@ -155,7 +155,7 @@ def _photographs(novel: object) -> NovelPhotographs:
             raise UserError(
                 f"config.eval.novel_shots needs boxes in both splits, but the {split} split does not have "
                 f"{what}: give splits that are annotated with both, or turn it off with "
-                "--config.eval.novel_shots=()."
+                '--config.eval.novel_shots="()".'
             )
     return novel
 

@@ -59,9 +59,9 @@ def check_enough(data: DetectionSet, shots: int) -> None:
     ]
     if few:
         raise UserError(
-            f"{shots} boxes per new class were requested (config.eval.novel_shots), each from a different "
-            f"image of the training split, but some classes are in fewer: {first_few(few)}. Ask for fewer, "
-            "or turn it off with --config.eval.novel_shots=()."
+            f"config.eval.novel_shots asks for {shots} box{'es' * (shots > 1)} per new class, each from a "
+            f"different image of the training split, but some classes are in fewer: {first_few(few)}. Ask "
+            'for fewer, or turn it off with --config.eval.novel_shots="()".'
         )
 
 
