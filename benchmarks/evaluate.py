@@ -22,7 +22,6 @@ import duel
 WAY, SHOT, QUERIES, EPISODES = 20, 5, 15, 10_000
 CLASSES, IMAGES_A_CLASS, SIZE = 1692, 20, 28
 PEERS = (
-    "nchw",
     "channels_last",
     "channels_last compiled",
     "channels_last in batches of 512",
