@@ -173,7 +173,7 @@ def test_a_signal_while_imports_take_their_seconds_is_no_success(model: Path, ph
 def test_reproduce_is_the_one_of_the_package(run: Run):
     done = run("reproduce", "nothing")
     assert done.returncode == 2
-    assert done.stderr.startswith("fsljax: There is no launch.py here")
+    assert done.stderr.startswith("fsljax: There is no table 'nothing'")
 
 
 def test_whoever_reads_may_leave_and_a_full_disk_is_no_success(run: Run):
