@@ -39,10 +39,7 @@ def run(script: str, peer_python: str) -> list[dict[str, Any]]:
     options = [f"--peer_python={peer_python}"] if script in AGAINST_PYTORCH else []
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "rows"
-        environment = os.environ | {
-            duel.RESULTS: str(results),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(duel.ROOT), os.environ.get("PYTHONPATH")])),
-        }
+        environment = duel.with_modules() | {duel.RESULTS: str(results)}
         ended = subprocess.run([sys.executable, str(path), *options], env=environment)
         if ended.returncode or not results.exists():
             print(f"{script} failed: its rows stay as they are.", file=sys.stderr)
@@ -83,7 +80,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=SCRIPTS, default=SCRIPTS, help="scripts to run")
     arguments = parser.parse_args()
     before = json.loads(tables.RESULTS.read_text())["rows"] if tables.RESULTS.exists() else []
-    rows = {row["row"]: row for row in before}
+    rows, ordered = {row["row"]: row for row in before}, before
     for script in arguments.only:
         print(f"\n== {script}", flush=True)
         rows |= {row["row"]: row for row in run(script, arguments.peer_python)}
@@ -91,7 +88,7 @@ def main() -> None:
         # After each of them: whatever stops the next, what was measured is kept.
         tables.RESULTS.write_text(json.dumps({"versions": versions(), "rows": ordered}, indent=1) + "\n")
     print()
-    duel.print_table(tables.HEADER, [tables.cells(row) for row in rows.values()])
+    duel.print_table(tables.HEADER, [tables.cells(row) for row in ordered])
 
 
 if __name__ == "__main__":

@@ -46,15 +46,19 @@ class Contestant:
         return min(values), max(values)
 
 
+def with_modules() -> dict[str, str]:
+    """The environment of a process that finds fsljax and the benchmarks, whatever is installed in it."""
+    paths = [str(ROOT), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 def run(contestants: list[Contestant], rounds: int) -> list[Contestant]:
     """Starts all, then lets them measure in turns.
 
     Returns:
       those that could start; why another could not is told on standard error.
     """
-    # Through the module search path, so that an interpreter in which fsljax isn't installed finds it too.
-    paths = [str(ROOT), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = with_modules()
     started: list[tuple[Contestant, list[subprocess.Popen[str]]]] = []
     for contestant in contestants:
         print(f"starting {contestant.name} …", file=sys.stderr, flush=True)

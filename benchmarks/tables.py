@@ -26,7 +26,8 @@ def cells(row: dict[str, Any], *, bold: str = "") -> list[str]:
       bold: put around the ratio of a peer that is faster.
     """
     ours = next(side for side in row["sides"] if side["name"] == "fsljax")
-    spread = " – ".join(sorted((amount(row, ours["least"]), amount(row, ours["most"])), key=_number))
+    ends = [ours["most"], ours["least"]] if row["amount"] else [ours["least"], ours["most"]]
+    spread = " – ".join(amount(row, seconds) for seconds in ends)
     ratios = [
         f"{name} {bold if ratio < 1 else ''}{ratio:.2f}×{bold if ratio < 1 else ''}"
         for name, ratio in best_of_each(row).items()
@@ -85,10 +86,6 @@ def main() -> None:
     for name in PAGES:
         page = duel.ROOT / name
         page.write_text(filled(page.read_text(), results))
-
-
-def _number(text: str) -> float:
-    return float(text.split()[0].replace(",", ""))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 from fsljax import command_line
 from fsljax.config import arguments
 
+from .in_turn import program
 from .tiny_runs import ROOT
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -140,27 +141,12 @@ def test_a_config_file_that_cannot_be_read(launch, tmp_path: Path, content: str,
     assert named in assert_one_sentence(launch(config="broken.py"))
 
 
-PARSING = """
-import json, os, sys
-from fsljax import command_line
-
-command_line.run = lambda config, **_: print("RUN", config.train.steps, config.eval.shots)
-told = []
-for arguments in json.loads(sys.argv[1]):
-    read, written = os.pipe()
-    if not os.fork():
-        os.dup2(written, 1), os.dup2(written, 2)
-        sys.argv = ["launch.py", *arguments]
-        try:
-            command_line.main()
-        except SystemExit as ended:
-            os._exit(ended.code)
-    os.close(written)
-    with open(read, encoding="utf-8") as answer:
-        text = answer.read()
-    told.append((os.waitstatus_to_exitcode(os.wait()[1]), text))
-print(json.dumps(told))
-"""
+PARSING = program(
+    "launch.py",
+    "try:\n    command_line.main()\nexcept SystemExit as ended:\n    os._exit(ended.code)",
+    "from fsljax import command_line\n"
+    'command_line.run = lambda config, **_: print("RUN", config.train.steps, config.eval.shots)',
+)
 FILES = {
     "raises.py": "def get_config():\n    raise ValueError('first\\nsecond')\n",
     "none.py": "def get_config():\n    pass\n",

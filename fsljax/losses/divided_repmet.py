@@ -55,7 +55,8 @@ def divided_repmet_loss(
     is_own = numbers == labels[:, None]
     is_other = (numbers < classes) & ~is_own
     flat = representatives.reshape(own * k, dim)
-    squares = distances_for(embeddings, flat, 0.0 if exact else sigma, version).reshape(-1, own, k)
+    exact = exact or version == "margin"
+    squares = distances_for(embeddings, flat, sigma, exact=exact).reshape(-1, own, k)
     nearest = jnp.stack([_least(squares, of) for of in (is_own, is_other)])
     own_nearest, foreign_nearest = jnp.min(shares.gathered(nearest[None]), axis=0)
     near, far = jax.lax.stop_gradient((own_nearest, foreign_nearest))

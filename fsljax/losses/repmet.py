@@ -82,7 +82,8 @@ def repmet_loss(
     labels = jnp.asarray(labels, jnp.int32)
     labels = jnp.where(labels < 0, classes, labels)  # no class's, where it would be the last one's
     flat = representatives.reshape(classes * k, dim)
-    squares = distances_for(embeddings, flat, 0.0 if exact else sigma, version).reshape(-1, classes, k)
+    exact = exact or version == "margin"
+    squares = distances_for(embeddings, flat, sigma, exact=exact).reshape(-1, classes, k)
     nearest = jnp.min(squares, axis=(1, 2))
     logs = log_posteriors(squares, sigma, relative_to=jax.lax.stop_gradient(nearest)[:, None, None])
     others = jnp.arange(classes) != labels[:, None]
@@ -130,20 +131,21 @@ def log_posteriors(
 
 
 def distances_for(
-    embeddings: jax.Array, representatives: jax.Array, sigma: float | jax.Array, version: str
+    embeddings: jax.Array, representatives: jax.Array, sigma: float | jax.Array, *, exact: bool
 ) -> jax.Array:
-    """Squared distances as exact as a version needs them.
+    """Squared distances as exact as log p_ij needs them.
 
     Args:
       embeddings: `[batch, dim]`.
       representatives: `[m, dim]`.
-      sigma: σ; 0: distances are taken from differences.
-      version: "margin" takes roots, which a small error of a small distance changes most: it gets none.
+      sigma: σ.
+      exact: all are taken from differences. "margin" needs that: it takes roots, which a small error of a
+        small distance changes most.
 
     Returns:
       `[batch, m]`.
     """
-    if version == "margin" or (isinstance(sigma, float) and not sigma):
+    if exact:
         return squared_distances(embeddings, representatives)
     error = 2 * jnp.square(jnp.asarray(sigma, embeddings.dtype)) * LOG_ERROR
     return squared_distances(embeddings, representatives, jax.lax.stop_gradient(error))

@@ -123,11 +123,8 @@ class Conv(nn.Module):
         return self._by_xla(x, kernel, padding)
 
     def _by_xla(self, x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-        return jax.lax.conv_general_dilated(
-            x, kernel, (self.stride, self.stride), padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=x.shape[-1] if self.depthwise else 1,
-        )  # fmt: skip
+        groups = x.shape[-1] if self.depthwise else 1
+        return convolution.xla_conv(x, kernel, self.stride, padding, groups)
 
     def _on_cpu(self, x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
         if self.depthwise:

@@ -15,27 +15,17 @@ import pytest
 
 from fsljax.cli.main import COMMANDS
 
+from ..in_turn import program
 from ..tiny_runs import ROOT
 
 SCRIPT = "import sys\nfrom fsljax.cli.main import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
-IN_ONE_PROCESS = """
-import json, os, sys
-told = []
-for arguments in json.loads(sys.argv[1]):
-    read, written = os.pipe()
-    if not os.fork():
-        os.dup2(written, 1), os.dup2(written, 2)
-        sys.argv = ["fsljax", *arguments]
-        from fsljax.cli.main import main
-        status = main()
-        sys.stdout.flush()
-        os._exit(200 if {"jax", "numpy", "ml_collections"} & set(sys.modules) and not status else status)
-    os.close(written)
-    with open(read, encoding="utf-8") as answer:
-        text = answer.read()
-    told.append((os.waitstatus_to_exitcode(os.wait()[1]), text))
-print(json.dumps(told))
-"""
+IN_ONE_PROCESS = program(
+    "fsljax",
+    """from fsljax.cli.main import main
+status = main()
+sys.stdout.flush()
+os._exit(200 if {"jax", "numpy", "ml_collections"} & set(sys.modules) and not status else status)""",
+)
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -10,26 +10,15 @@ import sys
 
 import pytest
 
+from ..in_turn import program
 from .pages import PAGES, ROOT, commands, name
 
-CHECKING = """
-import json, os, sys
-from fsljax import command_line, methods
-
-command_line.run = lambda config, kept, **_: methods.check(config, kept=kept, find_weights=False)
-told = []
-for arguments in json.loads(sys.argv[1]):
-    read, written = os.pipe()
-    if not os.fork():
-        os.dup2(written, 1), os.dup2(written, 2)
-        sys.argv = ["launch.py", *arguments]
-        command_line.main()
-    os.close(written)
-    with open(read, encoding="utf-8") as answer:
-        text = answer.read()
-    told.append((os.waitstatus_to_exitcode(os.wait()[1]), text))
-print(json.dumps(told))
-"""
+CHECKING = program(
+    "launch.py",
+    "command_line.main()",
+    "from fsljax import command_line, methods\n"
+    "command_line.run = lambda config, kept, **_: methods.check(config, kept=kept, find_weights=False)",
+)
 
 
 @pytest.mark.slow

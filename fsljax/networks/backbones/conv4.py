@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from fsljax.config import Network
 from fsljax.networks.kernels import convolution, grey, pooling, winograd
-from fsljax.networks.kernels.moments import variance_about
 from fsljax.parallel import shares
 
 EPSILON = 1e-5
@@ -125,7 +124,7 @@ class ConvBlock(nn.Module):
 
     def _pooled(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if not self._on_cpu():
-            return max_pool(convolution.xla_conv3x3(x, kernel))
+            return pooling.max_pool(convolution.xla_conv3x3(x, kernel))
         if x.shape[-1] == 1:
             return grey.grey_conv3x3_max_pool(x, kernel)
         return winograd.conv3x3_max_pool(x, kernel)
@@ -139,26 +138,7 @@ class ConvBlock(nn.Module):
         if self._on_cpu():
             return pooling.max_pool_and_moments(convolution.conv3x3(x, kernel), groups)
         response = convolution.xla_conv3x3(x, kernel)
-        by_group = response.reshape(groups, -1, self.filters)
-        mean = jnp.mean(by_group, axis=1)
-        return max_pool(response), mean, variance_about(by_group, mean)
+        return pooling.xla_max_pool_and_moments(response, groups)
 
     def _on_cpu(self) -> bool:
         return self.kernels == "cpu" or (self.kernels == "auto" and jax.default_backend() == "cpu")
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """2×2 max pooling; an odd last row or column is dropped.
-
-    The gradient of equal maxima is shared among them, where `flax.linen.max_pool` gives it to the first.
-
-    Args:
-      x: `[n, height, width, channel]`.
-
-    Returns:
-      `[n, height // 2, width // 2, channel]`.
-    """
-    count, height, width, channels = x.shape
-    rows, columns = height // 2, width // 2
-    windows = x[:, : 2 * rows, : 2 * columns].reshape(count, rows, 2, columns, 2, channels)
-    return jnp.max(windows, axis=(2, 4))

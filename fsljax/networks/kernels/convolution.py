@@ -13,13 +13,33 @@ import jax.numpy as jnp
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PLACES_A_CHUNK = 2048
 _PLACES_A_CHUNK_OF_PIXELS, _FEW_CHANNELS = 4096, 4
 _MOST_IMAGES_A_CHUNK = 90
 # From so many channels, with up to so many places a side, a product of patches is faster than a convolution.
 _CHANNELS_OF_PATCHES, _SIDE_OF_PATCHES = 256, 10
 _MOST_CHUNKS = 48
+
+
+def xla_conv(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1
+) -> jax.Array:
+    """Convolution as XLA has it.
+
+    Args:
+      images: `[n, height, width, channel]`.
+      kernel: `[rows, columns, channel // groups, filters]`.
+      stride: in pixels, down and across.
+      padding: rows of zeros above and below, columns left and right.
+      groups: equal parts of the channels that are convolved by themselves.
+
+    Returns:
+      `[n, out_height, out_width, filters]`.
+    """
+    return jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+    )  # fmt: skip
 
 
 def xla_conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -32,7 +52,7 @@ def xla_conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       `[n, height, width, filters]`.
     """
-    return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
+    return xla_conv(images, kernel, 1, ((1, 1), (1, 1)))
 
 
 def _same_conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -52,6 +72,11 @@ def conv3x3(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return _same_conv3x3(images, kernel)
 
 
+def _mirrored(kernel: jax.Array) -> jax.Array:
+    """The filter by which the gradient of responses is convolved for that of their images."""
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+
 _Saved = tuple[jax.Array, jax.Array]
 
 
@@ -61,9 +86,8 @@ def _conv3x3_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, _
 
 def _conv3x3_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     kernel_gradient = _kernel_gradient(images, kernel, gradient, 1, ((1, 1), (1, 1)), _PLACES_A_CHUNK)
-    return _same_conv3x3(gradient, mirrored), kernel_gradient
+    return _same_conv3x3(gradient, _mirrored(kernel)), kernel_gradient
 
 
 conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
@@ -82,25 +106,20 @@ def conv(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) ->
     Returns:
       `[n, out_height, out_width, filters]`.
     """
-    return _xla_conv(images, kernel, stride, padding)
-
-
-def _xla_conv(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    strides = (stride, stride)
-    return jax.lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=_LAYOUT)
+    return xla_conv(images, kernel, stride, padding)
 
 
 def _conv_forward(
     images: jax.Array, kernel: jax.Array, stride: int, padding: Padding
 ) -> tuple[jax.Array, _Saved]:
-    return _xla_conv(images, kernel, stride, padding), (images, kernel)
+    return xla_conv(images, kernel, stride, padding), (images, kernel)
 
 
 def _conv_backward(
     stride: int, padding: Padding, saved: _Saved, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    _, pullback = jax.vjp(lambda x: _xla_conv(x, kernel, stride, padding), images)
+    _, pullback = jax.vjp(lambda x: xla_conv(x, kernel, stride, padding), images)
     size = gradient.size // gradient.shape[-1]
     places = _PLACES_A_CHUNK_OF_PIXELS if images.shape[-1] <= _FEW_CHANNELS else size
     kernel_gradient = _kernel_gradient(images, kernel, gradient, stride, padding, places)
@@ -113,7 +132,7 @@ conv.defvjp(_conv_forward, _conv_backward)
 def _kernel_gradient(
     images: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int, padding: Padding, places: int
 ) -> jax.Array:
-    """The filter gradient of `_xla_conv`, of some images at a time.
+    """The filter gradient of `xla_conv`, of some images at a time.
 
     Args:
       images: `[n, height, width, channel]`.
@@ -141,7 +160,7 @@ def _kernel_gradient(
 def _kernel_gradient_of(
     images: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int, padding: Padding
 ) -> jax.Array:
-    _, pullback = jax.vjp(lambda k: _xla_conv(images, k, stride, padding), kernel)
+    _, pullback = jax.vjp(lambda k: xla_conv(images, k, stride, padding), kernel)
     kernel_gradient: jax.Array = pullback(gradient)[0]
     return kernel_gradient
 
@@ -166,8 +185,7 @@ def _wide_conv3x3_backward(
         padded[:, row : row + height, column : column + width].reshape(-1, channels).T @ of_places
         for row, column in itertools.product(range(3), range(3))
     ]
-    mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return xla_conv3x3(gradient, mirrored), jnp.stack(products).reshape(kernel.shape)
+    return xla_conv3x3(gradient, _mirrored(kernel)), jnp.stack(products).reshape(kernel.shape)
 
 
 def _wide_conv3x3_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, _Saved]:

@@ -29,9 +29,28 @@ def max_pool_and_moments(response: jax.Array, groups: int) -> tuple[jax.Array, j
     Returns:
       maxima `[groups · n, height // 2, width // 2, filters]`; mean and variance, `[groups, filters]` each.
     """
+    return xla_max_pool_and_moments(response, groups)
+
+
+def xla_max_pool_and_moments(response: jax.Array, groups: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`max_pool_and_moments` with the gradient that XLA finds."""
     values = response.reshape(groups, -1, response.shape[-1])
     mean = jnp.mean(values, axis=1)
-    return jnp.max(_windows(response), axis=(2, 4)), mean, variance_about(values, mean)
+    return max_pool(response), mean, variance_about(values, mean)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """2×2 max pooling; an odd last row or column is dropped.
+
+    The gradient of equal maxima is shared among them, where `flax.linen.max_pool` gives it to the first.
+
+    Args:
+      x: `[n, height, width, channel]`.
+
+    Returns:
+      `[n, height // 2, width // 2, channel]`.
+    """
+    return jnp.max(_windows(x), axis=(2, 4))
 
 
 def _windows(response: jax.Array) -> jax.Array:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fsljax.networks import Conv4
-from fsljax.networks.backbones.conv4 import EPSILON, max_pool
+from fsljax.networks.backbones.conv4 import EPSILON
+from fsljax.networks.kernels.pooling import max_pool
 
 KERNELS = ["cpu", "xla"]
 FILTERS, BLOCKS, MOMENTUM = 5, 2, 0.9

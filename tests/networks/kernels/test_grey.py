@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.networks.backbones.conv4 import max_pool
 from fsljax.networks.kernels.convolution import xla_conv3x3
 from fsljax.networks.kernels.grey import grey_conv3x3_max_pool, grey_conv3x3_moments
+from fsljax.networks.kernels.pooling import max_pool
 
 from .against_xla import COUNTS, FILTERS, assert_close, draw, pull_back, value_and_gradients
 

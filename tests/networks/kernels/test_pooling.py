@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsljax.networks.backbones.conv4 import max_pool
 from fsljax.networks.kernels.moments import variance_about
-from fsljax.networks.kernels.pooling import max_pool_and_moments, normalised_relu
+from fsljax.networks.kernels.pooling import max_pool, max_pool_and_moments, normalised_relu
 
 from .against_xla import FILTERS, assert_close
 
